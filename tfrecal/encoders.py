@@ -1,0 +1,383 @@
+"""TextEncoder: texts to vectors with a pretrained BERT, fine-tuned or not.
+
+The one place that knows TF-Transformers. Its weights and layers are used as
+they are, but run without padding (`packing`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tqdm import tqdm
+
+from tfrecal import packing
+from tfrecal.checkpoints import find_folder, load_bert, read_config
+from tfrecal.encoding_cache import EncodingCache, text_key
+from tfrecal.text_table import TextTable
+from tfrecal.wordpiece import WordPiece
+
+POOLINGS = ("mean", "cls")
+TUNINGS = ("frozen", "top_n", "full")
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrecal")
+class TextEncoder(tf_keras.layers.Layer):
+    """A pretrained BERT as a Keras layer, strings in, vectors out.
+
+    Tokenising is in the graph, each distinct text of a batch is encoded once,
+    and padding costs nothing. For a fixed catalogue use `table`, which also
+    does the layers that are not trained only once.
+
+    Args:
+        checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
+        pooling: `"mean"` over all tokens, or `"cls"`, the first one.
+        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers,
+            `"full"` everything. `trainable_weights` are exactly those.
+        top_n: layers that `tuning="top_n"` trains.
+        max_length: tokens of a text that are read, [CLS] and [SEP] included.
+        dropout: rate inside the trained layers; 0 makes training
+            deterministic.
+
+    Example:
+        encoder = TextEncoder("minilm", tuning="top_n", top_n=1)
+        vectors = encoder(tf.constant(["Toy Story", "Heat"]))
+
+    Reference:
+        Devlin et al. 2019, BERT (arXiv 1810.04805); mean pooling: Reimers and
+        Gurevych 2019 (arXiv 1908.10084).
+    """
+
+    def __init__(
+        self,
+        checkpoint: str = "minilm",
+        pooling: str = "mean",
+        tuning: str = "frozen",
+        top_n: int = 1,
+        max_length: int = 64,
+        dropout: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _one_of("pooling", pooling, POOLINGS)
+        _one_of("tuning", tuning, TUNINGS)
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
+            )
+        self.checkpoint = str(checkpoint)
+        self.pooling = pooling
+        self.tuning = tuning
+        self.top_n = top_n
+        self.max_length = max_length
+        self.dropout = dropout
+        folder = find_folder(self.checkpoint)
+        config = read_config(folder)
+        layers = config.num_hidden_layers
+        if not (isinstance(top_n, int) and 1 <= top_n <= layers):
+            raise ValueError(
+                f"`top_n` must be a whole number from 1 to {layers}, the "
+                f"layers of {self.checkpoint!r}. Received: top_n={top_n}."
+            )
+        longest = config.max_position_embeddings
+        if not (isinstance(max_length, int) and 2 <= max_length <= longest):
+            raise ValueError(
+                f"`max_length` must be a whole number from 2 to {longest}, "
+                f"the positions of {self.checkpoint!r}. Received: "
+                f"max_length={max_length}."
+            )
+        self.dim = config.hidden_size
+        self._config = config.to_dict()
+        self._heads = config.num_attention_heads
+        self._bounds = packing.bucket_bounds(max_length)
+        self._wordpiece = WordPiece.from_folder(folder, config.vocab_size)
+        self.bert = load_bert(folder, config)
+        # Layers from here up are trained; the embeddings only with "full".
+        self._lowest = {
+            "frozen": layers, "top_n": layers - top_n, "full": 0
+        }[tuning]
+        self._graphs = None
+        self.fingerprint = self._fingerprint()
+
+    @property
+    def trainable_weights(self):
+        # Not left to the sublayers' flags: a tower that is frozen and thawed
+        # sets those of all layers alike.
+        if not self.trainable or self.tuning == "frozen":
+            return []
+        trained = list(self.bert.encoder.layer[self._lowest:])
+        if self.tuning == "full":
+            trained.insert(0, self.bert.embeddings)
+        return [weight for layer in trained for weight in layer.weights]
+
+    @property
+    def non_trainable_weights(self):
+        trained = {weight.ref() for weight in self.trainable_weights}
+        return [w for w in self.bert.weights if w.ref() not in trained]
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Strings `[n]` to int32 ids `[n, None]`, [CLS] and [SEP] included."""
+        return self._wordpiece.tokenize(
+            tf.convert_to_tensor(texts, tf.string), self.max_length
+        )
+
+    def call(self, texts, training: bool = False) -> tf.Tensor:
+        """Vectors of texts.
+
+        Args:
+            texts: strings of any shape, or ids as `tokenize` gives them.
+            training: whether dropout acts.
+
+        Returns:
+            float32, the shape of `texts` with `dim` added.
+        """
+        if isinstance(texts, tf.RaggedTensor):
+            return self._encode_tokens(texts, training)
+        texts = tf.convert_to_tensor(texts, tf.string)
+        distinct, place = tf.unique(tf.reshape(texts, [-1]))
+        vectors = self._encode_tokens(self.tokenize(distinct), training)
+        shape = tf.concat([tf.shape(texts), [self.dim]], 0)
+        vectors = tf.reshape(tf.gather(vectors, place), shape)
+        vectors.set_shape(texts.shape + [self.dim])
+        return vectors
+
+    def _encode_tokens(self, tokens, training):
+        lengths = tf.minimum(
+            tf.cast(tokens.row_lengths(), tf.int32), self.max_length
+        )
+        return self._encode(
+            tokens.flat_values, tokens.row_starts(), lengths, training
+        )
+
+    def _encode(self, ids, starts, lengths, training=False):
+        layout = packing.pack(starts, lengths, self._bounds)
+        hidden = self._below(tf.gather(ids, layout.token_index), layout)
+        return self._above(hidden, layout, training)
+
+    def encode_states(self, states, starts, lengths, training=False):
+        """Vectors of rows of what `states` gave; the work of `TextTable`.
+
+        Args:
+            states: the first output of `states`.
+            starts, lengths: `[rows]` integers, where each row lies in it.
+            training: whether dropout acts.
+
+        Returns:
+            float32 `[rows, dim]`; zeros for rows of length 0.
+        """
+        if self.tuning == "full":
+            return self._encode(states, starts, lengths, training)
+        layout = packing.pack(starts, lengths, self._bounds)
+        hidden = tf.gather(states, layout.token_index)
+        return self._above(hidden, layout, training)
+
+    def _below(self, ids, layout):
+        """What is not trained; with "full", the embeddings."""
+        bert = self.bert
+        hidden = packing.embed(bert.embeddings, ids, layout)
+        for layer in bert.encoder.layer[: self._lowest]:
+            hidden = packing.transform(layer, hidden, layout, self._heads)
+        return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
+
+    def _above(self, hidden, layout, training):
+        dropout = self.dropout if training else 0.0
+        for layer in self.bert.encoder.layer[self._lowest:]:
+            hidden = packing.transform(
+                layer, hidden, layout, self._heads, dropout
+            )
+        return packing.pool(hidden, layout, self.pooling)
+
+    def check_texts(self, texts: Sequence[str]) -> list[str]:
+        """The texts as a list of strings.
+
+        Raises:
+            TypeError: one string, or an element that is none.
+        """
+        if isinstance(texts, (str, bytes)):
+            raise TypeError(
+                "`texts` must be a sequence of strings. Received: the one "
+                f"string {texts!r:.60}. Put it in a list."
+            )
+        texts = list(texts)
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(
+                    "`texts` must hold strings only. Received: "
+                    f"{text!r:.60} of type {type(text).__name__} at place "
+                    f"{place}. Replace missing texts by an empty string."
+                )
+        return [str(text) for text in texts]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        batch_size: int = 256,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Vectors of many texts, without gradients.
+
+        Encodings under the weights as loaded are kept on disk, under those
+        that training changed never.
+
+        Args:
+            texts: strings; each distinct one is encoded once.
+            batch_size: short texts (16 tokens) a step; a step of long texts
+                takes fewer.
+            progress: whether to show a bar on stderr when it takes long.
+
+        Returns:
+            float32 `[n, dim]`.
+        """
+        texts = self.check_texts(texts)
+        distinct = list(dict.fromkeys(texts))
+        keys = [text_key(text) for text in distinct]
+        cache = None
+        if distinct and self._fingerprint() == self.fingerprint:
+            cache = EncodingCache(self._cache_folder(), self.dim)
+        known = cache.read(keys) if cache else {}
+        new = [n for n, key in enumerate(keys) if key not in known]
+        if new:
+            fresh = self._run(
+                [distinct[n] for n in new], 16 * batch_size, progress
+            )
+            if cache:
+                cache.add([keys[n] for n in new], fresh)
+            known.update((keys[n], vector) for n, vector in zip(new, fresh))
+        vectors = np.empty([len(distinct), self.dim], np.float32)
+        for place, key in enumerate(keys):
+            vectors[place] = known[key]
+        place = {text: n for n, text in enumerate(distinct)}
+        return vectors[[place[text] for text in texts]]
+
+    def table(self, texts: Sequence[str]) -> TextTable:
+        """The texts of a catalogue in the form that trains fastest."""
+        return TextTable(self, texts)
+
+    def states(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """What of the texts does not depend on trained weights.
+
+        Returns:
+            Per token, all texts in a row: ids `[tokens]` int32 with "full",
+            otherwise the hidden states below the lowest trained layer,
+            `[tokens, hidden]` float32; and the tokens of each text.
+        """
+        ids, lengths = self._tokenize_many(texts)
+        if self.tuning == "full":
+            return ids, lengths
+        ends = np.cumsum(lengths)
+        out = np.empty([len(ids), self.dim], np.float32)
+        for start, end in _batches(lengths, 4096):
+            part = slice(ends[start] - lengths[start], ends[end - 1])
+            out[part] = self._graph("states")(ids[part], lengths[start:end])
+        return out, lengths
+
+    def _tokenize_many(self, texts, step=4096):
+        tokens = [
+            self._graph("tokens")(tf.constant(texts[n: n + step]))
+            for n in range(0, len(texts), step)
+        ]
+        ids = [np.zeros(0, np.int32)] + [t.flat_values.numpy() for t in tokens]
+        lengths = [np.zeros(0, np.int32)] + [
+            t.row_lengths().numpy() for t in tokens
+        ]
+        return np.concatenate(ids), np.concatenate(lengths).astype(np.int32)
+
+    def _run(self, texts, tokens, progress):
+        ids, lengths = self._tokenize_many(texts)
+        starts = np.cumsum(lengths, dtype=np.int32) - lengths
+        ids = tf.constant(ids)
+        # Longest first: memory runs out at once or not at all.
+        order = np.argsort(-lengths, kind="stable")
+        out = np.empty([len(texts), self.dim], np.float32)
+        with tqdm(
+            total=len(texts), unit="text", delay=2.0, disable=not progress,
+            desc="encoding",
+        ) as bar:
+            for start, end in _batches(lengths[order], tokens):
+                rows = order[start:end]
+                out[rows] = self._graph("vectors")(
+                    ids, starts[rows], lengths[rows]
+                )
+                bar.update(len(rows))
+        return out
+
+    def _graph(self, name):
+        """A compiled step, made when first needed."""
+        if self._graphs is None:
+            made = self._make_graphs()
+            # A closure, not a dict: Keras would track and export the steps.
+            self._graphs = made.__getitem__
+        return self._graphs(name)
+
+    def _make_graphs(self):
+        ints = tf.TensorSpec([None], tf.int32)
+        vectors = tf.function(self._encode, input_signature=[ints] * 3)
+        tokens = tf.function(
+            self.tokenize, input_signature=[tf.TensorSpec([None], tf.string)]
+        )
+
+        @tf.function(input_signature=[ints] * 2)
+        def states(ids, lengths):
+            layout = packing.pack(
+                tf.cumsum(lengths, exclusive=True), lengths, self._bounds
+            )
+            hidden = self._below(tf.gather(ids, layout.token_index), layout)
+            # Rows were put in order of length; put them back.
+            return tf.scatter_nd(
+                layout.token_index[:, tf.newaxis], hidden, tf.shape(hidden)
+            )
+
+        return {"vectors": vectors, "tokens": tokens, "states": states}
+
+    def _fingerprint(self):
+        """Hash of everything that an encoding depends on, as it is now."""
+        digest = hashlib.sha256()
+        kept = {
+            name: self._config[name]
+            for name in ("hidden_act", "layer_norm_eps", "num_attention_heads")
+        }
+        words = self._wordpiece
+        parts = [kept, words.lower_case, words.vocabulary]
+        digest.update(json.dumps(parts).encode())
+        for weight in self.bert.weights:
+            digest.update(np.ascontiguousarray(weight.numpy()))
+        return digest.hexdigest()
+
+    def _cache_folder(self):
+        from tfrecal.assets import cache_folder
+
+        key = f"{self.fingerprint} {self.pooling} {self.max_length}"
+        name = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return Path(cache_folder()) / "encodings" / name
+
+    def get_config(self):
+        names = (
+            "checkpoint", "pooling", "tuning", "top_n", "max_length", "dropout"
+        )
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in names},
+        }
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}."
+        )
+
+
+def _batches(lengths, tokens):
+    """Runs of rows with at most `tokens` padded tokens, at least one row."""
+    start = 0
+    while start < len(lengths):
+        total = np.cumsum(lengths[start: start + tokens])
+        rows = max(1, int(np.searchsorted(total, tokens, "right")))
+        yield start, start + rows
+        start += rows

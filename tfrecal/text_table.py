@@ -1,0 +1,90 @@
+"""A catalogue of texts in the form that trains fastest."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrecal")
+class TextTable(tf_keras.layers.Layer):
+    """Rows of a table of texts to vectors; made by `TextEncoder.table`.
+
+    What cannot change is done once, when the table is made: everything for a
+    frozen encoder, the layers below the lowest trained one for `top_n`, the
+    tokenising for `full`. A batch then costs the trained layers on its
+    distinct texts. The table holds no weights of its own and adds nothing to
+    a checkpoint: it is made again from its texts.
+
+    Weights of the layers that are not trained must not change afterwards.
+    With `top_n` the hidden states take 4 x hidden bytes a token in memory.
+
+    Args:
+        encoder: a `TextEncoder`.
+        texts: the texts of rows 1, 2, ...; row 0 is the unknown text, whose
+            vector is zero.
+
+    Example:
+        table = TextEncoder("minilm", tuning="top_n").table(titles)
+        vectors = table(tf.constant([1, 1, 7]))
+    """
+
+    def __init__(self, encoder, texts: Sequence[str], **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.texts = encoder.check_texts(texts)
+        distinct = list(dict.fromkeys(self.texts))
+        number = {text: n + 1 for n, text in enumerate(distinct)}
+        rows = np.array([0] + [number[t] for t in self.texts], np.int32)
+        vectors = np.concatenate(
+            [
+                np.zeros([1, encoder.dim], np.float32),
+                encoder.encode(distinct, progress=True),
+            ]
+        )
+        # Vectors of rows 0..n under the weights at the time the table was
+        # made, `[n + 1, dim]`.
+        self.initial = vectors[rows]
+        # Tensors, not variables: captured by a graph without a copy, saved
+        # with an export, and no part of a checkpoint.
+        if encoder.tuning == "frozen":
+            self._vectors = tf.constant(self.initial)
+            return
+        states, lengths = encoder.states(distinct)
+        lengths = np.concatenate([[0], lengths])
+        self._text_of_row = tf.constant(rows)
+        self._states = tf.constant(states)
+        self._lengths = tf.constant(lengths, tf.int32)
+        self._starts = tf.constant(np.cumsum(lengths) - lengths, tf.int32)
+
+    def call(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Integers `[B]` to float32 `[B, dim]`."""
+        if self.encoder.tuning == "frozen":
+            return tf.gather(self._vectors, rows)
+        texts, place = tf.unique(tf.gather(self._text_of_row, rows))
+        vectors = self.encoder.encode_states(
+            self._states,
+            tf.gather(self._starts, texts),
+            tf.gather(self._lengths, texts),
+            training,
+        )
+        return tf.gather(vectors, place)
+
+    def get_config(self):
+        serialise = tf_keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialise(self.encoder),
+            "texts": self.texts,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["encoder"] = tf_keras.saving.deserialize_keras_object(
+            config["encoder"]
+        )
+        return cls(**config)

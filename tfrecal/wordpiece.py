@@ -1,0 +1,109 @@
+"""WordPiece in the graph: the texts of BERT checkpoints to token ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+# What Hugging Face's BERT tokenizer deletes: control, format and private-use
+# characters but not \t \n \r. TF-Text would make each a space, which splits
+# words and joined emoji.
+_DELETED = (
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\p{Cf}\p{Co}\x{fffd}]"
+)
+_SPECIAL = ("[CLS]", "[SEP]", "[UNK]")
+
+
+class WordPiece(tf.Module):
+    """Texts to ids with `[CLS]` and `[SEP]`, as Hugging Face makes them.
+
+    One difference is meant: `"[SEP]"` written in a text is text, never a
+    special token.
+
+    Args:
+        vocabulary: the word pieces; a piece's id is its place.
+        lower_case: whether to lower-case and strip accents.
+    """
+
+    def __init__(self, vocabulary: list[str], lower_case: bool = True):
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.lower_case = lower_case
+        missing = [t for t in _SPECIAL if t not in vocabulary]
+        if missing:
+            raise ValueError(
+                "A BERT vocabulary must hold [CLS], [SEP] and [UNK]. "
+                f"Received: {len(vocabulary)} word pieces without "
+                f"{', '.join(missing)}. Take `vocab.txt` from the folder "
+                "that the weights came from."
+            )
+        self._first = vocabulary.index("[CLS]")
+        self._last = vocabulary.index("[SEP]")
+        self._tokenizer = tf_text.FastBertTokenizer(
+            vocabulary,
+            token_out_type=tf.int32,
+            lower_case_nfd_strip_accents=lower_case,
+        )
+
+    @classmethod
+    def from_folder(cls, folder: Path, vocab_size: int) -> WordPiece:
+        """Reads `vocab.txt` and `tokenizer_config.json` of a checkpoint.
+
+        Raises:
+            ValueError: the vocabulary is missing or not of `vocab_size`
+                pieces, or the options ask for another kind of tokenizer.
+        """
+        path = Path(folder) / "vocab.txt"
+        if not path.is_file():
+            raise ValueError(
+                "A BERT checkpoint must come with its `vocab.txt`. "
+                f"Received: no such file in {folder}. Copy it from the folder "
+                "that the weights came from."
+            )
+        text = path.read_text(encoding="utf-8")
+        vocabulary = [line.rstrip("\r") for line in text.split("\n")]
+        if vocabulary[-1] == "":
+            vocabulary.pop()
+        if len(vocabulary) != vocab_size:
+            raise ValueError(
+                "`vocab.txt` must have `vocab_size` lines. Received: "
+                f"{len(vocabulary)} lines, vocab_size={vocab_size} in "
+                f"config.json of {folder}. The two are of different "
+                "checkpoints, or the file was cut off: fetch both again."
+            )
+        return cls(vocabulary, _lower_case(Path(folder)))
+
+    def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
+        """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`."""
+        texts = tf.strings.regex_replace(texts, _DELETED, "")
+        tokens = self._tokenizer.tokenize(texts)[:, : max_length - 2]
+        edge = tf.ones([tokens.nrows(), 1], tf.int32)
+        return tf.concat([edge * self._first, tokens, edge * self._last], 1)
+
+
+def _lower_case(folder):
+    path = folder / "tokenizer_config.json"
+    options = {}
+    if path.is_file():
+        options = json.loads(path.read_text(encoding="utf-8"))
+    lower_case = options.get("do_lower_case", True)
+    strip_accents = options.get("strip_accents")
+    kind = options.get("tokenizer_class", "BertTokenizer")
+    if (
+        kind not in ("BertTokenizer", "BertTokenizerFast")
+        or options.get("tokenize_chinese_chars", True) is False
+        or strip_accents not in (None, lower_case)
+    ):
+        raise ValueError(
+            "The checkpoint's tokenizer must be a BertTokenizer that splits "
+            "Chinese characters and strips accents just when it lower-cases. "
+            f"Received: tokenizer_class={kind!r}, "
+            f"do_lower_case={lower_case}, strip_accents={strip_accents}, "
+            "tokenize_chinese_chars="
+            f"{options.get('tokenize_chinese_chars', True)} in {path}. "
+            "Choose another checkpoint."
+        )
+    return lower_case
