@@ -11,7 +11,8 @@ number. With `L` the list of a user, `R` the user's relevant items and `rel_j`
   with more than k relevant items cannot reach 1.
 - ndcg@k: sum of rel_j / log2(j + 1) over the first k ranks, divided by the
   same sum of an ideal list, which has min(k, |R|) hits at its top (Järvelin
-  and Kekäläinen, TOIS 2002, with binary gains).
+  and Kekäläinen, TOIS 2002, with binary gains and the discount of Burges et
+  al., ICML 2005; LensKit's default discount differs at ranks 2 and up).
 - mrr@k: 1 / rank of the first hit, 0 if there is none in the first k.
 - map@k: mean over users of (sum of rel_j * precision@j over the first k
   ranks) / min(k, |R|).
@@ -177,7 +178,8 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
     step = int(max(1, min(block, _CELLS // shape[1])))
     for start in range(0, len(users), step):
         rows = users[start:start + step]
-        got = scores(rows) if callable(scores) else np.array(scores[rows])
+        got = scores(rows) if callable(scores) else (
+            np.asarray(scores)[rows])
         if got.shape != (len(rows), shape[1]) or np.isnan(got).any():
             raise ValueError(
                 f"`scores` must be [{len(rows)}, {shape[1]}] without NaN. "
