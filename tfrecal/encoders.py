@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 from tqdm import tqdm
 
-from tfrecal import packing
+from tfrecal import packing, transformer
 from tfrecal.checkpoints import find_folder, load_bert, read_config
 from tfrecal.encoding_cache import EncodingCache, text_key
 from tfrecal.text_table import TextTable
@@ -92,9 +92,12 @@ class TextEncoder(tf_keras.layers.Layer):
                 f"max_length={max_length}."
             )
         self.dim = config.hidden_size
-        self._config = config.to_dict()
-        self._heads = config.num_attention_heads
+        self._config = config
         self._bounds = packing.bucket_bounds(max_length)
+        # Closures, not lists: Keras would track and export what is in them.
+        self._steps = [
+            transformer.make_layer(config, rate) for rate in (0.0, dropout)
+        ].__getitem__
         self._wordpiece = WordPiece.from_folder(folder, config.vocab_size)
         self.bert = load_bert(folder, config)
         # Layers from here up are trained; the embeddings only with "full".
@@ -154,8 +157,13 @@ class TextEncoder(tf_keras.layers.Layer):
             tokens.flat_values, tokens.row_starts(), lengths, training
         )
 
+    def _pack(self, starts, lengths):
+        return packing.pack(
+            starts, lengths, self._bounds, self._config.num_attention_heads
+        )
+
     def _encode(self, ids, starts, lengths, training=False):
-        layout = packing.pack(starts, lengths, self._bounds)
+        layout = self._pack(starts, lengths)
         hidden = self._below(tf.gather(ids, layout.token_index), layout)
         return self._above(hidden, layout, training)
 
@@ -172,25 +180,29 @@ class TextEncoder(tf_keras.layers.Layer):
         """
         if self.tuning == "full":
             return self._encode(states, starts, lengths, training)
-        layout = packing.pack(starts, lengths, self._bounds)
+        layout = self._pack(starts, lengths)
         hidden = tf.gather(states, layout.token_index)
         return self._above(hidden, layout, training)
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
-        bert = self.bert
-        hidden = packing.embed(bert.embeddings, ids, layout)
-        for layer in bert.encoder.layer[: self._lowest]:
-            hidden = packing.transform(layer, hidden, layout, self._heads)
+        hidden = transformer.embed(self.bert.embeddings, ids, layout)
+        for n in range(self._lowest):
+            hidden = self._layer(n, hidden, layout, False)
         return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
 
     def _above(self, hidden, layout, training):
-        dropout = self.dropout if training else 0.0
-        for layer in self.bert.encoder.layer[self._lowest:]:
-            hidden = packing.transform(
-                layer, hidden, layout, self._heads, dropout
-            )
+        for n in range(self._lowest, self._config.num_hidden_layers):
+            hidden = self._layer(n, hidden, layout, training)
         return packing.pool(hidden, layout, self.pooling)
+
+    def _layer(self, number, hidden, layout, training):
+        weights = transformer.layer_weights(self.bert.encoder.layer[number])
+        dropping = bool(training and self.dropout)
+        seed = tf.zeros([2], tf.int32)
+        if dropping:
+            seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
+        return self._steps(dropping)(hidden, layout, weights, seed)
 
     def check_texts(self, texts: Sequence[str]) -> list[str]:
         """The texts as a list of strings.
@@ -310,7 +322,6 @@ class TextEncoder(tf_keras.layers.Layer):
         """A compiled step, made when first needed."""
         if self._graphs is None:
             made = self._make_graphs()
-            # A closure, not a dict: Keras would track and export the steps.
             self._graphs = made.__getitem__
         return self._graphs(name)
 
@@ -323,9 +334,7 @@ class TextEncoder(tf_keras.layers.Layer):
 
         @tf.function(input_signature=[ints] * 2)
         def states(ids, lengths):
-            layout = packing.pack(
-                tf.cumsum(lengths, exclusive=True), lengths, self._bounds
-            )
+            layout = self._pack(tf.cumsum(lengths, exclusive=True), lengths)
             hidden = self._below(tf.gather(ids, layout.token_index), layout)
             # Rows were put in order of length; put them back.
             return tf.scatter_nd(
@@ -338,7 +347,7 @@ class TextEncoder(tf_keras.layers.Layer):
         """Hash of everything that an encoding depends on, as it is now."""
         digest = hashlib.sha256()
         kept = {
-            name: self._config[name]
+            name: getattr(self._config, name)
             for name in ("hidden_act", "layer_norm_eps", "num_attention_heads")
         }
         words = self._wordpiece
