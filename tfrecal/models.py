@@ -1,0 +1,188 @@
+"""TwoTower: towers and tasks in one TensorFlow-Recommenders model."""
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrecal.tasks import Rating, Retrieval
+from tfrecal.towers import CandidateTower, QueryTower
+
+
+class TwoTower(tfrs.Model):
+    """Embeds queries and candidates, trained by weighted tasks.
+
+    Args:
+        query_tower, candidate_tower: layers that turn features into
+            `{"rating": [B, d + 2], "retrieval": [B, d]}`.
+        tasks: `tasks.Task` layers; one of each kind at most.
+
+    Example:
+        model = TwoTower.from_interactions(train, encoder=encoder)
+        model.compile(learning_rate=5e-3)
+        model.fit(pool.sequence(), epochs=10)
+    """
+
+    def __init__(self, query_tower: QueryTower,
+                 candidate_tower: CandidateTower, tasks, **kwargs):
+        super().__init__(**kwargs)
+        self.query_tower = query_tower
+        self.candidate_tower = candidate_tower
+        self.tasks = list(tasks)
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("`tasks` must hold at least one task, each "
+                             f"under its own name. Received: {names}.")
+        self._means = [tf_keras.metrics.Mean(f"{n}_loss") for n in names]
+        self._rows = tf_keras.metrics.Sum("rows")
+
+    @classmethod
+    def from_interactions(cls, interactions, *, encoder=None, template=None,
+                          query_columns=None, candidate_columns=None,
+                          embedding_dim: int = 64, dropout: float = 0.0,
+                          tasks=None, mean: float | None = None,
+                          seed: int = 0) -> "TwoTower":
+        """Towers and tasks with the measured defaults, for a data set.
+
+        Args:
+            interactions: tables and label scale come from here; no label
+                is read.
+            encoder: a `TextEncoder`, or None for a model without text.
+            template: a `texts.Template` for item texts; by default the
+                fields of the items table.
+            query_columns, candidate_columns: categorical columns; None
+                chooses them.
+            embedding_dim: width of each vector block.
+            dropout: of vector elements; MC dropout needs it above 0.
+            tasks: by default rating and retrieval.
+            mean: mean of the known labels, where the rating task starts.
+            seed: of initial weights and dropout.
+        """
+        if encoder is not None and template is None:
+            from tfrecal.texts import default_template
+            template = default_template(interactions.items)
+        shared = {"encoder": encoder, "embedding_dim": embedding_dim,
+                  "dropout": dropout, "seed": seed}
+        candidate = CandidateTower.from_table(
+            interactions.items, columns=candidate_columns, template=template,
+            **shared)
+        query = QueryTower.from_table(
+            interactions.users, columns=query_columns,
+            item_ids=interactions.item_ids, **{**shared, "seed": seed + 1})
+        if encoder is not None:
+            query.text_centre.assign(candidate.text_centre)
+            query.text_norm.assign(candidate.text_norm)
+        return cls(query, candidate, tasks or default_tasks(
+            interactions.scale, mean))
+
+    def compile(self, optimizer=None, encoder_optimizer=None, *,
+                learning_rate: float = 5e-3,
+                encoder_learning_rate: float = 5e-5, **kwargs):
+        """Sets the optimizers; the encoder has its own, slower one.
+
+        Args:
+            optimizer: of everything but the encoder; by default Adam.
+            encoder_optimizer: of the encoder's trained layers; by default
+                Adam, with gradients clipped to norm 1.
+            learning_rate, encoder_learning_rate: of the defaults.
+        """
+        super().compile(
+            optimizer or tf_keras.optimizers.Adam(learning_rate), **kwargs)
+        self.encoder_optimizer = (
+            encoder_optimizer or tf_keras.optimizers.Adam(
+                encoder_learning_rate, global_clipnorm=1.0))
+
+    def task(self, kind):
+        """The first task of a class, or None."""
+        return next((t for t in self.tasks if isinstance(t, kind)), None)
+
+    def embed_queries(self, features: dict, training: bool = False) -> dict:
+        """Vector blocks of users, histories or texts; see `QueryTower`."""
+        return self.query_tower(features, training=training)
+
+    def embed_candidates(self, features: dict,
+                         training: bool = False) -> dict:
+        """Vector blocks of items; see `CandidateTower`."""
+        return self.candidate_tower(features, training=training)
+
+    def call(self, features: dict, training: bool = False) -> tf.Tensor:
+        """Predicted label of each pair, float32 `[B]`."""
+        query = self.embed_queries(features, training)["rating"]
+        candidate = self.embed_candidates(features, training)["rating"]
+        return self.predict_label(tf.reduce_sum(query * candidate, axis=1))
+
+    def predict_label(self, score):
+        """Label from the inner product of rating blocks.
+
+        Raises:
+            ValueError: the model has no rating task.
+        """
+        task = self.task(Rating)
+        if task is None:
+            raise ValueError("Predicting labels needs a `Rating` task. "
+                             f"Received: tasks={self.task_names}.")
+        return task.predict(score)
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    def compute_loss(self, inputs: dict, training: bool = False):
+        """Weighted sum of the tasks' losses over a batch."""
+        batch = self._with_codes(inputs)
+        queries = self.embed_queries(
+            {k: v for k, v in batch.items()
+             if k in self.query_tower.inputs_read}, training)
+        candidates = self.embed_candidates(
+            {k: v for k, v in batch.items()
+             if k in self.candidate_tower.inputs_read}, training)
+        total = 0.0
+        for task, mean in zip(self.tasks, self._means):
+            loss = task(queries[task.block], candidates[task.block], batch)
+            mean.update_state(loss)
+            total += task.weight * loss
+        self._rows.update_state(tf.shape(batch["label"])[0])
+        return total
+
+    def _with_codes(self, inputs):
+        batch = dict(inputs)
+        batch["user_id"] = self.query_tower.codes(inputs["user_id"])
+        batch["item_id"] = self.candidate_tower.codes(inputs["item_id"])
+        batch.setdefault("weight", tf.ones_like(batch["label"]))
+        return batch
+
+    def train_step(self, inputs: dict) -> dict:
+        """One step of both optimizers."""
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(inputs, training=True)
+            penalty = sum(self.losses)
+            total = loss + penalty
+        variables = self.trainable_variables
+        gradients = tape.gradient(total, variables)
+        encoder = self._encoder_variables()
+        slow, fast = [], []
+        for gradient, variable in zip(gradients, variables):
+            if gradient is not None:
+                group = slow if variable.ref() in encoder else fast
+                group.append((gradient, variable))
+        self.optimizer.apply_gradients(fast)
+        if slow:
+            self.encoder_optimizer.apply_gradients(slow)
+        return {**{m.name: m.result() for m in self.metrics},
+                "loss": loss, "regularization_loss": penalty,
+                "total_loss": total}
+
+    def _encoder_variables(self) -> set:
+        towers = (self.query_tower, self.candidate_tower)
+        return {variable.ref() for tower in towers if tower.encoder
+                for variable in tower.encoder.trainable_variables}
+
+
+def default_tasks(scale, mean: float | None = None) -> list:
+    """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels."""
+    low, high = map(float, scale)
+    loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
+    positive = low + 0.75 * (high - low)
+    return [Rating(loss, (low, high), mean, name="rating"),
+            Retrieval(positive, name="retrieval")]

@@ -1,0 +1,175 @@
+"""PoolScorer: factorised predictions and uncertainty over any pairs.
+
+Users and items are encoded once a round; pairs are inner products.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.acquisition import View, probabilities
+from tfrecal.sequence import ragged_histories
+from tfrecal.tasks import Rating
+
+
+class PoolScorer:
+    """Encodes the users and items of a pool and scores pairs of them.
+
+    Args:
+        model: a `TwoTower`.
+        pool: a `Pool`; histories come from its labelled rows.
+        passes: MC-dropout passes (Gal & Ghahramani 2016), each with one
+            mask for all users and one for all items; the text encoder is
+            run once (last-layer dropout, arXiv 2105.04651).
+        batch_size: ids encoded at a time.
+        block: pairs scored at a time.
+        seed: of the dropout masks.
+    """
+
+    def __init__(self, model, pool, *, passes: int = 10,
+                 batch_size: int = 2048, block: int = 1 << 18,
+                 max_history: int = 200, seed: int = 0):
+        self.model = model
+        self.pool = pool
+        self.passes = passes
+        self.batch_size = batch_size
+        self.block = block
+        self.max_history = max_history
+        self.seed = seed
+        self._parts: dict[str, dict] = {}
+        self._stamp = None
+        ragged = tf.RaggedTensorSpec([None, None], tf.int32)
+        codes = tf.TensorSpec([None], tf.int32)
+        self._query = tf.function(
+            lambda user, history: model.query_tower.parts(
+                {"user_id": user, "history": history}),
+            input_signature=[codes, ragged])
+        self._candidate = tf.function(
+            lambda item: model.candidate_tower.parts({"item_id": item}),
+            input_signature=[codes])
+
+    def encode(self) -> None:
+        """Encodes every user and item, unless nothing changed since."""
+        stamp = (int(self.model.optimizer.iterations), self.pool.version)
+        if stamp == self._stamp:
+            return
+        users = np.arange(len(self.pool.user_ids) + 1, dtype=np.int32)
+        items = np.arange(len(self.pool.item_ids) + 1, dtype=np.int32)
+        histories = self.pool.histories()
+        self._parts = {
+            "query": self._in_batches(users, lambda part: self._query(
+                part, ragged_histories(
+                    *histories, part, self.max_history))),
+            "candidate": self._in_batches(items, self._candidate)}
+        self._stamp = stamp
+
+    def _in_batches(self, codes, encode):
+        found = [encode(codes[i:i + self.batch_size])
+                 for i in range(0, len(codes), self.batch_size)]
+        return {name: tf.concat([part[name] for part in found], axis=0)
+                for name in found[0]}
+
+    def vectors(self, block: str = "rating", pass_: int | None = None):
+        """Vectors of all users and items by code.
+
+        Args:
+            block: `"rating"` or `"retrieval"`.
+            pass_: number of an MC-dropout pass; None for no dropout.
+
+        Returns:
+            `(query [users + 1, dim], candidate [items + 1, dim])` float32.
+        """
+        self.encode()
+        training = pass_ is not None
+        salt = 0 if pass_ is None else 7_000_003 * (self.seed + 1) + pass_
+        towers = (self.model.query_tower, self.model.candidate_tower)
+        return tuple(
+            tower.combine(self._parts[name], training, salt)[block].numpy()
+            for tower, name in zip(towers, ("query", "candidate")))
+
+    def scores(self, user, item, vectors) -> np.ndarray:
+        """Inner products of pairs, float32 `[n]`, in blocks."""
+        query, candidate = vectors
+        out = np.empty(len(user), np.float32)
+        for start in range(0, len(user), self.block):
+            part = slice(start, start + self.block)
+            np.einsum("nd,nd->n", query[user[part]], candidate[item[part]],
+                      out=out[part])
+        return out
+
+    def predict(self, user, item, pass_: int | None = None) -> np.ndarray:
+        """Predicted labels of pairs, float32 `[n]`."""
+        score = self.scores(user, item, self.vectors("rating", pass_))
+        return self.model.predict_label(score).numpy()
+
+    def view(self, user, item, needs=frozenset(), *, calibration=None,
+             prior=None, cost=None) -> View:
+        """What a strategy sees of candidate pairs; only what it needs.
+
+        Args:
+            user, item: codes of the candidates, int32 `[n]`.
+            needs: names of the optional fields, see `acquisition.View`.
+            calibration: `(user, item, label)` arrays on which probabilities
+                are calibrated; by default the labelled rows.
+            prior, cost: float `[n]` or None.
+        """
+        pool = self.pool
+        rows = pool.labelled_rows()
+        fields = {}
+        if needs & {"mean", "probabilities"}:
+            fields["mean"] = self.predict(user, item)
+        if needs & {"samples", "sample_probabilities"}:
+            self._check_dropout()
+            fields["samples"] = np.stack([
+                self.predict(user, item, number)
+                for number in range(self.passes)])
+        if needs & {"probabilities", "sample_probabilities"}:
+            classes = self._calibrated(calibration)
+            if "probabilities" in needs:
+                fields["probabilities"] = classes(fields["mean"])
+            if "sample_probabilities" in needs:
+                fields["sample_probabilities"] = classes(fields["samples"])
+        if "vectors" in needs:
+            query, candidate = self.vectors("rating")
+            fields["query_vectors"] = query
+            fields["candidate_vectors"] = candidate
+        return View(
+            user=user, item=item,
+            user_labelled=np.bincount(
+                pool.user[rows], minlength=len(pool.user_ids) + 1),
+            item_labelled=np.bincount(
+                pool.item[rows], minlength=len(pool.item_ids) + 1),
+            user_traffic=pool.user_traffic, item_traffic=pool.item_traffic,
+            labelled_user=pool.user[rows], labelled_item=pool.item[rows],
+            prior=prior, cost=cost, **fields)
+
+    def _check_dropout(self):
+        towers = (self.model.query_tower, self.model.candidate_tower)
+        if not any(t.dropout or t.id_dropout for t in towers):
+            raise ValueError(
+                "MC-dropout samples need a model with dropout. Received: "
+                "`dropout=0` and `id_dropout=0` in both towers. Create it "
+                "with `dropout=0.1`, or choose a strategy without samples.")
+
+    def _calibrated(self, calibration):
+        """A function from predicted labels to class probabilities."""
+        pool = self.pool
+        if calibration is None:
+            rows = pool.labelled_rows()
+            calibration = pool.user[rows], pool.item[rows], pool.label[rows]
+        user, item, label = calibration
+        predicted = self.predict(user, item)
+        if self.model.task(Rating).loss == "binary_crossentropy":
+            logit = _logit(predicted)
+            temperature = probabilities.fit_temperature(label, logit)
+            return lambda p: probabilities.binary(_logit(p), temperature)
+        sigma = probabilities.fit_sigma(label, predicted)
+        levels = np.unique(label)
+        if len(levels) > 20:
+            levels = np.linspace(*pool.scale, 5)
+        return lambda p: probabilities.ordinal(p, sigma, levels)
+
+
+def _logit(probability):
+    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(clipped) - np.log1p(-clipped)

@@ -1,0 +1,103 @@
+"""PoolSequence: what `fit` trains on while the pool grows."""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+
+class PoolSequence(tf_keras.utils.Sequence):
+    """The labelled rows of a pool in shuffled batches; grows with the pool.
+
+    `len()` is fixed during an epoch and follows the pool at its end. (A
+    generator-backed `tf.data` keeps the first epoch's number of batches and
+    silently trains on a part.)
+
+    Args:
+        pool: a `Pool` with at least one labelled row.
+        batch_size: rows a batch; the last one may be smaller.
+        seed: shuffles the rows, together with the epoch's number.
+        max_history: at most so many of a user's positives in a row's
+            history, the last of them.
+
+    Example:
+        model.fit(pool.sequence(batch_size=1024), epochs=10)
+    """
+
+    def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
+                 max_history: int = 200):
+        if batch_size < 1:
+            raise ValueError("`batch_size` must be a positive number. "
+                             f"Received: batch_size={batch_size}.")
+        self.pool = pool
+        self.batch_size = batch_size
+        self.seed = seed
+        self.max_history = max_history
+        self.epoch = -1
+        self.on_epoch_end()
+        if not len(self._rows):
+            raise ValueError(
+                "Training needs at least one labelled row. Received: a pool "
+                f"with {pool.counts}. Create it with `initial` above 0.")
+
+    def on_epoch_end(self) -> None:
+        """Takes in what was acquired and shuffles for the next epoch."""
+        self.start(self.epoch + 1)
+
+    def start(self, epoch: int) -> None:
+        """Sets the sequence to the start of an epoch (for resumed runs)."""
+        self.epoch = epoch
+        pool = self.pool
+        rng = np.random.default_rng([self.seed, epoch])
+        self._rows = rng.permutation(pool.labelled_rows())
+        self._label = pool.label[self._rows]
+        self._log_q = pool.natural_log_q()
+        self._histories = pool.histories()
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self.batch_size)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this epoch: all that were labelled at its start."""
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict:
+        part = slice(number * self.batch_size,
+                     (number + 1) * self.batch_size)
+        rows = self._rows[part]
+        user, item = self.pool.user[rows], self.pool.item[rows]
+        return {
+            "user_id": user, "item_id": item, "label": self._label[part],
+            "weight": np.ones(len(rows), np.float32),
+            "log_q": self._log_q[item],
+            "history": ragged_histories(
+                *self._histories, user, self.max_history, exclude=item)}
+
+
+def ragged_histories(indptr, items, user, max_history: int,
+                     exclude=None) -> tf.RaggedTensor:
+    """The last positives of each user, without the row's own target.
+
+    Args:
+        indptr, items: as `Pool.histories` returns them.
+        user: codes `[B]`.
+        max_history: at most so many a row.
+        exclude: item codes `[B]` to be left out, or None.
+
+    Returns:
+        int32 RaggedTensor `[B, None]` of item codes.
+    """
+    stop = indptr[user + 1]
+    start = np.maximum(indptr[user], stop - max_history)
+    length = stop - start
+    row = np.repeat(np.arange(len(user)), length)
+    first = np.cumsum(length) - length
+    values = items[np.arange(len(row)) + np.repeat(start - first, length)]
+    if exclude is not None:
+        keep = values != exclude[row]
+        values, row = values[keep], row[keep]
+    splits = np.zeros(len(user) + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=len(user)), out=splits[1:])
+    return tf.RaggedTensor.from_row_splits(
+        values.astype(np.int32), splits, validate=False)
