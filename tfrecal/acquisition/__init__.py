@@ -1,0 +1,35 @@
+"""Which pairs teach most: one strategy a file, arrays in, indices out."""
+from __future__ import annotations
+
+from tfrecal.acquisition import probabilities
+from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.uniform import Random
+
+_STRATEGIES = {strategy.name: strategy for strategy in (Random,)}
+
+__all__ = ["Random", "Strategy", "View", "get", "names", "probabilities"]
+
+
+def names() -> list[str]:
+    """Names that `get` knows."""
+    return list(_STRATEGIES)
+
+
+def get(strategy: str | Strategy, **options) -> Strategy:
+    """The strategy of a name.
+
+    Args:
+        strategy: one of `names()`, or a `Strategy`, which is returned.
+        **options: of its constructor, such as `batch` and `max_per_user`.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if isinstance(strategy, Strategy) and not options:
+        return strategy
+    if strategy not in _STRATEGIES:
+        raise ValueError(
+            f"`strategy` must be one of {', '.join(names())}. Received: "
+            f"strategy={strategy!r}. Pass an instance of a `Strategy` of "
+            "your own without options.")
+    return _STRATEGIES[strategy](**options)

@@ -1,0 +1,249 @@
+"""What a strategy sees (`View`) and what all strategies do (`Strategy`)."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfrecal.acquisition import batches
+
+_FIELDS = {"vectors": ("query_vectors", "candidate_vectors")}
+
+
+@dataclass
+class View:
+    """Candidate pairs as arrays, computed once a round for all strategies.
+
+    Optional fields are None unless a strategy's `needs` names them.
+
+    Args:
+        user, item: codes of the candidate pairs, int32 `[n]`; never 0.
+        user_labelled, item_labelled: labelled pairs of each user and item
+            by code, int `[users + 1]`, `[items + 1]`.
+        user_traffic, item_traffic: pairs of each in the natural log, known
+            without labels, float `[users + 1]`, `[items + 1]`.
+        labelled_user, labelled_item: codes of the labelled pairs, int32
+            `[m]`.
+        mean: predicted labels, float32 `[n]`.
+        samples: predicted labels of MC-dropout passes, `[passes, n]`.
+        probabilities: calibrated, `[n, classes]`.
+        sample_probabilities: the same a pass, `[passes, n, classes]`.
+        query_vectors, candidate_vectors: by code, `[users + 1, d]`,
+            `[items + 1, d]` (need: `"vectors"`).
+        prior: weight of each candidate from domain knowledge, >= 0, `[n]`;
+            zero is never chosen.
+        cost: what a label of each candidate costs, > 0, `[n]`.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    user_labelled: np.ndarray | None = None
+    item_labelled: np.ndarray | None = None
+    user_traffic: np.ndarray | None = None
+    item_traffic: np.ndarray | None = None
+    labelled_user: np.ndarray | None = None
+    labelled_item: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    samples: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    sample_probabilities: np.ndarray | None = None
+    query_vectors: np.ndarray | None = None
+    candidate_vectors: np.ndarray | None = None
+    prior: np.ndarray | None = None
+    cost: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+class Strategy:
+    """Turns utilities of pairs into the batch to be asked.
+
+    A subclass writes `utilities`, and names in `needs` the optional fields
+    of `View` that it reads.
+
+    With a prior, what is ranked is the utility min-max-scaled to [0, 1]
+    (all 1 where all are equal) times the prior.
+
+    Args:
+        batch: `"top"` takes the highest; the stochastic batches draw
+            without replacement, so that a batch is not made of
+            near-duplicates: `"power"` with chances proportional to
+            `u ** (1 / temperature)` (of utilities shifted to a minimum of
+            zero where one is negative), `"softmax"` to
+            `exp(u / temperature)`, `"softrank"` to
+            `rank ** (-1 / temperature)`.
+        temperature: of the stochastic batches, > 0; towards zero they
+            become `"top"`.
+        max_per_user, max_per_item: most pairs of one user or item in a
+            batch; the batch is smaller than asked for where nothing else is
+            left.
+        per_cost: ranks the scaled utility divided by the view's `cost`.
+
+    Reference:
+        Kirsch et al. 2021, "Stochastic Batch Acquisition", arXiv 2106.12059,
+        sections 3 and 4: the inverse of its beta is the temperature.
+    """
+
+    name = "strategy"
+    needs: frozenset[str] = frozenset()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = re.sub(
+                r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __init__(self, batch: str = "top", temperature: float = 1.0,
+                 max_per_user: int | None = None,
+                 max_per_item: int | None = None, per_cost: bool = False):
+        if batch not in batches.MODES:
+            raise ValueError(
+                f"`batch` must be one of {', '.join(batches.MODES)}. "
+                f"Received: batch={batch!r}.")
+        if not 0 < temperature < np.inf:
+            raise ValueError(
+                "`temperature` must be a positive number. Received: "
+                f"temperature={temperature}. Use batch=\"top\" for a batch "
+                "without chance.")
+        for key, cap in (("max_per_user", max_per_user),
+                         ("max_per_item", max_per_item)):
+            if cap is not None and cap < 1:
+                raise ValueError(f"`{key}` must be at least 1, or None for "
+                                 f"no cap. Received: {key}={cap}.")
+        self.batch = batch
+        self.temperature = temperature
+        self.max_per_user = max_per_user
+        self.max_per_item = max_per_item
+        self.per_cost = per_cost
+
+    def utilities(self, view: View) -> np.ndarray:
+        """How much a label of each candidate would teach.
+
+        Returns:
+            float64 `[n]`, higher is better.
+        """
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must define `utilities(view)`.")
+
+    def select(self, view: View, n: int, rng: np.random.Generator,
+               utilities: np.ndarray | None = None) -> np.ndarray:
+        """Chooses the pairs to be asked.
+
+        Args:
+            view: the candidates.
+            n: how many to choose, >= 1.
+            rng: breaks ties and draws stochastic batches.
+            utilities: what `self.utilities(view)` returned, to save the
+                second computation.
+
+        Returns:
+            indices into the view, int64, distinct, best first. Fewer than
+            `n` where the candidates, the caps or the prior leave no more.
+
+        Raises:
+            ValueError: a needed field is missing, a utility is not finite,
+                or `n`, the prior or the costs are out of range.
+        """
+        values, allowed = self.weigh(view, n, utilities)
+        if not len(allowed):
+            return allowed
+        values = self.revise(view, allowed, values, rng)
+        keys = batches.keys(values, self.batch, self.temperature, rng)
+        order = allowed[batches.order(keys, rng)]
+        return self.cap(view, order, n)
+
+    def revise(self, view: View, allowed: np.ndarray, values: np.ndarray,
+               rng: np.random.Generator) -> np.ndarray:
+        """Values once the batch is taken into account; here as they are."""
+        return values
+
+    def weigh(self, view: View, n: int, utilities=None):
+        """Checks the view; utilities with prior and cost.
+
+        Returns:
+            `(values float64 [m], allowed int64 [m])`: the candidates whose
+            prior is not zero.
+        """
+        if n <= 0:
+            raise ValueError(
+                "The number of pairs to choose must be at least 1. Received: "
+                f"n={n}.")
+        size = len(view)
+        allowed = np.arange(size)
+        if not size:
+            return np.zeros(0), allowed
+        self._check_needs(view)
+        prior = self._weights(view, "prior")
+        cost = self._weights(view, "cost") if self.per_cost else None
+        values = np.asarray(
+            self.utilities(view) if utilities is None else utilities,
+            np.float64)
+        if values.shape != (size,) or not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise ValueError(
+                f"Utilities of `{self.name}` must be finite, one for each of "
+                f"{size} candidates. Received: shape={values.shape}, {bad} "
+                "that are NaN or infinite. Look at the predictions: a model "
+                "that diverged gives NaN.")
+        if prior is None and cost is None:
+            return values, allowed
+        values = batches.scaled(values)
+        if prior is not None:
+            values, allowed = values * prior, np.flatnonzero(prior > 0)
+        if cost is not None:
+            values = values / cost
+        return values[allowed], allowed
+
+    def cap(self, view: View, order: np.ndarray, n: int) -> np.ndarray:
+        """The first `n` of `order` that keep both caps."""
+        caps = [(codes, most) for codes, most in (
+            (view.user, self.max_per_user), (view.item, self.max_per_item))
+            if most is not None]
+        return batches.capped(order, n, caps)
+
+    def _check_needs(self, view: View) -> None:
+        for need in sorted(self.needs):
+            for field in _FIELDS.get(need, (need,)):
+                if getattr(view, field) is None:
+                    raise ValueError(
+                        f"`{self.name}` reads `{field}` of the view. "
+                        f"Received: {field}=None. Make the view with "
+                        "`PoolScorer.view(user, item, needs=strategy.needs)`"
+                        f", or pass `{field}` to `View`.")
+
+    def _weights(self, view: View, field: str) -> np.ndarray | None:
+        found = getattr(view, field)
+        if found is None and field == "cost":
+            raise ValueError(
+                f"`{self.name}` with per_cost=True reads `cost` of the view. "
+                "Received: cost=None. Pass the costs of the candidates, or "
+                "leave `per_cost` out.")
+        if found is None:
+            return None
+        found = np.asarray(found, np.float64)
+        positive = field == "cost"
+        if found.shape != (len(view),):
+            raise ValueError(
+                f"`{field}` must hold one number for each of {len(view)} "
+                f"candidates. Received: shape={found.shape}.")
+        good = np.isfinite(found) & (found > 0 if positive else found >= 0)
+        if not good.all():
+            least = "> 0" if positive else ">= 0"
+            raise ValueError(
+                f"Each `{field}` must be a finite number {least}. Received: "
+                f"{field}={found[~good][0]} at candidate "
+                f"{int(np.flatnonzero(~good)[0])}.")
+        return found
+
+    def get_config(self) -> dict:
+        """Constructor arguments, JSON-able."""
+        return {"batch": self.batch, "temperature": self.temperature,
+                "max_per_user": self.max_per_user,
+                "max_per_item": self.max_per_item, "per_cost": self.per_cost}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Strategy":
+        """The strategy whose `get_config` gave `config`."""
+        return cls(**config)
