@@ -1,0 +1,171 @@
+"""Questions, answers, and the `Oracle` that turns one into the other."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def _column(values, dtype, name: str, size: int) -> np.ndarray:
+    values = np.asarray(values, dtype)
+    if values.shape != (size,):
+        raise ValueError(
+            f"`{name}` must hold one value for each of {size} tickets. "
+            f"Received: shape={values.shape}.")
+    return values
+
+
+@dataclass
+class Questions:
+    """Pairs to be labelled.
+
+    Args:
+        ticket: numbers under which the answers come back, int64 `[n]`.
+        user_id, item_id: strings, object `[n]`.
+        round: in which they are asked.
+        utility: what the strategy expects of each, `[n]`, or None.
+    """
+
+    ticket: np.ndarray
+    user_id: np.ndarray
+    item_id: np.ndarray
+    round: int = 0
+    utility: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.ticket = np.atleast_1d(np.asarray(self.ticket, np.int64))
+        size = len(self.ticket)
+        if len(np.unique(self.ticket)) < size:
+            raise ValueError(
+                "`ticket` must hold distinct numbers. Received: "
+                f"{size - len(np.unique(self.ticket))} that repeat. Take "
+                "them from `pool.ask`.")
+        self.user_id = _column(self.user_id, object, "user_id", size)
+        self.item_id = _column(self.item_id, object, "item_id", size)
+        if self.utility is not None:
+            self.utility = _column(self.utility, float, "utility", size)
+
+    def __len__(self) -> int:
+        return len(self.ticket)
+
+    def take(self, rows) -> "Questions":
+        """Those at `rows` (indices or bool)."""
+        return Questions(
+            self.ticket[rows], self.user_id[rows], self.item_id[rows],
+            self.round, None if self.utility is None else self.utility[rows])
+
+    def to_json(self) -> dict:
+        """As plain lists."""
+        return {"ticket": self.ticket.tolist(),
+                "user_id": self.user_id.tolist(),
+                "item_id": self.item_id.tolist(), "round": int(self.round),
+                "utility": (None if self.utility is None
+                            else self.utility.tolist())}
+
+
+@dataclass
+class Answers:
+    """What came back.
+
+    Args:
+        ticket: int64 `[k]`.
+        label: float32 `[k]`, NaN where declined.
+        declined: bool `[k]`.
+        cost: float32 `[k]`, in the oracle's own unit.
+    """
+
+    ticket: np.ndarray
+    label: np.ndarray
+    declined: np.ndarray
+    cost: np.ndarray
+
+    def __post_init__(self):
+        self.ticket = np.atleast_1d(np.asarray(self.ticket, np.int64))
+        size = len(self.ticket)
+        self.label = _column(self.label, np.float32, "label", size)
+        self.declined = _column(self.declined, bool, "declined", size)
+        self.cost = _column(self.cost, np.float32, "cost", size)
+        if (np.isnan(self.label) != self.declined).any():
+            raise ValueError(
+                "`label` must be NaN where `declined`, and only there. "
+                f"Received: {int(np.isnan(self.label).sum())} NaN, "
+                f"{int(self.declined.sum())} declined.")
+
+    def __len__(self) -> int:
+        return len(self.ticket)
+
+    @classmethod
+    def empty(cls) -> "Answers":
+        """No answers."""
+        return cls([], [], [], [])
+
+
+class Oracle:
+    """Answers label requests; now, later, in part, or never.
+
+    This base class answers at once: a subclass writes `reply`. One whose
+    answers are late overrides `ask`, `answers`, `state` and `restore`.
+    """
+
+    def __init__(self):
+        self._open: list[Questions] = []
+
+    def ask(self, questions: Questions) -> None:
+        """Takes questions in. A ticket that is open already stays one."""
+        known = [part.ticket for part in self._open]
+        if known:
+            questions = questions.take(
+                ~np.isin(questions.ticket, np.concatenate(known)))
+        if len(questions):
+            self._open.append(questions)
+
+    def answers(self) -> Answers:
+        """What arrived since the last call; empty if nothing did.
+
+        When `reply` raises, every question that has no answer stays open.
+        """
+        found = []
+        while self._open:
+            try:
+                found.append(self.reply(self._open[0]))
+            except Exception:
+                if found:  # delivered now; the error comes at the next call
+                    break
+                raise
+            self._open.pop(0)
+        if not found:
+            return Answers.empty()
+        return Answers(*(
+            np.concatenate([getattr(part, name) for part in found])
+            for name in ("ticket", "label", "declined", "cost")))
+
+    def reply(self, questions: Questions) -> Answers:
+        """Answers to all of `questions`."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must define `reply(questions)`.")
+
+    def expected_cost(self, user_ids, item_ids) -> np.ndarray:
+        """What a label of each pair is expected to cost, float `[n]`."""
+        return np.ones(len(user_ids))
+
+    def state(self) -> dict:
+        """What a resumed run needs, JSON-able: the open questions."""
+        return {"open": [part.to_json() for part in self._open]}
+
+    def restore(self, state: dict) -> None:
+        """Continues from what `state` returned."""
+        self._open = [Questions(**part) for part in state["open"]]
+
+
+def check_number(name: str, value: float, most: float = math.inf) -> float:
+    """`value`, a number from 0 to `most`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= value <= most or math.isinf(value):
+        raise ValueError(
+            f"`{name}` must be a number from 0 to {most:g}. Received: "
+            f"{name}={value}.")
+    return float(value)
