@@ -59,6 +59,7 @@ class Pool:
         self.lazy = lazy
         self.strategies: list[str] = []
         self.version = 0
+        self.sequences = 0
         self._ticket_row = np.zeros(0, np.int64)
         self._start(user, item)
         count = [self.user if traffic_user is None else traffic_user,

@@ -18,24 +18,18 @@ class PoolScorer:
     Args:
         model: a `TwoTower`.
         pool: a `Pool`; histories come from its labelled rows.
-        passes: MC-dropout passes (Gal & Ghahramani 2016), each with one
-            mask for all users and one for all items; the text encoder is
-            run once (last-layer dropout, arXiv 2105.04651).
         batch_size: ids encoded at a time.
         block: pairs scored at a time.
-        seed: of the dropout masks.
+        max_history: see `PoolSequence`.
     """
 
-    def __init__(self, model, pool, *, passes: int = 10,
-                 batch_size: int = 2048, block: int = 1 << 18,
-                 max_history: int = 200, seed: int = 0):
+    def __init__(self, model, pool, *, batch_size: int = 2048,
+                 block: int = 1 << 18, max_history: int = 200):
         self.model = model
         self.pool = pool
-        self.passes = passes
         self.batch_size = batch_size
         self.block = block
         self.max_history = max_history
-        self.seed = seed
         self._parts: dict[str, dict] = {}
         self._stamp = None
         ragged = tf.RaggedTensorSpec([None, None], tf.int32)
@@ -47,6 +41,14 @@ class PoolScorer:
         self._candidate = tf.function(
             lambda item: model.candidate_tower.parts({"item_id": item}),
             input_signature=[codes])
+
+    @classmethod
+    def of(cls, model, pool) -> "PoolScorer":
+        """The one scorer of a model and a pool, so that callbacks share it."""
+        scorer = getattr(model, "_pool_scorer", None)
+        if scorer is None or scorer.pool is not pool:
+            scorer = model._pool_scorer = cls(model, pool)
+        return scorer
 
     def encode(self) -> None:
         """Encodes every user and item, unless nothing changed since."""
@@ -69,22 +71,21 @@ class PoolScorer:
         return {name: tf.concat([part[name] for part in found], axis=0)
                 for name in found[0]}
 
-    def vectors(self, block: str = "rating", pass_: int | None = None):
+    def vectors(self, block: str = "rating", salt: int | None = None):
         """Vectors of all users and items by code.
 
         Args:
             block: `"rating"` or `"retrieval"`.
-            pass_: number of an MC-dropout pass; None for no dropout.
+            salt: names the masks of an MC-dropout pass; None for no dropout.
 
         Returns:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
         self.encode()
-        training = pass_ is not None
-        salt = 0 if pass_ is None else 7_000_003 * (self.seed + 1) + pass_
+        training = salt is not None
         towers = (self.model.query_tower, self.model.candidate_tower)
         return tuple(
-            tower.combine(self._parts[name], training, salt)[block].numpy()
+            tower.combine(self._parts[name], training, salt or 0)[block].numpy()
             for tower, name in zip(towers, ("query", "candidate")))
 
     def scores(self, user, item, vectors) -> np.ndarray:
@@ -97,13 +98,14 @@ class PoolScorer:
                       out=out[part])
         return out
 
-    def predict(self, user, item, pass_: int | None = None) -> np.ndarray:
-        """Predicted labels of pairs, float32 `[n]`."""
-        score = self.scores(user, item, self.vectors("rating", pass_))
+    def predict(self, user, item, salt: int | None = None) -> np.ndarray:
+        """Predicted labels of pairs, float32 `[n]`; see `vectors`."""
+        score = self.scores(user, item, self.vectors("rating", salt))
         return self.model.predict_label(score).numpy()
 
     def view(self, user, item, needs=frozenset(), *, calibration=None,
-             prior=None, cost=None) -> View:
+             prior=None, cost=None, passes: int = 10,
+             seed: int = 0) -> View:
         """What a strategy sees of candidate pairs; only what it needs.
 
         Args:
@@ -112,6 +114,10 @@ class PoolScorer:
             calibration: `(user, item, label)` arrays on which probabilities
                 are calibrated; by default the labelled rows.
             prior, cost: float `[n]` or None.
+            passes: MC-dropout passes (Gal & Ghahramani 2016), each with one
+                mask for all users and one for all items; the text encoder
+                runs once (last-layer dropout, arXiv 2105.04651).
+            seed: of the masks.
         """
         pool = self.pool
         rows = pool.labelled_rows()
@@ -121,8 +127,8 @@ class PoolScorer:
         if needs & {"samples", "sample_probabilities"}:
             self._check_dropout()
             fields["samples"] = np.stack([
-                self.predict(user, item, number)
-                for number in range(self.passes)])
+                self.predict(user, item, 7_000_003 * (seed + 1) + number)
+                for number in range(passes)])
         if needs & {"probabilities", "sample_probabilities"}:
             classes = self._calibrated(calibration)
             if "probabilities" in needs:

@@ -30,6 +30,7 @@ class PoolSequence(tf_keras.utils.Sequence):
             raise ValueError("`batch_size` must be a positive number. "
                              f"Received: batch_size={batch_size}.")
         self.pool = pool
+        pool.sequences += 1
         self.batch_size = batch_size
         self.seed = seed
         self.max_history = max_history

@@ -1,0 +1,176 @@
+"""AcquireLabels: one round of active learning at the end of an epoch."""
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import tf_keras
+
+from tfrecal import acquisition
+from tfrecal.oracles import Questions
+from tfrecal.scoring import PoolScorer
+
+
+class AcquireLabels(tf_keras.callbacks.Callback):
+    """Scores the pool, chooses pairs, asks the oracle, takes answers in.
+
+    The next epoch of the same `fit` trains on what came back, so `fit` must
+    be given `pool.sequence(...)`. Writes `labelled`, `acquired`, `declined`,
+    `pending`, `cost` (of all answers so far), `mean_utility` and
+    `acquire_seconds` into `logs`.
+
+    Args:
+        pool: a `Pool`.
+        strategy: an `acquisition.Strategy` or its name.
+        oracle: an `oracles.Oracle`.
+        batch_size: pairs asked a round.
+        budget: what all answers may cost, in the oracle's unit; the last
+            batch is cut to fit. None for no limit.
+        rounds: at most so many rounds. None for no limit.
+        every: epochs a round.
+        calibration: held-out `Interactions` on which probabilities are
+            calibrated; by default the labelled rows.
+        prior: domain knowledge: a function of `(user_ids, item_ids)` that
+            returns a weight of 0 or more for each pair.
+        expire_after: rounds after which an unanswered question may be asked
+            again; a late answer counts all the same. None for never.
+        candidates: at most so many pairs are scored, drawn at random.
+        passes: MC-dropout passes.
+        seed: same seed, same acquisitions.
+        verbose: 1 prints a line a round.
+    """
+
+    def __init__(self, pool, strategy, oracle, *, batch_size: int = 1000,
+                 budget: float | None = None, rounds: int | None = None,
+                 every: int = 1, calibration=None, prior=None,
+                 expire_after: int | None = None,
+                 candidates: int | None = None, passes: int = 10,
+                 seed: int = 0, verbose: int = 0):
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("every", every),
+                            ("budget", budget), ("rounds", rounds),
+                            ("expire_after", expire_after)):
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={value}.")
+        self.pool = pool
+        self.strategy = (acquisition.get(strategy)
+                         if isinstance(strategy, str) else strategy)
+        self.oracle = oracle
+        self.batch_size = batch_size
+        self.budget = budget
+        self.rounds = rounds
+        self.every = every
+        self.calibration = calibration
+        self.prior = prior
+        self.expire_after = expire_after
+        self.candidates = candidates
+        self.passes = passes
+        self.seed = seed
+        self.verbose = verbose
+        self.round = 0
+
+    def on_train_begin(self, logs=None):
+        self.exhausted = ""
+        if not self.pool.sequences:
+            raise ValueError(
+                "`AcquireLabels` needs a training set that grows with the "
+                "pool. Received: a `fit` without `pool.sequence(...)`. "
+                "Call `model.fit(pool.sequence(batch_size=1024), ...)`; a "
+                "`tf.data.Dataset` would keep its first length.")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._labelled = self.pool.counts["labelled"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        self._check_rows(logs)
+        started = time.perf_counter()
+        found = {"acquired": 0, "declined": 0, "mean_utility": np.nan}
+        self._collect(found)
+        if (epoch + 1) % self.every == 0:
+            if self.expire_after is not None:
+                self.pool.expire(self.round - self.expire_after + 1)
+            self._acquire(found)
+        logs.update(found, labelled=self.pool.counts["labelled"],
+                    pending=self.pool.pending, cost=self.pool.spent,
+                    acquire_seconds=time.perf_counter() - started)
+        if self.verbose:
+            print(f" - round {self.round}: {found['acquired']} labels by "
+                  f"{self.strategy.name}, {logs['labelled']} in all, cost "
+                  f"{logs['cost']:g}")
+
+    def _check_rows(self, logs):
+        trained = logs.get("rows")
+        if trained is not None and int(trained) != self._labelled:
+            raise RuntimeError(
+                "Every labelled row must be trained in each epoch. Received: "
+                f"{int(trained)} rows trained, {self._labelled} labelled. "
+                "Pass `pool.sequence(...)` to `fit`, without "
+                "`steps_per_epoch`.")
+
+    def _acquire(self, found):
+        if self.rounds is not None and self.round >= self.rounds:
+            self.exhausted = f"{self.rounds} rounds are done"
+            return
+        rng = np.random.default_rng([self.seed, self.round])
+        user, item = self.pool.candidates(self.candidates, rng)
+        if not len(user):
+            self.exhausted = "every pair of the pool was asked"
+            return
+        view = self._view(user, item)
+        chosen = self.strategy.select(
+            view, min(self.batch_size, len(user)), rng)
+        chosen = self._affordable(view, chosen)
+        if not len(chosen):
+            self.exhausted = self.exhausted or (
+                "the strategy chose no pair (caps or a prior of 0)")
+            return
+        utility = self.strategy.last_utilities
+        utility = None if utility is None else utility[chosen]
+        tickets = self.pool.ask(user[chosen], item[chosen], self.round,
+                                self.strategy.name, utility)
+        self.oracle.ask(Questions(
+            tickets, self.pool.user_ids[user[chosen] - 1],
+            self.pool.item_ids[item[chosen] - 1], self.round, utility))
+        if utility is not None:
+            found["mean_utility"] = float(np.mean(utility))
+        self.round += 1
+        self._collect(found)
+        if self.rounds is not None and self.round >= self.rounds:
+            self.exhausted = f"{self.rounds} rounds are done"
+
+    def _view(self, user, item):
+        ids = self.pool.user_ids[user - 1], self.pool.item_ids[item - 1]
+        calibration = self.calibration
+        if calibration is not None:
+            calibration = (calibration.user_code, calibration.item_code,
+                           calibration.label)
+        return PoolScorer.of(self.model, self.pool).view(
+            user, item, self.strategy.needs, calibration=calibration,
+            passes=self.passes, seed=self.seed + self.round,
+            prior=None if self.prior is None else self.prior(*ids),
+            cost=self.oracle.expected_cost(*ids))
+
+    def _affordable(self, view, chosen):
+        """As many of the chosen as the budget still pays."""
+        if self.budget is None:
+            return chosen
+        cost = np.cumsum(view.cost[chosen], dtype=np.float64)
+        open_ = self.pool.state == 1
+        left = self.budget - self.pool.spent - float(open_.sum()) * (
+            cost[-1] / len(cost) if len(cost) else 0.0)
+        enough = cost <= left * (1 + 1e-9)
+        if not enough.all():
+            self.exhausted = f"the budget of {self.budget:g} is spent"
+        return chosen[enough]
+
+    def _collect(self, found):
+        answers = self.oracle.answers()
+        if len(answers.ticket):
+            fresh = self.pool.answer(answers.ticket, answers.label,
+                                     answers.declined, answers.cost)
+            found["declined"] += int((fresh & answers.declined).sum())
+            found["acquired"] += int((fresh & ~answers.declined).sum())
+        if self.budget is not None and self.pool.spent >= self.budget:
+            self.exhausted = f"the budget of {self.budget:g} is spent"
