@@ -149,15 +149,9 @@ class Strategy:
         values, allowed = self.weigh(view, n, utilities)
         if not len(allowed):
             return allowed
-        values = self.revise(view, allowed, values, rng)
         keys = batches.keys(values, self.batch, self.temperature, rng)
         order = allowed[batches.order(keys, rng)]
         return self.cap(view, order, n)
-
-    def revise(self, view: View, allowed: np.ndarray, values: np.ndarray,
-               rng: np.random.Generator) -> np.ndarray:
-        """Values once the batch is taken into account; here as they are."""
-        return values
 
     def weigh(self, view: View, n: int, utilities=None):
         """Checks the view; utilities with prior and cost.
