@@ -1,0 +1,120 @@
+"""What all tests share: the stack's settings, one cache, small data."""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The weights of `large` tests are worth keeping; the worker processes of
+# pytest-xdist share them and inherit this from their parent.
+if "TFRECAL_HOME" not in os.environ:
+    os.environ["TFRECAL_HOME"] = str(
+        Path(tempfile.gettempdir()) / f"tfrecal-tests-{os.getuid()}")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="session")
+def shop():
+    """A small synthetic shop; read-only, shared by all tests."""
+    from tfrecal import datasets
+
+    return datasets.shop(users=40, items=30, topics=4, ratings=500, seed=0)
+
+
+@pytest.fixture(scope="session")
+def ml100k():
+    """MovieLens-100K; for tests marked `large`."""
+    from tfrecal import datasets
+
+    return datasets.load("ml-100k")
+
+
+@pytest.fixture(scope="session")
+def minilm_folder():
+    """The folder of all-MiniLM-L6-v2; for tests marked `large`."""
+    from tfrecal import assets
+
+    return assets.encoder_folder("minilm")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert_folder(tmp_path_factory):
+    """A random BERT checkpoint: 2 layers, width 32, the shop's words."""
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    vocabulary = tiny_vocabulary()
+    write_tiny_bert(folder, vocabulary)
+    return folder
+
+
+def tiny_vocabulary() -> list[str]:
+    """Special tokens, letters and digits, and the shop's words."""
+    from tfrecal.shop import WORDS
+
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-|/")
+    pieces = ["##" + c for c in letters if c.isalnum()]
+    fields = ["title", "category", "description", "genres", "year", "price",
+              "##s", "##ing", "the", "and", "for", "a", "of", "with"]
+    words = {*fields, *WORDS} - set(letters) - set(pieces)
+    return _SPECIAL + letters + pieces + sorted(words)
+
+
+def write_tiny_bert(folder: Path, vocabulary: list[str], layers: int = 2,
+                    width: int = 32, seed: int = 0) -> None:
+    """Writes a checkpoint as Hugging Face lays it out, without torch.
+
+    Weights are normal with a standard deviation of 0.2, ten times BERT's,
+    so that texts have clearly different encodings.
+    """
+    from safetensors.numpy import save_file
+
+    config = {
+        "model_type": "bert", "architectures": ["BertModel"],
+        "vocab_size": len(vocabulary), "hidden_size": width,
+        "num_hidden_layers": layers, "num_attention_heads": 2,
+        "intermediate_size": 2 * width, "hidden_act": "gelu",
+        "max_position_embeddings": 64, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": True,
+         "model_max_length": 64}))
+    rng = np.random.default_rng(seed)
+
+    def dense(out, into):
+        return rng.normal(0, 0.2, (out, into)).astype(np.float32)
+
+    weights = {}
+
+    def norm(name):
+        weights[f"{name}.weight"] = np.ones(width, np.float32)
+        weights[f"{name}.bias"] = np.zeros(width, np.float32)
+
+    for name, rows in (("word", len(vocabulary)), ("position", 64),
+                       ("token_type", 2)):
+        weights[f"embeddings.{name}_embeddings.weight"] = dense(rows, width)
+    norm("embeddings.LayerNorm")
+    for n in range(layers):
+        layer = f"encoder.layer.{n}"
+        for name, out, into in (
+                ("attention.self.query", width, width),
+                ("attention.self.key", width, width),
+                ("attention.self.value", width, width),
+                ("attention.output.dense", width, width),
+                ("intermediate.dense", 2 * width, width),
+                ("output.dense", width, 2 * width)):
+            weights[f"{layer}.{name}.weight"] = dense(out, into)
+            weights[f"{layer}.{name}.bias"] = dense(1, out)[0]
+        norm(f"{layer}.attention.output.LayerNorm")
+        norm(f"{layer}.output.LayerNorm")
+    save_file(weights, folder / "model.safetensors",
+              metadata={"format": "pt"})
