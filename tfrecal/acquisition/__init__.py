@@ -2,12 +2,25 @@
 from __future__ import annotations
 
 from tfrecal.acquisition import probabilities
+from tfrecal.acquisition.bald import BALD
 from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.core_set import CoreSet
+from tfrecal.acquisition.coverage import ItemCoverage, UserCoverage
+from tfrecal.acquisition.entropy import Entropy
+from tfrecal.acquisition.least_confidence import LeastConfidence
+from tfrecal.acquisition.margin import Margin
+from tfrecal.acquisition.popularity import Popularity
+from tfrecal.acquisition.predictive_variance import PredictiveVariance
 from tfrecal.acquisition.uniform import Random
 
-_STRATEGIES = {strategy.name: strategy for strategy in (Random,)}
+_STRATEGIES = {strategy.name: strategy for strategy in (
+    Random, Popularity, UserCoverage, ItemCoverage, LeastConfidence, Margin,
+    Entropy, PredictiveVariance, BALD, CoreSet)}
 
-__all__ = ["Random", "Strategy", "View", "get", "names", "probabilities"]
+__all__ = [
+    "BALD", "CoreSet", "Entropy", "ItemCoverage", "LeastConfidence",
+    "Margin", "Popularity", "PredictiveVariance", "Random", "Strategy",
+    "UserCoverage", "View", "get", "names", "probabilities"]
 
 
 def names() -> list[str]:

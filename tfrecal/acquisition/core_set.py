@@ -1,0 +1,102 @@
+"""CoreSet: pairs that leave no part of the pool far from a label."""
+from __future__ import annotations
+
+import numpy as np
+
+from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.nearest import nearest_labelled, squared_distances
+
+
+class CoreSet(Strategy):
+    """Greedy k-centre over pair embeddings: each time the farthest pair.
+
+    A pair's embedding is its query vector beside its candidate vector, so a
+    squared distance is a user part plus an item part: a pick costs
+    O(users * d + items * d + n), not O(n * d).
+
+    A prior and, with `per_cost`, the cost weigh the squared distance as it
+    is at each pick, unscaled.
+
+    Args:
+        batch: `"top"` takes the farthest; `"power"` draws each pick with
+            chances proportional to `distance ** (2 / temperature)`, which at
+            temperature 1 is the seeding of k-means++.
+
+    Reference:
+        Sener and Savarese 2018, "Active Learning for Convolutional Neural
+        Networks: A Core-Set Approach", arXiv 1708.00489, algorithm 1.
+    """
+
+    needs = frozenset({"vectors"})
+
+    def __init__(self, batch: str = "top", **options):
+        super().__init__(batch=batch, **options)
+        if batch not in ("top", "power"):
+            raise ValueError(
+                "`batch` of `core_set` must be top or power: it looks at the "
+                f"batch as a whole. Received: batch={batch!r}.")
+
+    def utilities(self, view):
+        """Squared distance to the nearest labelled pair; 1 with no label."""
+        if view.labelled_user is None or not len(view.labelled_user):
+            return np.ones(len(view))
+        return nearest_labelled(view)
+
+    def select(self, view, n, rng, utilities=None):
+        size = len(view)
+        if utilities is None and size:
+            self._check_needs(view)
+            utilities = self.utilities(view)
+        _, allowed = self.weigh(view, n, utilities)
+        if not len(allowed):
+            return allowed
+        order = allowed[rng.permutation(len(allowed))]
+        nearest = np.array(utilities, np.float64)[order]
+        if view.labelled_user is None or not len(view.labelled_user):
+            nearest[:] = np.finfo(np.float64).max
+        return order[self._pick(view, order, nearest, n, rng)]
+
+    def _pick(self, view, order, nearest, n, rng):
+        users, user = np.unique(view.user[order], return_inverse=True)
+        items, item = np.unique(view.item[order], return_inverse=True)
+        query = np.asarray(view.query_vectors, np.float64)[users]
+        candidate = np.asarray(view.candidate_vectors, np.float64)[items]
+        weight = self._weight(view, order)
+        caps = [(codes, most, np.zeros(codes.max() + 1, int)) for codes, most
+                in ((user, self.max_per_user), (item, self.max_per_item))
+                if most is not None]
+        picks = []
+        while len(picks) < n:
+            pick = self._next(nearest * weight, rng)
+            if nearest[pick] < 0:
+                break
+            picks.append(pick)
+            if len(picks) == n:
+                break
+            parts = (squared_distances(query, query[user[pick]])[user]
+                     + squared_distances(
+                         candidate, candidate[item[pick]])[item])
+            np.minimum(nearest, parts, out=nearest)
+            nearest[pick] = -1  # taken: below any distance, for good
+            for codes, most, count in caps:
+                count[codes[pick]] += 1
+                if count[codes[pick]] >= most:
+                    nearest[codes == codes[pick]] = -1
+        return np.array(picks, np.int64)
+
+    def _weight(self, view: View, order):
+        weight = np.ones(len(order))
+        if view.prior is not None:
+            weight *= np.asarray(view.prior, np.float64)[order]
+        if self.per_cost:
+            weight /= np.asarray(view.cost, np.float64)[order]
+        return weight / weight.max()
+
+    def _next(self, values, rng) -> int:
+        best = int(np.argmax(values))
+        if self.batch == "top" or values[best] <= 0:
+            return best
+        chances = np.maximum(values / values[best], 0)
+        chances **= 1 / self.temperature
+        sums = np.cumsum(chances)
+        return int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
