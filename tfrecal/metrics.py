@@ -35,6 +35,7 @@ import numpy as np
 from scipy import sparse
 
 from tfrecal.pointwise import auc, log_loss, mae, mid_ranks, rmse
+from tfrecal.top_k import top_k
 
 __all__ = ["RankingResult", "auc", "item_slices", "log_loss", "mae", "pairs",
            "ranking", "ranking_from_scores", "rmse", "slices"]
@@ -180,6 +181,8 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
         rows = users[start:start + step]
         got = scores(rows) if callable(scores) else (
             np.asarray(scores)[rows])
+        if not np.issubdtype(got.dtype, np.floating):
+            got = got.astype(np.float32)
         if got.shape != (len(rows), shape[1]) or np.isnan(got).any():
             raise ValueError(
                 f"`scores` must be [{len(rows)}, {shape[1]}] without NaN. "
@@ -188,7 +191,7 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
             got[:, ~mask] = -np.inf
         if seen is not None:
             got[seen[rows].nonzero()] = -np.inf
-        items[start:start + step] = _top(got, max(cuts), rows, seed)
+        items[start:start + step] = top_k(got, max(cuts), rows, seed)
     per_user = _values(relevant, users, items, cuts)
     if popularity is not None:
         per_user |= _popularity_values(items, mask, popularity, cuts)
@@ -267,30 +270,6 @@ def _keep_columns(matrix, mask) -> sparse.csr_array:
     kept.data = mask[kept.indices]
     kept.eliminate_zeros()
     return kept
-
-
-def _top(scores, k: int, rows, seed: int) -> np.ndarray:
-    """Columns of the `k` best scores of each row, best first; -1 for -inf."""
-    width = min(k, scores.shape[1])
-    top = np.argpartition(scores, -width, axis=1)[:, -width:]
-    best = np.take_along_axis(scores, top, axis=1)
-    order = np.argsort(-best, axis=1)
-    top, best = (np.take_along_axis(x, order, axis=1) for x in (top, best))
-    last = best[:, -1:]
-    tied = np.count_nonzero(scores >= last, axis=1) > width
-    tied &= last[:, 0] > -np.inf
-    tied |= ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -np.inf)).any(1)
-    for row in np.flatnonzero(tied):
-        # keyed by the user, so that the block size changes nothing
-        rng = np.random.default_rng((seed, int(rows[row])))
-        drawn = rng.random(scores.shape[1])
-        chosen = np.flatnonzero(scores[row] >= last[row])
-        order = np.lexsort((drawn[chosen], -scores[row, chosen]))[:width]
-        top[row] = chosen[order]
-        best[row] = scores[row, top[row]]
-    listed = np.full((len(top), k), -1, np.int32)
-    listed[:, :width] = np.where(best > -np.inf, top, -1)
-    return listed
 
 
 def _values(relevant, users, items, cuts) -> dict[str, np.ndarray]:
