@@ -6,14 +6,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from tfrecal.columns import as_ids, as_numbers, as_seconds
+
 KINDS = {
     "missing_key": "`user_id` or `item_id` is empty",
     "bad_label": "`label` is not a finite number on the scale",
-    "bad_timestamp": "`timestamp` is not a time",
+    "bad_timestamp": "`timestamp` is no time (seconds or ISO 8601)",
     "bad_weight": "`weight` is not a number of 0 or more",
     "unknown_user": "`user_id` is not in the users table",
     "unknown_item": "`item_id` is not in the items table",
-    "duplicate_pair": "the (user, item) pair occurs more than once"}
+    "duplicate_pair": "the (user, item) pair occurs more than once",
+    "user_table_missing_id": "users table: `user_id` is empty",
+    "user_table_duplicate_id": "users table: `user_id` is there already",
+    "item_table_missing_id": "items table: `item_id` is empty",
+    "item_table_duplicate_id": "items table: `item_id` is there already"}
+_SHOWN = 5
 
 
 @dataclass
@@ -23,7 +30,8 @@ class CleaningReport:
     Attributes:
         rows_in, rows_kept: numbers of rows.
         counts: kind (see `KINDS`) -> number of rows.
-        lines: kind -> the first line numbers, 1-based, a header included.
+        lines: kind -> the first line numbers, 1-based: lines of the file,
+            its header included, or rows of a frame.
         notes: further steps, such as a k-core, in words.
     """
 
@@ -37,106 +45,157 @@ class CleaningReport:
         """Counts the rows marked in `bad` (bool `[n]`) under a kind."""
         if bad.any():
             self.counts[kind] = self.counts.get(kind, 0) + int(bad.sum())
-            first = [int(n) for n in lines[bad][:5]]
-            self.lines[kind] = (self.lines.get(kind, []) + first)[:5]
+            first = [int(n) for n in lines[bad][:_SHOWN]]
+            self.lines[kind] = (self.lines.get(kind, []) + first)[:_SHOWN]
 
     def __str__(self) -> str:
         rows = [f"{self.rows_kept:,} of {self.rows_in:,} rows kept"]
+        width = max([len(f"{n:,}") for n in self.counts.values()], default=0)
         for kind, number in self.counts.items():
             where = ", ".join(map(str, self.lines[kind]))
             more = ", ..." if number > len(self.lines[kind]) else ""
-            rows.append(f"  {number:,} rows: {KINDS[kind]} "
+            rows.append(f"  {number:>{width},}  {KINDS[kind]} "
                         f"(lines {where}{more})")
         return "\n".join(rows + [f"  {note}" for note in self.notes])
 
     def to_dict(self) -> dict:
-        """JSON-able form."""
+        """JSON-able form; `CleaningReport(**form)` is its inverse."""
         return {"rows_in": self.rows_in, "rows_kept": self.rows_kept,
-                "counts": self.counts, "lines": self.lines,
-                "notes": self.notes}
+                "counts": dict(self.counts),
+                "lines": {kind: list(n) for kind, n in self.lines.items()},
+                "notes": list(self.notes)}
 
 
-def as_ids(column: pd.Series, name: str) -> pd.Series:
-    """Ids as strings; empty where missing.
+def check_rows(frame: pd.DataFrame, scale, timestamp_unit: str,
+               report: CleaningReport, lines: np.ndarray):
+    """The columns in their types, and which rows are bad.
 
-    Whole numbers become their digits, also where a reader made floats of
-    them ("7.0" for 7 beside a missing value).
-
-    Raises:
-        ValueError: strings and numbers are mixed in the column.
-    """
-    values = column.to_numpy(object, na_value=None)
-    kinds = {str if isinstance(v, str) else float for v in values
-             if v is not None}
-    if len(kinds) > 1:
-        odd = next(v for v in values if v is not None
-                   and isinstance(v, str) != isinstance(values[0], str))
-        raise ValueError(
-            f"`{name}` must hold one type of id. Received: strings and "
-            f"numbers, for example {values[0]!r} and {odd!r}. Convert the "
-            f"column with `astype(str)`.")
-    if kinds == {float}:
-        number = pd.to_numeric(column, errors="coerce")
-        wrong = number.notna() & (number != np.floor(number))
-        if wrong.any():
-            raise ValueError(
-                f"`{name}` must hold strings or whole numbers. Received: "
-                f"{column[wrong].iloc[0]!r}.")
-        whole = number.astype("Int64").astype(object)
-        values = [None if v is pd.NA else str(v) for v in whole]
-    return pd.Series(["" if v is None else v.strip() for v in values],
-                     index=column.index, dtype=object)
-
-
-def as_seconds(column: pd.Series) -> pd.Series:
-    """Times as float64 seconds; NaN where they are none.
-
-    Raises:
-        ValueError: numbers too large for seconds (milliseconds?).
-    """
-    if pd.api.types.is_datetime64_any_dtype(column):
-        times = pd.to_datetime(column, utc=True)
-    else:
-        number = pd.to_numeric(column, errors="coerce")
-        if number.notna().any() or column.isna().all():
-            if (number > 1e11).any():
-                raise ValueError(
-                    "`timestamp` must be in seconds. Received: "
-                    f"{number.max():.0f}, which looks like milliseconds. "
-                    "Divide the column by 1000.")
-            return number.astype(np.float64)
-        times = pd.to_datetime(column, errors="coerce", utc=True)
-    zero = pd.Timestamp(0, tz="UTC")
-    return (times - zero).dt.total_seconds()
-
-
-def as_table(table, name: str, ids: pd.Series) -> pd.DataFrame:
-    """A users or items table, indexed by its ids.
+    A row counts under the first kind that it breaks.
 
     Args:
-        table: DataFrame with the column `name` or with the ids as index;
+        frame: as `columns.select_columns` returns it.
+        scale: (lowest, highest) label, or None.
+        timestamp_unit: of times that are numbers.
+        report: gets the counts.
+        lines: line number of each row, `[n]`.
+
+    Returns:
+        `(clean, bad)`: a typed frame of the same rows, bool `[n]`.
+    """
+    clean = pd.DataFrame({name: as_ids(frame[name], name, report.notes)
+                          for name in ("user_id", "item_id")})
+    bad = ((clean["user_id"] == "") | (clean["item_id"] == "")).to_numpy(bool)
+    report.add("missing_key", bad, lines)
+
+    def refuse(kind, wrong):
+        nonlocal bad
+        report.add(kind, wrong & ~bad, lines)
+        bad = bad | wrong
+
+    low, high = (-np.inf, np.inf) if scale is None else scale
+    largest = np.finfo(np.float32).max
+    label = as_numbers(frame["label"])
+    wrong = ~((label >= low) & (label <= high) & (np.abs(label) <= largest))
+    refuse("bad_label", wrong)
+    clean["label"] = np.where(wrong, 0, label).astype(np.float32)
+    times = np.zeros(len(frame))
+    if "timestamp" in frame:
+        times = as_seconds(frame["timestamp"], timestamp_unit)
+        refuse("bad_timestamp", ~np.isfinite(times))
+        times = np.where(np.isfinite(times), times, 0)
+    clean["timestamp"] = np.floor(times).astype(np.int64)
+    if "weight" in frame:
+        weight = as_numbers(frame["weight"])
+        wrong = ~((weight >= 0) & (weight <= largest))
+        refuse("bad_weight", wrong)
+        clean["weight"] = np.where(wrong, 0, weight).astype(np.float32)
+    return clean, bad
+
+
+def merge_duplicates(clean: pd.DataFrame, bad: np.ndarray, duplicates: str,
+                     report: CleaningReport, lines: np.ndarray):
+    """Keeps one row of each pair; bad rows take no part.
+
+    Args:
+        clean, bad: as `check_rows` returns them.
+        duplicates: `"raise"` only counts; `"first"` or `"last"` by time
+            (then by row) stays; `"mean"` is `"last"` with the mean label
+            and weight of all.
+        report, lines: as in `check_rows`.
+
+    Returns:
+        `(clean, extra)`: bool `[n]` marks the rows that are too many.
+    """
+    keys = ["user_id", "item_id"]
+    good = clean[~bad].sort_values("timestamp", kind="stable")
+    keep = "last" if duplicates in ("last", "mean") else "first"
+    twice = good.duplicated(keys, keep=keep)
+    extra = np.zeros(len(clean), bool)
+    extra[twice.index[twice.to_numpy()]] = True
+    if not extra.any():
+        return clean, extra
+    report.add("duplicate_pair", extra, lines)
+    if duplicates == "mean":
+        values = [c for c in ("label", "weight") if c in clean]
+        mean = good.groupby(keys, sort=False)[values].transform("mean")
+        clean = clean.copy()
+        for name in values:
+            column = clean[name].to_numpy(copy=True)
+            column[mean.index] = mean[name].to_numpy(np.float32)
+            clean[name] = column
+    if duplicates != "raise":
+        report.notes.append(
+            f"of pairs that occur more than once, the {duplicates} was kept")
+    return clean, extra
+
+
+def as_table(table, name: str, ids, report: CleaningReport,
+             first_line: int = 1) -> pd.DataFrame:
+    """A users or items table, indexed by its ids.
+
+    Rows without an id, and all but the first of an id, are counted in the
+    report and left out.
+
+    Args:
+        table: DataFrame with the column `name`, or with the ids as index;
             None makes a table without columns from `ids`.
         name: `"user_id"` or `"item_id"`.
         ids: the ids of the interactions.
+        report: gets the counts.
+        first_line: line number of the table's first row.
 
     Raises:
-        ValueError: an id missing or twice.
+        TypeError: `table` is no DataFrame.
+        ValueError: no ids to be found, a column twice, mixed ids.
     """
     if table is None:
-        known = pd.Index(sorted(set(ids) - {""}), name=name, dtype=object)
-        return pd.DataFrame(index=known)
+        known = sorted(set(ids))
+        return pd.DataFrame(index=pd.Index(known, name=name, dtype=object))
+    kind = name[:-3]
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"`{kind}s` must be a pandas DataFrame. Received: "
+                        f"{type(table).__name__}.")
     table = table.copy()
-    column = table.pop(name) if name in table else pd.Series(
-        table.index, index=table.index)
-    ids = as_ids(column.reset_index(drop=True), name)
-    if (ids == "").any():
+    table.columns = [str(c) for c in table.columns]
+    if table.columns.has_duplicates:
+        twice = list(table.columns[table.columns.duplicated()])
+        raise ValueError(f"Columns of the {kind}s table must be unique. "
+                         f"Received: {twice} twice. Rename one of them.")
+    if name in table:
+        column = table.pop(name)
+    elif table.index.name == name or not isinstance(table.index,
+                                                    pd.RangeIndex):
+        column = table.index.to_series()
+    else:
         raise ValueError(
-            f"Every row of the {name[:-3]}s table needs a `{name}`. Received:"
-            f" none in row {int(np.flatnonzero(ids == '')[0]) + 1}.")
-    if ids.duplicated().any():
-        raise ValueError(
-            f"`{name}` must be unique in the {name[:-3]}s table. Received: "
-            f"{ids[ids.duplicated()].iloc[0]!r} twice or more "
-            f"({int(ids.duplicated().sum())} rows too many).")
-    table.index = pd.Index(ids, name=name, dtype=object)
-    return table
+            f"The {kind}s table must have a column (or an index) `{name}`. "
+            f"Received: columns={list(table.columns)}. Name it: "
+            f"`columns={{\"{name}\": \"...\"}}` or `{kind}s.rename(...)`.")
+    found = as_ids(column.reset_index(drop=True), name, report.notes)
+    lines = np.arange(len(found)) + first_line
+    empty = (found == "").to_numpy(bool)
+    report.add(f"{kind}_table_missing_id", empty, lines)
+    twice = found.duplicated().to_numpy() & ~empty
+    report.add(f"{kind}_table_duplicate_id", twice, lines)
+    table.index = pd.Index(found, name=name, dtype=object)
+    return table[~(empty | twice)]

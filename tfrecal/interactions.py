@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.cleaning import CleaningReport, as_ids, as_seconds, as_table
-
-NEEDED = ("user_id", "item_id", "label")
+from tfrecal import table_files, validation
+from tfrecal.cleaning import CleaningReport
+from tfrecal.columns import NEEDED, as_ids
+from tfrecal.fingerprints import update_table
+from tfrecal.label_scaling import LabelScaling
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Interactions:
     """Labelled (user, item) pairs with the tables of users and items.
 
     Use `from_frame`, `from_csv` or `from_parquet`; the constructor checks
-    nothing.
+    nothing. An `Interactions` is not changed after it was made: every method
+    returns a new one.
 
     Attributes:
         frame: `user_id`, `item_id` (strings), `label` float32, `timestamp`
@@ -32,6 +35,7 @@ class Interactions:
         report: what cleaning dropped.
         name: of the data set.
         truth: true labels `[users, items]` of synthetic data, or None.
+        scaling: how labels were normalised, or None.
     """
 
     frame: pd.DataFrame
@@ -41,6 +45,7 @@ class Interactions:
     report: CleaningReport = field(default_factory=CleaningReport)
     name: str = "interactions"
     truth: pd.DataFrame | None = None
+    scaling: LabelScaling | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -76,86 +81,137 @@ class Interactions:
         return self.frame["label"].to_numpy(np.float32)
 
     def codes(self, users, items) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of ids, int32; 0 where an id is unknown."""
-        return _codes(self.users, users), _codes(self.items, items)
-
-    def with_frame(self, frame: pd.DataFrame) -> "Interactions":
-        """Other rows over the same tables; codes keep their meaning."""
-        return replace(self, frame=frame.reset_index(drop=True))
-
-    def binarise(self, threshold: float) -> "Interactions":
-        """Labels of 1 at or above `threshold`, else 0."""
-        label = (self.frame["label"] >= threshold).astype(np.float32)
-        new = self.with_frame(self.frame.assign(label=label))
-        return replace(new, scale=(0.0, 1.0))
-
-    def normalise(self, method: str = "minmax") -> "Interactions":
-        """Labels on another scale.
+        """Codes of ids, int32; 0 where an id is unknown or missing.
 
         Args:
-            method: `"minmax"` maps the scale to 0..1; `"user_mean"`
-                subtracts each user's mean; `"z_score"` also divides by the
-                user's standard deviation (1 where it is 0). The users table
-                keeps `label_mean` and `label_std`, so that labels can be
-                mapped back.
+            users, items: strings, or whole numbers, as `from_frame` takes
+                them.
+        """
+        return (_codes(self.users, as_ids(users, "user_id")),
+                _codes(self.items, as_ids(items, "item_id")))
+
+    def with_frame(self, frame: pd.DataFrame) -> "Interactions":
+        """Other rows over the same tables; codes keep their meaning.
+
+        Raises:
+            ValueError: a column is missing, or an id is in no table.
+        """
+        missing = [c for c in (*NEEDED, "timestamp") if c not in frame]
+        if missing:
+            raise ValueError(
+                "`frame` must have the columns of interactions. Received: "
+                f"{list(frame.columns)}, without {missing}. Use "
+                "`from_frame` for raw tables.")
+        new = replace(self, frame=frame.reset_index(drop=True))
+        for codes, name in ((new.user_code, "user_id"),
+                            (new.item_code, "item_id")):
+            if len(codes) and not codes.all():
+                odd = new.frame[name].iloc[int(np.argmin(codes))]
+                raise ValueError(
+                    f"Every `{name}` must be in the {name[:-3]}s table. "
+                    f"Received: {odd!r}. Use `from_frame`, which reports or "
+                    "drops such rows.")
+        return new
+
+    def take(self, rows) -> "Interactions":
+        """Some of the rows, over the same tables.
+
+        Args:
+            rows: positions (int `[m]`) or a mask (bool `[n]`).
+        """
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        new = replace(self, frame=frame)
+        # The codes are known; looking ids up again is the slow part.
+        new.__dict__["user_code"] = self.user_code[rows]
+        new.__dict__["item_code"] = self.item_code[rows]
+        return new
+
+    def binarise(self, threshold: float) -> "Interactions":
+        """Labels of 1 at or above `threshold`, else 0.
+
+        Raises:
+            ValueError: the threshold leaves one class only.
         """
         low, high = self.scale
-        label = self.frame["label"].astype(np.float64)
-        users = self.users
-        if method == "minmax":
-            label, scale = (label - low) / (high - low), (0.0, 1.0)
-        elif method in ("user_mean", "z_score"):
-            by_user = label.groupby(self.frame["user_id"])
-            mean = by_user.transform("mean")
-            users = users.assign(label_mean=by_user.mean())
-            label = label - mean
-            if method == "z_score":
-                std = by_user.std(ddof=0).replace(0.0, 1.0)
-                users = users.assign(label_std=std)
-                label = label / self.frame["user_id"].map(std)
-            scale = (float(label.min()), float(label.max()))
-        else:
+        if not low < threshold <= high:
             raise ValueError(
-                "`method` must be 'minmax', 'user_mean' or 'z_score'. "
-                f"Received: method={method!r}.")
-        new = self.with_frame(
-            self.frame.assign(label=label.astype(np.float32)))
-        return replace(new, scale=scale, users=users)
+                "`threshold` must lie on the scale and above its lowest "
+                f"label. Received: threshold={threshold!r}, scale={low:g} to "
+                f"{high:g}.")
+        label = (self.label >= threshold).astype(np.float32)
+        truth = self.truth
+        if truth is not None:
+            truth = (truth >= threshold).astype(np.float32)
+        return replace(self, frame=self.frame.assign(label=label),
+                       scale=(0.0, 1.0), truth=truth, scaling=None)
 
-    def k_core(self, k: int) -> "Interactions":
-        """Drops users and items with fewer than `k` rows until none is left.
+    def normalise(self, method: str | LabelScaling) -> "Interactions":
+        """Labels on another scale; `scaling` keeps the way back.
 
-        The tables shrink with the rows, so codes change.
+        Args:
+            method: `"minmax"`, `"user_mean"` or `"z_score"` (see
+                `LabelScaling`), or the `scaling` of the rows that train,
+                for the other parts of a split.
+
+        Raises:
+            ValueError: an unknown method, or normalised labels.
         """
-        frame = self.frame
-        while True:
-            counts = [frame[c].map(frame[c].value_counts())
-                      for c in ("user_id", "item_id")]
-            keep = (counts[0] >= k) & (counts[1] >= k)
-            if keep.all():
-                break
-            frame = frame[keep]
-        if not len(frame):
-            raise ValueError(f"A {k}-core must keep rows. Received: none of "
-                             f"{len(self)}; choose a smaller `k`.")
-        report = replace(self.report, rows_kept=len(frame), notes=[
-            *self.report.notes, f"{k}-core kept {len(frame):,} of "
-            f"{len(self):,} rows"])
-        new = self.with_frame(frame)
-        return replace(
-            new, report=report,
-            users=self.users[self.users.index.isin(frame["user_id"])],
-            items=self.items[self.items.index.isin(frame["item_id"])])
+        if self.scaling is not None:
+            raise ValueError(
+                "Labels can be normalised once. Received: labels after "
+                f"method={self.scaling.method!r}. Normalise the data as "
+                "loaded.")
+        scaling = method if isinstance(
+            method, LabelScaling) else LabelScaling.fit(
+                method, self.frame["user_id"], self.frame["label"],
+                self.scale)
+        truth = self.truth
+        if truth is not None:
+            offset, factor = scaling.offset_and_factor(truth.index)
+            truth = truth.sub(offset, axis=0).div(factor, axis=0)
+        label = scaling.apply(self.frame["user_id"], self.label)
+        return replace(self, frame=self.frame.assign(label=label),
+                       scale=scaling.new_scale, truth=truth, scaling=scaling)
+
+    def k_core(self, n: int) -> "Interactions":
+        """Drops users and items with fewer than `n` rows until none is left.
+
+        The tables shrink with the rows, so codes change. The report says
+        how many rows, users and items went, in how many passes.
+
+        Raises:
+            ValueError: `n` is no positive whole number, or no row is left.
+        """
+        rows, passes = validation.k_core_rows(
+            self.user_code, self.item_code, n)
+        users = self.users.iloc[np.unique(self.user_code[rows]) - 1]
+        items = self.items.iloc[np.unique(self.item_code[rows]) - 1]
+        truth = self.truth
+        if truth is not None:
+            truth = truth.loc[users.index, items.index]
+        note = (f"{n}-core: {len(rows):,} of {len(self):,} rows, "
+                f"{len(users):,} of {len(self.users):,} users, "
+                f"{len(items):,} of {len(self.items):,} items kept "
+                f"({passes} passes)")
+        report = replace(self.report, rows_kept=len(rows),
+                         notes=[*self.report.notes, note])
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return replace(self, frame=frame, users=users, items=items,
+                       report=report, truth=truth)
 
     def fingerprint(self) -> str:
-        """SHA-256 of rows and tables, the same on every machine."""
-        digest = hashlib.sha256()
+        """SHA-256 of rows, tables and scale, the same on every machine."""
+        digest = hashlib.sha256(np.array(self.scale, "<f8").tobytes())
         for table in (self.users, self.items):
-            for row in table.reset_index().astype(str).itertuples(
-                    index=False):
-                digest.update("\x1f".join(row).encode() + b"\x1e")
-        for array in (self.user_code, self.item_code, self.label,
-                      self.frame["timestamp"].to_numpy(np.int64)):
+            update_table(digest, table)
+        rows = [self.user_code.astype("<i4"), self.item_code.astype("<i4"),
+                self.label.astype("<f4"),
+                self.frame["timestamp"].to_numpy("<i8")]
+        if "weight" in self.frame:
+            rows.append(self.frame["weight"].to_numpy("<f4"))
+        for array in rows:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -164,16 +220,18 @@ class Interactions:
                    columns: dict | None = None, bad_rows: str = "raise",
                    duplicates: str = "raise", scale=None,
                    binarise: float | None = None,
-                   normalise: str | None = None, first_line: int = 1,
-                   name: str = "interactions") -> "Interactions":
+                   normalise: str | None = None, timestamp_unit: str = "s",
+                   name: str = "interactions", lines=None) -> "Interactions":
         """Checks and cleans a table of interactions.
 
         Args:
             frame: needs `user_id`, `item_id`, `label`; may have
-                `timestamp` and `weight`. Other columns are left out.
+                `timestamp` and `weight`. Other columns are left out. Ids
+                are strings or whole numbers and become strings.
             users, items: tables with the id as column or index; None makes
                 them of the ids that occur.
-            columns: new name -> name in the frame, where they differ.
+            columns: name here -> name in the frame, where they differ, as
+                in `{"user_id": "userId"}`; holds for the tables too.
             bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
                 and counts them in the report.
             duplicates: of a pair: `"raise"`, or keep the `"first"` or
@@ -181,170 +239,94 @@ class Interactions:
             scale: (lowest, highest) label; by default those that occur.
             binarise: a threshold, see `Interactions.binarise`.
             normalise: a method, see `Interactions.normalise`.
-            first_line: number of the first row, for reports.
+            timestamp_unit: "s", "ms", "us" or "ns", of times that are
+                numbers. Texts are ISO 8601.
+            name: of the data set.
+            lines: line number of each row, for the report, if not 1, 2, ...
 
         Raises:
             ValueError: missing columns, no rows, or bad rows, all of them
                 named in one message.
         """
-        _check_options(bad_rows, duplicates)
-        frame = _renamed(frame, columns)
-        lines = np.arange(len(frame)) + first_line
-        report = CleaningReport(rows_in=len(frame))
-        clean, bad = _columns(frame, scale, report, lines)
-        users = as_table(users, "user_id", clean["user_id"])
-        items = as_table(items, "item_id", clean["item_id"])
-        for table, column, kind in ((users, "user_id", "unknown_user"),
-                                    (items, "item_id", "unknown_item")):
-            unknown = ~clean[column].isin(table.index).to_numpy() & ~bad
-            report.add(kind, unknown, lines)
-            bad = bad | unknown
-        clean, bad = _duplicates(clean, bad, duplicates, report, lines)
-        if bad.any() and bad_rows == "raise":
-            report.rows_kept = int((~bad).sum())
-            raise ValueError(
-                f"Interactions must be clean. Received: {report}\nMend the "
-                "rows, or load with `bad_rows=\"drop\"` (and `duplicates="
-                "\"last\"` for pairs that occur twice).")
-        clean = clean[~bad]
-        if not len(clean):
-            raise ValueError(f"Interactions need at least one good row. "
-                             f"Received: {report}")
-        report.rows_kept = len(clean)
-        if scale is None:
-            scale = clean["label"].min(), clean["label"].max()
-            if set(clean["label"].unique()) <= {0.0, 1.0}:
-                scale = 0.0, 1.0
-        new = cls(clean.reset_index(drop=True), users, items,
-                  (float(scale[0]), float(scale[1])), report, name)
+        new = cls(*validation.clean_tables(
+            frame, users, items, columns=columns, bad_rows=bad_rows,
+            duplicates=duplicates, scale=scale,
+            timestamp_unit=timestamp_unit, lines=lines), name=name)
         if binarise is not None:
             new = new.binarise(binarise)
         return new if normalise is None else new.normalise(normalise)
 
     @classmethod
-    def from_csv(cls, path, users=None, items=None, *, read: dict | None = None,
-                 **options) -> "Interactions":
-        """Reads up to three CSV files.
+    def from_csv(cls, path, users=None, items=None, *,
+                 read: dict | None = None, **options) -> "Interactions":
+        """Reads up to three CSV files; ids are read as text.
 
         Args:
-            path, users, items: files; the tables are optional.
-            read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`.
-            **options: see `from_frame`.
+            path, users, items: files; the tables are optional and may be
+                DataFrames.
+            read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
+                for all of the files.
+            **options: see `from_frame`. Line numbers in reports are those
+                of the file.
+
+        Example:
+            Interactions.from_csv("ratings.csv", items="items.csv",
+                                  columns={"user_id": "userId"})
         """
-        columns = options.get("columns") or {}
-        frame = _read_csv(path, read, [columns.get(c, c) for c in NEEDED[:2]])
-        tables = [p if p is None or isinstance(p, pd.DataFrame)
-                  else _read_csv(p, read, [name])
-                  for p, name in ((users, "user_id"), (items, "item_id"))]
-        options.setdefault("name", Path(path).stem)
-        return cls.from_frame(frame, *tables, first_line=2, **options)
+        ids = [(options.get("columns") or {}).get(key, key)
+               for key in NEEDED[:2]] + list(NEEDED[:2])
+        frame, lines = table_files.read_csv(path, ids, read)
+        tables = [t if t is None or isinstance(t, pd.DataFrame)
+                  else table_files.read_csv(t, ids, read)[0]
+                  for t in (users, items)]
+        options.setdefault("name", Path(str(path)).stem)
+        return cls.from_frame(frame, *tables, lines=lines, **options)
 
     @classmethod
     def from_parquet(cls, path, users=None, items=None,
                      **options) -> "Interactions":
         """Reads up to three Parquet files; see `from_frame`."""
-        tables = [p if p is None or isinstance(p, pd.DataFrame)
-                  else pd.read_parquet(p) for p in (users, items)]
-        options.setdefault("name", Path(path).stem)
-        return cls.from_frame(pd.read_parquet(path), *tables, **options)
+        tables = [t if t is None or isinstance(t, pd.DataFrame)
+                  else table_files.read_parquet(t) for t in (users, items)]
+        options.setdefault("name", Path(str(path)).stem)
+        return cls.from_frame(table_files.read_parquet(path), *tables,
+                              **options)
+
+    def to_parquet(self, folder, overwrite: bool = False) -> None:
+        """Writes a folder that `load` reads, all of it or nothing."""
+        tables = {"interactions": self.frame, "users": self.users,
+                  "items": self.items}
+        meta = {"format": 1, "name": self.name, "scale": list(self.scale),
+                "report": self.report.to_dict(), "scaling": None}
+        if self.truth is not None:
+            tables["truth"] = self.truth
+        if self.scaling is not None:
+            tables["scaling"] = self.scaling.users
+            meta["scaling"] = self.scaling.to_dict()
+        table_files.write_folder(folder, tables, meta, overwrite)
+
+    @classmethod
+    def load(cls, folder) -> "Interactions":
+        """Reads what `to_parquet` wrote."""
+        tables, meta = table_files.read_folder(folder)
+        for name, key in (("users", "user_id"), ("items", "item_id"),
+                          ("truth", "user_id"), ("scaling", "user_id")):
+            if name in tables:
+                index = tables[name].index.astype(object)
+                tables[name].index = index.rename(key)
+        frame = tables["interactions"].astype(
+            {key: object for key in NEEDED[:2]})
+        truth, scaling = tables.get("truth"), meta["scaling"]
+        if truth is not None:
+            truth.columns = truth.columns.astype(object).rename("item_id")
+        if scaling is not None:
+            scaling = LabelScaling(users=tables["scaling"], **{
+                **scaling, "scale": tuple(scaling["scale"])})
+        return cls(frame, tables["users"], tables["items"],
+                   tuple(meta["scale"]), CleaningReport(**meta["report"]),
+                   meta["name"], truth, scaling)
 
 
 def _codes(table, ids) -> np.ndarray:
     values = np.asarray(ids, dtype=object)
     return (table.index.get_indexer(values) + 1).astype(np.int32)
-
-
-def _check_options(bad_rows, duplicates):
-    for name, value, known in (
-            ("bad_rows", bad_rows, ("raise", "drop")),
-            ("duplicates", duplicates, ("raise", "first", "last", "mean"))):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. "
-                             f"Received: {name}={value!r}.")
-
-
-def _read_csv(path, read, ids) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, **{
-            "dtype": {name: str for name in ids}, **(read or {})})
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(
-            f"A CSV file must have a header line. Received: {path}, which is "
-            "empty.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"CSV files are read as UTF-8. Received: {path}, which is not. "
-            "Name its encoding: `read={\"encoding\": \"latin-1\"}`."
-        ) from error
-    except pd.errors.ParserError as error:
-        raise ValueError(
-            f"Every line of a CSV file must have the header's fields. "
-            f"Received: {path}: {error}. Check the separator "
-            "(`read={\"sep\": \";\"}`) and the quotes.") from error
-
-
-def _renamed(frame, columns) -> pd.DataFrame:
-    columns = columns or {}
-    absent = [old for old in columns.values() if old not in frame]
-    frame = frame.rename(columns={old: new for new, old in columns.items()})
-    missing = [name for name in NEEDED if name not in frame]
-    if absent or missing:
-        raise ValueError(
-            f"Interactions need the columns {list(NEEDED)}. Received: "
-            f"columns={[str(c) for c in frame.columns]}, without "
-            f"{absent or missing}. Name them: "
-            f"`columns={{\"{(missing or NEEDED)[0]}\": \"...\"}}`; one "
-            "column only means another separator (`read={\"sep\": \";\"}`).")
-    return frame.reset_index(drop=True)
-
-
-def _columns(frame, scale, report, lines):
-    """The known columns in their types, and which rows are bad."""
-    clean = pd.DataFrame({
-        name: as_ids(frame[name], name) for name in NEEDED[:2]})
-    missing = ((clean["user_id"] == "") | (clean["item_id"] == "")).to_numpy()
-    report.add("missing_key", missing, lines)
-    label = pd.to_numeric(frame["label"], errors="coerce").to_numpy(
-        np.float32, na_value=np.nan)
-    low, high = (-np.inf, np.inf) if scale is None else scale
-    wrong = ~np.isfinite(label) | (label < low) | (label > high)
-    report.add("bad_label", wrong & ~missing, lines)
-    clean["label"] = label
-    bad = missing | wrong
-    times = np.zeros(len(frame))
-    if "timestamp" in frame:
-        times = as_seconds(frame["timestamp"]).to_numpy()
-        late = ~np.isfinite(times)
-        report.add("bad_timestamp", late & ~bad, lines)
-        bad = bad | late
-        times = np.where(late, 0, times)
-    clean["timestamp"] = times.astype(np.int64)
-    if "weight" in frame:
-        weight = pd.to_numeric(frame["weight"], errors="coerce").to_numpy(
-            np.float32, na_value=np.nan)
-        light = ~(weight >= 0) | ~np.isfinite(weight)
-        report.add("bad_weight", light & ~bad, lines)
-        clean["weight"], bad = weight, bad | light
-    return clean, bad
-
-
-def _duplicates(clean, bad, duplicates, report, lines):
-    """Marks the rows of a pair that are too many."""
-    good = clean[~bad]
-    keys = ["user_id", "item_id"]
-    ordered = good.sort_values("timestamp", kind="stable")
-    keep = "last" if duplicates == "last" else "first"
-    extra = ordered.duplicated(keys, keep=keep)
-    marked = np.zeros(len(clean), bool)
-    marked[extra.index[extra]] = True
-    if marked.any():
-        if duplicates == "mean":
-            mean = good.groupby(keys)["label"].transform("mean")
-            clean = clean.assign(label=mean.reindex(
-                clean.index).fillna(clean["label"]).astype(np.float32))
-        report.add("duplicate_pair", marked, lines)
-        if duplicates != "raise":
-            report.notes.append(f"pairs that occur twice: {duplicates} kept")
-            clean, bad = clean[~marked], bad[~marked]
-            return clean.reset_index(drop=True), bad
-    return clean, bad | marked

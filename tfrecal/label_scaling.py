@@ -1,0 +1,98 @@
+"""Labels on another scale, and back again."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+METHODS = ("minmax", "user_mean", "z_score")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScaling:
+    """A fitted map of labels; keeps what its inverse needs.
+
+    Fit it on the rows that train (`train.normalise("user_mean")`) and apply
+    it to the others (`test.normalise(train.scaling)`): a mean over test
+    rows tells the model of them.
+
+    Attributes:
+        method: `"minmax"` maps the scale to 0..1; `"user_mean"` subtracts
+            each user's mean; `"z_score"` also divides by the user's
+            standard deviation (1 where all labels are equal).
+        scale: (lowest, highest) label before.
+        users: `mean` and `std` by user id.
+        mean, std: of all rows, for users that the fit did not see.
+    """
+
+    method: str
+    scale: tuple[float, float]
+    users: pd.DataFrame
+    mean: float
+    std: float
+
+    @classmethod
+    def fit(cls, method: str, user_id: pd.Series, label: pd.Series,
+            scale: tuple[float, float]) -> "LabelScaling":
+        """Reads means and deviations off the labels.
+
+        Raises:
+            ValueError: an unknown method, or a scale of one value.
+        """
+        if method not in METHODS:
+            raise ValueError(f"`method` must be one of {list(METHODS)}. "
+                             f"Received: method={method!r}.")
+        if method == "minmax" and not scale[0] < scale[1]:
+            raise ValueError(
+                "\"minmax\" needs a scale of more than one value. Received: "
+                f"scale={scale}. Pass the scale of the labels: "
+                "`scale=(1, 5)`.")
+        label = label.astype(np.float64)
+        by_user = label.groupby(user_id)
+        users = pd.DataFrame({"mean": by_user.mean(),
+                              "std": _positive(by_user.std(ddof=0))})
+        return cls(method, scale, users, float(label.mean()),
+                   float(_positive(pd.Series([label.std(ddof=0)]))[0]))
+
+    def offset_and_factor(self, user_ids) -> tuple[np.ndarray, np.ndarray]:
+        """New label = (label - offset) / factor; float64 `[n]` each."""
+        if self.method == "minmax":
+            low, high = self.scale
+            return (np.full(len(user_ids), low),
+                    np.full(len(user_ids), high - low))
+        row = self.users.index.get_indexer(np.asarray(user_ids, object))
+        offset = np.append(self.users["mean"], self.mean)[row]
+        if self.method == "user_mean":
+            return offset, np.ones(len(row))
+        return offset, np.append(self.users["std"], self.std)[row]
+
+    def apply(self, user_ids, labels) -> np.ndarray:
+        """Labels on the new scale, float32 `[n]`."""
+        offset, factor = self.offset_and_factor(user_ids)
+        return ((np.asarray(labels, np.float64) - offset)
+                / factor).astype(np.float32)
+
+    def invert(self, user_ids, labels) -> np.ndarray:
+        """Labels on the old scale, float32 `[n]`."""
+        offset, factor = self.offset_and_factor(user_ids)
+        return (np.asarray(labels, np.float64) * factor
+                + offset).astype(np.float32)
+
+    @property
+    def new_scale(self) -> tuple[float, float]:
+        """Lowest and highest label that any user can have afterwards."""
+        ids = [*self.users.index, ""]       # "" stands for unseen users
+        low, high = (self.apply(ids, np.full(len(ids), end))
+                     for end in self.scale)
+        return float(low.min()), float(high.max())
+
+    def to_dict(self) -> dict:
+        """JSON-able form of everything but `users`."""
+        return {"method": self.method, "scale": list(self.scale),
+                "mean": self.mean, "std": self.std}
+
+
+def _positive(deviation: pd.Series) -> pd.Series:
+    """1 in place of 0 (up to rounding)."""
+    return deviation.where(deviation > 1e-9, 1.0)
