@@ -25,40 +25,59 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
         fractions: shares of train, validation and test; they sum to 1.
         seed: draws the rows.
     """
+    shares = _shares(fractions)
     place = np.random.default_rng([seed, 3]).permutation(len(interactions))
-    return _by_place(interactions, place, fractions)
+    cuts = np.round(np.cumsum(shares)[:2] * len(place)).astype(int)
+    part = (place >= cuts[0]).astype(int) + (place >= cuts[1])
+    return _by_part(interactions, part, shares)
 
 
 def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
     """Rows by time: the past trains, the future tests.
 
-    Rows of the same second stay on one side.
+    Rows of the same second stay on one side; the cuts lie between the times
+    that come nearest to `fractions`.
 
     Raises:
-        ValueError: all rows have the same time.
+        ValueError: fewer distinct times than parts.
     """
-    times = interactions.frame["timestamp"].to_numpy()
-    if len(times) and times.min() == times.max():
-        raise ValueError("A temporal split needs timestamps. Received: one "
-                         f"time, {times[0]}, for all {len(times)} rows.")
     shares = _shares(fractions)
-    ordered = np.sort(times)
-    cuts = [ordered[min(int(s * len(times)), len(times) - 1)]
-            for s in np.cumsum(shares)[:2]]
-    part = (times >= cuts[0]).astype(int)
-    if shares[2]:
-        part += times >= max(cuts[1], cuts[0] + 1)
-    return _by_part(interactions, part, shares)
+    times = interactions.frame["timestamp"].to_numpy()
+    distinct, number = np.unique(times, return_counts=True)
+    parts = [i for i in range(3) if shares[i]]
+    if len(distinct) < len(parts):
+        raise ValueError(
+            f"A temporal split into {len(parts)} parts needs as many times. "
+            f"Received: {len(distinct)} distinct timestamps in {len(times)} "
+            "rows. Use `splits.random`, or load the timestamps.")
+    before = np.cumsum(number)      # rows up to and with each time
+    wanted = np.cumsum(shares) * len(times)
+    part = np.zeros(len(distinct), int)
+    last = -1
+    for done, i in enumerate(parts[:-1], start=1):
+        # At least one time for this part and one for each part to come.
+        choice = np.arange(last + 1, len(distinct) - len(parts) + done)
+        last = choice[np.argmin(np.abs(before[choice] - wanted[i]))]
+        part[last + 1:] = parts[done]
+    return _by_part(interactions, part[np.searchsorted(distinct, times)],
+                    shares)
 
 
 def leave_last_n(interactions: Interactions, n: int = 1,
                  validation: int = 1) -> Split:
     """Each user's last `n` rows test, the `validation` before them validate.
 
-    Users with no more than `n + validation` rows train with all of them.
+    Rows of one time keep their order. Users with no more than
+    `n + validation` rows train with all of them.
+
+    Raises:
+        ValueError: `n` or `validation` cannot be, or no user has enough
+            rows.
     """
-    if n < 1 or validation < 0:
-        raise ValueError("`n` must be positive, `validation` not negative. "
+    whole = all(isinstance(v, (int, np.integer)) for v in (n, validation))
+    if not whole or n < 1 or validation < 0:
+        raise ValueError("`n` must be a positive whole number, `validation` "
+                         "a whole number, not negative. "
                          f"Received: n={n}, validation={validation}.")
     frame = interactions.frame
     order = np.lexsort((np.arange(len(frame)),
@@ -84,6 +103,9 @@ def cold_users(interactions: Interactions, fraction: float = 0.2,
         fraction: share of users for the test.
         validation: share of users (others) for the validation.
         seed: draws the users.
+
+    Raises:
+        ValueError: shares that leave a part without users.
     """
     return _cold(interactions, interactions.user_code, fraction, validation,
                  seed)
@@ -104,40 +126,48 @@ def check_leakage(user, item, held_out: Interactions) -> None:
         held_out: rows over the same tables.
 
     Raises:
-        ValueError: some of its pairs are in the pool.
+        ValueError: some of its pairs are in the pool, or the codes are not
+            of its tables.
     """
+    user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
+    for codes, ids, name in ((user, held_out.user_ids, "user"),
+                             (item, held_out.item_ids, "item")):
+        if len(codes) and not 0 <= codes.min() <= codes.max() <= len(ids):
+            raise ValueError(
+                f"`{name}` must hold codes of the held-out set's tables "
+                f"(0 to {len(ids)}). Received: {codes.min()} to "
+                f"{codes.max()}. Take pool and held-out set from one split.")
     width = len(held_out.item_ids) + 1
-    pool = np.asarray(user, np.int64) * width + np.asarray(item, np.int64)
     keys = held_out.user_code.astype(np.int64) * width + held_out.item_code
-    both = np.isin(keys, pool)
+    both = np.isin(keys, user * width + item)
     if both.any():
-        row = held_out.frame.iloc[int(np.flatnonzero(both)[0])]
+        rows = held_out.frame.iloc[np.flatnonzero(both)[:3]]
+        pairs = ", ".join(
+            f"({u!r}, {i!r})" for u, i in zip(rows["user_id"],
+                                              rows["item_id"]))
         raise ValueError(
             "Held-out pairs must not be in the pool. Received: "
-            f"{int(both.sum())} of {len(keys)} pairs in both, for example "
-            f"user_id={row.user_id!r}, item_id={row.item_id!r}. Build the "
-            "pool from the train part of a split.")
+            f"{int(both.sum()):,} of {len(keys):,} held-out pairs are in the "
+            f"pool, for example {pairs}. Build the pool from the train part "
+            "of a split.")
 
 
-def _shares(fractions) -> tuple:
-    shares = tuple(float(f) for f in fractions)
-    if (len(shares) != 3 or min(shares) < 0 or not shares[0]
-            or abs(sum(shares) - 1) > 1e-6):
+def _shares(fractions) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(f) for f in fractions)
+    except (TypeError, ValueError):
+        shares = ()
+    # Written so that NaN does not pass.
+    if not (len(shares) == 3 and all(f >= 0 for f in shares)
+            and shares[0] > 0 and abs(sum(shares) - 1) <= 1e-6):
         raise ValueError(
             "`fractions` must be three shares that sum to 1, the first "
             f"above 0. Received: fractions={fractions}.")
     return shares
 
 
-def _by_place(interactions, place, fractions):
-    shares = _shares(fractions)
-    cuts = np.round(np.cumsum(shares)[:2] * len(place)).astype(int)
-    part = (place >= cuts[0]).astype(int) + (place >= cuts[1])
-    return _by_part(interactions, part, shares)
-
-
 def _cold(interactions, codes, fraction, validation, seed):
-    if not 0 < fraction < 1 or not 0 <= validation < 1 - fraction:
+    if not (0 < fraction < 1 and 0 <= validation < 1 - fraction):
         raise ValueError(
             "`fraction` must lie between 0 and 1, and leave something to "
             f"train beside `validation`. Received: fraction={fraction}, "
@@ -146,10 +176,11 @@ def _cold(interactions, codes, fraction, validation, seed):
     drawn = np.random.default_rng([seed, 5]).permutation(known)
     cuts = [int(round(fraction * len(known))),
             int(round((fraction + validation) * len(known)))]
-    part = np.zeros(len(codes), int)
-    part[np.isin(codes, drawn[:cuts[0]])] = 2
-    part[np.isin(codes, drawn[cuts[0]:cuts[1]])] = 1
-    return _by_part(interactions, part, (1.0, validation, fraction))
+    part_of = np.zeros(codes.max(initial=0) + 1, int)
+    part_of[drawn[:cuts[0]]] = 2
+    part_of[drawn[cuts[0]:cuts[1]]] = 1
+    return _by_part(interactions, part_of[codes],
+                    (1.0, validation, fraction))
 
 
 def _by_part(interactions, part, shares):
@@ -158,6 +189,6 @@ def _by_part(interactions, part, shares):
         if share and not number:
             raise ValueError(
                 f"The {name} part must hold at least one row. Received: "
-                f"{len(part)} rows split as {numbers.tolist()}.")
-    return Split(*(interactions.with_frame(interactions.frame[part == i])
-                   for i in range(3)))
+                f"{len(part)} rows split as {numbers.tolist()} (train, "
+                "validation, test). Give more rows, or other shares.")
+    return Split(*(interactions.take(part == i) for i in range(3)))
