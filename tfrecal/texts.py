@@ -4,10 +4,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
+import numpy as np
 import pandas as pd
 
-_FIELD = re.compile(r"\{(\w+)\}")
+_FIELD = re.compile(r"\{([^{}]+)\}")
 _SPACE = re.compile(r"\s+")
+# Control characters that are no white space, zero-width space, byte-order
+# mark; lone surrogates have no UTF-8 form, so that TensorFlow refuses them.
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+                     "\u200b\ufeff\ud800-\udfff]")
+_URL = re.compile(r"\s*(https?://|www\.)\S*\s*", re.IGNORECASE)
 
 
 class Template:
@@ -19,25 +25,43 @@ class Template:
 
     Args:
         pattern: text with `{column}` fields.
-        separator: between the values of one cell; shown as ", ".
+        separator: between the values of one cell; shown as ", ". None
+            leaves cells as they are.
         max_characters: longer texts are cut at a word.
 
     Example:
         Template("{title}; year: {year}")(data.items)
     """
 
-    def __init__(self, pattern: str, separator: str = "|",
+    def __init__(self, pattern: str, separator: str | None = "|",
                  max_characters: int = 2000):
         self.pattern = pattern
         self.separator = separator
         self.max_characters = max_characters
-        self.fields = _FIELD.findall(pattern)
-        if not self.fields:
-            raise ValueError("A template must have at least one {field}. "
-                             f"Received: pattern={pattern!r}.")
+        self.fields = list(dict.fromkeys(_FIELD.findall(pattern)))
+        rest = _FIELD.sub("", pattern)
+        if not self.fields or "{" in rest or "}" in rest:
+            raise ValueError("A template must have at least one {field}, and "
+                             "no other braces. Received: "
+                             f"pattern={pattern!r}.")
+        if max_characters < 1:
+            raise ValueError("`max_characters` must be positive. Received: "
+                             f"max_characters={max_characters}.")
+        # Split at fields first: a field's name may hold a semicolon.
+        pieces, self._segments = _FIELD.split(pattern), [[]]
+        for place, piece in enumerate(pieces):
+            if place % 2:
+                self._segments[-1].append((True, piece))
+                continue
+            first, *others = piece.split(";")
+            self._segments[-1].append((False, first))
+            self._segments += [[(False, other)] for other in others]
+
+    def __repr__(self) -> str:
+        return f"Template({self.pattern!r})"
 
     def __call__(self, table: pd.DataFrame) -> list[str]:
-        """One text a row.
+        """One text a row; "" where a row has nothing to say.
 
         Raises:
             ValueError: a field that is no column of the table.
@@ -47,63 +71,111 @@ class Template:
             raise ValueError(
                 f"Template fields must be columns. Received: {missing}; the "
                 f"table has {[str(c) for c in table.columns]}.")
-        cells = {f: [self._cell(v) for v in table[f]] for f in self.fields}
-        segments = [s.strip() for s in self.pattern.split(";")]
-        parsed = [(_FIELD.split(s), _FIELD.findall(s)) for s in segments]
-        return [self._row(parsed, {f: cells[f][i] for f in self.fields})
-                for i in range(len(table))]
+        cells = {f: [self._cell(v) for v in table[f].to_numpy(object)]
+                 for f in self.fields}
+        written = [self._written(segment, cells, len(table))
+                   for segment in self._segments]
+        return [shorten("; ".join(filter(None, row)), self.max_characters)
+                for row in zip(*written)]
+
+    def _written(self, segment, cells, rows: int) -> list[str]:
+        """One segment for every row; "" where its fields are all empty."""
+        columns = [cells[piece] if is_field else [piece] * rows
+                   for is_field, piece in segment]
+        fields = [cells[piece] for is_field, piece in segment if is_field]
+        filled = [any(row) for row in zip(*fields)] if fields else [
+            True] * rows
+        return ["".join(row).strip() if there else ""
+                for row, there in zip(zip(*columns), filled)]
 
     def _cell(self, value) -> str:
-        if isinstance(value, (list, tuple)):
-            value = self.separator.join(map(str, value))
-        if value is None or value != value or value is pd.NA:
+        if isinstance(value, (list, tuple, set, np.ndarray)):
+            values = sorted(value) if isinstance(value, set) else value
+            return ", ".join(filter(None, map(self._cell, values)))
+        if value is None or value is pd.NA or value != value:
             return ""
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, (float, np.floating)) and (
+                float(value).is_integer()):
             value = int(value)
-        return clean(str(value)).replace(self.separator, ", ")
-
-    def _row(self, parsed, values) -> str:
-        found = []
-        for pieces, fields in parsed:
-            if fields and not any(values[f] for f in fields):
-                continue
-            found.append("".join(
-                values[piece] if i % 2 else piece
-                for i, piece in enumerate(pieces)).strip())
-        return shorten("; ".join(found), self.max_characters)
+        elif isinstance(value, pd.Timestamp) and value == value.normalize():
+            value = value.date()
+        text = clean(str(value))
+        if not self.separator or self.separator not in text:
+            return text
+        parts = (part.strip() for part in text.split(self.separator))
+        return ", ".join(part for part in parts if part)
 
 
 def default_template(table: pd.DataFrame, most: int = 6) -> Template:
-    """`"title: {title}; year: {year}; ..."` over the first `most` columns.
+    """`"title: {title}; year: {year}; ..."` over text-like columns.
+
+    These are columns of texts or lists that are not addresses of pages or
+    images, and whole-number columns whose name speaks of a year; a title
+    or name comes first.
+
+    Args:
+        table: a users or items table.
+        most: columns to take.
 
     Raises:
-        ValueError: a table without columns.
+        ValueError: no such column.
     """
-    columns = [c for c in table.columns if re.fullmatch(r"\w+", str(c))]
+    columns = [name for name in table.columns
+               if _FIELD.fullmatch(f"{{{name}}}")
+               and _text_like(table[name], str(name))]
+    columns.sort(key=lambda name: not re.search(
+        r"title|name", str(name), re.IGNORECASE))
     if not columns:
         raise ValueError(
-            "Item texts need at least one column in the items table. "
+            "Texts need at least one column of texts in the table. "
             f"Received: columns={[str(c) for c in table.columns]}. Pass "
-            "`items=` with a title, or build a model without `encoder`.")
-    return Template("; ".join(f"{c}: {{{c}}}" for c in columns[:most]))
+            "`items=` with a title, give a `Template`, or build a model "
+            "without `encoder`.")
+    return Template("; ".join(f"{name}: {{{name}}}"
+                              for name in columns[:most]))
+
+
+def _text_like(column: pd.Series, name: str) -> bool:
+    values = column.dropna()
+    if not len(values):
+        return False
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        year = re.search(r"year", name, re.IGNORECASE)
+        return bool(year) and bool((values % 1 == 0).all())
+    sample = values.iloc[:1000].tolist()
+    texts = [value for value in sample
+             if isinstance(value, (str, list, tuple, np.ndarray))]
+    addresses = sum(isinstance(value, str) and bool(_URL.fullmatch(value))
+                    for value in texts)
+    return len(texts) == len(sample) and addresses * 2 < len(texts)
 
 
 def history_text(titles: list[str], limit: int = 10) -> str:
-    """The last `limit` titles of a history as one text, latest first."""
-    return "; ".join(clean(t) for t in list(titles)[:-limit - 1:-1])
+    """A history as one text, latest first.
+
+    Args:
+        titles: oldest first; missing and empty ones are passed over.
+        limit: titles to take.
+    """
+    if limit < 0:
+        raise ValueError("`limit` must not be negative. Received: "
+                         f"limit={limit}.")
+    known = [clean(t) for t in titles if isinstance(t, str)]
+    latest = [t for t in reversed(known) if t]
+    return "; ".join(latest[:limit])
 
 
 def clean(text: str) -> str:
     """NFC, without control characters, white space collapsed."""
-    text = unicodedata.normalize("NFC", text)
-    text = _SPACE.sub(" ", text)
-    return "".join(c for c in text
-                   if unicodedata.category(c) not in ("Cc", "Cs")).strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    return _SPACE.sub(" ", _UNSEEN.sub("", text)).strip()
 
 
 def shorten(text: str, most: int) -> str:
-    """Cut at a word to at most `most` characters."""
+    """Cut to at most `most` characters, at a word where one is near."""
     if len(text) <= most:
         return text
     cut = text[:most + 1].rsplit(" ", 1)[0]
-    return cut if 0 < len(cut) <= most else text[:most]
+    near = most // 2 <= len(cut) <= most
+    return (cut if near else text[:most]).rstrip("; ,")
