@@ -174,8 +174,8 @@ def _cold(interactions, codes, fraction, validation, seed):
             f"validation={validation}.")
     known = np.unique(codes)
     drawn = np.random.default_rng([seed, 5]).permutation(known)
-    cuts = [int(round(fraction * len(known))),
-            int(round((fraction + validation) * len(known)))]
+    cuts = np.cumsum([int(round(f * len(known)))
+                      for f in (fraction, validation)])
     part_of = np.zeros(codes.max(initial=0) + 1, int)
     part_of[drawn[:cuts[0]]] = 2
     part_of[drawn[cuts[0]:cuts[1]]] = 1
