@@ -119,8 +119,7 @@ class Interactions:
         Args:
             rows: positions (int `[m]`) or a mask (bool `[n]`).
         """
-        rows = np.asarray(rows)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        rows = np.arange(len(self))[rows if len(rows) else slice(0)]
         frame = self.frame.iloc[rows].reset_index(drop=True)
         new = replace(self, frame=frame)
         # The codes are known; looking ids up again is the slow part.
@@ -309,11 +308,10 @@ class Interactions:
     def load(cls, folder) -> "Interactions":
         """Reads what `to_parquet` wrote."""
         tables, meta = table_files.read_folder(folder)
-        for name, key in (("users", "user_id"), ("items", "item_id"),
-                          ("truth", "user_id"), ("scaling", "user_id")):
-            if name in tables:
-                index = tables[name].index.astype(object)
-                tables[name].index = index.rename(key)
+        for name in {"users", "items", "truth", "scaling"} & set(tables):
+            key = "item_id" if name == "items" else "user_id"
+            index = tables[name].index.astype(object)
+            tables[name].index = index.rename(key)
         frame = tables["interactions"].astype(
             {key: object for key in NEEDED[:2]})
         truth, scaling = tables.get("truth"), meta["scaling"]

@@ -73,7 +73,9 @@ def _lines(frame: pd.DataFrame, ids, read: dict) -> np.ndarray:
         column = frame[name]
         if name in ids or pd.api.types.is_numeric_dtype(column.dtype):
             continue
-        breaks = column.astype(str).str.count("\n").to_numpy(np.int64)
+        there = column.notna().to_numpy()
+        breaks = np.zeros(len(frame), np.int64)
+        breaks[there] = column[there].astype(str).str.count("\n")
         lines[1:] += np.cumsum(breaks)[:-1]
     return lines
 
