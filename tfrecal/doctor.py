@@ -1,6 +1,199 @@
-"""Is the installed stack one that works? Names the conflict and the cure."""
+"""Is the installed stack one that works? Names the conflict and the cure.
+
+Reads the metadata of installed packages and imports none of them, so it is
+quick and works where TensorFlow does not.
+"""
 from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+from dataclasses import dataclass
+
+# The combination that was run; setup.cfg pins it.
+TENSORFLOW = (2, 20)
+TRANSFORMERS = "4.53.3"
+EXTRAS = {
+    "scann": (("scann",), "the approximate index of candidates"),
+    "notebook": (("ipykernel", "nbclient", "nbformat", "matplotlib"),
+                 "running the notebooks"),
+    "bench": (("cornac", "implicit", "lenskit"),
+              "comparing with other libraries")}
+# Packages under which TensorFlow itself is installed.
+_TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the stack.
+
+    Args:
+        name: of the package or setting.
+        found: what is there, such as "tf-keras 2.19.0".
+        why: what it breaks.
+        cure: what to do, a command where there is one.
+        note: whether tfrecal works in spite of it.
+    """
+
+    name: str
+    found: str
+    why: str
+    cure: str
+    note: bool = False
+
+    def __str__(self):
+        return f"{self.found}: {self.why}. {self.cure}"
+
+
+def check() -> list[Problem]:
+    """What is wrong or missing, the gravest first; empty where nothing is."""
+    found = [_keras_3(), *_companions(), _transformers(), _scann()]
+    return [problem for problem in found if problem] + _extras()
 
 
 def require() -> None:
-    """Raises ImportError when the installed stack cannot work."""
+    """Raises ImportError when the installed stack cannot work.
+
+    Raises:
+        ImportError: with every problem and its cure. Notes do not count.
+    """
+    problems = [problem for problem in check() if not problem.note]
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        raise ImportError(
+            f"tfrecal cannot work with what is installed:{lines}")
+
+
+def report() -> tuple[str, int]:
+    """The findings as text, and the exit code: 1 with a problem, else 0."""
+    names = ("tensorflow", "tf-keras", "tensorflow-recommenders",
+             "tensorflow-text", "transformers", "scann")
+    lines = ["python " + sys.version.split()[0]]
+    lines += [f"{name} {version(name) or '-'}" for name in names]
+    problems = check()
+    for problem in problems:
+        kind = "note" if problem.note else "problem"
+        lines.append(f"{kind}: {problem}")
+    grave = sum(not problem.note for problem in problems)
+    lines.append(f"{grave} problem{'s' * (grave != 1)} found." if grave
+                 else "The stack is one that works.")
+    return "\n".join(lines), int(grave > 0)
+
+
+def version(name: str) -> str | None:
+    """The installed version of a package, or None."""
+    names = _TENSORFLOW_NAMES if name == "tensorflow" else (name,)
+    for candidate in names:
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return None
+
+
+def _minor(text: str | None) -> tuple[int, int] | None:
+    """(2, 20) of "2.20.1"; None of None and of what is no version."""
+    match = re.match(r"(\d+)\.(\d+)", text or "")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _keras_3() -> Problem | None:
+    """Whether this process runs, or would run, TensorFlow over Keras 3."""
+    why = ("TensorFlow-Recommenders and TF-Transformers need Keras 2 "
+           "(tf-keras)")
+    setting = os.environ.get("TF_USE_LEGACY_KERAS")
+    # TensorFlow looks at the variable while it is imported: setting it
+    # later leaves a mixture of both.
+    tensorflow = sys.modules.get("tensorflow")
+    if getattr(tensorflow, "_tf_uses_legacy_keras", None) is False:
+        return Problem(
+            "keras", "TensorFlow was imported with Keras 3", why,
+            "Import tfrecal before tensorflow and keras, or set "
+            "TF_USE_LEGACY_KERAS=1 before Python starts.")
+    if setting not in (None, "1", "true", "True"):
+        return Problem(
+            "keras", f"TF_USE_LEGACY_KERAS={setting}", why,
+            "Unset it (tfrecal sets it to 1) or set TF_USE_LEGACY_KERAS=1.")
+    return None
+
+
+def _companions() -> list[Problem | None]:
+    """TensorFlow and the packages that are bound to its minor version."""
+    tensorflow = version("tensorflow")
+    if tensorflow is None:
+        return [_missing("tensorflow", f"tensorflow=={_dotted()}.0")]
+    wanted = _minor(tensorflow)
+    found = []
+    for name, breaks in (
+            ("tf-keras", "Keras 2 must come from the same minor version"),
+            ("tensorflow-text", "its ops load into the TensorFlow that they "
+             "were built for only")):
+        have = version(name)
+        pin = f"{name}=={wanted[0]}.{wanted[1]}.*" if wanted else name
+        if have is None:
+            found.append(_missing(name, pin))
+        elif _minor(have) != wanted:
+            found.append(Problem(
+                name, f"{name} {have} beside tensorflow {tensorflow}",
+                breaks, f'Run: pip install "{pin}"'))
+    if version("tensorflow-recommenders") is None:
+        found.append(_missing("tensorflow-recommenders",
+                              "tensorflow-recommenders==0.7.7"))
+    if wanted != TENSORFLOW:
+        found.append(Problem(
+            "tensorflow", f"tensorflow {tensorflow}",
+            f"tfrecal was run with {_dotted()} only",
+            f'Where something fails, run: pip install "tensorflow=='
+            f'{_dotted()}.*" "tf-keras=={_dotted()}.*" '
+            f'"tensorflow-text=={_dotted()}.*"', note=True))
+    return found
+
+
+def _dotted() -> str:
+    return ".".join(map(str, TENSORFLOW))
+
+
+def _missing(name: str, pin: str) -> Problem:
+    return Problem(name, f"{name} is not installed", "tfrecal needs it",
+                   f'Run: pip install "{pin}"')
+
+
+def _transformers() -> Problem | None:
+    have = version("transformers")
+    if have is None:
+        return _missing("transformers", f"transformers=={TRANSFORMERS}")
+    minor = _minor(have) or (0, 0)
+    if minor >= (5, 0):
+        why = "it has no TensorFlow classes any more"
+    elif minor >= (4, 54):
+        why = "it cannot load safetensors weights into TensorFlow models"
+    else:
+        return None
+    return Problem("transformers", f"transformers {have}", why,
+                   f'Run: pip install "transformers=={TRANSFORMERS}"')
+
+
+def _scann() -> Problem | None:
+    """ScaNN's ops are built for one TensorFlow; beside another it crashes."""
+    have, tensorflow = version("scann"), version("tensorflow")
+    built_for = {(1, 4): (2, 20)}.get(_minor(have))
+    if tensorflow is None or built_for in (None, _minor(tensorflow)):
+        return None
+    pin = ".".join(map(str, built_for))
+    return Problem(
+        "scann", f"scann {have} beside tensorflow {tensorflow}",
+        f"it is built for tensorflow {pin} and crashes beside another",
+        f'Run: pip install "tensorflow=={pin}.*", or: pip uninstall scann')
+
+
+def _extras() -> list[Problem]:
+    found = []
+    for extra, (packages, purpose) in EXTRAS.items():
+        missing = [name for name in packages if version(name) is None]
+        if missing:
+            found.append(Problem(
+                extra, f"{', '.join(missing)} not installed",
+                f"only needed for {purpose}",
+                f'Run: pip install "tfrecal[{extra}]"', note=True))
+    return found
