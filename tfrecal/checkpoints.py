@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import tensorflow as tf
+import tf_keras
 from safetensors import SafetensorError
 from transformers import BertConfig, TFBertModel
 from transformers.utils import logging
@@ -65,7 +65,7 @@ def read_config(folder: Path) -> BertConfig:
     return BertConfig.from_dict(config)
 
 
-def load_bert(folder: Path, config: BertConfig) -> tf.keras.layers.Layer:
+def load_bert(folder: Path, config: BertConfig) -> tf_keras.layers.Layer:
     """Embeddings and layers with their pretrained weights, no pooler.
 
     Raises:
@@ -105,4 +105,7 @@ def load_bert(folder: Path, config: BertConfig) -> tf.keras.layers.Layer:
             f"Received: {folder} without {', '.join(missing[:3])} "
             f"({len(missing)} missing). Fetch it again."
         )
+    for module in model.bert.submodules:
+        # Dropouts are not called here, and Keras would warn of each at export.
+        module.built = True
     return model.bert

@@ -14,6 +14,11 @@ import tensorflow_text as tf_text
 _DELETED = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\p{Cf}\p{Co}\x{fffd}]"
 )
+# Hugging Face counts a word of more than 100 characters as unknown, TF-Text
+# one of more than so many bytes. Four bytes hold any character; long runs of
+# ASCII are made unknown beforehand.
+_MOST_BYTES = 400
+_LONG_WORD = r"[0-9A-Za-z]{101,}"
 _SPECIAL = ("[CLS]", "[SEP]", "[UNK]")
 
 
@@ -42,10 +47,20 @@ class WordPiece(tf.Module):
             )
         self._first = vocabulary.index("[CLS]")
         self._last = vocabulary.index("[SEP]")
+        pieces = set(vocabulary)
+        # A character that makes any word unknown, out of the Gothic alphabet.
+        self._unknown = next(
+            c
+            for c in map(chr, range(0x10330, 0x1034B))
+            if c not in pieces and "##" + c not in pieces
+        )
+        # TF-Text's own lower-casing also folds (a superscript 2 becomes 2),
+        # which Hugging Face's does not; `_normalise` does it instead.
         self._tokenizer = tf_text.FastBertTokenizer(
             vocabulary,
+            max_bytes_per_word=_MOST_BYTES,
             token_out_type=tf.int32,
-            lower_case_nfd_strip_accents=lower_case,
+            lower_case_nfd_strip_accents=False,
         )
 
     @classmethod
@@ -78,10 +93,22 @@ class WordPiece(tf.Module):
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
         """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`."""
-        texts = tf.strings.regex_replace(texts, _DELETED, "")
-        tokens = self._tokenizer.tokenize(texts)[:, : max_length - 2]
+        tokens = self._tokenizer.tokenize(self._normalise(texts))
+        tokens = tokens[:, : max_length - 2]
         edge = tf.ones([tokens.nrows(), 1], tf.int32)
         return tf.concat([edge * self._first, tokens, edge * self._last], 1)
+
+    def _normalise(self, texts):
+        replace = tf.strings.regex_replace
+        texts = replace(texts, _DELETED, "")
+        if self.lower_case:
+            texts = tf_text.normalize_utf8(texts, "NFD")
+            texts = replace(texts, r"\p{Mn}", "")
+            # ASCII first, so that no locale has its own idea of "I"; and
+            # capital sigma by itself, for ICU looks at where it stands.
+            texts = replace(tf.strings.lower(texts), "\u03a3", "\u03c3")
+            texts = tf.strings.lower(texts, encoding="utf-8")
+        return replace(texts, _LONG_WORD, self._unknown)
 
 
 def _lower_case(folder):
