@@ -80,7 +80,9 @@ class Url:
             raise
         # http.client's errors are no OSErrors, a bad URL is a ValueError.
         except Exception as error:
-            reason = getattr(error, "reason", None) or error
+            # An HTTPError's reason leaves out the status code.
+            reason = (error if hasattr(error, "code")
+                      else getattr(error, "reason", error))
             raise DownloadError(
                 f"{type(error).__name__}: {reason}") from error
         return path
