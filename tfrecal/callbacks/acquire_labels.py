@@ -119,22 +119,21 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             self.exhausted = "every pair of the pool was asked"
             return
         view = self._view(user, item)
+        utility = np.asarray(self.strategy.utilities(view), np.float64)
         chosen = self.strategy.select(
-            view, min(self.batch_size, len(user)), rng)
+            view, min(self.batch_size, len(user)), rng, utility)
         chosen = self._affordable(view, chosen)
         if not len(chosen):
             self.exhausted = self.exhausted or (
                 "the strategy chose no pair (caps or a prior of 0)")
             return
-        utility = self.strategy.last_utilities
-        utility = None if utility is None else utility[chosen]
+        utility = utility[chosen]
         tickets = self.pool.ask(user[chosen], item[chosen], self.round,
                                 self.strategy.name, utility)
         self.oracle.ask(Questions(
             tickets, self.pool.user_ids[user[chosen] - 1],
             self.pool.item_ids[item[chosen] - 1], self.round, utility))
-        if utility is not None:
-            found["mean_utility"] = float(np.mean(utility))
+        found["mean_utility"] = float(np.mean(utility))
         self.round += 1
         self._collect(found)
         if self.rounds is not None and self.round >= self.rounds:
