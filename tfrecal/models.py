@@ -35,6 +35,7 @@ class TwoTower(tfrs.Model):
                              f"under its own name. Received: {names}.")
         self._means = [tf_keras.metrics.Mean(f"{n}_loss") for n in names]
         self._rows = tf_keras.metrics.Sum("rows")
+        self._total = tf_keras.metrics.Mean("loss")
 
     @classmethod
     def from_interactions(cls, interactions, *, encoder=None, template=None,
@@ -155,9 +156,8 @@ class TwoTower(tfrs.Model):
     def train_step(self, inputs: dict) -> dict:
         """One step of both optimizers."""
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(inputs, training=True)
-            penalty = sum(self.losses)
-            total = loss + penalty
+            total = self.compute_loss(inputs, training=True)
+            total += tf.add_n(self.losses)
         variables = self.trainable_variables
         gradients = tape.gradient(total, variables)
         encoder = self._encoder_variables()
@@ -166,12 +166,11 @@ class TwoTower(tfrs.Model):
             if gradient is not None:
                 group = slow if variable.ref() in encoder else fast
                 group.append((gradient, variable))
+        self._total.update_state(total)
         self.optimizer.apply_gradients(fast)
         if slow:
             self.encoder_optimizer.apply_gradients(slow)
-        return {**{m.name: m.result() for m in self.metrics},
-                "loss": loss, "regularization_loss": penalty,
-                "total_loss": total}
+        return {m.name: m.result() for m in self.metrics}
 
     def _encoder_variables(self) -> set:
         towers = (self.query_tower, self.candidate_tower)
