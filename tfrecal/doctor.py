@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from dataclasses import dataclass
 from importlib import metadata, util
+from pathlib import Path
 
 PYTHONS = ((3, 10), (3, 13))
 # What was run together; other minor versions may work and are only noted.
@@ -17,6 +19,9 @@ _FOLLOWERS = {"tf-keras": "2.20.1", "tensorflow-text": "2.20.1",
 # Extra -> a module that only it brings.
 EXTRAS = {"scann": "scann", "notebook": "nbclient", "test": "pytest",
           "bench": "cornac"}
+_SHOWN = (*_TENSORFLOWS[:1], "tf-keras", "tensorflow-recommenders",
+          "tensorflow-text", "tensorflow-serving-api", "transformers",
+          "scann", "numpy", "pandas", "protobuf", "grpcio")
 _LEGACY = "TF_USE_LEGACY_KERAS"
 
 
@@ -56,6 +61,99 @@ def require() -> None:
         raise ImportError(
             "tfrecal cannot work with this stack.\n"
             + "\n".join(f"- {problem}" for problem in fatal))
+
+
+def report() -> tuple[str, int]:
+    """What `tfrecal doctor` prints, and its exit code.
+
+    Returns:
+        A text of the machine, the stack and its problems; 0 where tfrecal
+        can work, else 1.
+    """
+    problems = check()
+    named = {problem.name.lower() for problem in problems}
+    problems += [p for p in _requirements() if p.name.lower() not in named]
+    problems.sort(key=lambda problem: not problem.fatal)
+    lines = [f"{name:<28}{value}" for name, value in machine().items()]
+    lines += ["", *(f"{name:<28}{installed(name) or '-'}" for name in _SHOWN)]
+    for problem in problems:
+        lines += ["", f"{'PROBLEM' if problem.fatal else 'note'}: "
+                  f"{problem.name}: {problem.found}", f"  {problem.why}",
+                  f"  {problem.cure}"]
+    fatal = sum(problem.fatal for problem in problems)
+    lines += ["", f"{fatal} problem{'' if fatal == 1 else 's'}: tfrecal "
+              "cannot work until mended." if fatal else
+              "No problems: this stack works."]
+    return "\n".join(lines), int(fatal > 0)
+
+
+def machine() -> dict[str, str]:
+    """What tells of the speed to expect, as name -> text."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 1
+    return {"Python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": str(cores), "vector instructions": _vectors(),
+            "free memory": _free_memory()}
+
+
+def _proc(path: str, key: str) -> str | None:
+    """The value of the first `key : value` line of a Linux /proc file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() == key:
+                    return value.strip()
+    except OSError:
+        pass
+    return None
+
+
+def _vectors() -> str:
+    flags = (_proc("/proc/cpuinfo", "flags") or "").split()
+    known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+             if f in flags]
+    return ", ".join(known) or "not known"
+
+
+def _free_memory() -> str:
+    kibibytes = _proc("/proc/meminfo", "MemAvailable")
+    if kibibytes is None:
+        return "not known"
+    gibibytes = int(kibibytes.split()[0]) / 2**20
+    few = "" if gibibytes >= 4 else ", little: close other programs"
+    return f"{gibibytes:.1f} GiB{few}"
+
+
+def _requirements() -> list[Problem]:
+    """What tfrecal's packages say they need, against what is there.
+
+    As `pip check`, for the stack only. An old numpy or protobuf ends the
+    import of TensorFlow; others are notes.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    problems = []
+    for owner in filter(installed, ("tfrecal", *_SHOWN)):
+        for text in metadata.requires(owner) or []:
+            try:
+                needed = Requirement(text)
+            except InvalidRequirement:
+                continue
+            if needed.marker and not needed.marker.evaluate({"extra": ""}):
+                continue
+            version = installed(needed.name)
+            if version and not needed.specifier.contains(
+                    version, prereleases=True):
+                problems.append(Problem(
+                    needed.name, f"{needed.name} {version}",
+                    f"{owner} needs {needed.name}{needed.specifier}.",
+                    f"Run: pip install \"{needed.name}{needed.specifier}\"",
+                    fatal=needed.name in ("numpy", "protobuf")))
+    return problems
 
 
 def installed(name: str) -> str | None:
@@ -103,7 +201,8 @@ def _keras() -> list[Problem]:
     # Keras that it chose on its path.
     tensorflow = sys.modules.get("tensorflow")
     path = getattr(tensorflow, "__path__", None)
-    if path is None or any("tf_keras" in str(part) for part in path):
+    # By whole folder names: Keras 3 has a `keras/_tf_keras`.
+    if path is None or any("tf_keras" in Path(p).parts for p in path):
         return []
     return [Problem(
         "Keras", f"TensorFlow was imported without {_LEGACY}=1", why,

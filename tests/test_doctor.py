@@ -1,0 +1,166 @@
+"""The doctor: made-up stacks by their metadata, and real processes."""
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from tfrecal import doctor
+
+ROOT = Path(__file__).parents[1]
+GOOD = {"tensorflow": "2.20.0", "tf-keras": "2.20.1",
+        "tensorflow-text": "2.20.1", "tensorflow-recommenders": "0.7.7",
+        "transformers": "4.53.3", "scann": "1.4.2"}
+
+
+@pytest.fixture
+def stack(monkeypatch):
+    """Call it with the packages that shall seem installed; None removes."""
+    def install(**changes):
+        installed = {**GOOD, **{
+            name.replace("_", "-"): value for name, value in changes.items()}}
+
+        def version(name):
+            if installed.get(name) is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return installed[name]
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        return [p for p in doctor.check() if not p.note]
+
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    monkeypatch.setattr(doctor, "EXTRAS", {"scann": (("scann",), "indexes")})
+    # Other tests may have TensorFlow imported; these look at metadata.
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    return install
+
+
+def test_good_stack(stack):
+    assert stack() == [] and doctor.check() == []
+    doctor.require()
+    text, code = doctor.report()
+    assert code == 0 and "tensorflow 2.20.0" in text
+    assert "The stack is one that works." in text
+
+
+@pytest.mark.parametrize("changes, name, parts", [
+    ({"tensorflow": None}, "tensorflow", ["tensorflow==2.20"]),
+    ({"tf_keras": None}, "tf-keras", ["not installed", "tf-keras==2.20.*"]),
+    ({"tf_keras": "2.19.0"}, "tf-keras", ["2.19.0", "tf-keras==2.20.*"]),
+    ({"tensorflow_text": "2.19.0"}, "tensorflow-text",
+     ["2.19.0", "tensorflow-text==2.20.*"]),
+    ({"tensorflow_text": None}, "tensorflow-text", ["not installed"]),
+    ({"tensorflow_recommenders": None}, "tensorflow-recommenders",
+     ["tensorflow-recommenders==0.7.7"]),
+    ({"transformers": None}, "transformers", ["transformers==4.53.3"]),
+    ({"transformers": "4.54.0"}, "transformers", ["safetensors", "4.53.3"]),
+    ({"transformers": "4.57.6"}, "transformers", ["safetensors", "4.53.3"]),
+    ({"transformers": "5.0.0rc1"}, "transformers", ["no TensorFlow classes"]),
+    ({"tensorflow": "2.21.0", "tf_keras": "2.21.0",
+      "tensorflow_text": "2.21.1"}, "scann", ["2.21.0", "uninstall scann"])])
+def test_one_conflict_one_problem(stack, changes, name, parts):
+    [problem] = stack(**changes)
+    assert problem.name == name
+    for part in parts:
+        assert part in str(problem)
+    with pytest.raises(ImportError) as error:
+        doctor.require()
+    assert str(problem) in str(error.value)
+    text, code = doctor.report()
+    assert code == 1 and str(problem) in text and "1 problem found" in text
+
+
+@pytest.mark.parametrize("changes", [
+    {"scann": None}, {"transformers": "4.51.3"}, {"scann": "1.3.0"},
+    {"tensorflow": None, "tensorflow-cpu": "2.20.0"}])
+def test_what_works_is_no_problem(stack, changes):
+    assert stack(**changes) == []
+    doctor.require()
+
+
+def test_other_tensorflow_is_a_note(stack):
+    assert stack(tensorflow="2.19.0", tf_keras="2.19.0",
+                 tensorflow_text="2.19.0", scann=None) == []
+    notes = {note.name: str(note) for note in doctor.check()}
+    assert set(notes) == {"tensorflow", "scann"}
+    assert 'pip install "tfrecal[scann]"' in notes["scann"]
+    assert doctor.report()[1] == 0
+
+
+def test_several_problems_are_told_at_once(stack):
+    assert len(stack(tf_keras="2.15.0", transformers="5.1.0")) == 2
+    with pytest.raises(ImportError, match="(?s)tf-keras.*transformers"):
+        doctor.require()
+
+
+@pytest.mark.parametrize("legacy, problems", [(False, 1), (True, 0)])
+def test_tensorflow_imported_before(stack, monkeypatch, legacy, problems):
+    module = types.SimpleNamespace(_tf_uses_legacy_keras=legacy)
+    monkeypatch.setitem(sys.modules, "tensorflow", module)
+    found = stack()
+    assert len(found) == problems
+    assert all("Import tfrecal before" in p.cure for p in found)
+
+
+@pytest.mark.parametrize("value, problems", [
+    ("1", 0), ("true", 0), ("True", 0), ("0", 1), ("", 1), ("yes", 1)])
+def test_setting_that_asks_for_keras_3(stack, monkeypatch, value, problems):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", value)
+    assert len(stack()) == problems
+
+
+def test_pins_and_extras_are_those_of_setup_cfg():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)", config["options"][
+        "install_requires"], re.MULTILINE))
+    assert pins["transformers"] == doctor.TRANSFORMERS
+    assert doctor._minor(pins["tensorflow"]) == doctor.TENSORFLOW
+    for extra, (packages, _) in doctor.EXTRAS.items():
+        listed = config["options.extras_require"][extra]
+        assert set(packages) == set(re.findall(r"^([\w-]+)", listed, re.M))
+
+
+def python(code, **environment):
+    kept = {name: value for name, value in os.environ.items()
+            if name != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True,
+        cwd=ROOT, env={**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **environment})
+
+
+def test_import_selects_keras_2_and_stays_light():
+    done = python(
+        "import tfrecal, os, sys\n"
+        "heavy = {'tensorflow', 'keras', 'tf_keras', 'pandas', 'numpy'}\n"
+        "print(os.environ['TF_USE_LEGACY_KERAS'], heavy & set(sys.modules))")
+    assert done.stdout.strip() == "1 set()", done.stderr
+
+
+def test_import_after_keras_3_is_refused():
+    done = python("import tensorflow\nimport tfrecal")
+    assert done.returncode == 1
+    assert "ImportError: tfrecal cannot work" in done.stderr
+    assert "Import tfrecal before tensorflow" in done.stderr
+
+
+def test_import_with_keras_3_asked_for_is_refused():
+    done = python("import tfrecal", TF_USE_LEGACY_KERAS="0")
+    assert "TF_USE_LEGACY_KERAS=0" in done.stderr and done.returncode == 1
+
+
+def test_require_is_quick():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        doctor.require()
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.05
