@@ -99,4 +99,5 @@ class CoreSet(Strategy):
         chances = np.maximum(values / values[best], 0)
         chances **= 1 / self.temperature
         sums = np.cumsum(chances)
-        return int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
+        drawn = int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
+        return drawn if drawn < len(sums) else best

@@ -112,11 +112,26 @@ class Oracle:
         self._open: list[Questions] = []
 
     def ask(self, questions: Questions) -> None:
-        """Takes questions in. A ticket that is open already stays one."""
-        known = [part.ticket for part in self._open]
-        if known:
-            questions = questions.take(
-                ~np.isin(questions.ticket, np.concatenate(known)))
+        """Takes questions in. A ticket that is open already stays one.
+
+        Raises:
+            ValueError: an open ticket comes with another pair.
+        """
+        pairs = {ticket: (user, item) for part in self._open
+                 for ticket, user, item in zip(
+                     part.ticket.tolist(), part.user_id, part.item_id)}
+        new = np.ones(len(questions), bool)
+        for place, (ticket, *pair) in enumerate(zip(
+                questions.ticket.tolist(), questions.user_id,
+                questions.item_id)):
+            new[place] = ticket not in pairs
+            if not new[place] and pairs[ticket] != tuple(pair):
+                raise ValueError(
+                    "A ticket must stand for one pair. Received: ticket="
+                    f"{ticket} for {tuple(pair)}, but it is open for "
+                    f"{pairs[ticket]}. Give each run an oracle (and a "
+                    "folder) of its own, or `restore` the run's state.")
+        questions = questions.take(new)
         if len(questions):
             self._open.append(questions)
 

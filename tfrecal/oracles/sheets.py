@@ -1,0 +1,260 @@
+"""Question files that a person fills in, and their answers.
+
+One row a question. CSV for spreadsheets, JSON lines for programs; the ending
+of the file's name decides. The person fills the column `label`: a number on
+the scale, or `decline` (or `skip`); empty means not answered yet.
+"""
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tfrecal.oracles.base import Answers, Questions
+
+COLUMNS = ("ticket", "user_id", "item_id", "label")
+FORMATS = ("csv", "jsonl")
+_DECLINED = ("decline", "declined", "skip", "skipped")
+_SHOWN = 20  # wrong lines that an error spells out
+
+
+def write_questions(path, questions: Questions, users=None,
+                    items=None) -> Path:
+    """Writes questions with what a person needs to know, whole or not at all.
+
+    Args:
+        path: ends in .csv or .jsonl.
+        questions: `Questions`.
+        users, items: tables by id, or None; their columns become
+            `user.<column>` and `item.<column>`.
+
+    Returns:
+        the path. In CSV, a cell that a spreadsheet could take for a formula
+        starts with an apostrophe.
+    """
+    path = Path(path)
+    form = _format(path)
+    texts = {**_texts("user", users, questions.user_id),
+             **_texts("item", items, questions.item_id)}
+    rows = zip(questions.ticket.tolist(), questions.user_id.tolist(),
+               questions.item_id.tolist(), *texts.values())
+    header = ["ticket", "user_id", "item_id", *texts, "label"]
+    out = io.StringIO()
+    if form == "csv":
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(map(escape, header))
+        writer.writerows([row[0], *map(escape, row[1:]), ""] for row in rows)
+        # The mark lets Excel read UTF-8.
+        write_whole(path, out.getvalue().encode("utf-8-sig"))
+    else:
+        for row in rows:
+            out.write(json.dumps(dict(zip(header, (*row, None))),
+                                 ensure_ascii=False) + "\n")
+        write_whole(path, out.getvalue().encode())
+    return path
+
+
+def _texts(side, table, ids) -> dict[str, list[str]]:
+    if table is None:
+        return {}
+    place = table.index.get_indexer(ids)
+    return {f"{side}.{column}": [
+        _text(cells[row]) if row >= 0 else "" for row in place]
+        for column, cells in ((str(name), table[name].tolist())
+                              for name in table.columns)}
+
+
+def _text(value) -> str:
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return ", ".join(map(str, value))
+    if value is None or value != value:
+        return ""
+    return str(value)
+
+
+def escape(cell: str) -> str:
+    """A text that no spreadsheet runs as a formula (OWASP, CSV injection)."""
+    cell = str(cell)
+    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r")) else cell
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside and renames: a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> str:
+    form = path.suffix.lower().lstrip(".")
+    if form not in FORMATS:
+        raise ValueError("A question or answer file must end in .csv or "
+                         f".jsonl. Received: {path.name}.")
+    return form
+
+
+def read_answers(path, questions: Questions, scale: tuple[float, float],
+                 closed=frozenset()) -> Answers:
+    """Answers of a file: all of them, or an error that names every line.
+
+    Args:
+        path: a question file with labels filled in; CSV with commas,
+            semicolons or tabs, or JSON lines.
+        questions: those that wait for an answer.
+        scale: `(lowest, highest)` label.
+        closed: tickets that were answered before; their rows are passed
+            over.
+
+    Returns:
+        answers at cost 1, declined ones at cost 0. Rows with an empty label
+        are passed over.
+
+    Raises:
+        ValueError: one row or more is wrong. Nothing is taken from the file.
+    """
+    path = Path(path)
+    wrong: list[str] = []
+    found: dict[int, float] = {}
+    for line, row in read_rows(path, wrong):
+        if row["label"] in ("", None):
+            continue
+        try:
+            if _ticket(row["ticket"]) in closed:
+                continue
+            ticket = check_pair(row, questions)
+            if ticket in found:
+                raise ValueError(f"ticket {ticket} is there twice")
+            found[ticket] = _label(row["label"], scale)
+        except ValueError as error:
+            wrong.append(f"line {line}: {error}")
+    if wrong:
+        more = len(wrong) - _SHOWN
+        raise ValueError(
+            f"Each line of {path.name} must answer an open question with a "
+            f"number from {scale[0]:g} to {scale[1]:g}, `decline`, or "
+            "nothing. Received: " + "; ".join(wrong[:_SHOWN])
+            + (f"; and {more} lines more" if more > 0 else "")
+            + ". Nothing was taken from the file: correct it, or move it "
+            "away.")
+    label = np.array(list(found.values()), np.float32)
+    declined = np.isnan(label)
+    return Answers(list(found), label, declined, np.where(declined, 0, 1))
+
+
+def read_rows(path: Path, wrong: list[str]):
+    """Yields `(line number, row)`; what cannot be read goes to `wrong`."""
+    form = _format(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        wrong.append("all lines: not in UTF-8; save as CSV UTF-8")
+        return
+    rows = _csv_rows(text) if form == "csv" else _json_rows(text)
+    for line, row in rows:
+        if isinstance(row, str):
+            wrong.append(f"line {line}: {row}")
+            continue
+        missing = [name for name in COLUMNS if name not in row]
+        if missing:
+            wrong.append(f"line {line}: no {', '.join(missing)}")
+            if form == "csv":  # the header: it would be said of each line
+                return
+            continue
+        yield line, {name: _stripped(row[name]) for name in COLUMNS}
+
+
+def _csv_rows(text):
+    head = text.split("\n", 1)[0]
+    reader = csv.reader(io.StringIO(text, newline=""),
+                        delimiter=max(",;\t", key=head.count))
+    header, end = None, 0
+    try:
+        for cells in reader:
+            line, end = end + 1, reader.line_num
+            if not any(cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                if not set(COLUMNS) <= set(header):
+                    yield line, dict.fromkeys(header)
+                    return
+            elif len(cells) != len(header):
+                yield line, f"{len(cells)} cells under {len(header)} columns"
+            else:
+                yield line, dict(zip(header, cells))
+    except csv.Error as error:
+        yield end + 1, str(error)
+
+
+def _json_rows(text):
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except ValueError:
+            row = None
+        yield line, row if isinstance(row, dict) else "not a JSON object"
+
+
+def _stripped(value):
+    return value.strip() if isinstance(value, str) else value
+
+
+def _ticket(value) -> int:
+    try:
+        number = float(value)
+        if number == int(number) and not isinstance(value, bool):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"ticket {value!r} is not a whole number")
+
+
+def check_pair(row: dict, questions: Questions) -> int:
+    """The ticket of a row whose pair was asked under it.
+
+    Raises:
+        ValueError: there is no such ticket, or it has another pair.
+    """
+    ticket = _ticket(row["ticket"])
+    place = np.flatnonzero(questions.ticket == ticket)
+    if not len(place):
+        raise ValueError(f"ticket {ticket} was not asked")
+    for name in ("user_id", "item_id"):
+        asked = str(getattr(questions, name)[place[0]])
+        if not _same(str(row[name]), asked):
+            raise ValueError(f"{name} is {row[name]!r}, asked was {asked!r}")
+    return ticket
+
+
+def _same(cell: str, asked: str) -> bool:
+    if cell in (asked.strip(), escape(asked).strip()):
+        return True
+    try:  # a spreadsheet turns "007" into 7
+        return float(cell) == float(asked)
+    except ValueError:
+        return False
+
+
+def _label(value, scale) -> float:
+    if str(value).lower() in _DECLINED:
+        return np.nan
+    try:
+        label = np.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        label = np.nan
+    if not scale[0] <= label <= scale[1]:
+        raise ValueError(f"label {value!r}")
+    return label
