@@ -164,6 +164,11 @@ def test_what_is_no_time_is_a_bad_row(time):
     assert read(raw, bad_rows="drop").report.lines == {"bad_timestamp": [2]}
 
 
+def test_the_order_of_day_and_month_is_not_guessed():
+    raw = frame(timestamp=["2020-01-01", "01/02/2020", "2020-01-03"])
+    assert read(raw, bad_rows="drop").report.lines == {"bad_timestamp": [2]}
+
+
 @pytest.mark.parametrize("labels, scale", [
     ([5, 3, 1], (1, 5)), ([1, 0, 0], (0, 1)), ([1, 1, 1], (0, 1)),
     ([True, False, True], (0, 1)), (["4", "2.5", "3"], (2.5, 4)),

@@ -107,7 +107,7 @@ def messy():
     raw = pd.DataFrame(rows, columns=[
         "user_id", "item_id", "label", "timestamp", "weight"])
     users = pd.DataFrame({"user_id": ["a", "b", "", "a"]})
-    items = pd.DataFrame({"item_id": ["x", "y", " ", "y"]})
+    items = pd.DataFrame({"item_id": ["x", "y", " ", "y", None]})
     return raw, users, items
 
 
@@ -135,9 +135,16 @@ def test_dropped_rows_are_counted_with_their_lines():
         "bad_timestamp": [8], "bad_weight": [9], "unknown_user": [10],
         "unknown_item": [11], "duplicate_pair": [12],
         "user_table_missing_id": [3], "user_table_duplicate_id": [4],
-        "item_table_missing_id": [3], "item_table_duplicate_id": [4]}
+        "item_table_missing_id": [3, 5], "item_table_duplicate_id": [4]}
     assert report.counts == {k: len(v) for k, v in report.lines.items()}
     assert sum(report.counts[k] for k in list(KINDS)[:7]) == 12 - 2
+
+
+def test_a_row_counts_once_however_bad_it_is():
+    raw = frame(user_id=["b", None, "a"], label=[5, "bad", "bad"],
+                timestamp=[1, "bad", "bad"])
+    assert read(raw, bad_rows="drop").report.lines == {
+        "missing_key": [2], "bad_label": [3]}
 
 
 def test_duplicates_are_refused_even_where_bad_rows_are_dropped():
@@ -293,6 +300,8 @@ def test_missing_values_and_widths_of_types_do_not_matter():
         seen=data.items["seen"].astype("datetime64[s]").astype(
             "datetime64[ms]"),
         genres=[("a", "b"), np.array([])])
+    assert read(frame(), items=items).fingerprint() == FINGERPRINT
+    items = data.items.assign(year=np.array([1995, -np.nan]))
     assert read(frame(), items=items).fingerprint() == FINGERPRINT
 
 

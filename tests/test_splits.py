@@ -123,6 +123,12 @@ def test_the_cut_is_the_nearest_time():
     assert len(splits.temporal(log(times=times), (0.5, 0, 0.5)).train) == 20
 
 
+def test_each_part_gets_a_time():
+    times = np.repeat([5, 6, 7], [20, 20, 40])
+    parts = splits.temporal(log(times=times), (0.98, 0.01, 0.01))
+    assert list(map(len, parts)) == [20, 20, 40]
+
+
 def test_too_few_times_are_refused():
     with pytest.raises(ValueError, match="3 parts.*2 distinct timestamps"):
         splits.temporal(log(times=[1] * 40 + [2] * 40))

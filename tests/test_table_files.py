@@ -23,7 +23,7 @@ def write(tmp_path):
     return _write
 
 
-def refused(path, message, **options):
+def expect_refusal(path, message, **options):
     with pytest.raises(ValueError, match=message) as error:
         Interactions.from_csv(path, **options)
     return str(error.value)
@@ -83,8 +83,9 @@ def test_lines_without_a_header(write):
 
 
 def test_missing_cells_are_reported(write):
-    message = refused(write(GOOD + ",z,3,1\nnan,z,3,1\n9,z,,1\n9,q\n"),
-                      "2 of 6 rows kept")
+    message = expect_refusal(
+        write(GOOD + ",z,3,1\nnan,z,3,1\n9,z,,1\n9,q\n"),
+        "2 of 6 rows kept")
     assert "(lines 4, 5)" in message and "(lines 6, 7)" in message
 
 
@@ -104,7 +105,7 @@ def test_missing_cells_are_reported(write):
     (GOOD + '9,"z,3,1\n', "header's fields"),
     (b"\x00\x01\x02\x03" * 50, "Interactions need the columns")])
 def test_a_wrong_file_has_one_clear_error(write, content, message):
-    refused(write(content), message)
+    expect_refusal(write(content), message)
 
 
 def test_another_encoding_can_be_named(write):
@@ -128,7 +129,7 @@ def test_an_absent_file_is_named(tmp_path):
 
 
 def test_lines_of_tables_count_their_header(write):
-    message = refused(
+    message = expect_refusal(
         write(GOOD), "Interactions must be clean",
         items=write("item_id,title\nx,a\ny,b\nx,c\n", "items.csv"))
     assert "items table: `item_id` is there already (lines 4)" in message
@@ -146,7 +147,7 @@ def test_parquet_files(tmp_path):
     assert data.report.lines == {"bad_label": [2]}
 
 
-def test_what_is_not_parquet_is_refused(write, tmp_path):
+def test_what_is_not_parquet_is_expect_refusal(write, tmp_path):
     with pytest.raises(ValueError, match="must be a Parquet file"):
         Interactions.from_parquet(write(GOOD))
     pd.DataFrame({"a": range(1000)}).to_parquet(tmp_path / "a.parquet")
@@ -188,6 +189,9 @@ def test_a_table_of_ids_only_and_lists_come_back(tmp_path):
     back = Interactions.load(tmp_path / "d")
     assert back.fingerprint() == data.fingerprint()
     assert back.users.index.tolist() == ["a", "b"] and back.truth is None
+    assert (back.users.index.name, back.items.index.name) == (
+        "user_id", "item_id")
+    assert back.codes(["b"], ["y"]) == (2, 2)
 
 
 def test_a_folder_is_not_overwritten_unasked(tmp_path, shop):
@@ -230,7 +234,7 @@ def test_a_column_that_parquet_cannot_hold_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_folders_are_refused(tmp_path, shop):
+def test_wrong_folders_are_expect_refusal(tmp_path, shop):
     with pytest.raises(FileNotFoundError, match="without meta.json"):
         Interactions.load(tmp_path)
     shop.to_parquet(tmp_path / "d")

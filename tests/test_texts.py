@@ -32,8 +32,10 @@ def test_an_empty_field_goes_with_its_words(missing):
 
 
 def test_a_segment_stays_while_one_of_its_fields_is_there():
-    items = table(title=["Heat", None], year=[1995.0, np.nan])
-    assert Template("{title} ({year})")(items) == ["Heat (1995)", ""]
+    items = table(title=["Heat", None, "Ran"], year=[1995.0, np.nan, None])
+    assert Template("{title} ({year})")(items) == [
+        "Heat (1995)", "", "Ran ()"]
+    items = items[:2]
     assert Template("film; {title}")(items) == ["film; Heat", "film"]
 
 

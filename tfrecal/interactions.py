@@ -103,13 +103,11 @@ class Interactions:
                 f"{list(frame.columns)}, without {missing}. Use "
                 "`from_frame` for raw tables.")
         new = replace(self, frame=frame.reset_index(drop=True))
-        for codes, name in ((new.user_code, "user_id"),
-                            (new.item_code, "item_id")):
-            if len(codes) and not codes.all():
-                odd = new.frame[name].iloc[int(np.argmin(codes))]
+        for codes, name in zip((new.user_code, new.item_code), NEEDED):
+            if not codes.all():
                 raise ValueError(
                     f"Every `{name}` must be in the {name[:-3]}s table. "
-                    f"Received: {odd!r}. Use `from_frame`, which reports or "
+                    f"Received: {new.frame[name][codes == 0].iloc[0]!r}. Use `from_frame`, which reports or "
                     "drops such rows.")
         return new
 
@@ -170,8 +168,8 @@ class Interactions:
         if truth is not None:
             offset, factor = scaling.offset_and_factor(truth.index)
             truth = truth.sub(offset, axis=0).div(factor, axis=0)
-        label = scaling.apply(self.frame["user_id"], self.label)
-        return replace(self, frame=self.frame.assign(label=label),
+        return replace(self, frame=self.frame.assign(
+            label=scaling.apply(self.frame["user_id"], self.label)),
                        scale=scaling.new_scale, truth=truth, scaling=scaling)
 
     def k_core(self, n: int) -> "Interactions":
@@ -205,13 +203,12 @@ class Interactions:
         digest = hashlib.sha256(np.array(self.scale, "<f8").tobytes())
         for table in (self.users, self.items):
             update_table(digest, table)
-        rows = [self.user_code.astype("<i4"), self.item_code.astype("<i4"),
-                self.label.astype("<f4"),
-                self.frame["timestamp"].to_numpy("<i8")]
-        if "weight" in self.frame:
-            rows.append(self.frame["weight"].to_numpy("<f4"))
-        for array in rows:
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for codes in (self.user_code, self.item_code):
+            digest.update(codes.astype("<i4").tobytes())
+        for name, kind in (("label", "<f4"), ("timestamp", "<i8"),
+                           ("weight", "<f4")):
+            if name in self.frame:
+                digest.update(self.frame[name].to_numpy(kind).tobytes())
         return digest.hexdigest()
 
     @classmethod
@@ -308,21 +305,13 @@ class Interactions:
     def load(cls, folder) -> "Interactions":
         """Reads what `to_parquet` wrote."""
         tables, meta = table_files.read_folder(folder)
-        for name in {"users", "items", "truth", "scaling"} & set(tables):
-            key = "item_id" if name == "items" else "user_id"
-            index = tables[name].index.astype(object)
-            tables[name].index = index.rename(key)
         frame = tables["interactions"].astype(
             {key: object for key in NEEDED[:2]})
-        truth, scaling = tables.get("truth"), meta["scaling"]
-        if truth is not None:
-            truth.columns = truth.columns.astype(object).rename("item_id")
-        if scaling is not None:
-            scaling = LabelScaling(users=tables["scaling"], **{
-                **scaling, "scale": tuple(scaling["scale"])})
+        scaling = LabelScaling.from_dict(meta["scaling"],
+                                         tables.get("scaling"))
         return cls(frame, tables["users"], tables["items"],
                    tuple(meta["scale"]), CleaningReport(**meta["report"]),
-                   meta["name"], truth, scaling)
+                   meta["name"], tables.get("truth"), scaling)
 
 
 def _codes(table, ids) -> np.ndarray:

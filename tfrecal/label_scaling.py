@@ -92,6 +92,13 @@ class LabelScaling:
         return {"method": self.method, "scale": list(self.scale),
                 "mean": self.mean, "std": self.std}
 
+    @classmethod
+    def from_dict(cls, form: dict | None, users) -> "LabelScaling | None":
+        """The inverse of `to_dict`; None of None."""
+        if form is None:
+            return None
+        return cls(users=users, **{**form, "scale": tuple(form["scale"])})
+
 
 def _positive(deviation: pd.Series) -> pd.Series:
     """1 in place of 0 (up to rounding)."""

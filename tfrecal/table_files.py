@@ -156,5 +156,10 @@ def read_folder(folder) -> tuple[dict[str, pd.DataFrame], dict]:
     except ValueError as error:
         raise ValueError(f"{folder / META} must hold JSON. Received: {error}."
                          " Write the folder again.") from error
-    return {path.stem: read_parquet(path)
-            for path in sorted(folder.glob("*.parquet"))}, meta
+    tables = {path.stem: read_parquet(path)
+              for path in sorted(folder.glob("*.parquet"))}
+    for table in tables.values():
+        # pandas 3 reads ids back as another type than was written.
+        if not isinstance(table.index, pd.RangeIndex):
+            table.index = table.index.astype(object)
+    return tables, meta
