@@ -1,286 +1,199 @@
-"""Is the installed stack one that works? Names the conflict and the cure."""
+"""Is the installed stack one that works? Names the conflict and the cure.
+
+Reads the metadata of installed packages and imports none of them, so it is
+quick and works where TensorFlow does not.
+"""
 from __future__ import annotations
 
+import importlib.metadata
 import os
-import platform
+import re
 import sys
 from dataclasses import dataclass
-from importlib import metadata, util
-from pathlib import Path
 
-PYTHONS = ((3, 10), (3, 13))
-# What was run together; other minor versions may work and are only noted.
-TENSORFLOW = "2.20"
-# scann's metadata does not say so in time: the wrong TF ends the process.
-SCANN = {"1.4.2": "2.20"}
-_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-rocm")
-_FOLLOWERS = {"tf-keras": "2.20.1", "tensorflow-text": "2.20.1",
-              "tensorflow-serving-api": "2.20.0"}
-# Extra -> a module that only it brings.
-EXTRAS = {"scann": "scann", "notebook": "nbclient", "test": "pytest",
-          "bench": "cornac"}
-_SHOWN = (*_TENSORFLOWS[:1], "tf-keras", "tensorflow-recommenders",
-          "tensorflow-text", "tensorflow-serving-api", "transformers",
-          "scann", "numpy", "pandas", "protobuf", "grpcio")
-_LEGACY = "TF_USE_LEGACY_KERAS"
+# The combination that was run; setup.cfg pins it.
+TENSORFLOW = (2, 20)
+TRANSFORMERS = "4.53.3"
+EXTRAS = {
+    "scann": (("scann",), "the approximate index of candidates"),
+    "notebook": (("ipykernel", "nbclient", "nbformat", "matplotlib"),
+                 "running the notebooks"),
+    "bench": (("cornac", "implicit", "lenskit"),
+              "comparing with other libraries")}
+# Packages under which TensorFlow itself is installed.
+_TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the installed stack.
+    """Something about the stack.
 
-    Attributes:
-        name: what it is about, in a word or two.
-        found: what is there.
-        why: why that fails.
-        cure: what to do.
-        fatal: False for a note, with which tfrecal still works.
+    Args:
+        name: of the package or setting.
+        found: what is there, such as "tf-keras 2.19.0".
+        why: what it breaks.
+        cure: what to do, a command where there is one.
+        note: whether tfrecal works in spite of it.
     """
 
     name: str
     found: str
     why: str
     cure: str
-    fatal: bool = True
+    note: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.why} Received: {self.found}. {self.cure}"
+    def __str__(self):
+        return f"{self.found}: {self.why}. {self.cure}"
 
 
 def check() -> list[Problem]:
-    """All problems and notes, the worst first; imports no TensorFlow."""
-    problems = [*_python(), *_keras(), *_tensorflow(), *_followers(),
-                *_recommenders(), *_transformers(), *_scann(), *_extras()]
-    return sorted(problems, key=lambda problem: not problem.fatal)
+    """What is wrong or missing, the gravest first; empty where nothing is."""
+    found = [_keras_3(), *_companions(), _transformers(), _scann()]
+    return [problem for problem in found if problem] + _extras()
 
 
 def require() -> None:
-    """Raises ImportError when the installed stack cannot work."""
-    fatal = [problem for problem in check() if problem.fatal]
-    if fatal:
+    """Raises ImportError when the installed stack cannot work.
+
+    Raises:
+        ImportError: with every problem and its cure. Notes do not count.
+    """
+    problems = [problem for problem in check() if not problem.note]
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ImportError(
-            "tfrecal cannot work with this stack.\n"
-            + "\n".join(f"- {problem}" for problem in fatal))
+            f"tfrecal cannot work with what is installed:{lines}")
 
 
 def report() -> tuple[str, int]:
-    """What `tfrecal doctor` prints, and its exit code.
-
-    Returns:
-        A text of the machine, the stack and its problems; 0 where tfrecal
-        can work, else 1.
-    """
+    """The findings as text, and the exit code: 1 with a problem, else 0."""
+    names = ("tensorflow", "tf-keras", "tensorflow-recommenders",
+             "tensorflow-text", "transformers", "scann")
+    lines = ["python " + sys.version.split()[0]]
+    lines += [f"{name} {version(name) or '-'}" for name in names]
     problems = check()
-    named = {problem.name.lower() for problem in problems}
-    problems += [p for p in _requirements() if p.name.lower() not in named]
-    problems.sort(key=lambda problem: not problem.fatal)
-    lines = [f"{name:<28}{value}" for name, value in machine().items()]
-    lines += ["", *(f"{name:<28}{installed(name) or '-'}" for name in _SHOWN)]
     for problem in problems:
-        lines += ["", f"{'PROBLEM' if problem.fatal else 'note'}: "
-                  f"{problem.name}: {problem.found}", f"  {problem.why}",
-                  f"  {problem.cure}"]
-    fatal = sum(problem.fatal for problem in problems)
-    lines += ["", f"{fatal} problem{'' if fatal == 1 else 's'}: tfrecal "
-              "cannot work until mended." if fatal else
-              "No problems: this stack works."]
-    return "\n".join(lines), int(fatal > 0)
+        kind = "note" if problem.note else "problem"
+        lines.append(f"{kind}: {problem}")
+    grave = sum(not problem.note for problem in problems)
+    lines.append(f"{grave} problem{'s' * (grave != 1)} found." if grave
+                 else "The stack is one that works.")
+    return "\n".join(lines), int(grave > 0)
 
 
-def machine() -> dict[str, str]:
-    """What tells of the speed to expect, as name -> text."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        cores = os.cpu_count() or 1
-    return {"Python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": str(cores), "vector instructions": _vectors(),
-            "free memory": _free_memory()}
-
-
-def _proc(path: str, key: str) -> str | None:
-    """The value of the first `key : value` line of a Linux /proc file."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name.strip() == key:
-                    return value.strip()
-    except OSError:
-        pass
+def version(name: str) -> str | None:
+    """The installed version of a package, or None."""
+    names = _TENSORFLOW_NAMES if name == "tensorflow" else (name,)
+    for candidate in names:
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            pass
     return None
 
 
-def _vectors() -> str:
-    flags = (_proc("/proc/cpuinfo", "flags") or "").split()
-    known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-             if f in flags]
-    return ", ".join(known) or "not known"
+def _minor(text: str | None) -> tuple[int, int] | None:
+    """(2, 20) of "2.20.1"; None of None and of what is no version."""
+    match = re.match(r"(\d+)\.(\d+)", text or "")
+    return (int(match[1]), int(match[2])) if match else None
 
 
-def _free_memory() -> str:
-    kibibytes = _proc("/proc/meminfo", "MemAvailable")
-    if kibibytes is None:
-        return "not known"
-    gibibytes = int(kibibytes.split()[0]) / 2**20
-    few = "" if gibibytes >= 4 else ", little: close other programs"
-    return f"{gibibytes:.1f} GiB{few}"
+def _keras_3() -> Problem | None:
+    """Whether this process runs, or would run, TensorFlow over Keras 3."""
+    why = ("TensorFlow-Recommenders and TF-Transformers need Keras 2 "
+           "(tf-keras)")
+    setting = os.environ.get("TF_USE_LEGACY_KERAS")
+    # TensorFlow looks at the variable while it is imported: setting it
+    # later leaves a mixture of both.
+    tensorflow = sys.modules.get("tensorflow")
+    if getattr(tensorflow, "_tf_uses_legacy_keras", None) is False:
+        return Problem(
+            "keras", "TensorFlow was imported with Keras 3", why,
+            "Import tfrecal before tensorflow and keras, or set "
+            "TF_USE_LEGACY_KERAS=1 before Python starts.")
+    if setting not in (None, "1", "true", "True"):
+        return Problem(
+            "keras", f"TF_USE_LEGACY_KERAS={setting}", why,
+            "Unset it (tfrecal sets it to 1) or set TF_USE_LEGACY_KERAS=1.")
+    return None
 
 
-def _requirements() -> list[Problem]:
-    """What tfrecal's packages say they need, against what is there.
-
-    As `pip check`, for the stack only. An old numpy or protobuf ends the
-    import of TensorFlow; others are notes.
-    """
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    problems = []
-    for owner in filter(installed, ("tfrecal", *_SHOWN)):
-        for text in metadata.requires(owner) or []:
-            try:
-                needed = Requirement(text)
-            except InvalidRequirement:
-                continue
-            if needed.marker and not needed.marker.evaluate({"extra": ""}):
-                continue
-            version = installed(needed.name)
-            if version and not needed.specifier.contains(
-                    version, prereleases=True):
-                problems.append(Problem(
-                    needed.name, f"{needed.name} {version}",
-                    f"{owner} needs {needed.name}{needed.specifier}.",
-                    f"Run: pip install \"{needed.name}{needed.specifier}\"",
-                    fatal=needed.name in ("numpy", "protobuf")))
-    return problems
-
-
-def installed(name: str) -> str | None:
-    """The version of a distribution, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+def _companions() -> list[Problem | None]:
+    """TensorFlow and the packages that are bound to its minor version."""
+    tensorflow = version("tensorflow")
+    if tensorflow is None:
+        return [_missing("tensorflow", f"tensorflow=={_dotted()}.0")]
+    wanted = _minor(tensorflow)
+    found = []
+    for name, breaks in (
+            ("tf-keras", "Keras 2 must come from the same minor version"),
+            ("tensorflow-text", "its ops load into the TensorFlow that they "
+             "were built for only")):
+        have = version(name)
+        pin = f"{name}=={wanted[0]}.{wanted[1]}.*" if wanted else name
+        if have is None:
+            found.append(_missing(name, pin))
+        elif _minor(have) != wanted:
+            found.append(Problem(
+                name, f"{name} {have} beside tensorflow {tensorflow}",
+                breaks, f'Run: pip install "{pin}"'))
+    if version("tensorflow-recommenders") is None:
+        found.append(_missing("tensorflow-recommenders",
+                              "tensorflow-recommenders==0.7.7"))
+    if wanted != TENSORFLOW:
+        found.append(Problem(
+            "tensorflow", f"tensorflow {tensorflow}",
+            f"tfrecal was run with {_dotted()} only",
+            f'Where something fails, run: pip install "tensorflow=='
+            f'{_dotted()}.*" "tf-keras=={_dotted()}.*" '
+            f'"tensorflow-text=={_dotted()}.*"', note=True))
+    return found
 
 
-def tensorflow_version() -> str | None:
-    """TensorFlow's version under any of its names, or None."""
-    return next(filter(None, map(installed, _TENSORFLOWS)), None)
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+def _dotted() -> str:
+    return ".".join(map(str, TENSORFLOW))
 
 
 def _missing(name: str, pin: str) -> Problem:
-    return Problem(
-        name, f"no {name}", f"`{name}` must be installed.",
-        f"Run: pip install \"{name}=={pin}\"")
+    return Problem(name, f"{name} is not installed", "tfrecal needs it",
+                   f'Run: pip install "{pin}"')
 
 
-def _python() -> list[Problem]:
-    low, high = PYTHONS
-    if low <= sys.version_info[:2] < high:
-        return []
-    return [Problem(
-        "Python", "Python {}.{}".format(*sys.version_info[:2]),
-        "Python must be 3.10, 3.11 or 3.12: tensorflow-text has no wheels "
-        "for others.", "Make a virtual environment with one of these.")]
-
-
-def _keras() -> list[Problem]:
-    why = ("Keras 2 must be active: TensorFlow-Recommenders and "
-           "TF-Transformers refuse Keras 3.")
-    value = os.environ.get(_LEGACY)
-    if value not in (None, "1", "true", "True"):
-        return [Problem("Keras", f"{_LEGACY}={value}", why,
-                        f"Set {_LEGACY}=1, or unset it, and start Python "
-                        "anew.")]
-    # TensorFlow reads the variable once, when it is imported, and puts the
-    # Keras that it chose on its path.
-    tensorflow = sys.modules.get("tensorflow")
-    path = getattr(tensorflow, "__path__", None)
-    # By whole folder names: Keras 3 has a `keras/_tf_keras`.
-    if path is None or any("tf_keras" in Path(p).parts for p in path):
-        return []
-    return [Problem(
-        "Keras", f"TensorFlow was imported without {_LEGACY}=1", why,
-        f"Restart Python and import tfrecal before TensorFlow, or set "
-        f"{_LEGACY}=1 in the environment.")]
-
-
-def _tensorflow() -> list[Problem]:
-    version = tensorflow_version()
-    if version is None:
-        return [_missing("tensorflow", f"{TENSORFLOW}.0")]
-    if _minor(version) == TENSORFLOW:
-        return []
-    return [Problem(
-        "TensorFlow", f"tensorflow {version}",
-        f"tfrecal was run with TensorFlow {TENSORFLOW} only.",
-        f"Should something fail: pip install \"tensorflow=={TENSORFLOW}.0\"",
-        fatal=False)]
-
-
-def _followers() -> list[Problem]:
-    """Packages whose minor version must be TensorFlow's."""
-    tensorflow = tensorflow_version()
-    problems = []
-    for name, pin in _FOLLOWERS.items():
-        version = installed(name)
-        if version is None:
-            problems.append(_missing(name, pin))
-        elif tensorflow and _minor(version) != _minor(tensorflow):
-            problems.append(Problem(
-                name, f"{name} {version} beside tensorflow {tensorflow}",
-                f"`{name}` must be of TensorFlow's minor version.",
-                f"Run: pip install \"{name}~={_minor(tensorflow)}.0\"",
-                fatal=name != "tensorflow-serving-api"))
-    return problems
-
-
-def _recommenders() -> list[Problem]:
-    if installed("tensorflow-recommenders") is None:
-        return [_missing("tensorflow-recommenders", "0.7.7")]
-    return []
-
-
-def _transformers() -> list[Problem]:
-    version = installed("transformers")
-    if version is None:
-        return [_missing("transformers", "4.53.3")]
-    major, minor = map(int, _minor(version).split("."))
-    if major >= 5:
-        why = ("`transformers` must be 4.53 or older: version 5 has no "
-               "TensorFlow classes.")
-    elif major == 4 and minor >= 54:
-        why = ("`transformers` must be 4.53 or older: from 4.54 on it "
-               "cannot load safetensors into TensorFlow.")
+def _transformers() -> Problem | None:
+    have = version("transformers")
+    if have is None:
+        return _missing("transformers", f"transformers=={TRANSFORMERS}")
+    minor = _minor(have) or (0, 0)
+    if minor >= (5, 0):
+        why = "it has no TensorFlow classes any more"
+    elif minor >= (4, 54):
+        why = "it cannot load safetensors weights into TensorFlow models"
     else:
-        return []
-    return [Problem("transformers", f"transformers {version}", why,
-                    "Run: pip install \"transformers==4.53.3\"")]
+        return None
+    return Problem("transformers", f"transformers {have}", why,
+                   f'Run: pip install "transformers=={TRANSFORMERS}"')
 
 
-def _scann() -> list[Problem]:
-    version, tensorflow = installed("scann"), tensorflow_version()
-    needed = SCANN.get(version)
-    if not tensorflow or needed in (None, _minor(tensorflow)):
-        return []
-    return [Problem(
-        "scann", f"scann {version} beside tensorflow {tensorflow}",
-        f"scann {version} must stand beside TensorFlow {needed}, for which "
-        "it was built: beside another even importing "
-        "tensorflow-recommenders crashes.",
-        f"Run: pip install \"tensorflow=={needed}.0\", or pip uninstall "
-        "scann")]
+def _scann() -> Problem | None:
+    """ScaNN's ops are built for one TensorFlow; beside another it crashes."""
+    have, tensorflow = version("scann"), version("tensorflow")
+    built_for = {(1, 4): (2, 20)}.get(_minor(have))
+    if tensorflow is None or built_for in (None, _minor(tensorflow)):
+        return None
+    pin = ".".join(map(str, built_for))
+    return Problem(
+        "scann", f"scann {have} beside tensorflow {tensorflow}",
+        f"it is built for tensorflow {pin} and crashes beside another",
+        f'Run: pip install "tensorflow=={pin}.*", or: pip uninstall scann')
 
 
 def _extras() -> list[Problem]:
-    return [
-        Problem(f"extra {name}", f"no {module}",
-                f"The extra `{name}` is not installed.",
-                f"If you need it: pip install \"tfrecal[{name}]\"",
-                fatal=False)
-        for name, module in EXTRAS.items() if util.find_spec(module) is None]
+    found = []
+    for extra, (packages, purpose) in EXTRAS.items():
+        missing = [name for name in packages if version(name) is None]
+        if missing:
+            found.append(Problem(
+                extra, f"{', '.join(missing)} not installed",
+                f"only needed for {purpose}",
+                f'Run: pip install "tfrecal[{extra}]"', note=True))
+    return found
