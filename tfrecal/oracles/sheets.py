@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from tfrecal.oracles.base import Answers, Questions
 
@@ -71,7 +72,7 @@ def _texts(side, table, ids) -> dict[str, list[str]]:
 def _text(value) -> str:
     if isinstance(value, (list, tuple, set, np.ndarray)):
         return ", ".join(map(str, value))
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     return str(value)
 
