@@ -66,14 +66,16 @@ class CleaningReport:
                 "notes": list(self.notes)}
 
 
-def check_rows(frame: pd.DataFrame, scale, timestamp_unit: str,
-               report: CleaningReport, lines: np.ndarray):
-    """The columns in their types, and which rows are bad.
+def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
+               timestamp_unit: str, report: CleaningReport,
+               lines: np.ndarray):
+    """The columns but for the ids in their types, and which rows are bad.
 
     A row counts under the first kind that it breaks.
 
     Args:
         frame: as `columns.select_columns` returns it.
+        missing: rows without a user or an item, bool `[n]`.
         scale: (lowest, highest) label, or None.
         timestamp_unit: of times that are numbers.
         report: gets the counts.
@@ -82,9 +84,7 @@ def check_rows(frame: pd.DataFrame, scale, timestamp_unit: str,
     Returns:
         `(clean, bad)`: a typed frame of the same rows, bool `[n]`.
     """
-    clean = pd.DataFrame({name: as_ids(frame[name], name, report.notes)
-                          for name in ("user_id", "item_id")})
-    bad = ((clean["user_id"] == "") | (clean["item_id"] == "")).to_numpy(bool)
+    clean, bad = pd.DataFrame(index=frame.index), missing
     report.add("missing_key", bad, lines)
 
     def refuse(kind, wrong):
@@ -112,12 +112,14 @@ def check_rows(frame: pd.DataFrame, scale, timestamp_unit: str,
     return clean, bad
 
 
-def merge_duplicates(clean: pd.DataFrame, bad: np.ndarray, duplicates: str,
+def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
+                     bad: np.ndarray, duplicates: str,
                      report: CleaningReport, lines: np.ndarray):
     """Keeps one row of each pair; bad rows take no part.
 
     Args:
         clean, bad: as `check_rows` returns them.
+        pair: number of each row's (user, item) pair, int64 `[n]`.
         duplicates: `"raise"` only counts; `"first"` or `"last"` by time
             (then by row) stays; `"mean"` is `"last"` with the mean label
             and weight of all.
@@ -126,23 +128,24 @@ def merge_duplicates(clean: pd.DataFrame, bad: np.ndarray, duplicates: str,
     Returns:
         `(clean, extra)`: bool `[n]` marks the rows that are too many.
     """
-    keys = ["user_id", "item_id"]
-    good = clean[~bad].sort_values("timestamp", kind="stable")
-    keep = "last" if duplicates in ("last", "mean") else "first"
-    twice = good.duplicated(keys, keep=keep)
+    good = np.flatnonzero(~bad)
+    order = good[np.lexsort((clean["timestamp"].to_numpy()[good],
+                             pair[good]))]
+    starts = np.diff(pair[order], prepend=-1) != 0
+    ends = np.append(starts[1:], True)[:len(order)]
+    last = duplicates in ("last", "mean")
     extra = np.zeros(len(clean), bool)
-    extra[twice.index[twice.to_numpy()]] = True
+    extra[order[~(ends if last else starts)]] = True
     if not extra.any():
         return clean, extra
     report.add("duplicate_pair", extra, lines)
     if duplicates == "mean":
-        values = [c for c in ("label", "weight") if c in clean]
-        mean = good.groupby(keys, sort=False)[values].transform("mean")
-        clean = clean.copy()
-        for name in values:
-            column = clean[name].to_numpy(copy=True)
-            column[mean.index] = mean[name].to_numpy(np.float32)
-            clean[name] = column
+        group = np.cumsum(starts) - 1
+        for name in [c for c in ("label", "weight") if c in clean]:
+            values = clean[name].to_numpy(copy=True)
+            mean = (np.bincount(group, values[order]) / np.bincount(group))
+            values[order] = mean[group]
+            clean = clean.assign(**{name: values})
     if duplicates != "raise":
         report.notes.append(
             f"of pairs that occur more than once, the {duplicates} was kept")
@@ -160,7 +163,7 @@ def as_table(table, name: str, ids, report: CleaningReport,
         table: DataFrame with the column `name`, or with the ids as index;
             None makes a table without columns from `ids`.
         name: `"user_id"` or `"item_id"`.
-        ids: the ids of the interactions.
+        ids: the distinct ids of the interactions.
         report: gets the counts.
         first_line: line number of the table's first row.
 
@@ -169,8 +172,8 @@ def as_table(table, name: str, ids, report: CleaningReport,
         ValueError: no ids to be found, a column twice, mixed ids.
     """
     if table is None:
-        known = sorted(set(ids))
-        return pd.DataFrame(index=pd.Index(known, name=name, dtype=object))
+        return pd.DataFrame(
+            index=pd.Index(sorted(ids), name=name, dtype=object))
     kind = name[:-3]
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"`{kind}s` must be a pandas DataFrame. Received: "

@@ -112,26 +112,39 @@ def as_ids(column, name: str, notes: list[str] | None = None) -> pd.Series:
         ValueError: strings and numbers are mixed, or values are neither.
     """
     column = pd.Series(column)
+    places, texts = factorise_ids(column, name, notes)
+    return pd.Series(np.append(texts, "")[places], index=column.index,
+                     dtype=object)
+
+
+def factorise_ids(column, name: str, notes: list[str] | None = None):
+    """`as_ids`, each id once: the strings of a long column are read once.
+
+    Returns:
+        `(places, texts)`: row n holds `texts[places[n]]`; int64 `[n]`, -1
+        where missing, and distinct ids, object `[ids]`.
+    """
+    column = pd.Series(column)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    there = column.notna().to_numpy()
-    codes, values = pd.factorize(column[there])
+    places, values = pd.factorize(column)
     values = np.asarray(values, dtype=object)
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if kind in ("integer", "floating", "mixed-integer-float"):
-        text = [_digits(value, name) for value in values]
+        texts = [_digits(value, name) for value in values]
     elif kind in ("string", "empty"):
-        text = [str(value).strip() for value in values]
-        if text and all(_WHOLE_FLOAT.fullmatch(t) for t in text if t):
-            text = [t.split(".")[0] for t in text]
-            if any(text) and notes is not None:
+        texts = [str(value).strip() for value in values]
+        if any(texts) and all(_WHOLE_FLOAT.fullmatch(t) for t in texts if t):
+            texts = [t.split(".")[0] for t in texts]
+            if notes is not None:
                 notes.append(f"`{name}`: \".0\" cut from ids such as "
                              f"{str(values[0]).strip()!r}")
     else:
         raise ValueError(_mixed_message(values, name))
-    out = np.full(len(column), "", dtype=object)
-    out[there] = np.array(text + [""], dtype=object)[codes]
-    return pd.Series(out, index=column.index, dtype=object)
+    # " a" and "a" are one id; "" is none.
+    again, texts = pd.factorize(np.array(
+        [text or None for text in texts], dtype=object))
+    return np.append(again, -1)[places], texts
 
 
 def _digits(value, name: str) -> str:

@@ -105,9 +105,10 @@ class Interactions:
         new = replace(self, frame=frame.reset_index(drop=True))
         for codes, name in zip((new.user_code, new.item_code), NEEDED):
             if not codes.all():
+                odd = new.frame[name][codes == 0].iloc[0]
                 raise ValueError(
                     f"Every `{name}` must be in the {name[:-3]}s table. "
-                    f"Received: {new.frame[name][codes == 0].iloc[0]!r}. Use `from_frame`, which reports or "
+                    f"Received: {odd!r}. Use `from_frame`, which reports or "
                     "drops such rows.")
         return new
 
@@ -119,11 +120,13 @@ class Interactions:
         """
         rows = np.arange(len(self))[rows if len(rows) else slice(0)]
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        new = replace(self, frame=frame)
-        # The codes are known; looking ids up again is the slow part.
-        new.__dict__["user_code"] = self.user_code[rows]
-        new.__dict__["item_code"] = self.item_code[rows]
-        return new
+        return replace(self, frame=frame)._with_codes(
+            self.user_code[rows], self.item_code[rows])
+
+    def _with_codes(self, user, item) -> "Interactions":
+        """Sets codes that are known; looking ids up is the slow part."""
+        self.__dict__.update(user_code=user, item_code=item)
+        return self
 
     def binarise(self, threshold: float) -> "Interactions":
         """Labels of 1 at or above `threshold`, else 0.
@@ -185,18 +188,17 @@ class Interactions:
             self.user_code, self.item_code, n)
         users = self.users.iloc[np.unique(self.user_code[rows]) - 1]
         items = self.items.iloc[np.unique(self.item_code[rows]) - 1]
-        truth = self.truth
-        if truth is not None:
-            truth = truth.loc[users.index, items.index]
         note = (f"{n}-core: {len(rows):,} of {len(self):,} rows, "
                 f"{len(users):,} of {len(self.users):,} users, "
                 f"{len(items):,} of {len(self.items):,} items kept "
                 f"({passes} passes)")
         report = replace(self.report, rows_kept=len(rows),
                          notes=[*self.report.notes, note])
-        frame = self.frame.iloc[rows].reset_index(drop=True)
-        return replace(self, frame=frame, users=users, items=items,
-                       report=report, truth=truth)
+        return replace(
+            self, frame=self.frame.iloc[rows].reset_index(drop=True),
+            users=users, items=items, report=report,
+            truth=None if self.truth is None
+            else self.truth.loc[users.index, items.index])
 
     def fingerprint(self) -> str:
         """SHA-256 of rows, tables and scale, the same on every machine."""
@@ -237,17 +239,17 @@ class Interactions:
             normalise: a method, see `Interactions.normalise`.
             timestamp_unit: "s", "ms", "us" or "ns", of times that are
                 numbers. Texts are ISO 8601.
-            name: of the data set.
-            lines: line number of each row, for the report, if not 1, 2, ...
+            lines: line number of each row, for reports, if not 1, 2, ...
 
         Raises:
             ValueError: missing columns, no rows, or bad rows, all of them
                 named in one message.
         """
-        new = cls(*validation.clean_tables(
+        parts, codes = validation.clean_tables(
             frame, users, items, columns=columns, bad_rows=bad_rows,
             duplicates=duplicates, scale=scale,
-            timestamp_unit=timestamp_unit, lines=lines), name=name)
+            timestamp_unit=timestamp_unit, lines=lines)
+        new = cls(*parts, name=name)._with_codes(*codes)
         if binarise is not None:
             new = new.binarise(binarise)
         return new if normalise is None else new.normalise(normalise)

@@ -43,7 +43,8 @@ def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
     """
     shares = _shares(fractions)
     times = interactions.frame["timestamp"].to_numpy()
-    distinct, number = np.unique(times, return_counts=True)
+    distinct, group, number = np.unique(
+        times, return_inverse=True, return_counts=True)
     parts = [i for i in range(3) if shares[i]]
     if len(distinct) < len(parts):
         raise ValueError(
@@ -59,8 +60,7 @@ def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
         choice = np.arange(last + 1, len(distinct) - len(parts) + done)
         last = choice[np.argmin(np.abs(before[choice] - wanted[i]))]
         part[last + 1:] = parts[done]
-    return _by_part(interactions, part[np.searchsorted(distinct, times)],
-                    shares)
+    return _by_part(interactions, part[group], shares)
 
 
 def leave_last_n(interactions: Interactions, n: int = 1,

@@ -10,7 +10,7 @@ from tfrecal.cleaning import (
     check_rows,
     merge_duplicates,
 )
-from tfrecal.columns import select_columns
+from tfrecal.columns import factorise_ids, select_columns
 
 
 def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
@@ -18,32 +18,44 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
     """Clean rows and tables; arguments as in `Interactions.from_frame`.
 
     Returns:
-        `(frame, users, items, scale, report)`.
+        `((frame, users, items, scale, report), (user_code, item_code))`.
     """
     scale = _check_options(bad_rows, duplicates, scale)
     chosen = select_columns(frame, columns)
     table_line = 1 if lines is None else 2
     lines = np.arange(1, len(chosen) + 1) if lines is None else lines
     report = CleaningReport(rows_in=len(chosen))
-    clean, bad = check_rows(chosen, scale, timestamp_unit, report, lines)
-    tables = []
-    for table, key in ((users, "user_id"), (items, "item_id")):
-        table = as_table(_renamed(table, key, columns), key,
-                         clean.loc[~bad, key], report, table_line)
-        unknown = ~bad & ~clean[key].isin(table.index).to_numpy(bool)
-        report.add(f"unknown_{key[:-3]}", unknown, lines)
-        bad = bad | unknown
+    ids = {key: factorise_ids(chosen[key], key, report.notes)
+           for key in ("user_id", "item_id")}
+    missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
+    clean, bad = check_rows(chosen, missing, scale, timestamp_unit, report,
+                            lines)
+    tables, codes = [], []
+    for table, (key, (places, texts)) in zip((users, items), ids.items()):
+        used = np.zeros(len(texts), bool)
+        used[places[~bad]] = True
+        table = as_table(_renamed(table, key, columns), key, texts[used],
+                         report, table_line)
+        code = np.append(table.index.get_indexer(texts), -1)[places] + 1
+        report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
+        bad = bad | (code == 0)
         tables.append(table)
-    clean, extra = merge_duplicates(clean, bad, duplicates, report, lines)
-    bad = bad | extra
-    report.rows_kept = int((~bad).sum())
+        codes.append(code.astype(np.int32))
+    pair = codes[0].astype(np.int64) * (len(tables[1]) + 1) + codes[1]
+    clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
+                                    lines)
+    good = ~(bad | extra)
+    report.rows_kept = int(good.sum())
     _refuse(report, bad_rows, duplicates)
-    clean = clean[~bad].reset_index(drop=True)
+    clean = clean[good].reset_index(drop=True)
+    for place, (key, (places, texts)) in enumerate(ids.items()):
+        clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
     if scale is None:
         scale = float(clean["label"].min()), float(clean["label"].max())
         if clean["label"].isin([0, 1]).all():
             scale = 0.0, 1.0
-    return clean, *tables, scale, report
+    return ((clean, *tables, scale, report),
+            tuple(code[good] for code in codes))
 
 
 def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
