@@ -91,7 +91,10 @@ def load_bert(folder: Path, config: BertConfig) -> tf_keras.layers.Layer:
             output_loading_info=True,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    # TypeError: transformers stumbles over its own error for other shapes.
+    except (
+        OSError, ValueError, KeyError, TypeError, SafetensorError
+    ) as error:
         raise ValueError(
             f"The weights in {name} must fit config.json. Received: {folder}: "
             f"{error} If the file was cut off, fetch it again."

@@ -96,7 +96,8 @@ class TextEncoder(tf_keras.layers.Layer):
         self._bounds = packing.bucket_bounds(max_length)
         # Closures, not lists: Keras would track and export what is in them.
         self._steps = [
-            transformer.make_layer(config, rate) for rate in (0.0, dropout)
+            transformer.make_layer(config, len(self._bounds), rate)
+            for rate in (0.0, dropout)
         ].__getitem__
         self._wordpiece = WordPiece.from_folder(folder, config.vocab_size)
         self.bert = load_bert(folder, config)
@@ -104,7 +105,6 @@ class TextEncoder(tf_keras.layers.Layer):
         self._lowest = {
             "frozen": layers, "top_n": layers - top_n, "full": 0
         }[tuning]
-        self._graphs = None
         self.fingerprint = self._fingerprint()
 
     @property
@@ -284,13 +284,21 @@ class TextEncoder(tf_keras.layers.Layer):
         ends = np.cumsum(lengths)
         out = np.empty([len(ids), self.dim], np.float32)
         for start, end in _batches(lengths, 4096):
-            part = slice(ends[start] - lengths[start], ends[end - 1])
-            out[part] = self._graph("states")(ids[part], lengths[start:end])
+            first = ends[start] - lengths[start]
+            part = tf.constant(ids[first:ends[end - 1]])
+            layout = self._pack(
+                ends[start:end] - lengths[start:end] - first,
+                lengths[start:end],
+            )
+            place = layout.token_index
+            hidden = self._below(tf.gather(part, place), layout)
+            # The layout has rows in order of length; here as they came.
+            out[first + place.numpy()] = hidden.numpy()
         return out, lengths
 
     def _tokenize_many(self, texts, step=4096):
         tokens = [
-            self._graph("tokens")(tf.constant(texts[n: n + step]))
+            self.tokenize(tf.constant(texts[n: n + step]))
             for n in range(0, len(texts), step)
         ]
         ids = [np.zeros(0, np.int32)] + [t.flat_values.numpy() for t in tokens]
@@ -307,41 +315,14 @@ class TextEncoder(tf_keras.layers.Layer):
         order = np.argsort(-lengths, kind="stable")
         out = np.empty([len(texts), self.dim], np.float32)
         with tqdm(
-            total=len(texts), unit="text", delay=2.0, disable=not progress,
-            desc="encoding",
+            total=len(texts), unit="text", desc="encoding", delay=2.0,
+            disable=not progress or len(texts) < 256,
         ) as bar:
             for start, end in _batches(lengths[order], tokens):
                 rows = order[start:end]
-                out[rows] = self._graph("vectors")(
-                    ids, starts[rows], lengths[rows]
-                )
+                out[rows] = self._encode(ids, starts[rows], lengths[rows])
                 bar.update(len(rows))
         return out
-
-    def _graph(self, name):
-        """A compiled step, made when first needed."""
-        if self._graphs is None:
-            made = self._make_graphs()
-            self._graphs = made.__getitem__
-        return self._graphs(name)
-
-    def _make_graphs(self):
-        ints = tf.TensorSpec([None], tf.int32)
-        vectors = tf.function(self._encode, input_signature=[ints] * 3)
-        tokens = tf.function(
-            self.tokenize, input_signature=[tf.TensorSpec([None], tf.string)]
-        )
-
-        @tf.function(input_signature=[ints] * 2)
-        def states(ids, lengths):
-            layout = self._pack(tf.cumsum(lengths, exclusive=True), lengths)
-            hidden = self._below(tf.gather(ids, layout.token_index), layout)
-            # Rows were put in order of length; put them back.
-            return tf.scatter_nd(
-                layout.token_index[:, tf.newaxis], hidden, tf.shape(hidden)
-            )
-
-        return {"vectors": vectors, "tokens": tokens, "states": states}
 
     def _fingerprint(self):
         """Hash of everything that an encoding depends on, as it is now."""

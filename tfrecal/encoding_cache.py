@@ -67,10 +67,8 @@ class EncodingCache:
                 self._write(rows)
                 return
             merged = np.concatenate([self._load(f) for f in files] + [rows])
-            _, first = np.unique(
-                merged["key"].view("V16").astype("S16"), return_index=True
-            )
-            kept = self._write(merged[first])
+            first = {k: n for n, k in enumerate(merged["key"].tolist())}
+            kept = self._write(merged[list(first.values())])
             for path in files:
                 if path != kept:
                     path.unlink(missing_ok=True)

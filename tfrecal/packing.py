@@ -34,6 +34,17 @@ class Packing(NamedTuple):
     shapes: list[tf.Tensor]  # per bucket (rows, heads, width)
     biases: list[tf.Tensor]  # per bucket [rows, 1, 1, width], added to scores
 
+    @classmethod
+    def spec(cls, buckets: int) -> Packing:
+        """The `TensorSpec`s of packings with so many buckets."""
+        ints = tf.TensorSpec([None], tf.int32)
+        return cls(**{name: ints for name in cls._fields})._replace(
+            real=tf.TensorSpec([None, 1]),
+            sizes=tf.TensorSpec([buckets], tf.int32),
+            shapes=[tf.TensorSpec([3], tf.int32)] * buckets,
+            biases=[tf.TensorSpec([None, 1, 1, None])] * buckets,
+        )
+
 
 def bucket_bounds(longest: int) -> tuple[int, ...]:
     """Upper lengths of the buckets: steps of 4, then of about a quarter."""

@@ -41,7 +41,7 @@ def layer_weights(layer) -> list[tf.Tensor]:
     return [weight.value() for weight in weights]
 
 
-def make_layer(config, dropout: float = 0.0) -> Callable:
+def make_layer(config, buckets: int, dropout: float = 0.0) -> Callable:
     """One transformer layer as a graph that all layers of a model share.
 
     Traced once and called a layer, it takes a fraction of the time to build
@@ -49,6 +49,7 @@ def make_layer(config, dropout: float = 0.0) -> Callable:
 
     Args:
         config: a `BertConfig`.
+        buckets: length buckets of the packings.
         dropout: rate of attention weights and of sublayers' outputs.
 
     Returns:
@@ -66,7 +67,8 @@ def make_layer(config, dropout: float = 0.0) -> Callable:
             values, dropout, seed + [0, place]
         )
 
-    @tf.function(autograph=False)
+    # Without a signature, eager calls would trace every number of tokens.
+    @tf.function(autograph=False, input_signature=_signature(config, buckets))
     def layer(hidden, packing, weights, seed):
         (query, query_bias, key, key_bias, value, value_bias, out, out_bias,
          gamma, beta, inner, inner_bias, outer, outer_bias, last_gamma,
@@ -85,6 +87,20 @@ def make_layer(config, dropout: float = 0.0) -> Callable:
         )
 
     return layer
+
+
+def _signature(config, buckets):
+    width, wide = config.hidden_size, config.intermediate_size
+    square = [[width, width], [width]]
+    norm = [[width], [width]]
+    shapes = square * 4 + norm
+    shapes += [[width, wide], [wide], [wide, width], [width]] + norm
+    return [
+        tf.TensorSpec([None, width]),
+        Packing.spec(buckets),
+        [tf.TensorSpec(shape) for shape in shapes],
+        tf.TensorSpec([2], tf.int32),
+    ]
 
 
 def _dense(values, kernel, bias):
