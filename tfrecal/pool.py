@@ -196,8 +196,8 @@ class Pool:
     def _lazy_candidates(self, limit, rng):
         width = len(self.item_ids)
         total = len(self.user_ids) * width
-        if limit * 2 < total:
-            flat = np.unique(rng.integers(0, total, 2 * limit))
+        if total > max(8 * limit, 1 << 22):
+            flat = np.unique(rng.integers(0, total, 4 * limit))
             flat = rng.permutation(flat)
         else:
             flat = rng.permutation(total)

@@ -170,10 +170,16 @@ class PoolScorer:
             temperature = probabilities.fit_temperature(label, logit)
             return lambda p: probabilities.binary(_logit(p), temperature)
         sigma = probabilities.fit_sigma(label, predicted)
-        levels = np.unique(label)
-        if len(levels) > 20:
-            levels = np.linspace(*pool.scale, 5)
+        levels = _levels(label, *pool.scale)
         return lambda p: probabilities.ordinal(p, sigma, levels)
+
+
+def _levels(label, low, high, most=20):
+    """The labels that the scale allows, in the smallest step seen."""
+    gaps = np.diff(np.unique(label))
+    step = min(gaps.min(initial=1.0), 1.0)
+    number = int(round((high - low) / step)) + 1
+    return np.linspace(low, high, number if 2 <= number <= most else 5)
 
 
 def _logit(probability):
