@@ -73,14 +73,14 @@ def peers(split_folder, k: int = 10, python: str | None = None,
     python = python or os.environ.get("TFRECAL_PEERS_PYTHON", sys.executable)
     command = [python, "-I", str(FITS), str(folder), "--seed", str(seed)]
     command += ["--quick"] * quick
-    # the peers thread by themselves; nested BLAS threads slow them down
-    done = subprocess.run(command, env=os.environ | {
-        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
-    if done.returncode:
+    try:  # nested BLAS threads slow the peers' own threads down
+        subprocess.run(command, check=True, env=os.environ | {
+            "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    except (OSError, subprocess.CalledProcessError) as error:
         raise RuntimeError(
-            "The peers' interpreter must run peer_fits.py. Received: exit "
-            f"status {done.returncode} from {python}. Name one that has "
-            "cornac, implicit, lenskit or scikit-surprise by --peers-python.")
+            f"The peers' interpreter must run peer_fits.py. Received: {error}"
+            " Name one that has cornac, implicit, lenskit or "
+            "scikit-surprise by --peers-python.") from error
     data = np.load(folder / "split.npz")
     best = {}
     for fit in json.loads((folder / "fits.json").read_text()):
