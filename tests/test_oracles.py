@@ -103,6 +103,12 @@ class TestReplay(OracleContract):
         assert set(found.cost[found.declined].tolist()) == {0}
         assert set(found.cost[~found.declined].tolist()) == {2}
 
+    def test_who_declines_tells_nothing_of_the_noise(self):
+        ratings = big_log([3.5])
+        found = ask_all(ReplayOracle(ratings, noise=0.3, decline=0.5),
+                        ratings)
+        assert np.nanmean(found.label) == pytest.approx(3.5, abs=0.05)
+
     def test_expected_cost(self):
         users = np.array(["a", "nobody"], object)
         items = np.array(["y", "y"], object)
@@ -365,13 +371,14 @@ def test_wrong_json_and_wrong_files(tmp_path):
         read_answers(tmp_path / "a.xlsx", ASKED, (1, 5))
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
     path = write_questions(tmp_path / "q.csv", ASKED)
     before = path.read_bytes()
 
-    def full(descriptor):
+    def full(*_):
         raise OSError("disk full")
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(step, full)
     with pytest.raises(OSError, match="disk full"):
         write_questions(path, ASKED, None, ITEMS)
     assert path.read_bytes() == before
