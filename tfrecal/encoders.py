@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from tqdm import tqdm
 
-from tfrecal import packing, transformer
+from tfrecal import bulk, packing, transformer
 from tfrecal.checkpoints import find_folder, load_bert, read_config
-from tfrecal.encoding_cache import EncodingCache, text_key
 from tfrecal.text_table import TextTable
 from tfrecal.wordpiece import WordPiece
 
@@ -105,7 +102,7 @@ class TextEncoder(tf_keras.layers.Layer):
         self._lowest = {
             "frozen": layers, "top_n": layers - top_n, "full": 0
         }[tuning]
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = self.weights_fingerprint()
 
     @property
     def trainable_weights(self):
@@ -153,36 +150,50 @@ class TextEncoder(tf_keras.layers.Layer):
         lengths = tf.minimum(
             tf.cast(tokens.row_lengths(), tf.int32), self.max_length
         )
-        return self._encode(
+        return self.encode_ids(
             tokens.flat_values, tokens.row_starts(), lengths, training
         )
 
-    def _pack(self, starts, lengths):
-        return packing.pack(
-            starts, lengths, self._bounds, self._config.num_attention_heads
-        )
-
-    def _encode(self, ids, starts, lengths, training=False):
-        layout = self._pack(starts, lengths)
-        hidden = self._below(tf.gather(ids, layout.token_index), layout)
-        return self._above(hidden, layout, training)
-
-    def encode_states(self, states, starts, lengths, training=False):
-        """Vectors of rows of what `states` gave; the work of `TextTable`.
+    def encode_ids(self, ids, starts, lengths, training: bool = False):
+        """Vectors of rows in a store of token ids.
 
         Args:
-            states: the first output of `states`.
+            ids: `[tokens]` int32, of many texts.
             starts, lengths: `[rows]` integers, where each row lies in it.
             training: whether dropout acts.
 
         Returns:
             float32 `[rows, dim]`; zeros for rows of length 0.
         """
-        if self.tuning == "full":
-            return self._encode(states, starts, lengths, training)
+        layout = self._pack(starts, lengths)
+        hidden = self._below(tf.gather(ids, layout.token_index), layout)
+        return self._above(hidden, layout, training)
+
+    def encode_states(self, states, starts, lengths, training: bool = False):
+        """As `encode_ids`, from hidden states below the trained layers.
+
+        Args:
+            states: `[tokens, hidden]` float32, as `hidden_below` gives them.
+            starts, lengths, training: as in `encode_ids`.
+        """
         layout = self._pack(starts, lengths)
         hidden = tf.gather(states, layout.token_index)
         return self._above(hidden, layout, training)
+
+    def hidden_below(self, ids, starts, lengths):
+        """Hidden states below the lowest trained layer, and whose they are.
+
+        Returns:
+            `[tokens, hidden]` float32, and the place in `ids` of each.
+        """
+        layout = self._pack(starts, lengths)
+        place = layout.token_index
+        return self._below(tf.gather(ids, place), layout), place
+
+    def _pack(self, starts, lengths):
+        return packing.pack(
+            starts, lengths, self._bounds, self._config.num_attention_heads
+        )
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
@@ -204,27 +215,6 @@ class TextEncoder(tf_keras.layers.Layer):
             seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
         return self._steps(dropping)(hidden, layout, weights, seed)
 
-    def check_texts(self, texts: Sequence[str]) -> list[str]:
-        """The texts as a list of strings.
-
-        Raises:
-            TypeError: one string, or an element that is none.
-        """
-        if isinstance(texts, (str, bytes)):
-            raise TypeError(
-                "`texts` must be a sequence of strings. Received: the one "
-                f"string {texts!r:.60}. Put it in a list."
-            )
-        texts = list(texts)
-        for place, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(
-                    "`texts` must hold strings only. Received: "
-                    f"{text!r:.60} of type {type(text).__name__} at place "
-                    f"{place}. Replace missing texts by an empty string."
-                )
-        return [str(text) for text in texts]
-
     def encode(
         self,
         texts: Sequence[str],
@@ -233,8 +223,8 @@ class TextEncoder(tf_keras.layers.Layer):
     ) -> np.ndarray:
         """Vectors of many texts, without gradients.
 
-        Encodings under the weights as loaded are kept on disk, under those
-        that training changed never.
+        Encodings under the weights as loaded are kept on disk; those under
+        weights that training changed never are.
 
         Args:
             texts: strings; each distinct one is encoded once.
@@ -244,87 +234,17 @@ class TextEncoder(tf_keras.layers.Layer):
 
         Returns:
             float32 `[n, dim]`.
+
+        Raises:
+            TypeError: one string, or an element that is none.
         """
-        texts = self.check_texts(texts)
-        distinct = list(dict.fromkeys(texts))
-        keys = [text_key(text) for text in distinct]
-        cache = None
-        if distinct and self._fingerprint() == self.fingerprint:
-            cache = EncodingCache(self._cache_folder(), self.dim)
-        known = cache.read(keys) if cache else {}
-        new = [n for n, key in enumerate(keys) if key not in known]
-        if new:
-            fresh = self._run(
-                [distinct[n] for n in new], 16 * batch_size, progress
-            )
-            if cache:
-                cache.add([keys[n] for n in new], fresh)
-            known.update((keys[n], vector) for n, vector in zip(new, fresh))
-        vectors = np.empty([len(distinct), self.dim], np.float32)
-        for place, key in enumerate(keys):
-            vectors[place] = known[key]
-        place = {text: n for n, text in enumerate(distinct)}
-        return vectors[[place[text] for text in texts]]
+        return bulk.encode(self, texts, 16 * batch_size, progress)
 
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""
         return TextTable(self, texts)
 
-    def states(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """What of the texts does not depend on trained weights.
-
-        Returns:
-            Per token, all texts in a row: ids `[tokens]` int32 with "full",
-            otherwise the hidden states below the lowest trained layer,
-            `[tokens, hidden]` float32; and the tokens of each text.
-        """
-        ids, lengths = self._tokenize_many(texts)
-        if self.tuning == "full":
-            return ids, lengths
-        ends = np.cumsum(lengths)
-        out = np.empty([len(ids), self.dim], np.float32)
-        for start, end in _batches(lengths, 4096):
-            first = ends[start] - lengths[start]
-            part = tf.constant(ids[first:ends[end - 1]])
-            layout = self._pack(
-                ends[start:end] - lengths[start:end] - first,
-                lengths[start:end],
-            )
-            place = layout.token_index
-            hidden = self._below(tf.gather(part, place), layout)
-            # The layout has rows in order of length; here as they came.
-            out[first + place.numpy()] = hidden.numpy()
-        return out, lengths
-
-    def _tokenize_many(self, texts, step=4096):
-        tokens = [
-            self.tokenize(tf.constant(texts[n: n + step]))
-            for n in range(0, len(texts), step)
-        ]
-        ids = [np.zeros(0, np.int32)] + [t.flat_values.numpy() for t in tokens]
-        lengths = [np.zeros(0, np.int32)] + [
-            t.row_lengths().numpy() for t in tokens
-        ]
-        return np.concatenate(ids), np.concatenate(lengths).astype(np.int32)
-
-    def _run(self, texts, tokens, progress):
-        ids, lengths = self._tokenize_many(texts)
-        starts = np.cumsum(lengths, dtype=np.int32) - lengths
-        ids = tf.constant(ids)
-        # Longest first: memory runs out at once or not at all.
-        order = np.argsort(-lengths, kind="stable")
-        out = np.empty([len(texts), self.dim], np.float32)
-        with tqdm(
-            total=len(texts), unit="text", desc="encoding", delay=2.0,
-            disable=not progress or len(texts) < 256,
-        ) as bar:
-            for start, end in _batches(lengths[order], tokens):
-                rows = order[start:end]
-                out[rows] = self._encode(ids, starts[rows], lengths[rows])
-                bar.update(len(rows))
-        return out
-
-    def _fingerprint(self):
+    def weights_fingerprint(self) -> str:
         """Hash of everything that an encoding depends on, as it is now."""
         digest = hashlib.sha256()
         kept = {
@@ -337,13 +257,6 @@ class TextEncoder(tf_keras.layers.Layer):
         for weight in self.bert.weights:
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()
-
-    def _cache_folder(self):
-        from tfrecal.assets import cache_folder
-
-        key = f"{self.fingerprint} {self.pooling} {self.max_length}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:32]
-        return Path(cache_folder()) / "encodings" / name
 
     def get_config(self):
         names = (
@@ -361,13 +274,3 @@ def _one_of(name, value, allowed):
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
             f"Received: {name}={value!r}."
         )
-
-
-def _batches(lengths, tokens):
-    """Runs of rows with at most `tokens` padded tokens, at least one row."""
-    start = 0
-    while start < len(lengths):
-        total = np.cumsum(lengths[start: start + tokens])
-        rows = max(1, int(np.searchsorted(total, tokens, "right")))
-        yield start, start + rows
-        start += rows

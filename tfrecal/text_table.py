@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import bulk
+
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TextTable(tf_keras.layers.Layer):
@@ -35,7 +37,7 @@ class TextTable(tf_keras.layers.Layer):
     def __init__(self, encoder, texts: Sequence[str], **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
-        self.texts = encoder.check_texts(texts)
+        self.texts = bulk.check_texts(texts)
         distinct = list(dict.fromkeys(self.texts))
         number = {text: n + 1 for n, text in enumerate(distinct)}
         rows = np.array([0] + [number[t] for t in self.texts], np.int32)
@@ -53,7 +55,8 @@ class TextTable(tf_keras.layers.Layer):
         if encoder.tuning == "frozen":
             self._vectors = tf.constant(self.initial)
             return
-        states, lengths = encoder.states(distinct)
+        store = bulk.tokenize if encoder.tuning == "full" else bulk.states
+        states, lengths = store(encoder, distinct)
         lengths = np.concatenate([[0], lengths])
         self._text_of_row = tf.constant(rows)
         self._states = tf.constant(states)
@@ -65,7 +68,12 @@ class TextTable(tf_keras.layers.Layer):
         if self.encoder.tuning == "frozen":
             return tf.gather(self._vectors, rows)
         texts, place = tf.unique(tf.gather(self._text_of_row, rows))
-        vectors = self.encoder.encode_states(
+        encode = (
+            self.encoder.encode_ids
+            if self.encoder.tuning == "full"
+            else self.encoder.encode_states
+        )
+        vectors = encode(
             self._states,
             tf.gather(self._starts, texts),
             tf.gather(self._lengths, texts),

@@ -1,0 +1,142 @@
+"""Many texts to NumPy vectors: in batches, each text once, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfrecal.assets import cache_folder
+from tfrecal.encoding_cache import EncodingCache, text_key
+
+_STEP_TOKENS = 4096
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list of strings.
+
+    Raises:
+        TypeError: one string, or an element that is none.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(
+            "`texts` must be a sequence of strings. Received: the one "
+            f"string {texts!r:.60}. Put it in a list."
+        )
+    texts = list(texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"`texts` must hold strings only. Received: {text!r:.60} of "
+                f"type {type(text).__name__} at place {place}. Replace "
+                "missing texts by an empty string."
+            )
+    return [str(text) for text in texts]
+
+
+def encode(
+    encoder,
+    texts: Sequence[str],
+    tokens: int = _STEP_TOKENS,
+    progress: bool = False,
+) -> np.ndarray:
+    """Vectors of texts; see `TextEncoder.encode`.
+
+    Args:
+        encoder: a `TextEncoder`.
+        texts: strings.
+        tokens: tokens a step.
+        progress: whether to show a bar.
+
+    Returns:
+        float32 `[n, dim]`.
+    """
+    texts = check_texts(texts)
+    distinct = list(dict.fromkeys(texts))
+    keys = [text_key(text) for text in distinct]
+    cache = None
+    if distinct and encoder.weights_fingerprint() == encoder.fingerprint:
+        cache = EncodingCache(_folder(encoder), encoder.dim)
+    known = cache.read(keys) if cache else {}
+    new = [n for n, key in enumerate(keys) if key not in known]
+    if new:
+        fresh = run(encoder, [distinct[n] for n in new], tokens, progress)
+        if cache:
+            cache.add([keys[n] for n in new], fresh)
+        known.update((keys[n], vector) for n, vector in zip(new, fresh))
+    vectors = np.empty([len(distinct), encoder.dim], np.float32)
+    for place, key in enumerate(keys):
+        vectors[place] = known[key]
+    place = {text: n for n, text in enumerate(distinct)}
+    return vectors[[place[text] for text in texts]]
+
+
+def _folder(encoder):
+    key = f"{encoder.fingerprint} {encoder.pooling} {encoder.max_length}"
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return Path(cache_folder()) / "encodings" / name
+
+
+def run(encoder, texts: list[str], tokens: int, progress: bool) -> np.ndarray:
+    """Vectors `[n, dim]` of texts without a cache, by length."""
+    ids, lengths = tokenize(encoder, texts)
+    starts = np.cumsum(lengths, dtype=np.int32) - lengths
+    ids = tf.constant(ids)
+    # Longest first: memory runs out at once or not at all.
+    order = np.argsort(-lengths, kind="stable")
+    out = np.empty([len(texts), encoder.dim], np.float32)
+    with tqdm(
+        total=len(texts), unit="text", desc="encoding", delay=2.0,
+        disable=not progress or len(texts) < 256,
+    ) as bar:
+        for start, end in _batches(lengths[order], tokens):
+            rows = order[start:end]
+            out[rows] = encoder.encode_ids(ids, starts[rows], lengths[rows])
+            bar.update(len(rows))
+    return out
+
+
+def states(encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states of texts below the lowest trained layer.
+
+    Returns:
+        Per token, all texts behind each other, `[tokens, hidden]` float32;
+        and the tokens of each text.
+    """
+    ids, lengths = tokenize(encoder, texts)
+    ends = np.cumsum(lengths)
+    out = np.empty([len(ids), encoder.dim], np.float32)
+    for start, end in _batches(lengths, _STEP_TOKENS):
+        first = ends[start] - lengths[start]
+        part = tf.constant(ids[first:ends[end - 1]])
+        own = lengths[start:end]
+        hidden, place = encoder.hidden_below(
+            part, np.cumsum(own) - own, own
+        )
+        # Rows came back in order of length; here as they were given.
+        out[first + place.numpy()] = hidden.numpy()
+    return out, lengths
+
+
+def tokenize(encoder, texts: list[str], step: int = 4096):
+    """Ids of all texts behind each other, and the tokens of each text."""
+    ids, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    for start in range(0, len(texts), step):
+        tokens = encoder.tokenize(tf.constant(texts[start: start + step]))
+        ids.append(tokens.flat_values.numpy())
+        lengths.append(tokens.row_lengths().numpy().astype(np.int32))
+    return np.concatenate(ids), np.concatenate(lengths)
+
+
+def _batches(lengths, tokens):
+    """Runs of rows with at most `tokens` tokens, at least one row."""
+    start = 0
+    while start < len(lengths):
+        total = np.cumsum(lengths[start: start + tokens])
+        rows = max(1, int(np.searchsorted(total, tokens, "right")))
+        yield start, start + rows
+        start += rows
