@@ -264,12 +264,10 @@ class Interactions:
                 DataFrames.
             read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
                 for all of the files.
-            **options: see `from_frame`. Line numbers in reports are those
-                of the file.
+            **options: see `from_frame`; reports number lines of the file.
 
         Example:
-            Interactions.from_csv("ratings.csv", items="items.csv",
-                                  columns={"user_id": "userId"})
+            Interactions.from_csv("ratings.csv", items="items.csv")
         """
         ids = [(options.get("columns") or {}).get(key, key)
                for key in NEEDED[:2]] + list(NEEDED[:2])
