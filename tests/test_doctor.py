@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tfrecal import doctor
+from tfrecal import doctor, machine
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"tensorflow": "2.20.0", "tf-keras": "2.20.1",
@@ -164,3 +164,46 @@ def test_require_is_quick():
         doctor.require()
         times.append(time.perf_counter() - start)
     assert min(times) < 0.05
+
+
+def test_python_of_another_version_is_a_note(stack, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    assert stack() == []
+    [note] = doctor.check()
+    assert note.found == "Python 3.14" and "3.10 to 3.12" in note.why
+
+
+def test_report_compares_requirements(stack, monkeypatch):
+    needs = {"tensorflow": [
+        "protobuf>=5.28", 'pandas>=2; sys_platform == "amiga"',
+        'pandas>=2; extra == "and-cuda"', "grpcio>=1.24,<2"],
+        "scann": ["pandas>=1.5"]}
+    monkeypatch.setattr(importlib.metadata, "requires", needs.get)
+    assert stack(protobuf="4.25.0", pandas="1.0.0", grpcio="1.85.0") == []
+    text, code = doctor.report()
+    assert code == 1 and "1 problem found" in text
+    assert 'pip install "protobuf>=5.28"' in text
+    assert "note: pandas 1.0.0: scann needs pandas>=1.5" in text
+    assert text.count("note:") == 1
+
+
+def test_report_tells_a_conflict_once(stack, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: [
+        "transformers==4.53.3"])
+    stack(transformers="5.0.0")
+    assert doctor.report()[0].count("transformers 5.0.0:") == 1
+
+
+def test_machine_is_described(tmp_path, monkeypatch):
+    info = tmp_path / "info"
+    info.write_text("processor\t: 0\nflags\t\t: fpu avx2 sse\n"
+                    "MemAvailable:    2097152 kB\n")
+    real = machine._proc
+    monkeypatch.setattr(
+        machine, "_proc", lambda path, key: real(str(info), key))
+    found = machine.describe()
+    assert found["vector instructions"] == "avx2"
+    assert found["free memory"].startswith("2.0 GiB, little")
+    assert int(found["cores"]) >= 1
+    info.unlink()
+    assert machine.describe()["free memory"] == "not known"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 # The combination that was run; setup.cfg pins it.
 TENSORFLOW = (2, 20)
+PYTHONS = ((3, 10), (3, 12))
 TRANSFORMERS = "4.53.3"
 EXTRAS = {
     "scann": (("scann",), "the approximate index of candidates"),
@@ -22,6 +23,9 @@ EXTRAS = {
               "comparing with other libraries")}
 # Packages under which TensorFlow itself is installed.
 _TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+_SHOWN = ("tensorflow", "tf-keras", "tensorflow-recommenders",
+          "tensorflow-text", "tensorflow-serving-api", "transformers",
+          "scann", "numpy", "pandas", "protobuf", "grpcio")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Problem:
 
 def check() -> list[Problem]:
     """What is wrong or missing, the gravest first; empty where nothing is."""
-    found = [_keras_3(), *_companions(), _transformers(), _scann()]
+    found = [_python(), _keras_3(), *_companions(), _transformers(), _scann()]
     return [problem for problem in found if problem] + _extras()
 
 
@@ -67,11 +71,14 @@ def require() -> None:
 
 def report() -> tuple[str, int]:
     """The findings as text, and the exit code: 1 with a problem, else 0."""
-    names = ("tensorflow", "tf-keras", "tensorflow-recommenders",
-             "tensorflow-text", "transformers", "scann")
-    lines = ["python " + sys.version.split()[0]]
-    lines += [f"{name} {version(name) or '-'}" for name in names]
+    from tfrecal import machine
+
+    lines = [f"{name} {value}" for name, value in machine.describe().items()]
+    lines += [f"{name} {version(name) or '-'}" for name in _SHOWN]
     problems = check()
+    named = {problem.name for problem in problems}
+    problems += [p for p in _requirements() if p.name not in named]
+    problems.sort(key=lambda problem: problem.note)
     for problem in problems:
         kind = "note" if problem.note else "problem"
         lines.append(f"{kind}: {problem}")
@@ -96,6 +103,43 @@ def _minor(text: str | None) -> tuple[int, int] | None:
     """(2, 20) of "2.20.1"; None of None and of what is no version."""
     match = re.match(r"(\d+)\.(\d+)", text or "")
     return (int(match[1]), int(match[2])) if match else None
+
+
+def _python() -> Problem | None:
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return None
+    found, low, high = (
+        ".".join(map(str, pair[:2]))
+        for pair in (sys.version_info, *PYTHONS))
+    return Problem(
+        "python", f"Python {found}",
+        f"tfrecal was run with {low} to {high} only",
+        f"Make a virtual environment with Python {high}.", note=True)
+
+
+def _requirements() -> list[Problem]:
+    """What the packages of the stack ask for, against what is there.
+
+    As `pip check`, for the stack only. An old numpy or protobuf ends the
+    import of TensorFlow; the rest are notes.
+    """
+    from packaging.requirements import Requirement
+
+    found = []
+    for owner in filter(version, ("tfrecal", *_SHOWN)):
+        for text in importlib.metadata.requires(owner) or ():
+            needed = Requirement(text)
+            have = version(needed.name)
+            if have is None or (needed.marker and not needed.marker.evaluate(
+                    {"extra": ""})):
+                continue
+            if not needed.specifier.contains(have, prereleases=True):
+                found.append(Problem(
+                    needed.name, f"{needed.name} {have}",
+                    f"{owner} needs {needed.name}{needed.specifier}",
+                    f'Run: pip install "{needed.name}{needed.specifier}"',
+                    note=needed.name not in ("numpy", "protobuf")))
+    return found
 
 
 def _keras_3() -> Problem | None:
