@@ -20,13 +20,14 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
-    datasets, metrics)
-
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_recommenders as tfrs  # noqa: E402
 
+from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    datasets,
+    metrics,
+)
 from tfrecal.encoders import TextEncoder  # noqa: E402
 from tfrecal.models import TwoTower  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Categorical and numeric columns as multi-hot features, in and out of graph."""
+"""Categorical and numeric columns as multi-hot features."""
 from __future__ import annotations
 
 import numpy as np

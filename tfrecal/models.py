@@ -153,6 +153,16 @@ class TwoTower(tfrs.Model):
         batch.setdefault("weight", tf.ones_like(batch["label"]))
         return batch
 
+    def fit(self, x=None, **options):
+        """Keras' `fit`; a Sequence's own order is kept.
+
+        Keras would shuffle its batches by Python's global generator, and no
+        seed of ours would repeat a run. `PoolSequence` shuffles its rows.
+        """
+        if isinstance(x, tf_keras.utils.Sequence):
+            options.setdefault("shuffle", False)
+        return super().fit(x, **options)
+
     def train_step(self, inputs: dict) -> dict:
         """One step of both optimizers."""
         with tf.GradientTape() as tape:
