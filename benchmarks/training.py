@@ -40,16 +40,13 @@ ROWS = tf.TensorSpec([None], tf.int32)
 class Padded:
     """The naive item encoder, and the naive one over distinct texts."""
 
-    def __init__(self, texts: list[str], max_length: int, distinct: bool):
+    def __init__(self, tokens: tf.Tensor, distinct: bool):
         folder = assets.encoder_folder("minilm")
         logging.set_verbosity_error()
         self.bert = TFBertModel.from_pretrained(
             folder, add_pooling_layer=False, use_safetensors=True
         )
-        tokens = TextEncoder(max_length=max_length).tokenize(
-            tf.constant([""] + texts)
-        )
-        self.tokens = tokens.to_tensor()
+        self.tokens = tokens
         self.distinct = distinct
         self.trainable_weights = self.bert.trainable_weights
 
@@ -110,7 +107,7 @@ class TwoTowers:
     def build(self) -> float:
         """Traces the step; returns the seconds that took."""
 
-        @tf.function(input_signature=[ROWS, ROWS])
+        @tf.function(autograph=False, input_signature=[ROWS, ROWS])
         def step(users, items):
             loss, gradients = self.loss_and_gradients(users, items)
             self.optimizer.apply_gradients(zip(gradients, self.weights))
@@ -150,9 +147,11 @@ def measure(texts, interactions, batch_size, rounds, max_length, say):
         largest difference between the gradients of `full` and `naive`.
     """
     options = {"texts": texts, "max_length": max_length}
+    tokens = TextEncoder(max_length=max_length).tokenize([""] + texts)
+    tokens = tokens.to_tensor()
     makers = {
-        "naive": lambda: Padded(distinct=False, **options),
-        "distinct": lambda: Padded(distinct=True, **options),
+        "naive": lambda: Padded(tokens, distinct=False),
+        "distinct": lambda: Padded(tokens, distinct=True),
         "full": lambda: Table(tuning="full", **options),
         "top 2": lambda: Table(tuning="top_n", top_n=2, **options),
         "top 1": lambda: Table(tuning="top_n", top_n=1, **options),

@@ -141,15 +141,15 @@ class Retrieval(Task):
         if self.remove_accidental_hits:
             hit = tf.equal(item[:, tf.newaxis], item[tf.newaxis, :])
         lowest = tf.constant(-1e9)
-        log_q = 0.0
+        log_q = tf.zeros([rows])
         if self.log_q is not None:
             log_q = tf.boolean_mask(batch["log_q"], keep)
         if self.log_q == "positive_aware":
             loss = self._positive_aware(logits, log_q, own, hit, lowest)
         else:
             logits = tf.where(hit & ~own, lowest, logits - log_q)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                tf.range(rows), logits)
+            loss = (tf.reduce_logsumexp(logits, axis=1)
+                    - tf.linalg.diag_part(logits))
         return tf.math.divide_no_nan(
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
