@@ -35,6 +35,7 @@ def stack(monkeypatch):
         monkeypatch.setattr(importlib.metadata, "version", version)
         return [p for p in doctor.check() if not p.note]
 
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: [])
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     monkeypatch.setattr(doctor, "EXTRAS", {"scann": (("scann",), "indexes")})
     # Other tests may have TensorFlow imported; these look at metadata.
