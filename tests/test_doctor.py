@@ -37,8 +37,6 @@ def stack(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: [])
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
-    # What is really installed, such as no scann, must not matter.
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: None)
     monkeypatch.setattr(doctor, "EXTRAS", {"scann": (("scann",), "indexes")})
     # Other tests may have TensorFlow imported; these look at metadata.
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
