@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
+
+from tfrecal.files import replace_file
 
 # Fewer new texts than this are cheaper to encode again than to look after.
 _WORTH_WRITING = 16
@@ -96,15 +96,7 @@ class EncodingCache:
         np.save(buffer, rows, allow_pickle=False)
         content = buffer.getvalue()
         path = self.folder / _name(content)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        replace_file(path, lambda beside: beside.write_bytes(content))
         return path
 
 

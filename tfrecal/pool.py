@@ -7,10 +7,11 @@ and never occurs in a pool.
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
+
+from tfrecal import splits
+from tfrecal.files import replace_file
 
 UNLABELLED, ASKED, LABELLED, DECLINED = 0, 1, 2, 3
 STATES = ("unlabelled", "asked", "labelled", "declined")
@@ -58,7 +59,7 @@ class Pool:
             low + 0.75 * (high - low) if positive is None else positive)
         self.lazy = lazy
         self.strategies: list[str] = []
-        self.version = 0
+        self.version = 0  # of the labels, which histories are made of
         self.sequences = 0
         self._ticket_row = np.zeros(0, np.int64)
         self._start(user, item)
@@ -239,7 +240,6 @@ class Pool:
         self.ticket[row] = tickets
         self.strategy[row] = self.strategies.index(strategy)
         self.utility[row] = np.nan if utility is None else utility
-        self.version += 1
         return tickets
 
     def _append(self, user, item, row) -> np.ndarray:
@@ -302,7 +302,6 @@ class Pool:
         """Questions of earlier rounds may be asked again; how many."""
         old = (self.state == ASKED) & (self.round < before_round)
         self.state[old] = UNLABELLED
-        self.version += 1
         return int(old.sum())
 
     def natural_log_q(self) -> np.ndarray:
@@ -344,7 +343,6 @@ class Pool:
 
     def check_leakage(self, held_out) -> None:
         """Raises ValueError when a held-out pair can be trained on."""
-        from tfrecal import splits
         splits.check_leakage(self.user, self.item, held_out)
 
     def sequence(self, batch_size: int = 1024, seed: int = 0, **options):
@@ -354,25 +352,20 @@ class Pool:
 
     def save(self, path) -> None:
         """Writes the state as one NumPy archive, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         meta = json.dumps({
             "strategies": self.strategies, "lazy": self.lazy,
             "scale": self.scale, "positive": self.positive,
             "users": len(self.user_ids), "items": len(self.item_ids)})
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+
+        def write(beside):
             with open(beside, "wb") as file:
                 np.savez_compressed(
                     file, meta=np.array(meta), ticket_row=self._ticket_row,
                     user_traffic=self.user_traffic,
                     item_traffic=self.item_traffic,
                     **{name: getattr(self, name) for name in _COLUMNS})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+
+        replace_file(path, write)
 
     @classmethod
     def load(cls, path, interactions) -> "Pool":

@@ -11,8 +11,8 @@ import pandas as pd
 import tf_keras
 
 from tfrecal import callbacks, datasets, splits
-from tfrecal.callbacks.save_pool import replace_with
 from tfrecal.encoders import TextEncoder
+from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
 from tfrecal.models import TwoTower
 from tfrecal.oracles import ReplayOracle
@@ -98,12 +98,12 @@ class Run:
 
 def load_data(config: RunConfig) -> Interactions:
     """The data set or the user's own files."""
-    if config.data in [known.name for known in datasets.names()]:
+    known = [data_set.name for data_set in datasets.names()]
+    if config.data in known:
         return datasets.load(config.data)
     if not Path(config.data).is_file():
         raise ValueError(
-            "`data` must be a CSV file or one of "
-            f"{[known.name for known in datasets.names()]}. "
+            f"`data` must be a CSV file or one of {known}. "
             f"Received: data={config.data!r}.")
     return Interactions.from_csv(config.data, users=config.users,
                                  items=config.items)
@@ -148,7 +148,7 @@ def run(config: RunConfig, folder, quiet: bool = False) -> pd.DataFrame:
                          "which holds a run. Choose another name.")
     parts = build(config)
     pool, model = parts.pool, parts.model
-    replace_with(folder / "config.json", lambda path: path.write_text(
+    replace_file(folder / "config.json", lambda path: path.write_text(
         json.dumps(dataclasses.asdict(config), indent=1)))
     oracle = ReplayOracle(parts.split.train, seed=config.seed)
     acquire = callbacks.AcquireLabels(
@@ -218,7 +218,7 @@ class RoundLines(tf_keras.callbacks.Callback):
             logs.get(f"{part}_seconds", 0) for part in (
                 "acquire", "evaluate"))
         self._rows.append(logs)
-        replace_with(self.folder / "history.csv",
+        replace_file(self.folder / "history.csv",
                      lambda path: self.history.to_csv(path, index=False))
         if not self.quiet:
             shown = [(title, format(logs[key], form))

@@ -2,15 +2,14 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from tfrecal.assets import cache_folder
+from tfrecal.files import replace_file
 
 
 def cached(key: str, names: tuple[str, ...],
@@ -27,15 +26,14 @@ def cached(key: str, names: tuple[str, ...],
         names: of the tables.
         make: gives the tables, in the order of `names`.
     """
-    folder = cache_folder() / "tables"
-    path = folder / key
+    path = cache_folder() / "tables" / key
     try:
         return tuple(pd.read_parquet(path / f"{n}.parquet") for n in names)
     except (OSError, ValueError):  # absent, or damaged: ArrowInvalid
         pass
     contents = {name: _to_bytes(table) for name, table in zip(names, make())}
     try:
-        _store(folder, path, contents)
+        _store(path, contents)
     except OSError as error:
         print(f"tfrecal: {path} could not be written ({error}); the tables "
               "will be parsed again next time.", file=sys.stderr)
@@ -48,11 +46,8 @@ def _to_bytes(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _store(folder: Path, path: Path, contents: dict[str, bytes]) -> None:
+def _store(path: Path, contents: dict[str, bytes]) -> None:
     """Writes each file beside and renames it; others may do so as well."""
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as new:
-        for name, content in contents.items():
-            file = Path(new) / f"{name}.parquet"
-            file.write_bytes(content)
-            os.replace(file, path / file.name)
+    for name, content in contents.items():
+        replace_file(path / f"{name}.parquet",
+                     lambda beside: beside.write_bytes(content))

@@ -10,6 +10,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
+from tfrecal.files import replace_file
 from tfrecal.pool import STATES
 
 
@@ -50,7 +51,7 @@ class SavePool(tf_keras.callbacks.Callback):
         round_ = self.acquire.round if self.acquire else epoch + 1
         name = f"pool/round_{round_:04d}.npz"
         self.pool.save(self.folder / name)
-        replace_with(self.folder / "acquisitions.parquet",
+        replace_file(self.folder / "acquisitions.parquet",
                      lambda path: acquisitions(self.pool).to_parquet(path))
         state = {"epoch": epoch, "round": round_, "pool": name}
         if self.acquire:
@@ -59,19 +60,8 @@ class SavePool(tf_keras.callbacks.Callback):
         if self.weights:
             path = self._manager.save(checkpoint_number=epoch + 1)
             state["checkpoint"] = os.path.basename(path)
-        replace_with(self.folder / "state.json",
+        replace_file(self.folder / "state.json",
                      lambda path: path.write_text(json.dumps(state)))
-
-
-def replace_with(path: Path, write) -> None:
-    """Lets `write(temporary path)` write a file, then renames it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def acquisitions(pool) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 from tfrecal.oracles.sheets import (
     FORMATS,
@@ -13,7 +14,6 @@ from tfrecal.oracles.sheets import (
     read_answers,
     read_rows,
     write_questions,
-    write_whole,
 )
 
 
@@ -141,7 +141,8 @@ class FileQueueOracle(Oracle):
         self._closed = set(state["closed"])
 
     def _save(self) -> None:
-        write_whole(self._queue, json.dumps(self.state()).encode())
+        replace_file(self._queue, lambda beside: beside.write_text(
+            json.dumps(self.state())))
 
 
 def _holds(path: Path, questions: Questions) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Questions
 
 COLUMNS = ("ticket", "user_id", "item_id", "label")
@@ -50,12 +50,13 @@ def write_questions(path, questions: Questions, users=None,
         writer.writerow(map(escape, header))
         writer.writerows([row[0], *map(escape, row[1:]), ""] for row in rows)
         # The mark lets Excel read UTF-8.
-        write_whole(path, out.getvalue().encode("utf-8-sig"))
+        content = out.getvalue().encode("utf-8-sig")
     else:
         for row in rows:
             out.write(json.dumps(dict(zip(header, (*row, None))),
                                  ensure_ascii=False) + "\n")
-        write_whole(path, out.getvalue().encode())
+        content = out.getvalue().encode()
+    replace_file(path, lambda beside: beside.write_bytes(content))
     return path
 
 
@@ -81,20 +82,6 @@ def escape(cell: str) -> str:
     """A text that no spreadsheet runs as a formula (OWASP, CSV injection)."""
     cell = str(cell)
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r")) else cell
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside and renames: a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _format(path: Path) -> str:
