@@ -6,6 +6,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal.tasks import Rating, Retrieval
+from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
 
 
@@ -60,7 +61,6 @@ class TwoTower(tfrs.Model):
             seed: of initial weights and dropout.
         """
         if encoder is not None and template is None:
-            from tfrecal.texts import default_template
             template = default_template(interactions.items)
         shared = {"encoder": encoder, "embedding_dim": embedding_dim,
                   "dropout": dropout, "seed": seed}

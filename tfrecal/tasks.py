@@ -145,7 +145,7 @@ class Retrieval(Task):
         if self.log_q is not None:
             log_q = tf.boolean_mask(batch["log_q"], keep)
         if self.log_q == "positive_aware":
-            loss = self._positive_aware(logits, log_q, own, hit, lowest)
+            loss = self._positive_aware(logits, log_q, hit, lowest)
         else:
             logits = tf.where(hit & ~own, lowest, logits - log_q)
             loss = (tf.reduce_logsumexp(logits, axis=1)
@@ -153,7 +153,7 @@ class Retrieval(Task):
         return tf.math.divide_no_nan(
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
-    def _positive_aware(self, logits, log_q, own, hit, lowest):
+    def _positive_aware(self, logits, log_q, hit, lowest):
         """Loss `[P]`, eq. 8 to 10 of arXiv 2507.09331."""
         positive = tf.linalg.diag_part(logits)
         # Q'(d) = Q(d) / (1 - Q(p)): negatives are drawn without the positive

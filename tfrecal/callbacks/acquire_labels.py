@@ -156,9 +156,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         if self.budget is None:
             return chosen
         cost = np.cumsum(view.cost[chosen], dtype=np.float64)
-        open_ = self.pool.state == 1
-        left = self.budget - self.pool.spent - float(open_.sum()) * (
-            cost[-1] / len(cost) if len(cost) else 0.0)
+        mean = cost[-1] / len(cost) if len(cost) else 0.0
+        left = self.budget - self.pool.spent - self.pool.pending * mean
         enough = cost <= left * (1 + 1e-9)
         if not enough.all():
             self.exhausted = f"the budget of {self.budget:g} is spent"
