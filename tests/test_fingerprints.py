@@ -4,23 +4,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-
-from tfrecal.interactions import Interactions
+from tables import frame, read
 
 # Of `full()`, found with pandas 2.2.3 and with pandas 3.1.1.
 FINGERPRINT = (
     "c3a46ad31148d7b50a55d505a7c73e66"
     "843bdfb77684b1085a7d2bf5f3d2ab1f")
-
-
-def frame(**columns):
-    data = {"user_id": ["b", "a", "a"], "item_id": ["x", "x", "y"],
-            "label": [5, 3, 1], "timestamp": [30, 20, 10]}
-    return pd.DataFrame({**data, **columns})
-
-
-def read(*tables, **options):
-    return Interactions.from_frame(*tables, **options)
 
 
 def full(**columns):

@@ -6,19 +6,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from tables import frame, read
 
 from tfrecal.cleaning import KINDS, CleaningReport
-from tfrecal.interactions import Interactions
-
-
-def frame(**columns):
-    data = {"user_id": ["b", "a", "a"], "item_id": ["x", "x", "y"],
-            "label": [5, 3, 1], "timestamp": [30, 20, 10]}
-    return pd.DataFrame({**data, **columns})
-
-
-def read(*tables, **options):
-    return Interactions.from_frame(*tables, **options)
 
 
 def test_columns_have_their_types():
