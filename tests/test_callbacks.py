@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from tfrecal import acquisition, callbacks, splits
 from tfrecal.models import TwoTower
@@ -90,7 +91,8 @@ def test_a_data_set_that_cannot_grow_is_refused(split):
     acquire = callbacks.AcquireLabels(
         pool, "random", ReplayOracle(split.train))
     with pytest.raises(ValueError, match="grows with the pool"):
-        model.fit([batch], epochs=1, verbose=0, callbacks=[acquire])
+        model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0,
+                  callbacks=[acquire])
     assert pool.spent == 0
 
 

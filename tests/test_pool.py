@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool, PoolExhausted
-from tfrecal.sequence import ragged_histories
+from tfrecal.towers import QueryTower
 
 
 @pytest.fixture
@@ -121,16 +122,21 @@ def test_sequence_holds_each_labelled_row_once_and_grows(pool):
         assert np.array_equal(np.sort(seen), pool.labelled_rows())
 
 
-def test_histories_leave_the_target_out(pool):
-    indptr, items = pool.histories()
+@pytest.mark.parametrize("limit", [4, 200])
+def test_histories_leave_the_target_out(pool, limit):
+    """Looked up once a user, as if each row had a history of its own."""
+    tower = QueryTower(pool.user_ids, item_ids=pool.item_ids)
     rows = pool.labelled_rows()
-    user, item = pool.user[rows], pool.item[rows]
-    found = ragged_histories(indptr, items, user, 5, exclude=item)
-    for u, i, history in zip(user, item, found.to_list()):
-        mine = [j for j, v in zip(item[user == u],
-                                  pool.label[rows][user == u])
-                if v >= pool.positive]
-        assert history == [j for j in mine[-5:] if j != i]
+    rows = rows[pool.label[rows] >= pool.positive]
+    sequence = pool.sequence(batch_size=64, max_history=limit)
+    for batch in (sequence[i] for i in range(len(sequence))):
+        own = [[j for j in pool.item[rows[pool.user[rows] == u]][-limit:]
+                if j != i]
+               for u, i in zip(batch["user_id"], batch["item_id"])]
+        found, expected = (tower.parts(features)["history"] for features in (
+            {k: v for k, v in batch.items() if k in tower.inputs_read},
+            {"history": tf.ragged.constant(own, dtype=tf.int32)}))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_log_q_follows_traffic_not_acquisition(shop):

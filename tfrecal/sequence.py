@@ -68,23 +68,37 @@ class PoolSequence(tf_keras.utils.Sequence):
                      (number + 1) * self.batch_size)
         rows = self._rows[part]
         user, item = self.pool.user[rows], self.pool.item[rows]
+        distinct, place = np.unique(user, return_inverse=True)
+        history = ragged_histories(
+            *self._histories, distinct, self.max_history)
         return {
             "user_id": user, "item_id": item, "label": self._label[part],
             "weight": np.ones(len(rows), np.float32),
-            "log_q": self._log_q[item],
-            "history": ragged_histories(
-                *self._histories, user, self.max_history, exclude=item)}
+            "log_q": self._log_q[item], "history": history,
+            "history_row": place.astype(np.int32),
+            "history_skip": _own_target(history, place, item)}
 
 
-def ragged_histories(indptr, items, user, max_history: int,
-                     exclude=None) -> tf.RaggedTensor:
-    """The last positives of each user, without the row's own target.
+def _own_target(history, place, item):
+    """`item` where it is in the row's history, else 0; int32 `[B]`."""
+    size = int(item.max()) + 1
+    values = history.flat_values.numpy()
+    row = np.repeat(np.arange(history.nrows()),
+                    np.diff(history.row_splits.numpy()))
+    within = values < size
+    keys = row[within] * size + values[within]
+    return np.where(np.isin(place * size + item, keys), item, 0).astype(
+        np.int32)
+
+
+def ragged_histories(indptr, items, user,
+                     max_history: int) -> tf.RaggedTensor:
+    """The last positives of each user.
 
     Args:
         indptr, items: as `Pool.histories` returns them.
         user: codes `[B]`.
         max_history: at most so many a row.
-        exclude: item codes `[B]` to be left out, or None.
 
     Returns:
         int32 RaggedTensor `[B, None]` of item codes.
@@ -93,12 +107,8 @@ def ragged_histories(indptr, items, user, max_history: int,
     start = np.maximum(indptr[user], stop - max_history)
     length = stop - start
     row = np.repeat(np.arange(len(user)), length)
-    first = np.cumsum(length) - length
-    values = items[np.arange(len(row)) + np.repeat(start - first, length)]
-    if exclude is not None:
-        keep = values != exclude[row]
-        values, row = values[keep], row[keep]
-    splits = np.zeros(len(user) + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=len(user)), out=splits[1:])
+    splits = np.concatenate([[0], np.cumsum(length)])
+    values = items[np.arange(len(row)) + np.repeat(start - splits[:-1],
+                                                   length)]
     return tf.RaggedTensor.from_row_splits(
         values.astype(np.int32), splits, validate=False)

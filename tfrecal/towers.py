@@ -320,8 +320,9 @@ class QueryTower(Tower):
     """
 
     id_name, text_name = "user_id", "user_text"
-    inputs_read = frozenset(
-        {"user_id", "user_text", "history", "search_text"})
+    inputs_read = frozenset({
+        "user_id", "user_text", "history", "history_row", "history_skip",
+        "search_text"})
 
     def __init__(self, ids, *, item_ids=(), **options):
         self.item_ids = [str(i) for i in item_ids]
@@ -341,27 +342,45 @@ class QueryTower(Tower):
     def parts(self, features: dict, training: bool = False) -> dict:
         found = super().parts(features, training)
         if "history" in features:
-            found["history"] = self._history(features["history"])
+            found["history"] = self._history(features)
         if "search_text" in features:
             vector = self.standardise(
                 self.encoder(features["search_text"], training=training))
             found["search"] = tf.matmul(vector, self.search_kernel)
         return found
 
-    def _history(self, items):
-        """Mean of the history's rows `[B, 2d]`; zero where it is empty."""
+    def _history(self, features):
+        """Mean of the history's rows `[B, 2d]`; zero where it is empty.
+
+        With `history_row` `[B]` the histories are those of the batch's
+        distinct users, looked up once each, and `history_skip` `[B]` is the
+        code of an item of the history to be left out, or 0. A user's rows
+        are a good part of a batch: this is a third of the work.
+        """
+        items = features["history"]
         if not isinstance(items, tf.RaggedTensor):
             blank = "" if items.dtype == tf.string else 0
             items = tf.RaggedTensor.from_tensor(items, padding=blank)
         codes = items.flat_values
         if codes.dtype == tf.string:
             codes = self._items(codes)
-        rows = tf.gather(self.history_table, codes)
-        rows = tf.where((codes > 0)[:, tf.newaxis], rows, 0.0)
-        segment = items.value_rowids()
+        codes = tf.cast(codes, tf.int32)
+        known = codes > 0
+        codes = tf.boolean_mask(codes, known)
+        segment = tf.boolean_mask(items.value_rowids(), known)
+        total = tf.sparse.segment_sum(
+            self.history_table, codes, tf.cast(segment, tf.int32),
+            num_segments=tf.cast(items.nrows(), tf.int32),
+            sparse_gradient=True)
         number = tf.math.unsorted_segment_sum(
-            tf.cast(codes > 0, tf.float32), segment, items.nrows())
-        total = tf.math.unsorted_segment_sum(rows, segment, items.nrows())
+            tf.ones_like(codes, tf.float32), segment, items.nrows())
+        if "history_row" in features:
+            skip = features["history_skip"]
+            there = tf.cast(skip > 0, tf.float32)
+            total = (tf.gather(total, features["history_row"])
+                     - there[:, tf.newaxis]
+                     * tf.gather(self.history_table, skip))
+            number = tf.gather(number, features["history_row"]) - there
         return total / tf.maximum(number, 1.0)[:, tf.newaxis]
 
     def get_config(self):
