@@ -120,6 +120,12 @@ class TestReplay(OracleContract):
         assert cost([10, 20, 30, 40]) == [20, 25]
         assert cost(lambda u, i: np.arange(len(u))) == [0, 1]
 
+    @pytest.mark.parametrize("cost", [[1, -1], [1, np.nan], [1], 1])
+    def test_what_is_no_cost(self, cost):
+        oracle = ReplayOracle(log(), cost=lambda users, items: cost)
+        with pytest.raises(ValueError, match=r"`cost`.*\(2,\) is due"):
+            oracle.expected_cost(["a", "b"], ["x", "x"])
+
     @pytest.mark.parametrize("options", [
         {"noise": -1}, {"decline": 1.5}, {"cost": -1}, {"cost": [1, 2]},
         {"noise": float("nan")}])
@@ -394,6 +400,11 @@ def test_bad_questions(fields, message):
         Questions(*fields)
 
 
-def test_bad_answers():
-    with pytest.raises(ValueError, match="NaN where `declined`"):
-        Answers([1], [np.nan], [False], [0])
+@pytest.mark.parametrize("fields, message", [
+    (([1], [np.nan], [False], [0]), "NaN where `declined`"),
+    (([1, 1], [2, 3], [False] * 2, [0, 0]), "1 that repeat"),
+    (([1, 7], [2, 3], [False] * 2, [0, -1]), "cost=-1.0 for ticket=7"),
+    (([1], [2], [False], [np.nan]), "cost=nan")])
+def test_bad_answers(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Answers(*fields)

@@ -16,6 +16,16 @@ def _column(values, dtype, name: str, size: int) -> np.ndarray:
     return values
 
 
+def _tickets(values) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(values, np.int64))
+    repeated = len(values) - len(np.unique(values))
+    if repeated:
+        raise ValueError(
+            "`ticket` must hold distinct numbers. Received: "
+            f"{repeated} that repeat. Take them from `pool.ask`.")
+    return values
+
+
 @dataclass
 class Questions:
     """Pairs to be labelled.
@@ -34,13 +44,8 @@ class Questions:
     utility: np.ndarray | None = None
 
     def __post_init__(self):
-        self.ticket = np.atleast_1d(np.asarray(self.ticket, np.int64))
+        self.ticket = _tickets(self.ticket)
         size = len(self.ticket)
-        if len(np.unique(self.ticket)) < size:
-            raise ValueError(
-                "`ticket` must hold distinct numbers. Received: "
-                f"{size - len(np.unique(self.ticket))} that repeat. Take "
-                "them from `pool.ask`.")
         self.user_id = _column(self.user_id, object, "user_id", size)
         self.item_id = _column(self.item_id, object, "item_id", size)
         if self.utility is not None:
@@ -69,10 +74,10 @@ class Answers:
     """What came back.
 
     Args:
-        ticket: int64 `[k]`.
+        ticket: int64 `[k]`, distinct.
         label: float32 `[k]`, NaN where declined.
         declined: bool `[k]`.
-        cost: float32 `[k]`, in the oracle's own unit.
+        cost: float32 `[k]`, >= 0, in the oracle's own unit.
     """
 
     ticket: np.ndarray
@@ -81,7 +86,7 @@ class Answers:
     cost: np.ndarray
 
     def __post_init__(self):
-        self.ticket = np.atleast_1d(np.asarray(self.ticket, np.int64))
+        self.ticket = _tickets(self.ticket)
         size = len(self.ticket)
         self.label = _column(self.label, np.float32, "label", size)
         self.declined = _column(self.declined, bool, "declined", size)
@@ -91,6 +96,12 @@ class Answers:
                 "`label` must be NaN where `declined`, and only there. "
                 f"Received: {int(np.isnan(self.label).sum())} NaN, "
                 f"{int(self.declined.sum())} declined.")
+        good = np.isfinite(self.cost) & (self.cost >= 0)
+        if not good.all():
+            raise ValueError(
+                "`cost` must be a number >= 0 for each ticket. Received: "
+                f"cost={self.cost[~good][0]} for "
+                f"ticket={self.ticket[~good][0]}.")
 
     def __len__(self) -> int:
         return len(self.ticket)

@@ -44,20 +44,23 @@ class ReplayOracle(Oracle):
         self.cost = cost
         self.seed = seed
         if not callable(cost):
-            self._check_cost(np.asarray(cost, np.float64), len(labels))
+            self._checked_cost(cost, (), (len(labels),))
         keys = self._keys(interactions.user_code, interactions.item_code)
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
         self._labels = labels
 
     @staticmethod
-    def _check_cost(cost, rows):
-        if cost.shape not in ((), (rows,)) or not (
-                np.isfinite(cost) & (cost >= 0)).all():
+    def _checked_cost(cost, *shapes):
+        cost = np.asarray(cost, np.float64)
+        good = np.isfinite(cost) & (cost >= 0)
+        if cost.shape not in shapes or not good.all():
             raise ValueError(
                 "`cost` must be a number >= 0, one for each row of the log, "
-                f"or a function. Received: shape={cost.shape}, and the log "
-                f"has {rows} rows.")
+                "or a function that returns one for each pair. Received: "
+                f"shape={cost.shape} where {shapes[-1]} is due, "
+                f"{int((~good).sum())} that are negative, NaN or infinite.")
+        return cost
 
     def _keys(self, user_code, item_code):
         width = len(self.interactions.item_ids) + 1
@@ -107,7 +110,8 @@ class ReplayOracle(Oracle):
 
     def expected_cost(self, user_ids, item_ids) -> np.ndarray:
         if callable(self.cost):
-            return np.asarray(self.cost(user_ids, item_ids), np.float64)
+            return self._checked_cost(
+                self.cost(user_ids, item_ids), (len(user_ids),))
         cost = np.asarray(self.cost, np.float64)
         if not cost.ndim:
             return np.full(len(user_ids), float(cost))
