@@ -167,6 +167,23 @@ class TestCallable(OracleContract):
         broken.clear()
         assert oracle.answers().label.tolist() == [2, 2, 2]
 
+    def test_ctrl_c_loses_nothing(self):
+        asked = []
+
+        def function(users, items):
+            asked.extend(users)
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+            return [3] * len(users)
+        oracle = CallableOracle(function)
+        oracle.ask(self.questions())
+        oracle.ask(Questions([12], ["d"], ["y"], 2))
+        with pytest.raises(KeyboardInterrupt):
+            oracle.answers()
+        assert len(oracle.state()["open"]) == 2  # none is delivered yet
+        assert oracle.answers().ticket.tolist() == [4, 5, 9, 12]
+        assert "".join(asked) == "aabdd" and not len(oracle.answers())
+
     @pytest.mark.parametrize("labels", [
         [1, 2], [1, 2, "much"], [1, 2, np.inf], [1, 2, 9], 5])
     def test_what_is_no_label(self, labels):

@@ -121,6 +121,7 @@ class Oracle:
 
     def __init__(self):
         self._open: list[Questions] = []
+        self._ready: list[Answers] = []  # to the first of them
 
     def ask(self, questions: Questions) -> None:
         """Takes questions in. A ticket that is open already stays one.
@@ -149,22 +150,24 @@ class Oracle:
     def answers(self) -> Answers:
         """What arrived since the last call; empty if nothing did.
 
-        When `reply` raises, every question that has no answer stays open.
+        When `reply` raises or is interrupted, every question that has no
+        answer stays open, and answers that are there come with this call or
+        the next.
         """
-        found = []
-        while self._open:
+        while len(self._ready) < len(self._open):
             try:
-                found.append(self.reply(self._open[0]))
+                self._ready.append(self.reply(self._open[len(self._ready)]))
             except Exception:
-                if found:  # delivered now; the error comes at the next call
+                if self._ready:  # the error comes at the next call
                     break
                 raise
-            self._open.pop(0)
-        if not found:
+        if not self._ready:
             return Answers.empty()
-        return Answers(*(
-            np.concatenate([getattr(part, name) for part in found])
+        found = Answers(*(
+            np.concatenate([getattr(part, name) for part in self._ready])
             for name in ("ticket", "label", "declined", "cost")))
+        self._open, self._ready = self._open[len(self._ready):], []
+        return found
 
     def reply(self, questions: Questions) -> Answers:
         """Answers to all of `questions`."""
@@ -182,6 +185,7 @@ class Oracle:
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
         self._open = [Questions(**part) for part in state["open"]]
+        self._ready = []
 
 
 def check_number(name: str, value: float, most: float = math.inf) -> float:
