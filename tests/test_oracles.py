@@ -262,6 +262,57 @@ class TestFileQueue(OracleContract):
         fill(question_file(tmp_path), ["4", "1", "2"])
         assert again.answers().ticket.tolist() == [5, 9]
 
+    def test_what_a_killed_run_took_comes_again(self, tmp_path):
+        oracle = self.make(tmp_path)
+        oracle.ask(Questions([1], ["c"], ["y"], 0))
+        saved = [json.dumps(oracle.state())]
+        oracle.ask(self.questions())
+        saved.append(json.dumps(oracle.state()))
+        self.let_answer(oracle, tmp_path)
+        assert len(oracle.answers()) == 3
+        assert len(self.make(tmp_path).answers()) == 0  # as documented
+        for _ in range(2):
+            again = self.make(tmp_path)
+            again.restore(json.loads(saved[1]))
+            assert again.answers().label[0] == 4
+        again = self.make(tmp_path)
+        again.restore(json.loads(saved[0]))  # before they were asked
+        again = self.make(tmp_path)
+        again.restore(json.loads(json.dumps(again.state())))
+        assert len(again.answers()) == 0
+        again.ask(self.questions())
+        assert again.answers().ticket.tolist() == [4, 5, 9]
+
+    def test_ctrl_c_loses_nothing(self, tmp_path, monkeypatch):
+        oracle = self.make(tmp_path)
+        oracle.ask(self.questions())
+        self.let_answer(oracle, tmp_path)
+
+        def interrupted(_):
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("os.fsync", interrupted)
+            oracle.answers()
+        assert len(oracle.answers()) == 3
+
+    @pytest.mark.parametrize("labels, message", [
+        (["4.0", "skip", "2.50"], None),
+        (["3", "", ""], "line 2: ticket=4 has 3, and 4 was taken"),
+        (["decline", "", ""], "ticket=4 has decline, and 4 was"),
+        (["", "2", ""], "ticket=5 has 2, and decline was")])
+    def test_what_was_delivered_stands(self, tmp_path, labels, message):
+        oracle = self.make(tmp_path)
+        oracle.ask(self.questions())
+        self.let_answer(oracle, tmp_path)
+        oracle.answers()
+        fill(question_file(tmp_path), labels)
+        for oracle in (oracle, self.make(tmp_path)):
+            if message is None:
+                assert len(oracle.answers()) == 0
+                continue
+            with pytest.raises(ValueError, match=f"round0001.*{message}"):
+                oracle.answers()
+
     def test_asking_again_keeps_work_in_the_file(self, tmp_path):
         oracle = self.make(tmp_path)
         state = oracle.state()
@@ -298,7 +349,8 @@ class TestFileQueue(OracleContract):
         fill(question_file(tmp_path), ["4", "skip"], folder / "two.csv")
         fill(question_file(tmp_path), ["", "", "1"], folder / "three.csv",
              r1={"label": "2"})
-        with pytest.raises(ValueError, match="ticket=5"):
+        with pytest.raises(ValueError, match=(
+                "ticket=5 with decline in .*one.csv and 2 in .*three.csv")):
             oracle.answers()
         (folder / "three.csv").unlink()
         assert oracle.answers().ticket.tolist() == [4, 5]

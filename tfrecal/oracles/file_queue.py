@@ -11,8 +11,9 @@ from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 from tfrecal.oracles.sheets import (
     FORMATS,
     check_pair,
-    read_answers,
+    read_labels,
     read_rows,
+    shown,
     write_questions,
 )
 
@@ -24,7 +25,8 @@ class FileQueueOracle(Oracle):
     column `label` is filled in there, or in a copy in `<folder>/answers/`
     under any name; half-filled files are fine, filled further later. What is
     open and what was delivered stands in `<folder>/queue.json`, so a new
-    process goes on where the last one stopped.
+    process goes on where the last one stopped. It does not deliver again
+    what a killed process took but did not save: `restore` does.
 
     Args:
         folder: made when the first question is asked.
@@ -51,7 +53,8 @@ class FileQueueOracle(Oracle):
         self.format = format
         self.scale = tuple(scale)
         self.cost = check_number("cost", cost)
-        self._closed: set[int] = set()
+        self._closed: dict[int, float | None] = {}  # None: declined
+        self._later: set[int] = set()  # asked after the state restored
         if self._queue.exists():
             self._load(json.loads(self._queue.read_text("utf-8")))
 
@@ -72,37 +75,42 @@ class FileQueueOracle(Oracle):
             path.replace(path.parent / "stale" / path.name)
         if not path.exists():
             write_questions(path, questions, self.users, self.items)
-        self._closed -= set(questions.ticket.tolist())
-        self._save()
+        tickets = set(questions.ticket.tolist())
+        self._closed = {ticket: label for ticket, label
+                        in self._closed.items() if ticket not in tickets}
+        self._later -= tickets
+        self._save(self.state())
 
     def answers(self) -> Answers:
         """Answers to open questions that files hold by now.
 
         Raises:
-            ValueError: a file has wrong lines, or two files differ. Nothing
-                is delivered until it is corrected or moved away.
+            ValueError: a file has wrong lines, or differs from another or
+                from what was delivered before. Nothing is delivered until
+                it is corrected or moved away.
         """
         waiting = self._waiting()
-        parts = [read_answers(path, waiting, self.scale, self._closed)
-                 for path in self._files()] if len(waiting) else []
-        found: dict[int, float] = {}
-        for part in parts:
-            for ticket, label in zip(part.ticket.tolist(),
-                                     part.label.tolist()):
+        found: dict[int, float | None] = {}
+        where: dict[int, Path] = {}
+        for path in self._files():
+            for ticket, label in read_labels(
+                    path, waiting, self.scale, self._closed,
+                    self._later).items():
                 before = found.setdefault(ticket, label)
-                if not (before == label or before != before != label != label):
+                first = where.setdefault(ticket, path)
+                if before != label:
                     raise ValueError(
                         "A question must have one answer. Received: "
-                        f"ticket={ticket} with {before:g} in one file and "
-                        f"{label:g} in another in {self.folder}. Nothing "
-                        "was taken: correct one of them.")
+                        f"ticket={ticket} with {shown(before)} in {first} "
+                        f"and {shown(label)} in {path}. Nothing was taken: "
+                        "correct one of them.")
         if not found:
             return Answers.empty()
-        self._closed |= set(found)
-        self._open = [part for part in (
-            part.take(~np.isin(part.ticket, list(found)))
-            for part in self._open) if len(part)]
-        self._save()
+        left = (part.take(~np.isin(part.ticket, list(found)))
+                for part in self._open)
+        self._save({**self.state(),
+                    "open": [part.to_json() for part in left if len(part)],
+                    "closed": {**self._closed, **found}})
         label = np.array(list(found.values()), np.float32)
         declined = np.isnan(label)
         return Answers(list(found), label, declined,
@@ -125,24 +133,39 @@ class FileQueueOracle(Oracle):
         return np.full(len(user_ids), self.cost)
 
     def state(self) -> dict:
-        """The open questions and the tickets delivered."""
-        return {**super().state(), "closed": sorted(self._closed)}
+        """The open questions and the labels delivered, by ticket."""
+        return {**super().state(),
+                "closed": {str(ticket): label for ticket, label
+                           in self._closed.items()},
+                "later": sorted(self._later)}
 
     def restore(self, state: dict) -> None:
         """Continues from `state`: it overrules the folder's queue.
 
         Answers that were delivered after it was taken are delivered again.
+        Questions that were asked after it are passed over in the files until
+        they are asked again.
         """
-        self._load(state)
-        self._save()
+        later = _tickets(self.state()) - _tickets(state)
+        self._save({**state, "later": sorted(later.union(state["later"]))})
 
     def _load(self, state: dict) -> None:
         super().restore(state)
-        self._closed = set(state["closed"])
+        self._closed = {int(ticket): label for ticket, label
+                        in state["closed"].items()}
+        self._later = set(state["later"])
 
-    def _save(self) -> None:
+    def _save(self, state: dict) -> None:
+        """Takes a state on, once it stands in the folder."""
         replace_file(self._queue, lambda beside: beside.write_text(
-            json.dumps(self.state())))
+            json.dumps(state)))
+        self._load(state)
+
+
+def _tickets(state: dict) -> set[int]:
+    """All that a state knows of."""
+    return {*(ticket for part in state["open"] for ticket in part["ticket"]),
+            *map(int, state["closed"]), *state["later"]}
 
 
 def _holds(path: Path, questions: Questions) -> bool:

@@ -92,8 +92,8 @@ def _format(path: Path) -> str:
     return form
 
 
-def read_answers(path, questions: Questions, scale: tuple[float, float],
-                 closed=frozenset()) -> Answers:
+def read_answers(path, questions: Questions,
+                 scale: tuple[float, float]) -> Answers:
     """Answers of a file: all of them, or an error that names every line.
 
     Args:
@@ -101,8 +101,6 @@ def read_answers(path, questions: Questions, scale: tuple[float, float],
             semicolons or tabs, or JSON lines.
         questions: those that wait for an answer.
         scale: `(lowest, highest)` label.
-        closed: tickets that were answered before; their rows are passed
-            over.
 
     Returns:
         answers at cost 1, declined ones at cost 0. Rows with an empty label
@@ -111,19 +109,43 @@ def read_answers(path, questions: Questions, scale: tuple[float, float],
     Raises:
         ValueError: one row or more is wrong. Nothing is taken from the file.
     """
+    found = read_labels(path, questions, scale, {}, set())
+    label = np.array(list(found.values()), np.float32)  # None becomes NaN
+    declined = np.isnan(label)
+    return Answers(list(found), label, declined, np.where(declined, 0, 1))
+
+
+def read_labels(path, questions: Questions, scale: tuple[float, float],
+                closed: dict[int, float | None],
+                later: set[int]) -> dict[int, float | None]:
+    """As `read_answers`: label by ticket, None where declined.
+
+    Args:
+        closed: labels taken before, by ticket. Their rows are no news, but
+            must not say anything else.
+        later: tickets whose rows are passed over.
+    """
     path = Path(path)
     wrong: list[str] = []
-    found: dict[int, float] = {}
+    found: dict[int, float | None] = {}
     for line, row in read_rows(path, wrong):
         if row["label"] in ("", None):
             continue
         try:
-            if _ticket(row["ticket"]) in closed:
+            ticket = _ticket(row["ticket"])
+            if ticket in later:
                 continue
-            ticket = check_pair(row, questions)
+            if ticket not in closed:
+                check_pair(row, questions)
             if ticket in found:
                 raise ValueError(f"ticket {ticket} is there twice")
-            found[ticket] = _label(row["label"], scale)
+            label = _label(row["label"], scale)
+            if ticket not in closed:
+                found[ticket] = label
+            elif closed[ticket] != label:
+                raise ValueError(
+                    f"ticket={ticket} has {shown(label)}, and "
+                    f"{shown(closed[ticket])} was taken before")
         except ValueError as error:
             wrong.append(f"line {line}: {error}")
     if wrong:
@@ -135,9 +157,7 @@ def read_answers(path, questions: Questions, scale: tuple[float, float],
             + (f"; and {more} lines more" if more > 0 else "")
             + ". Nothing was taken from the file: correct it, or move it "
             "away.")
-    label = np.array(list(found.values()), np.float32)
-    declined = np.isnan(label)
-    return Answers(list(found), label, declined, np.where(declined, 0, 1))
+    return found
 
 
 def read_rows(path: Path, wrong: list[str]):
@@ -236,9 +256,14 @@ def _same(cell: str, asked: str) -> bool:
         return False
 
 
-def _label(value, scale) -> float:
+def shown(label: float | None) -> str:
+    """A label as people write it."""
+    return "decline" if label is None else f"{label:g}"
+
+
+def _label(value, scale) -> float | None:
     if str(value).lower() in _DECLINED:
-        return np.nan
+        return None
     try:
         label = np.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
