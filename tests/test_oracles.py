@@ -341,6 +341,18 @@ class TestFileQueue(OracleContract):
         fill(question_file(tmp_path), ["4", "3", "2"], answers)
         assert len(oracle.answers()) == 3
 
+    def test_a_file_of_another_ending_is_named_once(self, tmp_path):
+        oracle = self.make(tmp_path)
+        oracle.ask(self.questions())
+        self.let_answer(oracle, tmp_path)
+        other = tmp_path / "queue" / "answers" / "more.xlsx"
+        other.write_text("")
+        (other.parent / ".~lock.mine.csv#").write_text("")
+        with pytest.warns(UserWarning, match="more.xlsx.*CSV") as given:
+            assert len(oracle.answers()) == 3
+            assert len(oracle.answers()) == 0
+        assert len(given) == 1
+
     def test_two_files_that_differ(self, tmp_path):
         oracle = self.make(tmp_path)
         oracle.ask(self.questions())
@@ -421,6 +433,13 @@ def test_what_spreadsheets_do_is_understood(tmp_path):
     ("ticket,user_id,item_id,label\n3,v,007,1\n", "line 2: user_id is 'v'"),
     ("ticket,user_id,item_id,label\n3,-u,8,1\n", "line 2: item_id is '8'"),
     ("ticket,user_id,item_id,label\n3,-u,007,nan\n", "line 2: label 'nan'"),
+    ("", "no lines"), ("ticket,user_id,item_id,label\n,,,\n", "only a header"),
+    ("ticket,user_id,item_id,label,label\n3,-u,007,1,2\n",
+     "line 1: column label is there twice"),
+    ("ticket;user_id;item_id;label\n3;-u;007;4,5\n",
+     "line 2: label '4,5', write 4.5"),
+    ("ticket,user_id,item_id,label\n3,-u,007,4,5\n",
+     "line 2: 5 cells under 4 columns .*4.5"),
     ("ticket,user_id,item_id,label\n\n\"3\",-u,\"007\",\"a\nb\"\n8,v,@y,6\n",
      "line 3: label 'a.*; line 5: label '6'")])
 def test_wrong_lines_are_named(tmp_path, content, message):
@@ -433,11 +452,13 @@ def test_wrong_lines_are_named(tmp_path, content, message):
 def test_wrong_json_and_wrong_files(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"ticket": 3\n[1]\n{"ticket": 3}\n{"ticket": 3, '
-                    '"user_id": "-u", "item_id": "007", "label": true}')
+                    '"user_id": "-u", "item_id": "007", "label": true}\n'
+                    '{"label": 1, "label": 2}\n' + "[" * 100_000)
     with pytest.raises(ValueError) as error:
         read_answers(path, ASKED, (1, 5))
     for part in ("line 1: not a JSON object", "line 2: not a JSON object",
-                 "line 3: no user_id, item_id, label", "line 4: label True"):
+                 "line 3: no user_id, item_id, label", "line 4: label True",
+                 "line 5: not a JSON object", "line 6: not a JSON object"):
         assert part in str(error.value)
     (tmp_path / "a.csv").write_bytes("é".encode("latin-1"))
     with pytest.raises(ValueError, match="not in UTF-8"):

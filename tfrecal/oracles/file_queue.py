@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ class FileQueueOracle(Oracle):
         self.format = format
         self.scale = tuple(scale)
         self.cost = check_number("cost", cost)
+        self._warned: set[Path] = set()
         self._closed: dict[int, float | None] = {}  # None: declined
         self._later: set[int] = set()  # asked after the state restored
         if self._queue.exists():
@@ -117,10 +119,18 @@ class FileQueueOracle(Oracle):
                        np.where(declined, 0, self.cost))
 
     def _files(self) -> list[Path]:
-        return [path for part in ("questions", "answers")
-                for path in sorted((self.folder / part).glob("*"))
-                if path.suffix.lower().lstrip(".") in FORMATS
-                and not path.name.startswith((".", "~"))]
+        files = [path for part in ("questions", "answers")
+                 for path in sorted((self.folder / part).glob("*"))
+                 if path.is_file() and not path.name.startswith((".", "~"))]
+        other = [path for path in files
+                 if path.suffix.lower().lstrip(".") not in FORMATS]
+        for path in set(other) - self._warned:
+            warnings.warn(
+                "Answers must stand in files that end in .csv or .jsonl. "
+                f"Received: {path}, which is passed over. Save it as CSV "
+                "UTF-8, or move it away.", stacklevel=3)
+        self._warned.update(other)
+        return [path for path in files if path not in other]
 
     def _waiting(self) -> Questions:
         if not self._open:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,11 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
     path = Path(path)
     wrong: list[str] = []
     found: dict[int, float | None] = {}
-    for line, row in read_rows(path, wrong):
+    rows = list(read_rows(path, wrong))
+    if not rows and not wrong:
+        wrong.append("no lines, or only a header; if an editor was just "
+                     "saving it, try again")
+    for line, row in rows:
         if row["label"] in ("", None):
             continue
         try:
@@ -194,11 +199,17 @@ def _csv_rows(text):
                 continue
             if header is None:
                 header = [cell.strip() for cell in cells]
+                twice = [name for name in COLUMNS if header.count(name) > 1]
+                if twice:
+                    yield line, f"column {twice[0]} is there twice"
+                    return
                 if not set(COLUMNS) <= set(header):
                     yield line, dict.fromkeys(header)
                     return
             elif len(cells) != len(header):
-                yield line, f"{len(cells)} cells under {len(header)} columns"
+                yield line, (
+                    f"{len(cells)} cells under {len(header)} columns (4,5 is "
+                    "written 4.5, a text with commas in quotes)")
             else:
                 yield line, dict(zip(header, cells))
     except csv.Error as error:
@@ -210,10 +221,18 @@ def _json_rows(text):
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
-        except ValueError:
+            row = json.loads(content, object_pairs_hook=_distinct)
+        except (ValueError, RecursionError):
             row = None
-        yield line, row if isinstance(row, dict) else "not a JSON object"
+        yield line, (row if isinstance(row, dict) else
+                     "not a JSON object in which each name is there once")
+
+
+def _distinct(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError
+    return row
 
 
 def _stripped(value):
@@ -266,8 +285,10 @@ def _label(value, scale) -> float | None:
         return None
     try:
         label = np.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         label = np.nan
     if not scale[0] <= label <= scale[1]:
-        raise ValueError(f"label {value!r}")
+        comma = re.fullmatch(r"-?\d+,\d+", str(value))
+        raise ValueError(f"label {value!r}" + (
+            f", write {value.replace(',', '.')}" if comma else ""))
     return label
