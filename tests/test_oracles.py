@@ -400,17 +400,19 @@ def test_files_there_and_back(tmp_path, ending):
 
 
 def test_texts_and_formulas(tmp_path):
-    users = pd.DataFrame({"age": [pd.NA], "+cmd": ["\t=1"]}, index=["-u"])
+    users = pd.DataFrame({"age": [pd.NA], "+cmd": ["\t=1"], "a": ["\n=1"],
+                          "b": ["＝1"]}, index=["-u"])
     first, second = rows_of(
         write_questions(tmp_path / "q.csv", ASKED, users, ITEMS))
     assert first == {
         "ticket": "3", "user_id": "'-u", "item_id": "007", "user.age": "",
-        "user.+cmd": "'\t=1", "item.title": "'=HYPERLINK(1)",
-        "item.genres": "drama, comedy", "label": ""}
+        "user.+cmd": "'\t=1", "user.a": "'\n=1", "user.b": "'＝1",
+        "item.title": "'=HYPERLINK(1)", "item.genres": "drama, comedy",
+        "label": ""}
     assert second["item_id"] == "'@y" and second["item.genres"] == ""
     assert second["item.title"] == "Amélie,\n\"two\" lines"
     for row in (first, second):
-        assert not any(cell.startswith(("=", "+", "-", "@", "\t"))
+        assert not any(cell.startswith(tuple("=+-@\t\r\n＝＋－＠"))
                        for cell in row.values())
 
 

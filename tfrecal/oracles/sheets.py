@@ -82,7 +82,7 @@ def _text(value) -> str:
 def escape(cell: str) -> str:
     """A text that no spreadsheet runs as a formula (OWASP, CSV injection)."""
     cell = str(cell)
-    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r")) else cell
+    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) else cell
 
 
 def _format(path: Path) -> str:
