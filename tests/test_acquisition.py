@@ -170,6 +170,19 @@ class TestCoreSet(StrategyContract):
             starts.add(int(first))
         assert len(starts) > 5
 
+    @pytest.mark.parametrize("batch", ["top", "power"])
+    def test_never_chooses_a_pair_twice(self, batch):
+        none = np.zeros(0, np.int32)
+        for prior in (np.ones(60), np.repeat([1e-300, 1e300], [59, 1])):
+            view = make_view(labelled_user=none, labelled_item=none,
+                             query_vectors=np.zeros((13, 3)), prior=prior)
+            chosen = self.make(batch=batch).select(
+                view, 60, np.random.default_rng(0))
+            assert sorted(chosen) == list(range(60))
+        view.candidate_vectors[3] = np.nan
+        with pytest.raises(ValueError, match="`candidate_vectors`.*1 that"):
+            self.make(batch=batch).select(view, 9, np.random.default_rng(0))
+
     def test_power_is_k_means_plus_plus_seeding(self):
         view = make_view(size=6)
         rng = np.random.default_rng(0)

@@ -61,27 +61,31 @@ class CoreSet(Strategy):
         items, item = np.unique(view.item[order], return_inverse=True)
         query = np.asarray(view.query_vectors, np.float64)[users]
         candidate = np.asarray(view.candidate_vectors, np.float64)[items]
+        for name, vectors in (("query", query), ("candidate", candidate)):
+            if not np.isfinite(vectors).all():
+                raise ValueError(
+                    f"`{name}_vectors` must be finite. Received: "
+                    f"{int((~np.isfinite(vectors)).any(axis=1).sum())} that "
+                    "are NaN or infinite. Look at the model: one that "
+                    "diverged gives NaN.")
         weight = self._weight(view, order)
         caps = [(codes, most, np.zeros(codes.max() + 1, int)) for codes, most
                 in ((user, self.max_per_user), (item, self.max_per_item))
                 if most is not None]
+        left = np.ones(len(order), bool)
         picks = []
-        while len(picks) < n:
-            pick = self._next(nearest * weight, rng)
-            if nearest[pick] < 0:
-                break
+        while len(picks) < n and left.any():
+            pick = self._next(np.where(left, nearest * weight, -1), rng)
             picks.append(pick)
-            if len(picks) == n:
-                break
+            left[pick] = False
             parts = (squared_distances(query, query[user[pick]])[user]
                      + squared_distances(
                          candidate, candidate[item[pick]])[item])
             np.minimum(nearest, parts, out=nearest)
-            nearest[pick] = -1  # taken: below any distance, for good
             for codes, most, count in caps:
                 count[codes[pick]] += 1
                 if count[codes[pick]] >= most:
-                    nearest[codes == codes[pick]] = -1
+                    left[codes == codes[pick]] = False
         return np.array(picks, np.int64)
 
     def _weight(self, view: View, order):
