@@ -43,16 +43,23 @@ class TestPopularity(StrategyContract):
 class CoverageContract(StrategyContract):
     side: str
 
-    def test_equals_a_slow_loop(self):
-        view = make_view()
-        codes = getattr(view, self.side)
+    @pytest.mark.parametrize("most, prior", [
+        (60, None), (2, None), (2, np.full(60, 0.7))])
+    def test_equals_a_slow_loop(self, most, prior):
+        view = make_view(prior=prior)
+        other = "item" if self.side == "user" else "user"
+        codes, others = getattr(view, self.side), getattr(view, other)
         counts = getattr(view, f"{self.side}_labelled").astype(int).copy()
-        chosen = self.make().select(view, 40, np.random.default_rng(0))
-        left = set(range(60))
-        for pick in chosen.tolist():
-            assert counts[codes[pick]] == min(counts[codes[i]] for i in left)
+        chosen = self.make(**{f"max_per_{other}": most}).select(
+            view, 40, np.random.default_rng(0)).tolist()
+        for place, pick in enumerate(chosen):
+            # What is left, but for those that the cap forbids.
+            taken = np.bincount(others[chosen[:place]], minlength=16)
+            left = [row for row in range(60) if row not in chosen[:place]
+                    and taken[others[row]] < most]
+            assert pick in left
+            assert counts[codes[pick]] == counts[codes[left]].min()
             counts[codes[pick]] += 1
-            left.remove(pick)
 
     def test_prior_chooses_within_a_group(self):
         view = View(np.ones(3, np.int32), np.ones(3, np.int32),

@@ -192,10 +192,13 @@ class Strategy:
 
     def cap(self, view: View, order: np.ndarray, n: int) -> np.ndarray:
         """The first `n` of `order` that keep both caps."""
-        caps = [(codes, most) for codes, most in (
+        return batches.capped(order, n, self.caps(view))
+
+    def caps(self, view: View) -> list:
+        """`(codes [n], most)` of each cap that there is."""
+        return [(codes, most) for codes, most in (
             (view.user, self.max_per_user), (view.item, self.max_per_item))
             if most is not None]
-        return batches.capped(order, n, caps)
 
     def _check_needs(self, view: View) -> None:
         for need in sorted(self.needs):

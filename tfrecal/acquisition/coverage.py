@@ -38,6 +38,21 @@ class _Coverage(Strategy):
         before = rank_within(self.codes(view), order)
         return super().select(view, n, rng, utilities - before)
 
+    def cap(self, view, order, n):
+        """As the base; a pair that a cap forbids leaves its place.
+
+        The next of the same user (item) with the same prior and cost gets
+        it.
+        """
+        if not self.caps(view):
+            return order[:n]
+        same = [self.codes(view), view.prior,
+                view.cost if self.per_cost else None]
+        _, groups = np.unique(
+            [part for part in same if part is not None], axis=1,
+            return_inverse=True)
+        return in_turns(order, n, self.caps(view), groups.ravel())
+
 
 class UserCoverage(_Coverage):
     """Pairs of the users with the fewest labels.
@@ -66,6 +81,29 @@ class ItemCoverage(_Coverage):
 
     def counts(self, view):
         return view.item_labelled
+
+
+def in_turns(order: np.ndarray, n: int, caps: list,
+             groups: np.ndarray) -> np.ndarray:
+    """As `batches.capped`, where groups and not candidates have places."""
+    queues: dict[int, list] = {}
+    for row, group in zip(order[::-1].tolist(), groups[order[::-1]].tolist()):
+        queues.setdefault(group, []).append(row)
+    used = [np.zeros(codes.max(initial=0) + 1, np.int64) for codes, _ in caps]
+    chosen = []
+    for group in groups[order].tolist():
+        queue = queues[group]
+        while queue:
+            row = queue.pop()
+            if all(count[codes[row]] < most
+                   for count, (codes, most) in zip(used, caps)):
+                for count, (codes, _) in zip(used, caps):
+                    count[codes[row]] += 1
+                chosen.append(row)
+                break
+        if len(chosen) == n:
+            break
+    return np.array(chosen, np.int64)
 
 
 def rank_within(codes: np.ndarray, order: np.ndarray) -> np.ndarray:
