@@ -84,7 +84,8 @@ class TestLeastConfidence(StrategyContract):
     strategy = acquisition.LeastConfidence
 
     def test_numbers(self):
-        view = make_view(probabilities=np.array([[.5, .3, .2], [.9, .1, 0]]))
+        view = make_view(size=2, probabilities=np.array(
+            [[.5, .3, .2], [.9, .1, 0]]))
         np.testing.assert_allclose(self.make().utilities(view), [.5, .1])
 
 
@@ -92,7 +93,8 @@ class TestMargin(StrategyContract):
     strategy = acquisition.Margin
 
     def test_numbers(self):
-        view = make_view(probabilities=np.array([[.3, .2, .5], [.9, .1, 0]]))
+        view = make_view(size=2, probabilities=np.array(
+            [[.3, .2, .5], [.9, .1, 0]]))
         np.testing.assert_allclose(self.make().utilities(view), [.8, .2])
 
 
@@ -100,7 +102,8 @@ class TestEntropy(StrategyContract):
     strategy = acquisition.Entropy
 
     def test_numbers(self):
-        view = make_view(probabilities=np.array([[.5, .5], [1, 0], [.8, .2]]))
+        view = make_view(size=3, probabilities=np.array(
+            [[.5, .5], [1, 0], [.8, .2]]))
         by_hand = -.8 * math.log(.8) - .2 * math.log(.2)
         np.testing.assert_allclose(
             self.make().utilities(view), [math.log(2), 0, by_hand])
@@ -110,7 +113,7 @@ class TestPredictiveVariance(StrategyContract):
     strategy = acquisition.PredictiveVariance
 
     def test_numbers(self):
-        view = make_view(samples=np.array([[1, 3], [3, 3]], np.float32))
+        view = make_view(size=2, samples=np.array([[1., 3], [3, 3]]))
         np.testing.assert_allclose(self.make().utilities(view), [1, 0])
 
 
@@ -120,7 +123,8 @@ class TestBALD(StrategyContract):
     def test_sure_passes_that_disagree(self):
         passes = np.array([[[1., 0], [.5, .5], [.9, .1]],
                            [[0., 1], [.5, .5], [.9, .1]]])
-        found = self.make().utilities(make_view(sample_probabilities=passes))
+        found = self.make().utilities(
+            make_view(size=3, sample_probabilities=passes))
         np.testing.assert_allclose(found, [math.log(2), 0, 0], atol=1e-12)
 
     def test_is_the_mean_divergence_from_the_marginal(self):
@@ -224,6 +228,21 @@ def test_get():
     assert acquisition.get(made) is made
     with pytest.raises(ValueError, match="core_set.*'coreset'"):
         acquisition.get("coreset")
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"item": np.ones(59, int)}, r"`item`.*n=60.*\(59,\)"),
+    ({"mean": np.ones((60, 1))}, r"`mean` must be \[n\]"),
+    ({"samples": np.ones((60, 5))}, r"`samples` must be \[p, n\]"),
+    ({"cost": np.ones(9)}, "`cost`"), ({"prior": 1.0}, "`prior`"),
+    ({"labelled_user": None}, r"`labelled_item`.*\(\) and \(20,\)"),
+    ({"user": np.zeros(60, int)}, "`user` .*codes 0 to 0"),
+    ({"user_labelled": np.ones(12)}, "`user` .* to 12, .* length 12"),
+    ({"item_traffic": np.ones(9)}, "`item` .* length 9"),
+    ({"labelled_item": np.full(20, 16)}, "`labelled_item` .* length 16")])
+def test_a_view_that_does_not_fit_together(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_view(**fields)
 
 
 @pytest.mark.parametrize("options, message", [

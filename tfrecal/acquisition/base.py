@@ -9,6 +9,10 @@ import numpy as np
 from tfrecal.acquisition import batches
 
 _FIELDS = {"vectors": ("query_vectors", "candidate_vectors")}
+_SHAPES = {"item": "n", "mean": "n", "samples": "pn", "probabilities": "nc",
+           "sample_probabilities": "pnc", "prior": "n", "cost": "n"}
+_BY_CODE = {"user": ("user_labelled", "user_traffic", "query_vectors"),
+            "item": ("item_labelled", "item_traffic", "candidate_vectors")}
 
 
 @dataclass
@@ -34,6 +38,9 @@ class View:
         prior: weight of each candidate from domain knowledge, >= 0, `[n]`;
             zero is never chosen.
         cost: what a label of each candidate costs, > 0, `[n]`.
+
+    Raises:
+        ValueError: lengths differ, or a code lies outside an array by code.
     """
 
     user: np.ndarray
@@ -52,6 +59,37 @@ class View:
     candidate_vectors: np.ndarray | None = None
     prior: np.ndarray | None = None
     cost: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name, form in _SHAPES.items():
+            shape = np.shape(getattr(self, name))
+            if getattr(self, name) is not None and not (
+                    len(shape) == len(form)
+                    and shape[form.index("n")] == len(self)):
+                raise ValueError(
+                    f"`{name}` must be [{', '.join(form)}] with n={len(self)} "
+                    f"candidates. Received: shape={shape}.")
+        if np.shape(self.labelled_user) != np.shape(self.labelled_item):
+            raise ValueError(
+                "`labelled_user` and `labelled_item` must have one length. "
+                f"Received: shapes {np.shape(self.labelled_user)} and "
+                f"{np.shape(self.labelled_item)}.")
+        for side, tables in _BY_CODE.items():
+            sizes = [len(getattr(self, table)) for table in tables
+                     if getattr(self, table) is not None]
+            for name in (side, f"labelled_{side}"):
+                self._check_codes(name, min(sizes, default=np.inf))
+
+    def _check_codes(self, name: str, size: float) -> None:
+        codes = getattr(self, name)
+        if codes is None or not len(codes):
+            return
+        low, high = np.min(codes), np.max(codes)
+        if low < 1 or high >= size:
+            raise ValueError(
+                f"`{name}` must hold codes from 1 up, below the length of "
+                f"each array by code. Received: codes {low} to {high}, and "
+                f"the shortest has length {size}.")
 
     def __len__(self) -> int:
         return len(self.user)
@@ -221,10 +259,6 @@ class Strategy:
             return None
         found = np.asarray(found, np.float64)
         positive = field == "cost"
-        if found.shape != (len(view),):
-            raise ValueError(
-                f"`{field}` must hold one number for each of {len(view)} "
-                f"candidates. Received: shape={found.shape}.")
         good = np.isfinite(found) & (found > 0 if positive else found >= 0)
         if not good.all():
             least = "> 0" if positive else ">= 0"

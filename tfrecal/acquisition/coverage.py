@@ -27,12 +27,13 @@ class _Coverage(Strategy):
         (of lower cost, with `per_cost`), then at random.
         """
         if utilities is None:
+            self._check_needs(view)
             utilities = self.utilities(view)
         order = rng.permutation(len(view))
         if self.per_cost and view.cost is not None:
             order = order[np.argsort(
                 np.asarray(view.cost)[order], kind="stable")]
-        if view.prior is not None and len(view.prior) == len(view):
+        if view.prior is not None:
             order = order[np.argsort(
                 -np.asarray(view.prior)[order], kind="stable")]
         before = rank_within(self.codes(view), order)
@@ -62,6 +63,8 @@ class UserCoverage(_Coverage):
     audience it is worse than random.
     """
 
+    needs = frozenset({"user_labelled"})
+
     def codes(self, view):
         return view.user
 
@@ -75,6 +78,8 @@ class ItemCoverage(_Coverage):
     Use it where each item counts the same; it hurts recall over the
     catalogue.
     """
+
+    needs = frozenset({"item_labelled"})
 
     def codes(self, view):
         return view.item

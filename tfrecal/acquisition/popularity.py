@@ -13,5 +13,7 @@ class Popularity(Strategy):
     little that is new.
     """
 
+    needs = frozenset({"item_traffic"})
+
     def utilities(self, view):
         return np.asarray(view.item_traffic, np.float64)[view.item]
