@@ -125,9 +125,10 @@ class StrategyContract:
             self.make().select(
                 make_view(prior=prior), 5, np.random.default_rng(0))
 
-    @pytest.mark.parametrize("n", [0, -1])
-    def test_bad_number(self, n):
-        with pytest.raises(ValueError, match=f"n={n}"):
+    @pytest.mark.parametrize("n, error", [
+        (0, ValueError), (-1, ValueError), (2.5, TypeError), ("5", TypeError)])
+    def test_bad_number(self, n, error):
+        with pytest.raises(error, match=f"n={n!r}"):
             self.make().select(make_view(), n, np.random.default_rng(0))
 
     def test_utilities_that_are_not_finite(self):

@@ -97,6 +97,11 @@ class TestMargin(StrategyContract):
             [[.3, .2, .5], [.9, .1, 0]]))
         np.testing.assert_allclose(self.make().utilities(view), [.8, .2])
 
+    def test_one_class(self):
+        view = make_view(probabilities=np.ones((60, 1)))
+        with pytest.raises(ValueError, match=r"two likeliest.*\(60, 1\)"):
+            self.make().utilities(view)
+
 
 class TestEntropy(StrategyContract):
     strategy = acquisition.Entropy

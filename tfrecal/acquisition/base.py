@@ -183,6 +183,7 @@ class Strategy:
         Raises:
             ValueError: a needed field is missing, a utility is not finite,
                 or `n`, the prior or the costs are out of range.
+            TypeError: `n` is not a whole number.
         """
         values, allowed = self.weigh(view, n, utilities)
         if not len(allowed):
@@ -198,6 +199,10 @@ class Strategy:
             `(values float64 [m], allowed int64 [m])`: the candidates whose
             prior is not zero.
         """
+        if not isinstance(n, (int, np.integer)):
+            raise TypeError(
+                "The number of pairs to choose must be an int. Received: "
+                f"n={n!r}.")
         if n <= 0:
             raise ValueError(
                 "The number of pairs to choose must be at least 1. Received: "

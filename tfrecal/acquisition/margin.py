@@ -17,6 +17,12 @@ class Margin(Strategy):
     needs = frozenset({"probabilities"})
 
     def utilities(self, view):
-        top = np.partition(
-            np.asarray(view.probabilities, np.float64), -2, axis=-1)
+        probabilities = np.asarray(view.probabilities, np.float64)
+        if probabilities.shape[-1] < 2:
+            raise ValueError(
+                "`margin` compares the two likeliest classes. Received: "
+                f"probabilities of shape {probabilities.shape}. Give each "
+                "label that the scale allows a class, or choose another "
+                "strategy.")
+        top = np.partition(probabilities, -2, axis=-1)
         return 1 - (top[:, -1] - top[:, -2])
