@@ -118,6 +118,16 @@ class StrategyContract:
         assert not len(self.make().select(
             make_view(prior=np.zeros(60)), 5, np.random.default_rng(0)))
 
+    def test_prior_can_lift_any_pair(self):
+        strategy, prior = self.make(batch="top"), np.ones(60)
+        lowest = int(strategy.utilities(make_view()).argmin())
+        same = [strategy.select(view, 60, np.random.default_rng(0)).tolist()
+                for view in (make_view(), make_view(prior=prior))]
+        assert same[0] == same[1]
+        prior[lowest] = 1e6
+        assert strategy.select(make_view(prior=prior), 1,
+                               np.random.default_rng(0)) == [lowest]
+
     @pytest.mark.parametrize("prior", [
         -np.ones(60), np.ones(59), np.full(60, np.nan), np.full(60, np.inf)])
     def test_bad_prior(self, prior):

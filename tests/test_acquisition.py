@@ -298,9 +298,11 @@ def test_stochastic_batches_have_the_published_chances(
 def test_prior_multiplies_the_scaled_utility():
     view = View(np.ones(3, np.int32), np.arange(1, 4, dtype=np.int32),
                 mean=np.array([-10.0, -5.0, 0.0]),
-                prior=np.array([9.0, 3.0, 1.0]))
+                prior=np.array([2.9, 3.0, 1.0]))
     chosen = Given().select(view, 3, np.random.default_rng(0))
-    assert chosen.tolist() == [1, 2, 0]  # 0.5 * 3, 1 * 1, 0 * 9
+    assert chosen.tolist() == [1, 2, 0]  # 2/3 * 3, 1 * 1, 1/3 * 2.9
+    view.prior[0] = 6.1
+    assert Given().select(view, 1, np.random.default_rng(0)).tolist() == [0]
 
 
 def test_cost_counts_only_on_request():

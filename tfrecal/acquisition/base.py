@@ -101,8 +101,11 @@ class Strategy:
     A subclass writes `utilities`, and names in `needs` the optional fields
     of `View` that it reads.
 
-    With a prior, what is ranked is the utility min-max-scaled to [0, 1]
-    (all 1 where all are equal) times the prior.
+    With a prior, the utilities of the n candidates whose weight is not zero
+    are min-max-scaled to [1 / n, 1] (all 1 where all are equal) and
+    multiplied by the weights. So a weight of zero forbids a pair, equal
+    weights leave the order as it is, and a weight more than n times as large
+    as the others puts any pair first.
 
     Args:
         batch: `"top"` takes the highest; the stochastic batches draw
@@ -117,7 +120,8 @@ class Strategy:
         max_per_user, max_per_item: most pairs of one user or item in a
             batch; the batch is smaller than asked for where nothing else is
             left.
-        per_cost: ranks the scaled utility divided by the view's `cost`.
+        per_cost: divides the utilities, scaled in the same way, by the
+            view's `cost`.
 
     Reference:
         Kirsch et al. 2021, "Stochastic Batch Acquisition", arXiv 2106.12059,
@@ -226,12 +230,14 @@ class Strategy:
                 "that diverged gives NaN.")
         if prior is None and cost is None:
             return values, allowed
-        values = batches.scaled(values)
         if prior is not None:
-            values, allowed = values * prior, np.flatnonzero(prior > 0)
+            allowed = np.flatnonzero(prior > 0)
+        values = batches.scaled(values[allowed])
+        if prior is not None:
+            values = values * prior[allowed]
         if cost is not None:
-            values = values / cost
-        return values[allowed], allowed
+            values = values / cost[allowed]
+        return values, allowed
 
     def cap(self, view: View, order: np.ndarray, n: int) -> np.ndarray:
         """The first `n` of `order` that keep both caps."""

@@ -7,11 +7,15 @@ MODES = ("top", "power", "softmax", "softrank")
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
-    """Values min-max-scaled to [0, 1]; all 1 where all are equal."""
+    """Values min-max-scaled to [1 / n, 1]; all 1 where all are equal.
+
+    The lowest is not zero, for what multiplies it could not lift it.
+    """
     low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     if not high > low:
         return np.ones(len(values))
-    return (values - low) / (high - low)
+    least = 1 / len(values)
+    return least + (1 - least) * (values - low) / (high - low)
 
 
 def order(keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,8 @@ class CoreSet(Strategy):
     O(users * d + items * d + n), not O(n * d).
 
     A prior and, with `per_cost`, the cost weigh the squared distance as it
-    is at each pick, unscaled.
+    is at each pick, unscaled: no weight puts a pair at distance zero before
+    one that is farther.
 
     Args:
         batch: `"top"` takes the farthest; `"power"` draws each pick with
