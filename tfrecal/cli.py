@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 import time
+from pathlib import Path
 
 from tfrecal import doctor
 
@@ -20,7 +22,8 @@ def main(argv=None) -> int:
         return 2
     except KeyboardInterrupt:
         print("tfrecal: interrupted; the run folder holds the last whole "
-              "epoch.", file=sys.stderr)
+              "epoch. Go on with `tfrecal run --resume FOLDER`.",
+              file=sys.stderr)
         return 130
 
 
@@ -28,8 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tfrecal", description="Active learning for recommenders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, function in (("run", run), ("demo", demo),
-                           ("datasets", list_datasets), ("doctor", check)):
+    for name, function in (
+            ("run", run), ("demo", demo), ("acquire", acquire),
+            ("label", label), ("datasets", list_datasets),
+            ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(command=function)
@@ -39,37 +44,80 @@ def _parser() -> argparse.ArgumentParser:
                                  help="no line a round")
         if name == "run":
             _run_arguments(command)
+        if name in ("acquire", "label"):
+            command.add_argument(
+                "--run", help="run folder; by default the newest in runs/")
+        if name == "acquire":
+            command.add_argument("--to", required=True, help="new file for "
+                                 "the questions, .csv or .jsonl")
+            command.add_argument("--batch", type=int)
+            command.add_argument("--strategy")
+            command.add_argument(
+                "--again", action="store_true", help="choose nothing; write "
+                "all questions without an answer anew")
+        if name == "label":
+            command.add_argument("--from", required=True, dest="source",
+                                 help="question file with labels filled in")
     return parser
 
 
 def _run_arguments(command) -> None:
     """An option for each field of `RunConfig`."""
-    types = {"initial": float, "batch": int, "rounds": int, "top_n": int,
-             "final_epochs": int, "budget": float, "batch_size": int,
-             "learning_rate": float, "encoder_learning_rate": float,
-             "dropout": float, "seed": int}
+    from tfrecal.run_config import RunConfig
     command.add_argument("--config", help="JSON file, as in a run folder; "
                          "options given beside it win")
-    for name in ("data", "users", "items", "encoder", "tuning", "strategy",
-                 *types):
-        command.add_argument("--" + name.replace("_", "-"), dest=name,
-                             type=types.get(name, str))
+    command.add_argument("--resume", metavar="FOLDER", help="go on with the "
+                         "run in this folder; takes no other option")
+    shown = _documented(RunConfig)
+    for field in dataclasses.fields(RunConfig):
+        kind = {"int": int, "float": float}.get(
+            field.type.removesuffix(" | None"), str)
+        command.add_argument(
+            "--" + field.name.replace("_", "-"), dest=field.name, type=kind,
+            metavar=kind.__name__.upper().replace("STR", "NAME"),
+            help=f"{shown[field.name]} (default: {field.default})".replace(
+                "%", "%%"))
+
+
+def _documented(kind) -> dict[str, str]:
+    """Name -> text of the arguments in a class's docstring."""
+    text = kind.__doc__.partition("Args:\n")[2]
+    found = {}
+    for part in re.split(r"\n {4,8}(?=\w[\w, ]*: )", "\n" + text):
+        names, _, shown = part.strip().partition(": ")
+        for name in names.split(", "):
+            found[name] = " ".join(shown.split()).rstrip(".")
+    return found
 
 
 def run(arguments) -> int:
     """Train and acquire labels in one fit."""
-    from tfrecal.run import RunConfig
+    from tfrecal.run_config import RunConfig
     given = {f.name: getattr(arguments, f.name)
              for f in dataclasses.fields(RunConfig)
              if getattr(arguments, f.name) is not None}
+    if arguments.resume:
+        return _resume(arguments, given)
     base = (RunConfig.from_file(arguments.config) if arguments.config
             else RunConfig())
     return _run(dataclasses.replace(base, **given), arguments)
 
 
+def _resume(arguments, given) -> int:
+    from tfrecal.run import resume, verdict
+    if given or arguments.config or arguments.output:
+        raise ValueError(
+            "`--resume` goes on with the run's own config. Received: "
+            f"{', '.join(sorted(given)) or '--config or --output'} beside "
+            "it. Leave it out, or start a new run.")
+    history = resume(arguments.resume, quiet=arguments.quiet)
+    print(verdict(history))
+    return 0
+
+
 def demo(arguments) -> int:
     """The main job on MovieLens-100K with a fine-tuned MiniLM."""
-    from tfrecal.run import RunConfig
+    from tfrecal.run_config import RunConfig
     return _run(RunConfig(), arguments)
 
 
@@ -86,6 +134,42 @@ def _run(config, arguments) -> int:
     history = run_config(config, folder, quiet=arguments.quiet)
     print(verdict(history))
     return 0
+
+
+def acquire(arguments) -> int:
+    """Choose pairs and write them as questions for people."""
+    from tfrecal import labelling
+    folder = _run_folder(arguments)
+    number = labelling.acquire(
+        folder, arguments.to, strategy=arguments.strategy,
+        batch=arguments.batch, again=arguments.again)
+    print(f"{number:,} questions of {folder} in {arguments.to}. Fill in the "
+          f"column `label`, then: tfrecal label --run {folder} --from "
+          f"{arguments.to}")
+    return 0
+
+
+def label(arguments) -> int:
+    """Take the answers that people wrote into the pool."""
+    from tfrecal import labelling
+    folder = _run_folder(arguments)
+    found = labelling.label(folder, arguments.source)
+    print(f"{found['labelled']:,} labels and {found['declined']:,} declined "
+          f"taken in, {found['open']:,} questions open. Train on them with: "
+          f"tfrecal run --resume {folder}")
+    return 0
+
+
+def _run_folder(arguments) -> str:
+    if arguments.run:
+        return arguments.run
+    found = sorted(Path("runs").glob("*/config.json"),
+                   key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError("There must be a run in runs/. Received: none. "
+                         "Start one with `tfrecal run`, or name its folder "
+                         "with `--run`.")
+    return str(found[-1].parent)
 
 
 def list_datasets(arguments) -> int:

@@ -62,6 +62,7 @@ class Pool:
         self.version = 0  # of the labels, which histories are made of
         self.sequences = 0
         self._ticket_row = np.zeros(0, np.int64)
+        self._excluded = np.zeros(0, np.int64)
         self._start(user, item)
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
@@ -131,14 +132,23 @@ class Pool:
         return pool
 
     @classmethod
-    def cross(cls, interactions, **options) -> "Pool":
+    def cross(cls, interactions, exclude=(), **options) -> "Pool":
         """A pool over every pair of the tables; the log's rows are labelled.
 
         Pairs outside the log are not stored before they are asked, so the
         memory needed is that of the log and of the questions.
+
+        Args:
+            interactions: the log.
+            exclude: further `Interactions` over the same tables whose pairs
+                are never asked: held-out rows, whose labels are known.
         """
         pool = cls(interactions, interactions.user_code,
                    interactions.item_code, lazy=True, **options)
+        for part in exclude:
+            pool.check_leakage(part)
+            pool._excluded = np.union1d(pool._excluded, pool._keys(
+                part.user_code, part.item_code))
         pool.state[:] = LABELLED
         pool.label[:] = interactions.frame["label"].to_numpy()
         return pool
@@ -207,6 +217,7 @@ class Pool:
         row = self.rows(user, item)
         free = row < 0
         free[~free] = self.state[row[~free]] == UNLABELLED
+        free &= ~np.isin(self._keys(user, item), self._excluded)
         return user[free][:limit], item[free][:limit]
 
     def ask(self, user, item, round: int, strategy: str,
@@ -221,16 +232,20 @@ class Pool:
                 no label is bought twice.
         """
         row = self.rows(user, item)
-        if self.lazy and (row < 0).any():
-            row = self._append(user, item, row)
-        taken = row < 0
-        taken[~taken] = self.state[row[~taken]] != UNLABELLED
-        if taken.any() or len(np.unique(row)) < len(row):
+        keys = self._keys(user, item)
+        taken = np.isin(keys, self._excluded)
+        if not self.lazy:
+            taken |= row < 0
+        old = row >= 0
+        taken[old] |= self.state[row[old]] != UNLABELLED
+        if taken.any() or len(np.unique(keys)) < len(keys):
             raise PoolExhausted(
                 "Only unlabelled pairs of the pool can be asked, each once. "
                 f"Received: {int(taken.sum())} of {len(row)} pairs that are "
                 "not in the pool or were asked before. Take pairs from "
                 "`pool.candidates()`.")
+        if not old.all():
+            row = self._append(user, item, row)
         if strategy not in self.strategies:
             self.strategies.append(strategy)
         tickets = len(self._ticket_row) + np.arange(len(row), dtype=np.int64)
@@ -361,6 +376,7 @@ class Pool:
             with open(beside, "wb") as file:
                 np.savez_compressed(
                     file, meta=np.array(meta), ticket_row=self._ticket_row,
+                    excluded=self._excluded,
                     user_traffic=self.user_traffic,
                     item_traffic=self.item_traffic,
                     **{name: getattr(self, name) for name in _COLUMNS})
@@ -389,5 +405,6 @@ class Pool:
             pool.user_traffic = data["user_traffic"]
             pool.item_traffic = data["item_traffic"]
             pool._ticket_row = data["ticket_row"]
+            pool._excluded = data["excluded"]
         pool.strategies = meta["strategies"]
         return pool

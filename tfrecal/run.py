@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 import tf_keras
 
 from tfrecal import callbacks, datasets, splits
@@ -17,73 +17,8 @@ from tfrecal.interactions import Interactions
 from tfrecal.models import TwoTower
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool import Pool
-
-
-@dataclasses.dataclass
-class RunConfig:
-    """Everything that decides a run; stored as `config.json`.
-
-    Args:
-        data: name of a data set, or a CSV file of interactions.
-        users, items: CSV files of the tables, where `data` is a file.
-        encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
-        tuning, top_n: see `TextEncoder`.
-        strategy: name of an acquisition strategy.
-        initial: share (or number) of the pool that is labelled at first.
-        batch: labels bought a round.
-        rounds: of acquisition; one epoch each.
-        final_epochs: epochs after the last round.
-        budget: what all labels may cost, or None.
-        batch_size, learning_rate, encoder_learning_rate, dropout: of `fit`.
-        seed: of everything.
-    """
-
-    data: str = "ml-100k"
-    users: str | None = None
-    items: str | None = None
-    encoder: str = "minilm"
-    tuning: str = "top_n"
-    top_n: int = 1
-    strategy: str = "random"
-    initial: float = 0.05
-    batch: int = 8000
-    rounds: int = 6
-    final_epochs: int = 2
-    budget: float | None = None
-    batch_size: int = 1024
-    learning_rate: float = 5e-3
-    encoder_learning_rate: float = 5e-5
-    dropout: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("batch", "rounds", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={getattr(self, name)}.")
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError("`budget` must be a positive number. "
-                             f"Received: budget={self.budget}.")
-        if not 0 < self.initial:
-            raise ValueError(
-                "`initial` must be above 0: the first epoch needs labels. "
-                f"Received: initial={self.initial}.")
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the one `fit`."""
-        return self.rounds + self.final_epochs
-
-    @classmethod
-    def from_file(cls, path) -> "RunConfig":
-        """Reads a JSON file; unknown names are refused."""
-        values = json.loads(Path(path).read_text())
-        known = [f.name for f in dataclasses.fields(cls)]
-        wrong = sorted(set(values) - set(known))
-        if wrong:
-            raise ValueError(f"A config may hold {known}. "
-                             f"Received: {wrong} in {path}.")
-        return cls(**values)
+from tfrecal.run_config import RunConfig
+from tfrecal.run_folder import RunFolder
 
 
 @dataclasses.dataclass
@@ -94,6 +29,14 @@ class Run:
     split: splits.Split
     pool: Pool
     model: TwoTower
+
+    def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
+        """The callback that buys labels as the config says."""
+        config = self.config
+        return callbacks.AcquireLabels(
+            self.pool, config.strategy, oracle, budget=config.budget,
+            seed=config.seed, calibration=self.split.validation,
+            **{"batch_size": config.batch, **options})
 
 
 def load_data(config: RunConfig) -> Interactions:
@@ -109,14 +52,28 @@ def load_data(config: RunConfig) -> Interactions:
                                  items=config.items)
 
 
+def load_split(config: RunConfig) -> splits.Split:
+    """The config's data in three parts."""
+    data = load_data(config)
+    if config.split in ("temporal", "leave_last_n"):
+        return getattr(splits, config.split)(data)
+    if config.split == "random":
+        return splits.random(data, seed=config.seed)
+    return getattr(splits, config.split)(
+        data, fraction=0.2, validation=0.1, seed=config.seed)
+
+
 def build(config: RunConfig) -> Run:
     """Data, split, pool and compiled model; deterministic by the seed."""
     tf_keras.utils.set_random_seed(config.seed)
-    data = load_data(config)
-    split = splits.random(data, seed=config.seed)
-    initial = (config.initial if config.initial < 1
-               else int(config.initial))
-    pool = Pool.from_interactions(split.train, initial, seed=config.seed)
+    split = load_split(config)
+    data = split.train
+    if config.oracle == "people":
+        pool = Pool.cross(split.train, [split.validation, split.test])
+    else:
+        initial = (config.initial if config.initial < 1
+                   else int(config.initial))
+        pool = Pool.from_interactions(split.train, initial, seed=config.seed)
     encoder = None
     if config.encoder != "none" and len(data.items.columns):
         encoder = TextEncoder(config.encoder, tuning=config.tuning,
@@ -131,6 +88,17 @@ def build(config: RunConfig) -> Run:
     return Run(config, split, pool, model)
 
 
+def restore(folder: RunFolder) -> tuple[Run, dict]:
+    """The parts of a stored run as of its last whole epoch, and its state."""
+    parts = build(RunConfig(**folder.config))
+    state = folder.state
+    if state:
+        parts.pool = folder.pool(parts.split.train)
+        tf.train.Checkpoint(model=parts.model).restore(
+            str(folder / "weights" / state["checkpoint"])).expect_partial()
+    return parts, state
+
+
 def run(config: RunConfig, folder, quiet: bool = False) -> pd.DataFrame:
     """Trains and acquires in one `fit`.
 
@@ -142,41 +110,83 @@ def run(config: RunConfig, folder, quiet: bool = False) -> pd.DataFrame:
     Returns:
         history, one row an epoch, as in `history.csv`.
     """
-    folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise ValueError(f"A run folder must be new. Received: {folder}, "
-                         "which holds a run. Choose another name.")
+    folder = RunFolder(folder)
+    folder.check_new()
     parts = build(config)
-    pool, model = parts.pool, parts.model
-    replace_file(folder / "config.json", lambda path: path.write_text(
-        json.dumps(dataclasses.asdict(config), indent=1)))
-    oracle = ReplayOracle(parts.split.train, seed=config.seed)
-    acquire = callbacks.AcquireLabels(
-        pool, config.strategy, oracle, batch_size=config.batch,
-        rounds=config.rounds, budget=config.budget, seed=config.seed,
-        calibration=parts.split.validation)
-    lines = RoundLines(folder, quiet)
+    with folder.lock():
+        folder.start(dataclasses.asdict(config))
+        return _fit(parts, {}, folder, quiet)
+
+
+def resume(folder, quiet: bool = False) -> pd.DataFrame:
+    """Goes on from the last whole epoch, as if nothing had happened.
+
+    A run that was finished goes on for `final_epochs` more where labels have
+    come since (`tfrecal label`), and is left alone otherwise.
+
+    Args:
+        folder: the run folder.
+        quiet: no line a round.
+
+    Returns:
+        history, one row an epoch, those before included.
+    """
+    folder = RunFolder.of_run(folder)
+    with folder.lock():
+        return _fit(*restore(folder), folder, quiet)
+
+
+def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool):
+    config, pool, model = parts.config, parts.pool, parts.model
+    first = state.get("epoch", -1) + 1
+    stop = _last_epoch(config, pool, state)
+    lines = RoundLines(folder.path, pool, first, quiet)
+    if first >= stop:
+        return lines.history
+    watch = [callbacks.EvaluateRetrieval(
+        pool, parts.split.test, seen=parts.split.validation)]
+    acquire = None
+    if config.oracle == "replay":
+        acquire = parts.acquire(
+            ReplayOracle(parts.split.train, cost=config.cost,
+                         seed=config.seed), rounds=config.rounds)
+        if state:
+            acquire.restore(state["acquire"])
+        watch += [acquire, callbacks.StopAtBudget(
+            acquire, config.final_epochs, verbose=0)]
+    sequence = pool.sequence(config.batch_size, config.seed)
+    sequence.start(first)
     model.fit(
-        pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
-        verbose=0, callbacks=[
+        sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
             tf_keras.callbacks.LearningRateScheduler(
-                lambda epoch: cosine(epoch, config)),
-            callbacks.EvaluateRetrieval(
-                pool, parts.split.test, seen=parts.split.validation),
-            acquire,
-            callbacks.StopAtBudget(acquire, config.final_epochs, verbose=0),
-            callbacks.SavePool(pool, folder, acquire), lines])
+                lambda epoch: learning_rate(epoch, stop, config, acquire)),
+            *watch, lines,
+            tf_keras.callbacks.TensorBoard(
+                str(folder / "tensorboard"), write_graph=False),
+            callbacks.SavePool(pool, folder.path, acquire)])
     return lines.history
 
 
-def cosine(epoch: int, config: RunConfig) -> float:
-    """Learning rate of an epoch: full while labels come, then down to 5%.
+def _last_epoch(config, pool, state) -> int:
+    """The number of epochs at which `fit` ends."""
+    if not state:
+        return config.epochs
+    if state["finished"] and pool.counts["labelled"] > state["rows"]:
+        return state["epoch"] + 1 + max(config.final_epochs, 1)
+    return state["epoch"] + 1 if state["finished"] else state["stop"]
+
+
+def learning_rate(epoch: int, stop: int, config: RunConfig,
+                  acquire=None) -> float:
+    """Of an epoch: full while labels come, then along a cosine down to 5%.
 
     The decay starts after the last round, so that late labels are learned
     at the same rate as early ones.
     """
     last = max(config.final_epochs, 1)
-    place = np.clip((epoch - config.rounds + 1) / last, 0, 1)
+    if acquire is not None and acquire.exhausted:
+        stop = min(stop, acquire.last_labels + 1 + last)
+    place = np.clip((epoch - (stop - last) + 1) / last, 0, 1)
     return float(config.learning_rate
                  * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * place))))
 
@@ -186,6 +196,9 @@ class RoundLines(tf_keras.callbacks.Callback):
 
     Args:
         folder: the run folder.
+        pool: whose labels and cost are reported.
+        first: epoch at which this `fit` starts; earlier rows of the file
+            are kept.
         quiet: writes the file only.
     """
 
@@ -197,11 +210,15 @@ class RoundLines(tf_keras.callbacks.Callback):
                ("train s", "train_seconds", ".1f"),
                ("acquire s", "acquire_seconds", ".2f"))
 
-    def __init__(self, folder, quiet: bool = False):
+    def __init__(self, folder, pool, first: int = 0, quiet: bool = False):
         super().__init__()
-        self.folder = Path(folder)
+        self.pool = pool
+        self.path = Path(folder) / "history.csv"
+        self.first = first
         self.quiet = quiet
         self._rows: list[dict] = []
+        if first:
+            self._rows = pd.read_csv(self.path)[:first].to_dict("records")
 
     @property
     def history(self) -> pd.DataFrame:
@@ -213,18 +230,19 @@ class RoundLines(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._started
-        logs = dict(logs or {}, epoch=epoch)
+        logs = {"labelled": self.pool.counts["labelled"],
+                "cost": self.pool.spent, **(logs or {}), "epoch": epoch}
         logs["train_seconds"] = seconds - sum(
             logs.get(f"{part}_seconds", 0) for part in (
                 "acquire", "evaluate"))
         self._rows.append(logs)
-        replace_file(self.folder / "history.csv",
-                     lambda path: self.history.to_csv(path, index=False))
+        replace_file(self.path, lambda path: self.history.to_csv(
+            path, index=False))
         if not self.quiet:
             shown = [(title, format(logs[key], form))
                      for title, key, form in self.columns if key in logs]
             widths = [max(len(title), len(text), 8) for title, text in shown]
-            if epoch == 0:
+            if epoch == self.first:
                 print("  ".join(title.rjust(w) for (title, _), w
                                 in zip(shown, widths)))
             print("  ".join(text.rjust(w) for (_, text), w

@@ -69,9 +69,23 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.seed = seed
         self.verbose = verbose
         self.round = 0
+        self.exhausted = ""
+        self.last_labels = -1
+
+    def state(self) -> dict:
+        """What a resumed run needs, JSON-able."""
+        return {"round": self.round, "exhausted": self.exhausted,
+                "last_labels": self.last_labels,
+                "oracle": self.oracle.state()}
+
+    def restore(self, state: dict) -> None:
+        """Continues from what `state` returned."""
+        self.round = state["round"]
+        self.exhausted = state["exhausted"]
+        self.last_labels = state["last_labels"]
+        self.oracle.restore(state["oracle"])
 
     def on_train_begin(self, logs=None):
-        self.exhausted = ""
         if not self.pool.sequences:
             raise ValueError(
                 "`AcquireLabels` needs a training set that grows with the "
@@ -81,6 +95,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._labelled = self.pool.counts["labelled"]
+        # A second `fit` counts its epochs from 0 again.
+        self.last_labels = min(self.last_labels, epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
@@ -92,6 +108,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             if self.expire_after is not None:
                 self.pool.expire(self.round - self.expire_after + 1)
             self._acquire(found)
+        if found["acquired"]:
+            self.last_labels = epoch
         logs.update(found, labelled=self.pool.counts["labelled"],
                     pending=self.pool.pending, cost=self.pool.spent,
                     acquire_seconds=time.perf_counter() - started)
@@ -110,34 +128,55 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                 "`steps_per_epoch`.")
 
     def _acquire(self, found):
-        if self.rounds is not None and self.round >= self.rounds:
-            self.exhausted = f"{self.rounds} rounds are done"
+        self.exhausted = self._finished()
+        if self.exhausted:
             return
+        user, item, utility = self.choose()
+        if not len(user):
+            return
+        found["mean_utility"] = float(np.mean(utility))
+        self.oracle.ask(self.ask(user, item, utility))
+        self._collect(found)
+        self.exhausted = self._finished()
+
+    def _finished(self) -> str:
+        """Why nothing more can be bought, or an empty string."""
+        if self.rounds is not None and self.round >= self.rounds:
+            return f"{self.rounds} rounds are done"
+        if self.budget is not None and self.pool.spent >= self.budget:
+            return f"the budget of {self.budget:g} is spent"
+        return ""
+
+    def choose(self):
+        """The next batch; nothing is asked yet.
+
+        Returns:
+            `(user [n], item [n], utility [n])`: codes and float64. Where n
+            is 0, `exhausted` says why.
+        """
         rng = np.random.default_rng([self.seed, self.round])
         user, item = self.pool.candidates(self.candidates, rng)
         if not len(user):
             self.exhausted = "every pair of the pool was asked"
-            return
+            return user, item, np.zeros(0)
         view = self._view(user, item)
         utility = np.asarray(self.strategy.utilities(view), np.float64)
         chosen = self.strategy.select(
             view, min(self.batch_size, len(user)), rng, utility)
-        chosen = self._affordable(view, chosen)
         if not len(chosen):
-            self.exhausted = self.exhausted or (
+            self.exhausted = (
                 "the strategy chose no pair (caps or a prior of 0)")
-            return
-        utility = utility[chosen]
-        tickets = self.pool.ask(user[chosen], item[chosen], self.round,
-                                self.strategy.name, utility)
-        self.oracle.ask(Questions(
-            tickets, self.pool.user_ids[user[chosen] - 1],
-            self.pool.item_ids[item[chosen] - 1], self.round, utility))
-        found["mean_utility"] = float(np.mean(utility))
+        chosen = self._affordable(view, chosen)
+        return user[chosen], item[chosen], utility[chosen]
+
+    def ask(self, user, item, utility) -> Questions:
+        """Marks what was chosen as asked, as the next round."""
+        tickets = self.pool.ask(
+            user, item, self.round, self.strategy.name, utility)
         self.round += 1
-        self._collect(found)
-        if self.rounds is not None and self.round >= self.rounds:
-            self.exhausted = f"{self.rounds} rounds are done"
+        return Questions(
+            tickets, self.pool.user_ids[user - 1],
+            self.pool.item_ids[item - 1], self.round - 1, utility)
 
     def _view(self, user, item):
         ids = self.pool.user_ids[user - 1], self.pool.item_ids[item - 1]
@@ -159,7 +198,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         mean = cost[-1] / len(cost) if len(cost) else 0.0
         left = self.budget - self.pool.spent - self.pool.pending * mean
         enough = cost <= left * (1 + 1e-9)
-        if not enough.all():
+        if len(enough) and not enough.any():
             self.exhausted = f"the budget of {self.budget:g} is spent"
         return chosen[enough]
 
@@ -170,5 +209,3 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                                      answers.declined, answers.cost)
             found["declined"] += int((fresh & answers.declined).sum())
             found["acquired"] += int((fresh & ~answers.declined).sum())
-        if self.budget is not None and self.pool.spent >= self.budget:
-            self.exhausted = f"the budget of {self.budget:g} is spent"

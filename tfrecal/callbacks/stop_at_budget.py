@@ -12,8 +12,8 @@ class StopAtBudget(tf_keras.callbacks.Callback):
 
     Args:
         acquire: the `AcquireLabels` callback; it comes before this one.
-        final_epochs: epochs trained after that, so that the last labels are
-            trained on.
+        final_epochs: epochs trained after the last labels came, so that
+            they are trained on.
         verbose: 1 says why training stops.
     """
 
@@ -26,15 +26,12 @@ class StopAtBudget(tf_keras.callbacks.Callback):
         self.final_epochs = final_epochs
         self.verbose = verbose
 
-    def on_train_begin(self, logs=None):
-        self.left = self.final_epochs
-
     def on_epoch_end(self, epoch, logs=None):
-        if not self.acquire.exhausted or self.acquire.pool.pending:
+        acquire = self.acquire
+        if not acquire.exhausted or acquire.pool.pending:
             return
-        if self.left <= 0:
+        if epoch - acquire.last_labels >= self.final_epochs:
             self.model.stop_training = True
             if self.verbose:
                 print(f"Stopped after epoch {epoch + 1}: "
-                      f"{self.acquire.exhausted}.")
-        self.left -= 1
+                      f"{acquire.exhausted}.")

@@ -1,0 +1,102 @@
+"""RunConfig: everything that decides a run. Needs no TensorFlow."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from tfrecal import acquisition
+
+SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
+ORACLES = ("replay", "people")
+
+
+@dataclasses.dataclass
+class RunConfig:
+    """Everything that decides a run; stored as `config.json`.
+
+    Args:
+        data: name of a data set, or a CSV file of interactions.
+        users, items: CSV files of the tables, where `data` is a file.
+        split: `"random"` and `"temporal"` (80/10/10), `"leave_last_n"`,
+            `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
+        encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
+        tuning: how much of the encoder is trained: `"frozen"`, `"top_n"` or
+            `"full"`.
+        top_n: how many of its layers, with `"top_n"`.
+        oracle: `"replay"` hides the log's labels and buys them back in
+            rounds; `"people"` trains on all of them, and further pairs are
+            asked with `tfrecal acquire` and answered with `tfrecal label`.
+        strategy: name of an acquisition strategy.
+        initial: share (or number) of the pool that is labelled at first.
+        batch: labels bought a round.
+        rounds: of acquisition; one epoch each.
+        final_epochs: epochs after the last round.
+        budget: what all labels may cost, or None.
+        cost: of a label.
+        batch_size: rows of a training step.
+        learning_rate: of all but the encoder.
+        encoder_learning_rate: of the encoder's trained layers.
+        dropout: share of the vector elements dropped in training.
+        seed: of everything.
+    """
+
+    data: str = "ml-100k"
+    users: str | None = None
+    items: str | None = None
+    split: str = "random"
+    encoder: str = "minilm"
+    tuning: str = "top_n"
+    top_n: int = 1
+    oracle: str = "replay"
+    strategy: str = "random"
+    initial: float = 0.05
+    batch: int = 8000
+    rounds: int = 6
+    final_epochs: int = 2
+    budget: float | None = None
+    cost: float = 1.0
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    encoder_learning_rate: float = 5e-5
+    dropout: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("batch", "rounds", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={getattr(self, name)}.")
+        for name, known in (("split", SPLITS), ("oracle", ORACLES),
+                            ("strategy", acquisition.names())):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(known)}. Received: "
+                    f"{name}={getattr(self, name)!r}.")
+        if self.budget is not None and not self.budget > 0:
+            raise ValueError("`budget` must be a positive number. "
+                             f"Received: budget={self.budget}.")
+        if not 0 < self.initial:
+            raise ValueError(
+                "`initial` must be above 0: the first epoch needs labels. "
+                f"Received: initial={self.initial}.")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the one `fit`."""
+        return self.rounds + self.final_epochs
+
+    @classmethod
+    def from_file(cls, path) -> "RunConfig":
+        """Reads a JSON file; unknown names are refused."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError("A config must be a JSON file. Received: "
+                             f"{path}: {error}") from error
+        known = [f.name for f in dataclasses.fields(cls)]
+        wrong = sorted(set(values) - set(known))
+        if wrong:
+            raise ValueError(f"A config may hold {known}. "
+                             f"Received: {wrong} in {path}.")
+        return cls(**values)

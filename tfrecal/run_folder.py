@@ -1,0 +1,114 @@
+"""RunFolder: what a run needs to go on, always of one moment."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas as pd
+
+from tfrecal.files import replace_file
+from tfrecal.pool import STATES, Pool
+
+
+class RunFolder:
+    """The files of a run.
+
+    `config.json`; `pool/00003.npz`, one a save; `acquisitions.parquet` (who
+    was asked, why, the answer, its cost); `weights/`; `history.csv`; and
+    `state.json`, which is written last and names the files that belong
+    together. What a kill leaves half-written is never named there.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def lock(self):
+        """A context in which no other process may write to the folder.
+
+        Raises:
+            ValueError: another process is at work there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self / ".lock", timeout=0)
+        try:
+            return lock.acquire()
+        except filelock.Timeout:
+            raise ValueError(
+                "One process at a time may work in a run folder. Received: "
+                f"{self.path}, in which another one is at work. Wait for it "
+                "to end.") from None
+
+    @classmethod
+    def of_run(cls, path) -> "RunFolder":
+        """A folder that holds a run.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        if not (Path(path) / "config.json").is_file():
+            raise ValueError("A run folder must hold config.json. Received: "
+                             f"{path}, which has none. Start a run there "
+                             f"with `tfrecal run -o {path}`.")
+        return cls(path)
+
+    @property
+    def config(self) -> dict:
+        """What decides the run, as it was started."""
+        return json.loads((self / "config.json").read_text())
+
+    def check_new(self) -> None:
+        """Raises ValueError where the folder holds a run."""
+        if (self / "config.json").exists():
+            raise ValueError(
+                f"A new run needs a folder of its own. Received: {self.path}"
+                ", which holds a run. Choose another name, or go on with "
+                f"`tfrecal run --resume {self.path}`.")
+
+    def start(self, config: dict) -> None:
+        """Writes the config of a new run."""
+        self.check_new()
+        replace_file(self / "config.json", lambda beside: beside.write_text(
+            json.dumps(config, indent=1)))
+
+    @property
+    def state(self) -> dict:
+        """What `write` has stored; empty before the first whole epoch."""
+        path = self / "state.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write(self, pool: Pool, **changes) -> None:
+        """Stores the pool, and changes of the state, in one step."""
+        state = {**self.state, **changes}
+        state["saves"] = state.get("saves", 0) + 1
+        state["pool"] = f"pool/{state['saves']:05d}.npz"
+        pool.save(self / state["pool"])
+        replace_file(self / "acquisitions.parquet",
+                     lambda path: acquisitions(pool).to_parquet(path))
+        replace_file(self / "state.json",
+                     lambda path: path.write_text(json.dumps(state)))
+
+    def pool(self, interactions) -> Pool:
+        """The pool of the last `write`, over the same tables."""
+        return Pool.load(self / self.state["pool"], interactions)
+
+
+def acquisitions(pool: Pool) -> pd.DataFrame:
+    """One row a question, in the order asked."""
+    rows = np.flatnonzero(pool.ticket >= 0)
+    rows = rows[np.argsort(pool.ticket[rows])]
+    return pd.DataFrame({
+        "ticket": pool.ticket[rows], "round": pool.round[rows],
+        "user_id": pool.user_ids[pool.user[rows] - 1],
+        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "strategy": [pool.strategies[s] for s in pool.strategy[rows]],
+        "utility": pool.utility[rows],
+        "state": np.array(STATES, object)[pool.state[rows]],
+        "label": pool.label[rows], "cost": pool.cost[rows]})
