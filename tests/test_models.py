@@ -6,8 +6,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from tfrecal.encoders import TextEncoder
 from tfrecal.models import TwoTower
-from tfrecal.tasks import Pairwise, Rating, Retrieval
+from tfrecal.pool import Pool
+from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
+from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower
 
 rng = np.random.default_rng(0)
@@ -162,8 +165,6 @@ def test_tasks_need_names_of_their_own(shop):
 
 
 def test_the_encoder_has_its_own_optimizer(shop, tiny_bert_folder):
-    from tfrecal.encoders import TextEncoder
-    from tfrecal.pool import Pool
     encoder = TextEncoder(str(tiny_bert_folder), tuning="top_n", top_n=1)
     model = TwoTower.from_interactions(
         shop, encoder=encoder, embedding_dim=4)
@@ -181,3 +182,31 @@ def test_the_encoder_has_its_own_optimizer(shop, tiny_bert_folder):
     model.fit(pool.sequence(64), epochs=1, verbose=0)
     assert any(np.abs(w - old).max() > 0 for w, old
                in zip(encoder.trainable_weights, before))
+
+
+def test_search_text_finds_the_item_that_it_describes(shop, tiny_bert_folder):
+    """Trained by `fit`, without labels of searches."""
+    def place(model):
+        items = model.embed_candidates(
+            {"item_id": shop.item_ids})["retrieval"].numpy()
+        found = model.embed_queries(
+            {"search_text": tf.constant(texts)})["retrieval"].numpy()
+        scores = found @ items.T
+        return np.mean([(row > row[i]).sum() for i, row in enumerate(scores)])
+
+    texts = default_template(shop.items)(shop.items)
+    model = TwoTower.from_interactions(shop, encoder=TextEncoder(
+        str(tiny_bert_folder), tuning="frozen"))
+    model.compile()
+    before = place(model)
+    model.fit(Pool.from_interactions(shop, initial=1.0).sequence(64),
+              epochs=10, verbose=0)
+    assert place(model) < 3 < before
+
+
+def test_search_needs_texts(shop):
+    model = TwoTower.from_interactions(shop, tasks=[Search(name="search")])
+    model.compile()
+    with pytest.raises(ValueError, match="without them"):
+        model.fit(Pool.from_interactions(shop, initial=1.0).sequence(64),
+                  verbose=0)

@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrecal.tasks import Rating, Retrieval
+from tfrecal.tasks import Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
 
@@ -37,6 +37,9 @@ class TwoTower(tfrs.Model):
         self._means = [tf_keras.metrics.Mean(f"{n}_loss") for n in names]
         self._rows = tf_keras.metrics.Sum("rows")
         self._total = tf_keras.metrics.Mean("loss")
+        # Towers make their weights when they are made. Keras would call an
+        # unbuilt model once more, and `call` needs a rating task.
+        self.built = True
 
     @classmethod
     def from_interactions(cls, interactions, *, encoder=None, template=None,
@@ -56,7 +59,8 @@ class TwoTower(tfrs.Model):
                 chooses them.
             embedding_dim: width of each vector block.
             dropout: of vector elements; MC dropout needs it above 0.
-            tasks: by default rating and retrieval.
+            tasks: by default rating and retrieval, and, with an encoder,
+                search.
             mean: mean of the known labels, where the rating task starts.
             seed: of initial weights and dropout.
         """
@@ -74,7 +78,7 @@ class TwoTower(tfrs.Model):
             query.text_centre.assign(candidate.text_centre)
             query.text_norm.assign(candidate.text_norm)
         return cls(query, candidate, tasks or default_tasks(
-            interactions.scale, mean))
+            interactions.scale, mean, search=encoder is not None))
 
     def compile(self, optimizer=None, encoder_optimizer=None, *,
                 learning_rate: float = 5e-3,
@@ -140,11 +144,23 @@ class TwoTower(tfrs.Model):
              if k in self.candidate_tower.inputs_read}, training)
         total = 0.0
         for task, mean in zip(self.tasks, self._means):
-            loss = task(queries[task.block], candidates[task.block], batch)
+            query = (self._searches(candidates)
+                     if isinstance(task, Search) else queries[task.block])
+            loss = task(query, candidates[task.block], batch)
             mean.update_state(loss)
             total += task.weight * loss
         self._rows.update_state(tf.shape(batch["label"])[0])
         return total
+
+    def _searches(self, candidates):
+        """The query tower's retrieval block of the items' own texts."""
+        if "text" not in candidates:
+            raise ValueError(
+                "The `Search` task needs items with texts. Received: a "
+                "candidate tower without them. Give it an `encoder` and a "
+                "`template`, or leave the task out.")
+        both = self.query_tower.search(tf.stop_gradient(candidates["text"]))
+        return tf.split(both, 2, axis=1)[1]
 
     def _with_codes(self, inputs):
         batch = dict(inputs)
@@ -188,10 +204,18 @@ class TwoTower(tfrs.Model):
                 for variable in tower.encoder.trainable_variables}
 
 
-def default_tasks(scale, mean: float | None = None) -> list:
-    """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels."""
+def default_tasks(scale, mean: float | None = None,
+                  search: bool = False) -> list:
+    """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
+
+    Args:
+        scale: (lowest, highest) label.
+        mean: see `Rating`.
+        search: whether items have texts to be searched for.
+    """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
     positive = low + 0.75 * (high - low)
     return [Rating(loss, (low, high), mean, name="rating"),
-            Retrieval(positive, name="retrieval")]
+            Retrieval(positive, name="retrieval"),
+            *([Search(name="search")] if search else [])]

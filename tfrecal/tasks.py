@@ -196,3 +196,36 @@ class Pairwise(Task):
         weight = tf.gather(batch["weight"], win)
         return tf.math.divide_no_nan(
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class Search(Task):
+    """Teaches the query tower's search text to find items by their texts.
+
+    Each distinct item of a batch is searched for by its own text among the
+    others (in-batch softmax). The candidates are held fixed, and the
+    encoder too: this task moves the search kernel only, and costs the other
+    tasks nothing. Needs no labels of searches.
+
+    Args:
+        l2: weight of the mean squared norm of the search vectors.
+    """
+
+    def __init__(self, weight: float = 0.1, l2: float = 0.015, **kwargs):
+        super().__init__(weight, **{**kwargs, "block": "retrieval"})
+        self.l2 = l2
+
+    def call(self, query, candidate, batch):
+        item, place = tf.unique(batch["item_id"])
+        first = tf.math.unsorted_segment_min(
+            tf.range(tf.size(place)), place, tf.size(item))
+        query = tf.gather(query, first)
+        candidate = tf.stop_gradient(tf.gather(candidate, first))
+        logits = tf.matmul(query, candidate, transpose_b=True)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.range(tf.size(item)), logits)
+        norm = tf.reduce_sum(tf.square(query), axis=1)
+        return tf.reduce_mean(loss + self.l2 * norm)
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}

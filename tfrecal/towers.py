@@ -112,8 +112,14 @@ class Tower(tf_keras.layers.Layer):
             ids = self._lookup(ids)
         return tf.cast(ids, tf.int32)
 
-    def parts(self, features: dict, training: bool = False) -> dict:
+    def parts(self, features: dict, training: bool = False,
+              text=None) -> dict:
         """The linear parts, before dropout.
+
+        Args:
+            features: see `call`.
+            training: whether ids become warm.
+            text: what `text_vectors` returned, where it was called before.
 
         Returns:
             name -> float32 `[B, 2d]` (rating block, then retrieval block),
@@ -132,10 +138,10 @@ class Tower(tf_keras.layers.Layer):
         if hot is not None:
             found["category"] = self.category_scale * tf.matmul(
                 hot, self.category_kernel)
-        if self.encoder is not None:
-            text = self._text(features, codes, training)
-            if text is not None:
-                found["text"] = tf.matmul(text, self.text_kernel)
+        if text is None:
+            text = self.text_vectors(features, training)
+        if text is not None:
+            found["text"] = tf.matmul(text, self.text_kernel)
         return found
 
     def _codes_of(self, features):
@@ -154,9 +160,14 @@ class Tower(tf_keras.layers.Layer):
             hot = tf.maximum(hot, self.categories(features))
         return hot
 
-    def _text(self, features, codes, training):
-        """Standardised text vectors `[B, dim]`; zero where there is none."""
-        vector = None
+    def text_vectors(self, features: dict, training: bool = False):
+        """Standardised text vectors, float32 `[B, dim]`.
+
+        Zero where a row has no text; None where there can be none.
+        """
+        if self.encoder is None:
+            return None
+        vector, codes = None, self._codes_of(features)
         if self._table is not None:
             vector = self._table(codes, training=training)
             there = codes > 0
@@ -218,13 +229,16 @@ class Tower(tf_keras.layers.Layer):
             training: drops ids and elements, marks ids as warm, adds L2.
 
         Returns:
-            `rating` float32 `[B, d + 2]`, `retrieval` float32 `[B, d]`.
+            `rating` float32 `[B, d + 2]`, `retrieval` float32 `[B, d]`, and,
+            where there are texts, `text` as `text_vectors` returns it.
         """
-        parts = self.parts(features, training)
+        text = self.text_vectors(features, training)
+        parts = self.parts(features, training, text)
         if training:
             self.add_loss(self._penalty(parts))
             self.step.assign_add(1)
-        return self.combine(parts, training, self.step)
+        blocks = self.combine(parts, training, self.step)
+        return blocks if text is None else {**blocks, "text": text}
 
     def _penalty(self, parts):
         d = self.embedding_dim
@@ -339,15 +353,20 @@ class QueryTower(Tower):
             self.search_kernel = self._weight(
                 "search_kernel", [self.encoder.dim, width], 0.005)
 
-    def parts(self, features: dict, training: bool = False) -> dict:
-        found = super().parts(features, training)
+    def parts(self, features: dict, training: bool = False,
+              text=None) -> dict:
+        found = super().parts(features, training, text)
         if "history" in features:
             found["history"] = self._history(features)
         if "search_text" in features:
             vector = self.standardise(
                 self.encoder(features["search_text"], training=training))
-            found["search"] = tf.matmul(vector, self.search_kernel)
+            found["search"] = self.search(vector)
         return found
+
+    def search(self, vectors) -> tf.Tensor:
+        """Both blocks `[B, 2d]` of standardised text vectors `[B, dim]`."""
+        return tf.matmul(vectors, self.search_kernel)
 
     def _history(self, features):
         """Mean of the history's rows `[B, 2d]`; zero where it is empty.
