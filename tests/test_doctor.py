@@ -198,3 +198,22 @@ def test_machine_is_described(tmp_path, monkeypatch):
     assert int(found["cores"]) >= 1
     info.unlink()
     assert machine.describe()["free memory"] == "not known"
+
+
+def test_report_names_a_package_of_setup_cfg_that_is_missing(
+        stack, monkeypatch):
+    monkeypatch.setattr(
+        importlib.metadata, "requires", lambda name: [
+            "tensorflow-serving-api==2.20.0",
+            'colorama; sys_platform == "nowhere"',
+            'ipykernel; extra == "notebook"'] if name == "tfrecal" else [])
+    stack(tfrecal="0.1.0")
+    text, code = doctor.report()
+    assert code == 1 and "colorama" not in text and "ipykernel" not in text
+    assert 'pip install "tensorflow-serving-api==2.20.0"' in text
+
+
+def test_recommenders_come_alone_on_macos(stack, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    problem, = stack(tensorflow_recommenders=None)
+    assert "--no-deps" in problem.cure

@@ -130,8 +130,12 @@ def _requirements() -> list[Problem]:
         for text in importlib.metadata.requires(owner) or ():
             needed = Requirement(text)
             have = version(needed.name)
-            if have is None or (needed.marker and not needed.marker.evaluate(
-                    {"extra": ""})):
+            if needed.marker and not needed.marker.evaluate({"extra": ""}):
+                continue
+            if have is None:
+                if owner == "tfrecal":
+                    found.append(_missing(
+                        needed.name, f"{needed.name}{needed.specifier}"))
                 continue
             if not needed.specifier.contains(have, prereleases=True):
                 found.append(Problem(
@@ -182,8 +186,10 @@ def _companions() -> list[Problem | None]:
                 name, f"{name} {have} beside tensorflow {tensorflow}",
                 breaks, f'Run: pip install "{pin}"'))
     if version("tensorflow-recommenders") is None:
-        found.append(_missing("tensorflow-recommenders",
-                              "tensorflow-recommenders==0.7.7"))
+        # On macOS it asks for the abandoned tensorflow-macos.
+        found.append(_missing(
+            "tensorflow-recommenders", "tensorflow-recommenders==0.7.7",
+            "--no-deps " if sys.platform == "darwin" else ""))
     if wanted != TENSORFLOW:
         found.append(Problem(
             "tensorflow", f"tensorflow {tensorflow}",
@@ -198,9 +204,9 @@ def _dotted() -> str:
     return ".".join(map(str, TENSORFLOW))
 
 
-def _missing(name: str, pin: str) -> Problem:
+def _missing(name: str, pin: str, option: str = "") -> Problem:
     return Problem(name, f"{name} is not installed", "tfrecal needs it",
-                   f'Run: pip install "{pin}"')
+                   f'Run: pip install {option}"{pin}"')
 
 
 def _transformers() -> Problem | None:
