@@ -1,0 +1,166 @@
+"""Quality on the full pool, beside tuned matrix factorisation, ALS and BPR.
+
+MovieLens-100K, random 80/10/10, every label known. Our models are fitted
+with the package's defaults, with frozen MiniLM and with its top layer
+trained; the peers' options are chosen on the validation part
+(`quality_peers.py`). Then a fifth of the items is held out with all rows and
+ranked among themselves, with texts and by ids only. The last table says what
+training the encoder adds, paired by seed.
+
+    python benchmarks/quality.py [--quick] [--seeds 0 1 2]
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np  # noqa: E402
+import quality_peers  # noqa: E402
+from scipy import stats  # noqa: E402
+
+from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    EvaluateRetrieval,
+    Pool,
+    TextEncoder,
+    TwoTower,
+    datasets,
+    splits,
+)
+from tfrecal.run import learning_rate  # noqa: E402
+from tfrecal.run_config import RunConfig  # noqa: E402
+
+import tf_keras  # noqa: E402  isort: skip
+
+MODELS = ("frozen", "top_n")
+LISTED = ("Cornac MF", "implicit ALS", "Cornac BPR", "LensKit BiasedMF",
+          "LensKit ImplicitMF", "Surprise SVD", "Surprise SVD++",
+          "biases only")
+
+
+def fit(split, tuning: str, seed: int, epochs: int) -> dict:
+    """Fits a model on all of the training part.
+
+    Args:
+        split: three parts.
+        tuning: of MiniLM, or "ids only" for towers of ids and histories.
+        seed: of the model and of the order of rows.
+        epochs: along one cosine.
+
+    Returns:
+        metric -> value on the test part, and `seconds` of the fit.
+    """
+    tf_keras.backend.clear_session()
+    tf_keras.utils.set_random_seed(seed)
+    pool = Pool.from_interactions(split.train, initial=1.0)
+    options = {"encoder": TextEncoder("minilm", tuning=tuning)}
+    if tuning == "ids only":
+        options = {"candidate_columns": [], "query_columns": []}
+    model = TwoTower.from_interactions(
+        split.train, mean=float(pool.label.mean()), seed=seed, **options)
+    model.compile()
+    config = RunConfig(final_epochs=epochs)
+    started = time.perf_counter()
+    model.fit(
+        pool.sequence(seed=seed), epochs=epochs, verbose=0,
+        callbacks=[tf_keras.callbacks.LearningRateScheduler(
+            lambda epoch: learning_rate(epoch, epochs, config))])
+    seconds = time.perf_counter() - started
+    seen = split.validation if len(split.validation) else None
+    return {**EvaluateRetrieval(pool, split.test, seen=seen).evaluate(model),
+            "seconds": seconds}
+
+
+def interval(differences) -> tuple[float, float, float]:
+    """Mean of paired differences and its 95% t interval."""
+    values = np.asarray(differences, float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return mean, mean - half, mean + half
+
+
+def show(title: str, rows: dict, keys: dict) -> None:
+    """Prints means and standard deviations over seeds."""
+    print(f"\n{title:24}" + "".join(f"{name:>19}" for name in keys))
+    for name, found in rows.items():
+        cells = []
+        for key in keys.values():
+            values = [one[key] for one in found]
+            spread = f" ({np.std(values, ddof=1):.4f})" * (len(values) > 1)
+            cells.append(f"{np.mean(values):.4f}{spread}")
+        print(f"{name:24}" + "".join(f"{cell:>19}" for cell in cells),
+              flush=True)
+
+
+def mean(found: list[dict], key: str) -> float:
+    return float(np.mean([one[key] for one in found]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one seed, "
+                        "frozen MiniLM, one option set a peer")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--peers-python", help="interpreter with the peers")
+    options = parser.parse_args()
+    seeds = options.seeds[:1] if options.quick else options.seeds
+    models = MODELS[:1] if options.quick else MODELS
+
+    data = datasets.load("ml-100k")
+    warm = {name: [] for name in models}
+    cold = {name: [] for name in ("ids only", *models)}
+    by_peers = []
+    for seed in seeds:
+        split = splits.random(data, seed=seed)
+        held_out = splits.cold_items(data, 0.2, seed=seed)
+        for name in models:
+            warm[name].append(fit(split, name, seed, options.epochs))
+        for name, found in cold.items():
+            found.append(fit(held_out, name, seed, options.epochs))
+        with tempfile.TemporaryDirectory() as folder:
+            quality_peers.save_split(split, folder)
+            by_peers.append(quality_peers.peers(
+                folder, python=options.peers_python, quick=options.quick,
+                seed=seed))
+
+    print(f"MovieLens-100K, seeds {seeds}; mean (standard deviation)")
+    peers = quality_peers.show(by_peers)
+    show("full pool, test part", warm, {
+        "RMSE": "rmse", "NDCG@10": "ndcg@10", "recall@10": "recall@10",
+        "s a fit": "seconds"})
+    show("items without a row", cold, {
+        "NDCG@10 among them": "ndcg@10/cold_items", "RMSE": "rmse"})
+    if len(models) > 1:
+        print("\ntraining the top layer adds (95% interval, paired by seed)")
+        for title, found, key in (
+                ("RMSE", warm, "rmse"), ("NDCG@10", warm, "ndcg@10"),
+                ("RMSE, cold items", cold, "rmse"),
+                ("NDCG@10, cold items", cold, "ndcg@10/cold_items")):
+            middle, low, high = interval([
+                b[key] - a[key] for a, b in zip(
+                    found["frozen"], found["top_n"])])
+            print(f"{title:24}{middle:+.4f} [{low:+.4f}, {high:+.4f}]")
+    best = min(models, key=lambda name: mean(warm[name], "rmse"))
+    listed = [peer for peer in peers if peer["name"] in LISTED]
+    print(json.dumps({
+        "rmse": mean(warm[best], "rmse"),
+        "rmse_best_peer": min(p["rmse"] for p in listed if p["rmse"]),
+        "ndcg10": mean(warm[best], "ndcg@10"),
+        "ndcg10_best_peer": max(p["ndcg10"] for p in listed),
+        "ndcg10_ease": next((p["ndcg10"] for p in peers
+                             if "EASE" in p["name"]), None),
+        "cold_item_ndcg": mean(cold[best], "ndcg@10/cold_items"),
+        "cold_item_ndcg_id_only": mean(
+            cold["ids only"], "ndcg@10/cold_items"),
+        "model": best, "seeds": seeds}))
+
+
+if __name__ == "__main__":
+    main()
