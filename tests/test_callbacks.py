@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from tfrecal import acquisition, callbacks, splits
 from tfrecal.models import TwoTower
@@ -166,3 +167,35 @@ def test_dropout_passes_differ_and_repeat(split):
     assert np.array_equal(views[0].samples, views[1].samples)
     assert not np.allclose(views[0].samples, views[2].samples)
     assert (views[0].samples.std(axis=0) > 0).mean() > 0.9
+
+
+def test_schedules_and_early_stopping_survive_rounds(split):
+    """Keras' own callbacks count epochs, whatever the rounds bring."""
+    pool, model = make(split)
+    decay = tf_keras.optimizers.schedules.ExponentialDecay(1e-2, 10, 0.5)
+    model.compile(tf_keras.optimizers.Adam(decay))
+    sequence = pool.sequence(32)
+    steps = []
+    history = model.fit(sequence, epochs=9, verbose=0, callbacks=[
+        callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
+                                batch_size=40),
+        tf_keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: steps.append(len(sequence))),
+        tf_keras.callbacks.EarlyStopping(
+            "loss", patience=3, min_delta=1e9)]).history
+    assert history["acquired"] == [40] * 4 and len(set(steps)) > 1
+    assert int(model.optimizer.iterations) == sum(steps)
+    assert float(model.optimizer.lr) == pytest.approx(
+        1e-2 * 0.5 ** ((sum(steps) - 1) / 10))  # that of the last step
+
+
+def test_a_plateau_lowers_the_rate_while_labels_come(split):
+    pool, model = make(split)
+    start = float(model.optimizer.lr)
+    history = model.fit(pool.sequence(32), epochs=4, verbose=0, callbacks=[
+        callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
+                                batch_size=40),
+        tf_keras.callbacks.ReduceLROnPlateau(
+            "loss", factor=0.5, patience=1, min_delta=1e9)]).history
+    np.testing.assert_allclose(
+        history["lr"], [start, start, start / 2, start / 4])
