@@ -10,11 +10,11 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import acquisition, callbacks, splits
+from tfrecal.histories import ragged_histories
 from tfrecal.models import TwoTower
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool import Pool
 from tfrecal.scoring import PoolScorer
-from tfrecal.sequence import ragged_histories
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ class TwoTower(tfrs.Model):
     @classmethod
     def from_interactions(cls, interactions, *, encoder=None, template=None,
                           query_columns=None, candidate_columns=None,
-                          embedding_dim: int = 64, dropout: float = 0.0,
+                          embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
                           seed: int = 0) -> "TwoTower":
         """Towers and tasks with the measured defaults, for a data set.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecal.acquisition import View, probabilities
-from tfrecal.sequence import ragged_histories
+from tfrecal.histories import ragged_histories
 from tfrecal.tasks import Rating
 
 

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 import tf_keras
+
+from tfrecal.histories import own_target, ragged_histories
 
 
 class PoolSequence(tf_keras.utils.Sequence):
@@ -76,39 +77,4 @@ class PoolSequence(tf_keras.utils.Sequence):
             "weight": np.ones(len(rows), np.float32),
             "log_q": self._log_q[item], "history": history,
             "history_row": place.astype(np.int32),
-            "history_skip": _own_target(history, place, item)}
-
-
-def _own_target(history, place, item):
-    """`item` where it is in the row's history, else 0; int32 `[B]`."""
-    size = int(item.max()) + 1
-    values = history.flat_values.numpy()
-    row = np.repeat(np.arange(history.nrows()),
-                    np.diff(history.row_splits.numpy()))
-    within = values < size
-    keys = row[within] * size + values[within]
-    return np.where(np.isin(place * size + item, keys), item, 0).astype(
-        np.int32)
-
-
-def ragged_histories(indptr, items, user,
-                     max_history: int) -> tf.RaggedTensor:
-    """The last positives of each user.
-
-    Args:
-        indptr, items: as `Pool.histories` returns them.
-        user: codes `[B]`.
-        max_history: at most so many a row.
-
-    Returns:
-        int32 RaggedTensor `[B, None]` of item codes.
-    """
-    stop = indptr[user + 1]
-    start = np.maximum(indptr[user], stop - max_history)
-    length = stop - start
-    row = np.repeat(np.arange(len(user)), length)
-    splits = np.concatenate([[0], np.cumsum(length)])
-    values = items[np.arange(len(row)) + np.repeat(start - splits[:-1],
-                                                   length)]
-    return tf.RaggedTensor.from_row_splits(
-        values.astype(np.int32), splits, validate=False)
+            "history_skip": own_target(history, place, item)}

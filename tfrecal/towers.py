@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal.categories import MultiHot
+from tfrecal.histories import mean_rows
 
 
 class Tower(tf_keras.layers.Layer):
@@ -26,8 +27,11 @@ class Tower(tf_keras.layers.Layer):
         encoder: a `TextEncoder`, or None for a tower without text.
         texts: one text an id, or None (texts then come with the features).
         embedding_dim: width d of each block.
-        id_dropout: share of rows that train without their id, so that the
-            other parts learn to carry unknown ids.
+        id_dropout: share of rows whose rating block trains without their
+            id, so that the other parts learn to carry unknown ids.
+        retrieval_id_dropout: the same for the retrieval block. A little
+            brings cold items into lists among warm ones; more costs the
+            warm ones (benchmarks/RESULTS.md).
         dropout: share of vector elements dropped in training and in
             MC-dropout passes.
         category_scale, text_scale: multiply the features; text vectors are
@@ -39,13 +43,16 @@ class Tower(tf_keras.layers.Layer):
 
     def __init__(self, ids, *, categories: MultiHot | None = None,
                  category_rows=None, encoder=None, texts=None,
-                 embedding_dim: int = 64, id_dropout: float = 0.0,
-                 dropout: float = 0.0, category_scale: float = 0.2,
+                 embedding_dim: int = 128, id_dropout: float = 0.0,
+                 retrieval_id_dropout: float = 0.0, dropout: float = 0.0,
+                 category_scale: float = 0.2,
                  text_scale: float = 0.1, rating_l2: float = 0.1,
                  retrieval_l2: float = 0.015, bias_l2: float = 0.05,
                  seed: int = 0, **kwargs):
         super().__init__(**kwargs)
-        for name, rate in (("id_dropout", id_dropout), ("dropout", dropout)):
+        for name, rate in (("id_dropout", id_dropout),
+                           ("retrieval_id_dropout", retrieval_id_dropout),
+                           ("dropout", dropout)):
             if not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1). "
                                  f"Received: {name}={rate}.")
@@ -59,6 +66,7 @@ class Tower(tf_keras.layers.Layer):
                 f"{len(self.texts)} texts and {len(self.ids)} ids.")
         self.embedding_dim = embedding_dim
         self.id_dropout = id_dropout
+        self.retrieval_id_dropout = retrieval_id_dropout
         self.dropout = dropout
         self.category_scale = category_scale
         self.text_scale = text_scale
@@ -199,12 +207,13 @@ class Tower(tf_keras.layers.Layer):
             `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
         """
         total = parts["id"]
-        rows = tf.shape(total)[0]
         seed = tf.stack([tf.constant(self.seed, tf.int64),
                          tf.cast(salt, tf.int64)])
-        if training and self.id_dropout:
+        d = self.embedding_dim
+        rates = [self.id_dropout] * d + [self.retrieval_id_dropout] * d
+        if training and any(rates):
             keep = tf.random.stateless_uniform(
-                [rows, 1], seed) >= self.id_dropout
+                [tf.shape(total)[0], 1], seed) >= rates
             total = tf.where(keep, total, 0.0)
         for name, part in parts.items():
             if name not in ("id", "bias"):
@@ -253,9 +262,10 @@ class Tower(tf_keras.layers.Layer):
     def get_config(self):
         rows = None if self._rows is None else self._rows.numpy().tolist()
         serialise = tf_keras.saving.serialize_keras_object
-        names = ("ids", "texts", "embedding_dim", "id_dropout", "dropout",
-                 "category_scale", "text_scale", "rating_l2", "retrieval_l2",
-                 "bias_l2", "seed")
+        names = ("ids", "texts", "embedding_dim", "id_dropout",
+                 "retrieval_id_dropout", "dropout", "category_scale",
+                 "text_scale", "rating_l2", "retrieval_l2", "bias_l2",
+                 "seed")
         return {**super().get_config(), "category_rows": rows,
                 **{name: getattr(self, name) for name in names},
                 "categories": self.categories and serialise(self.categories),
@@ -319,8 +329,11 @@ class CandidateTower(Tower):
     id_name, text_name = "item_id", "item_text"
     inputs_read = frozenset({"item_id", "item_text"})
 
-    def __init__(self, ids, *, id_dropout: float = 0.2, **options):
-        super().__init__(ids, id_dropout=id_dropout, **options)
+    def __init__(self, ids, *, id_dropout: float = 0.2,
+                 retrieval_id_dropout: float = 0.05, **options):
+        super().__init__(ids, id_dropout=id_dropout,
+                         retrieval_id_dropout=retrieval_id_dropout,
+                         **options)
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
@@ -357,7 +370,8 @@ class QueryTower(Tower):
               text=None) -> dict:
         found = super().parts(features, training, text)
         if "history" in features:
-            found["history"] = self._history(features)
+            found["history"] = mean_rows(
+                self.history_table, features, self._items)
         if "search_text" in features:
             vector = self.standardise(
                 self.encoder(features["search_text"], training=training))
@@ -367,40 +381,6 @@ class QueryTower(Tower):
     def search(self, vectors) -> tf.Tensor:
         """Both blocks `[B, 2d]` of standardised text vectors `[B, dim]`."""
         return tf.matmul(vectors, self.search_kernel)
-
-    def _history(self, features):
-        """Mean of the history's rows `[B, 2d]`; zero where it is empty.
-
-        With `history_row` `[B]` the histories are those of the batch's
-        distinct users, looked up once each, and `history_skip` `[B]` is the
-        code of an item of the history to be left out, or 0. A user's rows
-        are a good part of a batch: this is a third of the work.
-        """
-        items = features["history"]
-        if not isinstance(items, tf.RaggedTensor):
-            blank = "" if items.dtype == tf.string else 0
-            items = tf.RaggedTensor.from_tensor(items, padding=blank)
-        codes = items.flat_values
-        if codes.dtype == tf.string:
-            codes = self._items(codes)
-        codes = tf.cast(codes, tf.int32)
-        known = codes > 0
-        codes = tf.boolean_mask(codes, known)
-        segment = tf.boolean_mask(items.value_rowids(), known)
-        total = tf.sparse.segment_sum(
-            self.history_table, codes, tf.cast(segment, tf.int32),
-            num_segments=tf.cast(items.nrows(), tf.int32),
-            sparse_gradient=True)
-        number = tf.math.unsorted_segment_sum(
-            tf.ones_like(codes, tf.float32), segment, items.nrows())
-        if "history_row" in features:
-            skip = features["history_skip"]
-            there = tf.cast(skip > 0, tf.float32)
-            total = (tf.gather(total, features["history_row"])
-                     - there[:, tf.newaxis]
-                     * tf.gather(self.history_table, skip))
-            number = tf.gather(number, features["history_row"]) - there
-        return total / tf.maximum(number, 1.0)[:, tf.newaxis]
 
     def get_config(self):
         return {**super().get_config(), "item_ids": self.item_ids}
