@@ -1,0 +1,93 @@
+"""Every notebook runs, in small, and is stored without its outputs."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+from tfrecal import datasets, splits
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def execute(name, folder, timeout, **parameters):
+    """Runs a notebook in a folder, with other values of its parameters."""
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    cell, = (c for c in notebook.cells
+             if "parameters" in c.metadata.get("tags", ()))
+    for parameter in parameters:
+        assert f"\n{parameter} = " in "\n" + cell.source
+    cell.source = "\n".join(f"{n} = {v!r}" for n, v in parameters.items())
+    # Without folders to look in, "python3" is the kernel of this Python.
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = NotebookClient(
+        notebook, km=manager, timeout=timeout,
+        resources={"metadata": {"path": str(folder)}})
+    backend = "module://matplotlib_inline.backend_inline"
+    client.execute(env={**os.environ, "MPLBACKEND": backend})
+    return notebook
+
+
+def printed(cell):
+    return "".join(out.text for out in cell.outputs
+                   if out.get("name") == "stdout")
+
+
+def check_training(notebook, data, labels):
+    """What the training notebook reports, against the data itself."""
+    found = json.loads(printed(notebook.cells[-1]))
+    assert found["labels_bought"] == labels
+    assert found["rmse"][-1] < found["rmse"][0]
+    assert 0 < found["ndcg"][-1] <= 1
+    train = splits.random(data, seed=0).train.frame
+    known = train.loc[train["user_id"] == found["user_id"], "item_id"]
+    recommended = set(found["recommended"])
+    assert len(recommended) == 10 and not recommended & set(known)
+    counts = train["item_id"].value_counts()
+    assert counts[found["similar_to"]] == counts.max()
+    assert len({*found["similar"], found["similar_to"]}) == 9
+    assert found["people"] == {"acquired": 3, "declined": 1, "pending": 1}
+    for pairs in found["difference"].values():
+        assert np.isfinite(pairs).all()
+    assert any("image/png" in out.get("data", {})
+               for cell in notebook.cells for out in cell.get("outputs", ()))
+
+
+def test_training_on_the_shop(tmp_path):
+    notebook = execute(
+        "01_train.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,
+        INITIAL=0.05, ROUNDS=2, BATCH=400, SEEDS=2)
+    check_training(notebook, datasets.load("shop"), labels=800)
+
+
+@pytest.mark.large
+def test_training_on_movielens_with_minilm(tmp_path, ml100k):
+    notebook = execute(
+        "01_train.ipynb", tmp_path, 300, DATA="ml-100k", ENCODER="minilm",
+        INITIAL=0.02, ROUNDS=2, BATCH=1000, SEEDS=1)
+    check_training(notebook, ml100k, labels=2000)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_stored_notebook_is_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    before = None
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+            assert before == "markdown", cell.source
+        assert max(map(len, cell.source.splitlines())) < 80
+        before = cell.cell_type
+    for place in ("/home/", "/tmp/", "/Users/", "/work/"):
+        assert place not in path.read_text()
