@@ -7,15 +7,20 @@ trained; the peers' options are chosen on the validation part
 ranked among themselves, with texts and by ids only. The last table says what
 training the encoder adds, paired by seed.
 
-    python benchmarks/quality.py [--quick] [--seeds 0 1 2]
+    python benchmarks/quality.py [--quick] [--seeds 0 1 2] [--keep FOLDER]
+
+With `--keep` the result of each fit is kept in a folder, and a second call
+goes on where the first one stopped.
 """
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -73,7 +78,8 @@ def fit(split, tuning: str, seed: int, epochs: int) -> dict:
             lambda epoch: learning_rate(epoch, epochs, config))])
     seconds = time.perf_counter() - started
     seen = split.validation if len(split.validation) else None
-    return {**EvaluateRetrieval(pool, split.test, seen=seen).evaluate(model),
+    found = EvaluateRetrieval(pool, split.test, seen=seen).evaluate(model)
+    return {**{key: float(value) for key, value in found.items()},
             "cold ndcg@10": cold_ndcg(model, pool, split.test),
             "seconds": seconds}
 
@@ -90,6 +96,28 @@ def cold_ndcg(model, pool, test) -> float:
         query[1:], candidate[1:], metrics.pairs(
             test.user_code[good] - 1, test.item_code[good] - 1, shape),
         groups={"cold": cold}, among="themselves", k=10)["cold"]["ndcg@10"]
+
+
+def fit_peers(split, options, seed: int) -> list[dict]:
+    """Results of the peers on the same split; see `quality_peers`."""
+    with tempfile.TemporaryDirectory() as folder:
+        quality_peers.save_split(split, folder)
+        return quality_peers.peers(
+            folder, python=options.peers_python, quick=options.quick,
+            seed=seed)
+
+
+def kept(folder: str | None, name: str, make):
+    """What `make` returns; from the folder where it is there already."""
+    path = folder and Path(folder) / f"{name}.json"
+    if path and path.exists():
+        return json.loads(path.read_text())
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    result = make()
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+    return result
 
 
 def interval(differences) -> tuple[float, float, float]:
@@ -126,6 +154,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--peers-python", help="interpreter with the peers")
+    parser.add_argument("--keep", help="folder for the result of each fit")
+    parser.add_argument("--only-peers", action="store_true")
     options = parser.parse_args()
     seeds = options.seeds[:1] if options.quick else options.seeds
     models = MODELS[:1] if options.quick else MODELS
@@ -137,15 +167,18 @@ def main() -> None:
     for seed in seeds:
         split = splits.random(data, seed=seed)
         held_out = splits.cold_items(data, 0.2, seed=seed)
-        for name in models:
-            warm[name].append(fit(split, name, seed, options.epochs))
-        for name, found in cold.items():
-            found.append(fit(held_out, name, seed, options.epochs))
-        with tempfile.TemporaryDirectory() as folder:
-            quality_peers.save_split(split, folder)
-            by_peers.append(quality_peers.peers(
-                folder, python=options.peers_python, quick=options.quick,
-                seed=seed))
+        by_peers.append(kept(options.keep, f"peers-{seed}", lambda: (
+            fit_peers(split, options, seed))))
+        if options.only_peers:
+            continue
+        for kind, found, part in (("warm", warm, split),
+                                  ("cold", cold, held_out)):
+            for name in found:
+                found[name].append(kept(
+                    options.keep, f"{kind}-{name}-{options.epochs}-{seed}",
+                    lambda: fit(part, name, seed, options.epochs)))
+    if options.only_peers:
+        return
 
     print(f"MovieLens-100K, seeds {seeds}; mean (standard deviation)")
     peers = quality_peers.show(by_peers)
