@@ -64,9 +64,9 @@ def fit(split, tuning: str, seed: int, epochs: int) -> dict:
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(seed)
     pool = Pool.from_interactions(split.train, initial=1.0)
-    options = {"encoder": TextEncoder("minilm", tuning=tuning)}
-    if tuning == "ids only":
-        options = {"candidate_columns": [], "query_columns": []}
+    options = ({"candidate_columns": [], "query_columns": []}
+               if tuning == "ids only" else
+               {"encoder": TextEncoder("minilm", tuning=tuning)})
     model = TwoTower.from_interactions(
         split.train, mean=float(pool.label.mean()), seed=seed, **options)
     model.compile()
