@@ -7,21 +7,22 @@ taking turns:
 - naive: the usual TFRS tower: Hugging Face's model over every row, padded to
   the longest text of the batch;
 - distinct: the same, each distinct text of the batch once;
-- buckets: as distinct, in eight buckets of like length, each padded to its
+- buckets: as distinct, in 16 buckets of like length, each padded to its
   own longest text;
 - full: `TextEncoder(tuning="full")`, distinct texts without padding;
 - top 1, top 2: the last layers, over hidden states computed once;
 - frozen: encodings computed once.
 
 All activations of a naive step of 1,024 rows take 11 GB. So the first three
-compute their gradients in parts of 128 rows, sum them, and make one step of
+compute their gradients in parts of 64 rows, sum them, and make one step of
 Adam. Work a row stays the same but for the softmax, which is smaller.
 
-    python benchmarks/training.py [--quick]
+    python benchmarks/training.py [--quick] [--texts titles]
 """
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import sys
@@ -41,7 +42,7 @@ from tfrecal.encoders import TextEncoder
 from tfrecal.texts import default_template
 
 DIM = 64
-PART = 128
+PART = 64
 ROWS = tf.TensorSpec([None], tf.int32)
 WIDTH = tf.TensorSpec([], tf.int32)
 
@@ -49,13 +50,14 @@ WIDTH = tf.TensorSpec([], tf.int32)
 class Padded:
     """Hugging Face's model over texts padded to `width` tokens."""
 
-    def __init__(self, tokens: tf.Tensor, distinct: bool):
+    distinct = False
+
+    def __init__(self, tokens: tf.Tensor):
         folder = assets.encoder_folder("minilm")
         logging.set_verbosity_error()
         self.bert = TFBertModel.from_pretrained(
             folder, add_pooling_layer=False, use_safetensors=True)
         self.tokens = tokens
-        self.distinct = distinct
         self.trainable_weights = self.bert.trainable_weights
 
     def __call__(self, items: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -126,22 +128,30 @@ class TwoTowers:
 
 
 class InParts(TwoTowers):
-    """The same with gradients summed over parts of the batch.
+    """The same over `Padded`, with gradients summed over parts of the batch.
 
     Args:
         item_encoder, users: as before.
         lengths: tokens of each item's text, `[items + 1]`.
-        buckets: whether a part is padded to its own longest text, or to
-            that of the batch.
     """
 
-    def __init__(self, item_encoder, users, lengths, buckets: bool = False):
+    buckets = False  # whether a part is padded to its own longest text
+
+    def __init__(self, item_encoder: Padded, users: int, lengths):
         super().__init__(item_encoder, users)
         self.lengths = lengths
-        self.buckets = buckets
+        self.sums = [tf.Variable(tf.zeros_like(w)) for w in self.weights]
+
+    def distinct(self, buckets: bool) -> InParts:
+        """The same weights and optimizer, each distinct text once."""
+        other = copy.copy(self)
+        other.item_encoder = copy.copy(self.item_encoder)
+        other.item_encoder.distinct = True
+        other.buckets = buckets
+        return other
 
     def build(self) -> None:
-        sums = [tf.Variable(tf.zeros_like(w)) for w in self.weights]
+        sums = self.sums
 
         @tf.function(autograph=False, input_signature=[ROWS, ROWS, WIDTH])
         def part(users, items, width):
@@ -204,16 +214,13 @@ def make_towers(texts, users, max_length, say) -> dict[str, TwoTowers]:
     lengths = tokens.row_lengths().numpy()
     tokens = tokens.to_tensor()
 
-    def padded(distinct, buckets=False):
-        return InParts(Padded(tokens, distinct), users, lengths, buckets)
-
     def table(**tuning):
         return TwoTowers(Table(texts, max_length, **tuning), users)
 
     makers = {
-        "naive": lambda: padded(False),
-        "distinct": lambda: padded(True),
-        "buckets": lambda: padded(True, buckets=True),
+        "naive": lambda: InParts(Padded(tokens), users, lengths),
+        "distinct": lambda: found["naive"].distinct(buckets=False),
+        "buckets": lambda: found["naive"].distinct(buckets=True),
         "full": lambda: table(tuning="full"),
         "top 2": lambda: table(tuning="top_n", top_n=2),
         "top 1": lambda: table(tuning="top_n", top_n=1),
@@ -287,7 +294,10 @@ def peak_memory() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true",
-                        help="3 rounds and one kind of text: minutes")
+                        help="3 rounds in place of 7")
+    parser.add_argument("--texts", choices=("fields", "titles"),
+                        default="fields", help="title, year and genres, as "
+                        "in a run, or titles only")
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--max-length", type=int, default=64)
@@ -301,28 +311,22 @@ def main() -> None:
 
     interactions = datasets.load("ml-100k")
     items = interactions.items
-    kinds = {"fields": default_template(items)(items)}
-    if not options.quick:
-        kinds["titles"] = [str(title) for title in items["title"]]
-    found = {}
-    for kind, texts in kinds.items():
-        result, difference = measure(
-            texts, interactions, options.batch_size, rounds,
-            options.max_length, say)
-        found[kind] = result
-        show(f"{kind}, such as {texts[0]!r}; {options.batch_size} rows a "
-             f"step, median of {rounds}", result, difference)
-    speedups = {
-        kind: result["full"]["rows_per_s"] / result["naive"]["rows_per_s"]
-        for kind, result in found.items()}
+    texts = (default_template(items)(items) if options.texts == "fields"
+             else [str(title) for title in items["title"]])
+    result, difference = measure(
+        texts, interactions, options.batch_size, rounds, options.max_length,
+        say)
+    show(f"{options.texts}, such as {texts[0]!r}; {options.batch_size} rows "
+         f"a step, median of {rounds}", result, difference)
+    naive = result["naive"]["rows_per_s"]
     print(f"peak memory {peak_memory():.1f} GB")
     print(json.dumps({
-        "speedup_vs_naive": round(speedups["fields"], 2),
-        "speedup_vs_naive_by_text": {
-            kind: round(value, 2) for kind, value in speedups.items()},
+        "speedup_vs_naive": round(result["full"]["rows_per_s"] / naive, 2),
+        "speedup_of_buckets": round(
+            result["buckets"]["rows_per_s"] / naive, 2),
         "rows_per_s": {
-            name: round(row["rows_per_s"], 1)
-            for name, row in found["fields"].items()},
+            name: round(row["rows_per_s"], 1) for name, row in result.items()},
+        "texts": options.texts,
         "gradients_agree": True,
         "batch_size": options.batch_size,
         "peak_memory_gb": round(peak_memory(), 1)}))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
@@ -43,13 +44,26 @@ def load_data(config: RunConfig) -> Interactions:
     """The data set or the user's own files."""
     known = [data_set.name for data_set in datasets.names()]
     if config.data in known:
+        if config.users or config.items:
+            raise ValueError(
+                "A named data set brings its own tables. Received: --users "
+                f"or --items beside --data {config.data}. Leave them out.")
         return datasets.load(config.data)
     if not Path(config.data).is_file():
         raise ValueError(
             f"`data` must be a CSV file or one of {known}. "
             f"Received: data={config.data!r}.")
-    return Interactions.from_csv(config.data, users=config.users,
-                                 items=config.items)
+    data = Interactions.from_csv(
+        config.data, users=config.users, items=config.items,
+        bad_rows=config.bad_rows, duplicates=config.duplicates)
+    if data.scale[0] == data.scale[1]:
+        raise ValueError(
+            "Labels must differ, or there is nothing to learn. Received: "
+            f"{len(data)} rows with label={data.scale[0]:g}. If they are all "
+            "positives, make them 1.")
+    if data.report.counts:
+        print(data.report, file=sys.stderr)
+    return data
 
 
 def load_split(config: RunConfig) -> splits.Split:
@@ -79,10 +93,13 @@ def build(config: RunConfig) -> Run:
         encoder = TextEncoder(config.encoder, tuning=config.tuning,
                               top_n=config.top_n)
     rows = pool.labelled_rows()
+    if not len(rows):
+        raise ValueError(
+            "Training needs at least one labelled row. Received: initial="
+            f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout,
-        mean=float(pool.label[rows].mean()) if len(rows) else None,
-        seed=config.seed)
+        mean=float(pool.label[rows].mean()), seed=config.seed)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate)
     return Run(config, split, pool, model)

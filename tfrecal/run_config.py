@@ -18,6 +18,10 @@ class RunConfig:
     Args:
         data: name of a data set, or a CSV file of interactions.
         users, items: CSV files of the tables, where `data` is a file.
+        bad_rows: of such files: `"raise"` refuses them, `"drop"` leaves them
+            out and counts them.
+        duplicates: rows of one pair: `"raise"`, or keep the `"first"` or
+            `"last"` by time, or the `"mean"` label.
         split: `"random"` and `"temporal"` (80/10/10), `"leave_last_n"`,
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
@@ -44,6 +48,8 @@ class RunConfig:
     data: str = "ml-100k"
     users: str | None = None
     items: str | None = None
+    bad_rows: str = "raise"
+    duplicates: str = "raise"
     split: str = "random"
     encoder: str = "minilm"
     tuning: str = "top_n"
@@ -73,6 +79,10 @@ class RunConfig:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(known)}. Received: "
                     f"{name}={getattr(self, name)!r}.")
+        for name in ("final_epochs", "cost", "dropout", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must be 0 or more. "
+                                 f"Received: {name}={getattr(self, name)}.")
         if self.budget is not None and not self.budget > 0:
             raise ValueError("`budget` must be a positive number. "
                              f"Received: budget={self.budget}.")

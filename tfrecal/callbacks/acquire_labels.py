@@ -57,6 +57,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.strategy = (acquisition.get(strategy)
                          if isinstance(strategy, str) else strategy)
         self.oracle = oracle
+        oracle.use_scale(pool.scale)
         self.batch_size = batch_size
         self.budget = budget
         self.rounds = rounds

@@ -46,6 +46,14 @@ class SavePool(tf_keras.callbacks.Callback):
         if self.acquire:
             state["acquire"] = self.acquire.state()
         if self.weights:
-            path = self._manager.save(checkpoint_number=epoch + 1)
-            state["checkpoint"] = os.path.basename(path)
+            state["checkpoint"] = os.path.basename(self._save(epoch + 1))
         self.folder.write(self.pool, **state)
+
+    def _save(self, number):
+        try:
+            return self._manager.save(checkpoint_number=number)
+        except tf.errors.OpError as error:  # such as a full disk
+            raise OSError(
+                "The weights could not be written to "
+                f"{self.folder / 'weights'}: {error.message}. The folder "
+                "holds the last whole epoch: mend this and resume.") from error

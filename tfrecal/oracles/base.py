@@ -120,8 +120,24 @@ class Oracle:
     """
 
     def __init__(self):
+        self.scale: tuple[float, float] | None = None
         self._open: list[Questions] = []
         self._ready: list[Answers] = []  # to the first of them
+
+    def use_scale(self, scale: tuple[float, float]) -> None:
+        """Takes over the pool's scale, so that labels off it are refused
+        while their questions are still open.
+
+        Raises:
+            ValueError: the oracle was made for another scale.
+        """
+        if self.scale is not None and tuple(
+                map(float, self.scale)) != tuple(map(float, scale)):
+            raise ValueError(
+                "The oracle must answer on the pool's scale. Received: scale"
+                f"={self.scale} of the oracle, {scale} of the pool. Make the "
+                f"oracle with `scale={scale}`.")
+        self.scale = scale
 
     def ask(self, questions: Questions) -> None:
         """Takes questions in. A ticket that is open already stays one.
@@ -156,7 +172,9 @@ class Oracle:
         """
         while len(self._ready) < len(self._open):
             try:
-                self._ready.append(self.reply(self._open[len(self._ready)]))
+                part = self.reply(self._open[len(self._ready)])
+                self._check_scale(part)
+                self._ready.append(part)
             except Exception:
                 if self._ready:  # the error comes at the next call
                     break
@@ -168,6 +186,15 @@ class Oracle:
             for name in ("ticket", "label", "declined", "cost")))
         self._open, self._ready = self._open[len(self._ready):], []
         return found
+
+    def _check_scale(self, answers: Answers) -> None:
+        low, high = self.scale or (-np.inf, np.inf)
+        wrong = (answers.label < low) | (answers.label > high)
+        if wrong.any():
+            raise ValueError(
+                f"Labels must lie on the scale {low:g} to {high:g}. Received:"
+                f" label={answers.label[wrong][0]:g} for ticket="
+                f"{answers.ticket[wrong][0]}. The questions stay open.")
 
     def reply(self, questions: Questions) -> Answers:
         """Answers to all of `questions`."""

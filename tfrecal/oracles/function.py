@@ -19,8 +19,7 @@ class CallableOracle(Oracle):
         function: `(user_ids, item_ids) -> labels`: object arrays `[n]` in,
             `n` numbers out, NaN or None where declined.
         cost: of a label; a declined question costs nothing.
-        scale: `(lowest, highest)` label, or None to leave the check to the
-            pool.
+        scale: `(lowest, highest)` label, or None for the pool's.
 
     Example:
         `CallableOracle(lambda users, items: [5.0] * len(users))`
