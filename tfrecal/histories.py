@@ -5,24 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 
-def own_target(history, row, item) -> np.ndarray:
-    """The target where it is in its row's history, else 0; int32 `[B]`.
-
-    Args:
-        history: of distinct users, as `ragged_histories` returns it.
-        row: of each target in `history`, `[B]`.
-        item: codes `[B]`.
-    """
-    size = int(item.max()) + 1
-    values = history.flat_values.numpy()
-    of = np.repeat(np.arange(history.nrows()),
-                   np.diff(history.row_splits.numpy()))
-    within = values < size
-    keys = of[within] * size + values[within]
-    return np.where(np.isin(row * size + item, keys), item, 0).astype(
-        np.int32)
-
-
 def ragged_histories(indptr, items, user,
                      max_history: int) -> tf.RaggedTensor:
     """The last positives of each user.
@@ -44,6 +26,13 @@ def ragged_histories(indptr, items, user,
                                                    length)]
     return tf.RaggedTensor.from_row_splits(
         values.astype(np.int32), splits, validate=False)
+
+
+def pairs_in_histories(indptr, items, max_history: int):
+    """`(user, item)` codes of every pair that `ragged_histories` can hold."""
+    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    last = np.arange(len(items)) >= indptr[user + 1] - max_history
+    return user[last], items[last]
 
 
 def mean_rows(table, features: dict, lookup) -> tf.Tensor:

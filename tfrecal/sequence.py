@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import tf_keras
 
-from tfrecal.histories import own_target, ragged_histories
+from tfrecal.histories import pairs_in_histories, ragged_histories
 
 
 class PoolSequence(tf_keras.utils.Sequence):
@@ -55,6 +55,10 @@ class PoolSequence(tf_keras.utils.Sequence):
         self._label = pool.label[self._rows]
         self._log_q = pool.natural_log_q()
         self._histories = pool.histories()
+        user, item = pairs_in_histories(*self._histories, self.max_history)
+        skip = np.zeros(len(pool), np.int32)
+        skip[pool.rows(user, item)] = item
+        self._skip = skip[self._rows]
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self.batch_size)
@@ -77,4 +81,4 @@ class PoolSequence(tf_keras.utils.Sequence):
             "weight": np.ones(len(rows), np.float32),
             "log_q": self._log_q[item], "history": history,
             "history_row": place.astype(np.int32),
-            "history_skip": own_target(history, place, item)}
+            "history_skip": self._skip[part]}
