@@ -46,7 +46,13 @@ def acquire(folder, to, *, strategy: str | None = None,
                 f"{folder.path}, whose first epoch never ended. Go on with "
                 f"`tfrecal run --resume {folder.path}`.")
         pool = parts.pool
-        if not again:
+        if again:
+            questions = _open_questions(pool)
+            if not len(questions):
+                raise ValueError(
+                    "`again` needs questions without an answer. Received: "
+                    f"{folder.path}, which has none.")
+        else:
             if strategy:
                 parts.config.strategy = strategy
             callback = parts.acquire(
@@ -58,13 +64,8 @@ def acquire(folder, to, *, strategy: str | None = None,
             if not len(chosen[0]):
                 raise ValueError("There must be something to ask. Received: "
                                  f"{callback.exhausted}.")
-            callback.ask(*chosen)
+            questions = callback.ask(*chosen)
             folder.write(pool)
-        questions = _questions(pool, pool.state == ASKED if again else (
-            pool.round == callback.round - 1))
-        if not len(questions):
-            raise ValueError("`again` needs questions without an answer. "
-                             f"Received: {folder.path}, which has none.")
         data = parts.split.train
         write_questions(to, questions, data.users, data.items)
     return len(questions)
@@ -74,8 +75,8 @@ def _nobody(user_ids, item_ids):
     raise NotImplementedError("people answer, by `tfrecal label`")
 
 
-def _questions(pool, where) -> Questions:
-    rows = np.flatnonzero(where)
+def _open_questions(pool) -> Questions:
+    rows = np.flatnonzero(pool.state == ASKED)
     return Questions(
         pool.ticket[rows], pool.user_ids[pool.user[rows] - 1],
         pool.item_ids[pool.item[rows] - 1], utility=pool.utility[rows])
@@ -96,7 +97,8 @@ def label(folder, source) -> dict[str, int]:
     """
     folder = RunFolder.of_run(folder)
     with folder.lock():
-        config, state = RunConfig(**folder.config), folder.state
+        config = RunConfig.from_file(folder / "config.json")
+        state = folder.state
         if not state:
             raise ValueError("Answers need questions. Received: "
                              f"{folder.path}, where nothing was asked yet. "
@@ -106,8 +108,8 @@ def label(folder, source) -> dict[str, int]:
         taken = {int(ticket): float(value) if value == value else None
                  for ticket, value in zip(pool.ticket[rows],
                                           pool.label[rows])}
-        found = read_labels(source, _questions(pool, pool.state == ASKED),
-                            pool.scale, taken, set())
+        found = read_labels(
+            source, _open_questions(pool), pool.scale, taken, set())
         labels = np.array(list(found.values()), np.float32)
         declined = np.isnan(labels)
         pool.answer(list(found), labels, declined,

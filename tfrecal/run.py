@@ -107,7 +107,7 @@ def build(config: RunConfig) -> Run:
 
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """The parts of a stored run as of its last whole epoch, and its state."""
-    parts = build(RunConfig(**folder.config))
+    parts = build(RunConfig.from_file(folder / "config.json"))
     state = folder.state
     if state:
         parts.pool = folder.pool(parts.split.train)

@@ -59,11 +59,6 @@ class RunFolder:
                              f"with `tfrecal run -o {path}`.")
         return cls(path)
 
-    @property
-    def config(self) -> dict:
-        """What decides the run, as it was started."""
-        return json.loads((self / "config.json").read_text())
-
     def check_new(self) -> None:
         """Raises ValueError where the folder holds a run."""
         if (self / "config.json").exists():

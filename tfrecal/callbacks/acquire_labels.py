@@ -167,7 +167,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         if not len(chosen):
             self.exhausted = (
                 "the strategy chose no pair (caps or a prior of 0)")
-        chosen = self._affordable(view, chosen)
+        else:
+            chosen = self._affordable(view, chosen)
         return user[chosen], item[chosen], utility[chosen]
 
     def ask(self, user, item, utility) -> Questions:
@@ -196,10 +197,10 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         if self.budget is None:
             return chosen
         cost = np.cumsum(view.cost[chosen], dtype=np.float64)
-        mean = cost[-1] / len(cost) if len(cost) else 0.0
+        mean = cost[-1] / len(cost)
         left = self.budget - self.pool.spent - self.pool.pending * mean
         enough = cost <= left * (1 + 1e-9)
-        if len(enough) and not enough.any():
+        if not enough.any():
             self.exhausted = f"the budget of {self.budget:g} is spent"
         return chosen[enough]
 

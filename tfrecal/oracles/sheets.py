@@ -249,8 +249,8 @@ def _ticket(value) -> int:
     raise ValueError(f"ticket {value!r} is not a whole number")
 
 
-def check_pair(row: dict, questions: Questions) -> int:
-    """The ticket of a row whose pair was asked under it.
+def check_pair(row: dict, questions: Questions) -> None:
+    """Checks that a row's pair was asked under its ticket.
 
     Raises:
         ValueError: there is no such ticket, or it has another pair.
@@ -263,7 +263,6 @@ def check_pair(row: dict, questions: Questions) -> int:
         asked = str(getattr(questions, name)[place[0]])
         if not _same(str(row[name]), asked):
             raise ValueError(f"{name} is {row[name]!r}, asked was {asked!r}")
-    return ticket
 
 
 def _same(cell: str, asked: str) -> bool:
