@@ -40,12 +40,11 @@ def run_in(folder, name: str, quiet: bool = True, **options):
     """Runs a config in a folder of its own.
 
     Returns:
-        What `history.csv` holds, and a row of the second table.
+        Its history, one row an epoch, and a row of the second table.
     """
     start = time.perf_counter()
     config = RunConfig(**options)
-    run(config, Path(folder) / name, quiet=quiet)
-    history = pd.read_csv(Path(folder) / name / "history.csv")
+    history = run(config, Path(folder) / name, quiet=quiet)
     return history, {
         "data": name, "encoder": config.tuning,
         "rounds": int((history["acquired"] > 0).sum()),

@@ -132,19 +132,56 @@ def interval(differences) -> tuple[float, float, float]:
 
 def show(title: str, rows: dict, keys: dict) -> None:
     """Prints means and standard deviations over seeds."""
-    print(f"\n{title:24}" + "".join(f"{name:>19}" for name in keys))
+    print(f"\n{title:24}" + "".join(f"{name:>22}" for name in keys))
     for name, found in rows.items():
         cells = []
         for key in keys.values():
             values = [one[key] for one in found]
             spread = f" ({np.std(values, ddof=1):.4f})" * (len(values) > 1)
             cells.append(f"{np.mean(values):.4f}{spread}")
-        print(f"{name:24}" + "".join(f"{cell:>19}" for cell in cells),
+        print(f"{name:24}" + "".join(f"{cell:>22}" for cell in cells),
               flush=True)
 
 
 def mean(found: list[dict], key: str) -> float:
     return float(np.mean([one[key] for one in found]))
+
+
+def fit_all(options, seeds, models) -> tuple[dict, dict, list]:
+    """Results by model of the full pool and of cold items, and the peers'.
+
+    Returns:
+        `(warm, cold, peers)`: model -> one dict a seed, and a list a seed.
+    """
+    data = datasets.load("ml-100k")
+    warm = {name: [] for name in models}
+    cold = {name: [] for name in ("ids only", *models)}
+    peers = []
+    for seed in seeds:
+        split = splits.random(data, seed=seed)
+        held_out = splits.cold_items(data, 0.2, seed=seed)
+        peers.append(kept(options.keep, f"peers-{seed}", lambda: (
+            fit_peers(split, options, seed))))
+        for kind, found, part in (("warm", warm, split),
+                                  ("cold", cold, held_out)):
+            for name in found:
+                found[name].append(kept(
+                    options.keep, f"{kind}-{name}-{options.epochs}-{seed}",
+                    lambda: fit(part, name, seed, options.epochs)))
+    return warm, cold, peers
+
+
+def show_gain(warm: dict, cold: dict) -> None:
+    """Prints what training the encoder adds to the frozen one."""
+    print("\ntraining the top layer adds (95% interval, paired by seed)")
+    for title, found, key in (
+            ("RMSE", warm, "rmse"), ("NDCG@10", warm, "ndcg@10"),
+            ("RMSE, cold items", cold, "rmse"),
+            ("NDCG@10, cold items", cold, "cold ndcg@10")):
+        middle, low, high = interval([
+            b[key] - a[key] for a, b in zip(
+                found["frozen"], found["top_n"])])
+        print(f"{title:24}{middle:+.4f} [{low:+.4f}, {high:+.4f}]")
 
 
 def main() -> None:
@@ -155,30 +192,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--peers-python", help="interpreter with the peers")
     parser.add_argument("--keep", help="folder for the result of each fit")
-    parser.add_argument("--only-peers", action="store_true")
     options = parser.parse_args()
     seeds = options.seeds[:1] if options.quick else options.seeds
     models = MODELS[:1] if options.quick else MODELS
-
-    data = datasets.load("ml-100k")
-    warm = {name: [] for name in models}
-    cold = {name: [] for name in ("ids only", *models)}
-    by_peers = []
-    for seed in seeds:
-        split = splits.random(data, seed=seed)
-        held_out = splits.cold_items(data, 0.2, seed=seed)
-        by_peers.append(kept(options.keep, f"peers-{seed}", lambda: (
-            fit_peers(split, options, seed))))
-        if options.only_peers:
-            continue
-        for kind, found, part in (("warm", warm, split),
-                                  ("cold", cold, held_out)):
-            for name in found:
-                found[name].append(kept(
-                    options.keep, f"{kind}-{name}-{options.epochs}-{seed}",
-                    lambda: fit(part, name, seed, options.epochs)))
-    if options.only_peers:
-        return
+    warm, cold, by_peers = fit_all(options, seeds, models)
 
     print(f"MovieLens-100K, seeds {seeds}; mean (standard deviation)")
     peers = quality_peers.show(by_peers)
@@ -188,15 +205,7 @@ def main() -> None:
     show("items without a row", cold, {
         "NDCG@10 among them": "cold ndcg@10", "RMSE": "rmse"})
     if len(models) > 1:
-        print("\ntraining the top layer adds (95% interval, paired by seed)")
-        for title, found, key in (
-                ("RMSE", warm, "rmse"), ("NDCG@10", warm, "ndcg@10"),
-                ("RMSE, cold items", cold, "rmse"),
-                ("NDCG@10, cold items", cold, "cold ndcg@10")):
-            middle, low, high = interval([
-                b[key] - a[key] for a, b in zip(
-                    found["frozen"], found["top_n"])])
-            print(f"{title:24}{middle:+.4f} [{low:+.4f}, {high:+.4f}]")
+        show_gain(warm, cold)
     best = min(models, key=lambda name: mean(warm[name], "rmse"))
     listed = [peer for peer in peers if peer["name"] in LISTED]
     print(json.dumps({
