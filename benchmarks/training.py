@@ -10,6 +10,7 @@ taking turns:
 - buckets: as distinct, in 16 buckets of like length, each padded to its
   own longest text;
 - full: `TextEncoder(tuning="full")`, distinct texts without padding;
+- bfloat16: the same with `precision="bfloat16"`;
 - top 1, top 2: the last layers, over hidden states computed once;
 - frozen: encodings computed once.
 
@@ -222,6 +223,7 @@ def make_towers(texts, users, max_length, say) -> dict[str, TwoTowers]:
         "distinct": lambda: found["naive"].distinct(buckets=False),
         "buckets": lambda: found["naive"].distinct(buckets=True),
         "full": lambda: table(tuning="full"),
+        "bfloat16": lambda: table(tuning="full", precision="bfloat16"),
         "top 2": lambda: table(tuning="top_n", top_n=2),
         "top 1": lambda: table(tuning="top_n", top_n=1),
         "frozen": lambda: table(tuning="frozen")}
@@ -322,6 +324,8 @@ def main() -> None:
     print(f"peak memory {peak_memory():.1f} GB")
     print(json.dumps({
         "speedup_vs_naive": round(result["full"]["rows_per_s"] / naive, 2),
+        "speedup_of_bfloat16": round(
+            result["bfloat16"]["rows_per_s"] / naive, 2),
         "speedup_of_buckets": round(
             result["buckets"]["rows_per_s"] / naive, 2),
         "rows_per_s": {

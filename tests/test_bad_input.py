@@ -275,13 +275,13 @@ def changed(row, **values):
     (changed(3, label="inf"), ["lines 5", "`label`"], "Mend the rows"),
     (changed(3, label="good"), ["lines 5", "`label`"], "Mend the rows"),
     (changed(3, timestamp="noon"), ["lines 5", "`timestamp`"],
-     "Mend the rows"),
+     "--bad-rows drop"),
     (lambda r: pd.concat([r, r[:2]]), ["2 ", "lines 102, 103", "once"],
-     "`duplicates="),
+     "--duplicates last"),
     (lambda r: r.drop(columns="label"), ["without ['label']"], "`columns="),
     (lambda r: r.rename(columns={"user_id": "userId"}), ["userId"],
      '"user_id": "userId"'),
-    (lambda r: r[:0], ["0 of 0 rows"], "at least one good row"),
+    (lambda r: r[:0], ["at least one row", "none"], "the right file"),
     (lambda r: r[:3], ["3 rows"], "Give more rows")])
 def test_bad_ratings(change, arrived, cure, small, tfrecal, tmp_path):
     change(small.frame).to_csv(tmp_path / "ratings.csv", index=False)

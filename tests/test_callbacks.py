@@ -73,6 +73,19 @@ def test_the_budget_is_never_exceeded(split):
     assert history["acquired"] == [40, 40, 20, 0]
 
 
+def test_another_callback_goes_on_counting_rounds(split, capsys):
+    pool, model = make(split)
+    for _ in range(2):
+        model.fit(pool.sequence(32), epochs=3, verbose=0, callbacks=[
+            callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
+                                    batch_size=40, rounds=2, verbose=1)])
+    asked = np.bincount(pool.round[pool.ticket >= 0])
+    assert asked.tolist() == [40] * 4 and pool.rounds == 4
+    # A line for each round, none for an epoch without one.
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines] == ["1:", "2:", "3:", "4:"]
+
+
 def test_declined_pairs_are_not_asked_again(split):
     pool, model = make(split)
     oracle = ReplayOracle(split.train, decline=1.0)

@@ -235,6 +235,23 @@ class TestTuning:
         for a, b in zip(ours, theirs):
             np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
 
+    def test_bfloat16_is_near_float32(self, tiny_bert_folder):
+        results = []
+        for precision in ("float32", "bfloat16"):
+            encoder = short(
+                tiny_bert_folder, tuning="full", precision=precision
+            )
+            with tf.GradientTape() as tape:
+                vectors = encoder(tf.constant(TEXTS))
+            found = tape.gradient(vectors, encoder.trainable_weights)
+            found = [tf.reshape(tf.convert_to_tensor(g), [-1]) for g in found]
+            results.append([vectors, tf.concat(found, 0)])
+        for exact, near in zip(*results):
+            assert exact.dtype == near.dtype == tf.float32
+            error = tf.norm(near - exact) / tf.norm(exact)
+            # Rounded to 8 bits, and not the float32 numbers again.
+            assert 1e-5 < error < 2e-2
+
     def test_word_gradient_is_sparse(self, tiny_bert_folder):
         encoder = short(tiny_bert_folder, tuning="full")
         words = encoder.bert.embeddings.weight
@@ -407,7 +424,7 @@ class TestKeras:
     def test_config_round_trip(self, tiny_bert_folder):
         encoder = TextEncoder(
             str(tiny_bert_folder), pooling="cls", tuning="top_n", top_n=2,
-            max_length=9, dropout=0.1, name="texts",
+            max_length=9, dropout=0.1, precision="bfloat16", name="texts",
         )
         table = encoder.table(["a", "the chair"])
         config = json.loads(
@@ -460,6 +477,7 @@ class TestBadInput:
             ({"tuning": "lora"}, "`tuning` must be one of"),
             ({"tuning": "top_n", "top_n": 0}, "from 1 to 2"),
             ({"tuning": "top_n", "top_n": 3}, "from 1 to 2"),
+            ({"precision": "float16"}, "`precision` must be one of"),
             ({"max_length": 1}, "from 2 to 64"),
             ({"max_length": 65}, "from 2 to 64"),
             ({"dropout": 1.0}, "`dropout` must lie in"),

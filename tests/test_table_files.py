@@ -92,7 +92,7 @@ def test_missing_cells_are_reported(write):
 @pytest.mark.parametrize("content, message", [
     ("", "must have a header line. Received: .*empty"),
     ("\n\n", "must have"),
-    ("user_id,item_id,label\n", "at least one good row"),
+    ("user_id,item_id,label\n", "at least one row"),
     ("user_id,label\na,1\n", r"without \['item_id'\]"),
     (GOOD.replace(",", ";"), r"separator seems to be ';'"),
     (GOOD.replace(",", "\t"), r"separator seems to be '\\t'"),

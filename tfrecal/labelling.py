@@ -59,7 +59,6 @@ def acquire(folder, to, *, strategy: str | None = None,
                 CallableOracle(_nobody, cost=parts.config.cost),
                 **({"batch_size": batch} if batch else {}))
             callback.set_model(parts.model)
-            callback.round = 1 + int(pool.round.max(initial=-1))
             chosen = callback.choose()
             if not len(chosen[0]):
                 raise ValueError("There must be something to ask. Received: "

@@ -176,6 +176,11 @@ class Pool:
         return dict(zip(STATES, map(int, numbers)))
 
     @property
+    def rounds(self) -> int:
+        """Rounds in which questions were asked so far."""
+        return 1 + int(self.round.max(initial=-1))
+
+    @property
     def spent(self) -> float:
         """What all answers cost so far, in the oracle's unit."""
         return float(self.cost.sum(dtype=np.float64))

@@ -91,7 +91,7 @@ def build(config: RunConfig) -> Run:
     encoder = None
     if config.encoder != "none" and len(data.items.columns):
         encoder = TextEncoder(config.encoder, tuning=config.tuning,
-                              top_n=config.top_n)
+                              top_n=config.top_n, precision=config.precision)
     rows = pool.labelled_rows()
     if not len(rows):
         raise ValueError(

@@ -28,6 +28,8 @@ class RunConfig:
         tuning: how much of the encoder is trained: `"frozen"`, `"top_n"` or
             `"full"`.
         top_n: how many of its layers, with `"top_n"`.
+        precision: of products with the encoder's weights: `"float32"`, or
+            `"bfloat16"` where the processor has it.
         oracle: `"replay"` hides the log's labels and buys them back in
             rounds; `"people"` trains on all of them, and further pairs are
             asked with `tfrecal acquire` and answered with `tfrecal label`.
@@ -54,6 +56,7 @@ class RunConfig:
     encoder: str = "minilm"
     tuning: str = "top_n"
     top_n: int = 1
+    precision: str = "float32"
     oracle: str = "replay"
     strategy: str = "random"
     initial: float = 0.05

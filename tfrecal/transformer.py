@@ -41,7 +41,9 @@ def layer_weights(layer) -> list[tf.Tensor]:
     return [weight.value() for weight in weights]
 
 
-def make_layer(config, buckets: int, dropout: float = 0.0) -> Callable:
+def make_layer(
+    config, buckets: int, dropout: float = 0.0, precision: str = "float32"
+) -> Callable:
     """One transformer layer as a graph that all layers of a model share.
 
     Traced once and called a layer, it takes a fraction of the time to build
@@ -51,6 +53,8 @@ def make_layer(config, buckets: int, dropout: float = 0.0) -> Callable:
         config: a `BertConfig`.
         buckets: length buckets of the packings.
         dropout: rate of attention weights and of sublayers' outputs.
+        precision: `"float32"`, or `"bfloat16"` for the factors of products
+            with weights.
 
     Returns:
         A function of hidden states `[tokens, hidden]`, a `Packing`, what
@@ -58,7 +62,11 @@ def make_layer(config, buckets: int, dropout: float = 0.0) -> Callable:
     """
     heads, epsilon = config.num_attention_heads, config.layer_norm_eps
     head_width = config.hidden_size // heads
-    feed_forward = _feed_forward(config.hidden_act)
+    product = _bfloat16_product if precision == "bfloat16" else tf.matmul
+    feed_forward = _feed_forward(config.hidden_act, product)
+
+    def dense(values, kernel, bias):
+        return tf.nn.bias_add(product(values, kernel), bias)
 
     def drop(values, seed, place):
         if not dropout:
@@ -77,9 +85,9 @@ def make_layer(config, buckets: int, dropout: float = 0.0) -> Callable:
         kernel = tf.concat([query * scale, key, value], 1)
         bias = tf.concat([query_bias * scale, key_bias, value_bias], 0)
         context = attention(
-            _dense(hidden, kernel, bias), packing, heads, dropout, seed
+            dense(hidden, kernel, bias), packing, heads, dropout, seed
         )
-        context = drop(_dense(context, out, out_bias), seed, 1)
+        context = drop(dense(context, out, out_bias), seed, 1)
         hidden = layer_norm(hidden + context, gamma, beta, epsilon)
         wide = feed_forward(hidden, inner, inner_bias, outer, outer_bias)
         return layer_norm(
@@ -103,26 +111,35 @@ def _signature(config, buckets):
     ]
 
 
-def _dense(values, kernel, bias):
-    return tf.nn.bias_add(tf.matmul(values, kernel), bias)
+@tf.custom_gradient
+def _bfloat16_product(values, kernel):
+    """`values @ kernel`, factors rounded to bfloat16, summed in float32."""
+    left, right = (tf.cast(v, tf.bfloat16) for v in (values, kernel))
+
+    def gradient(upstream):
+        upstream = tf.cast(upstream, tf.bfloat16)
+        of_left = tf.matmul(upstream, right, transpose_b=True)
+        of_right = tf.matmul(left, upstream, transpose_a=True)
+        return tf.cast(of_left, tf.float32), tf.cast(of_right, tf.float32)
+
+    return tf.cast(tf.matmul(left, right), tf.float32), gradient
 
 
-def _feed_forward(name):
-    if name != "gelu":
-        activation = get_tf_activation(name)
-        return lambda values, inner, inner_bias, outer, outer_bias: _dense(
-            activation(_dense(values, inner, inner_bias)), outer, outer_bias
-        )
+def _feed_forward(name, product):
+    if name == "gelu":
+        # gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2): the two
+        # factors go to the kernels, which are far smaller.
+        between, factor = _u_erf, math.sqrt(0.5)
+    else:
+        between, factor = get_tf_activation(name), 1.0
 
-    # gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2): the two factors
-    # go to the kernels, which are far smaller than the activations.
-    half = math.sqrt(0.5)
+    def feed_forward(values, inner, inner_bias, outer, outer_bias):
+        middle = product(values, inner * factor)
+        middle = tf.nn.bias_add(middle, inner_bias * factor)
+        wide = product(between(middle), outer * factor)
+        return tf.nn.bias_add(wide, outer_bias)
 
-    def gelu_between(values, inner, inner_bias, outer, outer_bias):
-        middle = _dense(values, inner * half, inner_bias * half)
-        return _dense(_u_erf(middle), outer * half, outer_bias)
-
-    return gelu_between
+    return feed_forward
 
 
 @tf.custom_gradient

@@ -117,12 +117,18 @@ def _refuse(report, bad_rows, duplicates) -> None:
     others = len(report.counts) - bool(twice)
     cures = []
     if others and bad_rows == "raise":
-        cures.append("`bad_rows=\"drop\"`")
+        cures.append("`bad_rows=\"drop\"` (`--bad-rows drop`)")
     if twice and duplicates == "raise":
-        cures.append("`duplicates=\"last\"` (or \"first\", \"mean\")")
+        cures.append("`duplicates=\"last\"` (`--duplicates last`; or first, "
+                     "mean)")
     if cures:
         raise ValueError(f"Interactions must be clean. Received: {report}\n"
                          f"Mend the rows, or pass {' and '.join(cures)}.")
+    if not report.rows_in:
+        raise ValueError(
+            "Interactions need at least one row. Received: none below the "
+            "header. Check that this is the right file or frame.")
     if not report.rows_kept:
-        raise ValueError("Interactions need at least one good row. "
-                         f"Received: {report}")
+        raise ValueError(
+            f"Interactions need at least one good row. Received: {report}\n"
+            "Mend these rows: dropping them leaves none.")

@@ -24,9 +24,10 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         strategy: an `acquisition.Strategy` or its name.
         oracle: an `oracles.Oracle`.
         batch_size: pairs asked a round.
-        budget: what all answers may cost, in the oracle's unit; the last
-            batch is cut to fit. None for no limit.
-        rounds: at most so many rounds. None for no limit.
+        budget: what all answers of the pool may cost, those before this
+            callback included, in the oracle's unit; the last batch is cut to
+            fit. None for no limit.
+        rounds: this callback buys at most so many rounds. None for no limit.
         every: epochs a round.
         calibration: held-out `Interactions` on which probabilities are
             calibrated; by default the labelled rows.
@@ -69,19 +70,21 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.passes = passes
         self.seed = seed
         self.verbose = verbose
-        self.round = 0
+        # Rounds are numbered through the life of a pool.
+        self.round = self.first_round = pool.rounds
         self.exhausted = ""
         self.last_labels = -1
 
     def state(self) -> dict:
         """What a resumed run needs, JSON-able."""
-        return {"round": self.round, "exhausted": self.exhausted,
-                "last_labels": self.last_labels,
-                "oracle": self.oracle.state()}
+        return {"round": self.round, "first_round": self.first_round,
+                "exhausted": self.exhausted,
+                "last_labels": self.last_labels, "oracle": self.oracle.state()}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
         self.round = state["round"]
+        self.first_round = state["first_round"]
         self.exhausted = state["exhausted"]
         self.last_labels = state["last_labels"]
         self.oracle.restore(state["oracle"])
@@ -104,6 +107,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self._check_rows(logs)
         started = time.perf_counter()
         found = {"acquired": 0, "declined": 0, "mean_utility": np.nan}
+        asked = self.round
         self._collect(found)
         if (epoch + 1) % self.every == 0:
             if self.expire_after is not None:
@@ -114,7 +118,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         logs.update(found, labelled=self.pool.counts["labelled"],
                     pending=self.pool.pending, cost=self.pool.spent,
                     acquire_seconds=time.perf_counter() - started)
-        if self.verbose:
+        news = self.round > asked or found["acquired"] or found["declined"]
+        if self.verbose and news:
             print(f" - round {self.round}: {found['acquired']} labels by "
                   f"{self.strategy.name}, {logs['labelled']} in all, cost "
                   f"{logs['cost']:g}")
@@ -142,7 +147,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
 
     def _finished(self) -> str:
         """Why nothing more can be bought, or an empty string."""
-        if self.rounds is not None and self.round >= self.rounds:
+        done = self.round - self.first_round
+        if self.rounds is not None and done >= self.rounds:
             return f"{self.rounds} rounds are done"
         if self.budget is not None and self.pool.spent >= self.budget:
             return f"the budget of {self.budget:g} is spent"
