@@ -14,7 +14,7 @@ ENV := .venv/.installed
 BENCH := .venv/.bench
 endif
 TESTS ?= tests
-TF_CPP_MIN_LOG_LEVEL ?= 2
+TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_CPP_MIN_LOG_LEVEL
 
 # pip's own lines, thinned out to one for each file that it fetches; a pipe

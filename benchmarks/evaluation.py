@@ -14,22 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import numpy as np
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-import tensorflow_recommenders as tfrs  # noqa: E402
+from tfrecal import datasets, metrics
+from tfrecal.encoders import TextEncoder
+from tfrecal.models import TwoTower
 
-from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
-    datasets,
-    metrics,
-)
-from tfrecal.encoders import TextEncoder  # noqa: E402
-from tfrecal.models import TwoTower  # noqa: E402
+import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
+import tensorflow_recommenders as tfrs  # isort: skip
 
 USERS, ITEMS, K, CANDIDATE_BATCH = 1_000, 5_000, 10, 128
 
