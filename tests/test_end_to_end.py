@@ -20,7 +20,7 @@ def test_run_on_the_shop(tmp_path, capsys):
         "-o", str(folder)])
     out = capsys.readouterr().out.splitlines()
     assert code == 0 and len(out) == 5
-    assert out[-1].startswith("600 labels at a cost of 600 bought: NDCG@10")
+    assert out[-1].startswith("600 labels (600 spent) bought: NDCG@10")
     history = pd.read_csv(folder / "history.csv")
     assert history["rows"].diff().dropna().tolist() == [300, 300]
     asked = pd.read_parquet(folder / "acquisitions.parquet")

@@ -147,3 +147,15 @@ def test_every_split_runs(split, tmp_path):
         data="shop", encoder="none", split=split, rounds=1, batch=50,
         final_epochs=1), tmp_path, quiet=True)
     assert np.isfinite(history["val_rmse"]).all()
+
+
+@pytest.mark.parametrize("final_epochs, trained, rest", [
+    (0, 0, "50 more came after the last epoch and are not trained on yet."),
+    (1, 50, "")])
+def test_the_last_line_counts_what_was_trained_on(
+        final_epochs, trained, rest, tmp_path):
+    line = run.verdict(run.run(RunConfig(
+        data="shop", encoder="none", rounds=1, batch=50,
+        final_epochs=final_epochs), tmp_path, quiet=True))
+    assert line.startswith(f"{trained} labels (50 spent) bought: NDCG@10")
+    assert line.endswith(f"). {rest}" if rest else ").")

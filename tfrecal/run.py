@@ -269,11 +269,15 @@ class RoundLines(tf_keras.callbacks.Callback):
 def verdict(history: pd.DataFrame) -> str:
     """What the labels bought, in one line."""
     first, last = history.iloc[0], history.iloc[-1]
-    bought = int(last["rows"] - first["rows"])
+    trained = int(last["rows"] - first["rows"])
+    # Labels of the last round count only where another epoch followed.
+    left = int(last["acquired"])
     parts = [f"{name} {first[key]:.4f} -> {last[key]:.4f} "
              f"({last[key] - first[key]:+.4f})"
              for name, key in (("NDCG@10", "val_ndcg@10"),
                                ("RMSE", "val_rmse"), ("AUC", "val_auc"))
              if key in history]
-    return (f"{bought:,} labels at a cost of {last['cost']:,.0f} bought: "
-            + ", ".join(parts) + ".")
+    rest = (f" {left:,} more came after the last epoch and are not trained "
+            "on yet." if left else "")
+    return (f"{trained:,} labels ({last['cost']:,.0f} spent) bought: "
+            + ", ".join(parts) + "." + rest)
