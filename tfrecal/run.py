@@ -271,7 +271,7 @@ def verdict(history: pd.DataFrame) -> str:
     first, last = history.iloc[0], history.iloc[-1]
     trained = int(last["rows"] - first["rows"])
     # Labels of the last round count only where another epoch followed.
-    left = int(last["acquired"])
+    left = int(last.get("acquired", 0))
     parts = [f"{name} {first[key]:.4f} -> {last[key]:.4f} "
              f"({last[key] - first[key]:+.4f})"
              for name, key in (("NDCG@10", "val_ndcg@10"),
