@@ -63,6 +63,7 @@ def check_training(notebook, data, labels):
                for cell in notebook.cells for out in cell.get("outputs", ()))
 
 
+@pytest.mark.large  # twenty seconds
 def test_training_on_the_shop(tmp_path):
     notebook = execute(
         "01_train.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,

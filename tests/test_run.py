@@ -42,10 +42,13 @@ def undisturbed(config, tmp_path_factory):
 
 
 @pytest.mark.parametrize("where, call", [
-    ((ReplayOracle, "answers"), 1),            # in the first round
-    ((ReplayOracle, "answers"), 4),            # answers of the second
-    ((RunFolder, "write"), 2),                 # weights saved, state not
-    ((run.RoundLines, "on_epoch_begin"), 3)])  # between two epochs
+    # In the first round; in the second; between weights and state; between
+    # two epochs. Each builds the graphs of two runs.
+    pytest.param((ReplayOracle, "answers"), 1, marks=pytest.mark.large),
+    ((ReplayOracle, "answers"), 4),
+    ((RunFolder, "write"), 2),
+    pytest.param((run.RoundLines, "on_epoch_begin"), 3,
+                 marks=pytest.mark.large)])
 def test_a_resumed_run_ends_as_an_undisturbed_one(
         config, undisturbed, where, call, tmp_path, monkeypatch):
     real, calls = getattr(*where), []
