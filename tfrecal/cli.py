@@ -33,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),
-            ("label", label), ("datasets", list_datasets),
-            ("doctor", check)):
+            ("label", label), ("export", export),
+            ("datasets", list_datasets), ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(command=function)
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
                                  help="no line a round")
         if name == "run":
             _run_arguments(command)
-        if name in ("acquire", "label"):
+        if name in ("acquire", "label", "export"):
             command.add_argument(
                 "--run", help="run folder; by default the newest in runs/")
         if name == "acquire":
@@ -58,7 +58,23 @@ def _parser() -> argparse.ArgumentParser:
         if name == "label":
             command.add_argument("--from", required=True, dest="source",
                                  help="question file with labels filled in")
+        if name == "export":
+            _export_arguments(command)
     return parser
+
+
+def _export_arguments(command) -> None:
+    command.add_argument("--to", required=True, help="base path of the "
+                         "model, such as models/recommender; a version "
+                         "folder is made in it")
+    command.add_argument("--index", default="auto",
+                         help="auto, exact or scann (default: auto)")
+    command.add_argument("--target-recall", type=float, default=0.97,
+                         help="of ScaNN (default: 0.97)")
+    command.add_argument("--k", type=int, default=20,
+                         help="items of an answer (default: 20)")
+    command.add_argument("--for", dest="server", help="the server that must "
+                         "be able to run it: stock, scann or tfrecal")
 
 
 def _run_arguments(command) -> None:
@@ -157,6 +173,36 @@ def label(arguments) -> int:
     print(f"{found['labelled']:,} labels and {found['declined']:,} declined "
           f"taken in, {found['open']:,} questions open. Train on them with: "
           f"tfrecal run --resume {folder}")
+    return 0
+
+
+def export(arguments) -> int:
+    """Write a run's model as a SavedModel that servers load."""
+    from tfrecal.export import check_server, export_model, read_manifest
+    check_server(arguments.server, arguments.index)
+    from tfrecal.run import restore
+    from tfrecal.run_folder import RunFolder
+    folder = RunFolder.of_run(_run_folder(arguments))
+    parts, state = restore(folder)
+    if not state:
+        raise ValueError(
+            "An export needs a trained model. Received: "
+            f"{folder.path}, whose first epoch never ended. Go on with "
+            f"`tfrecal run --resume {folder.path}`.")
+    path = export_model(
+        parts.model, arguments.to, pool=parts.pool, k=arguments.k,
+        index=arguments.index, target_recall=arguments.target_recall,
+        server=arguments.server, metrics=folder.metrics,
+        fingerprint=parts.split.train.fingerprint(), seed=parts.config.seed)
+    manifest = read_manifest(path)
+    found = manifest["index"]
+    print(f"{path}: {found['candidates']:,} items; {found['note']}; recall "
+          f"{found['recall']:g}")
+    print("ops outside TensorFlow's core: "
+          f"{', '.join(sorted(set(manifest['ops'].values()))) or 'none'}; "
+          f"can be served by: {', '.join(manifest['servers'])}")
+    print(f"tfrecal serve --model_name={path.parent.name} "
+          f"--model_base_path={path.parent.resolve()}")
     return 0
 
 

@@ -79,6 +79,13 @@ class RunFolder:
         path = self / "state.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the last whole epoch."""
+        last = pd.read_csv(self / "history.csv").iloc[-1]
+        return {name: float(value) for name, value in last.items()
+                if name.startswith("val_") and np.isfinite(value)}
+
     def write(self, pool: Pool, **changes) -> None:
         """Stores the pool, and changes of the state, in one step."""
         state = {**self.state, **changes}

@@ -71,6 +71,15 @@ class PoolScorer:
         return {name: tf.concat([part[name] for part in found], axis=0)
                 for name in found[0]}
 
+    def parts(self, tower: str) -> dict:
+        """Linear parts of all codes; see `Tower.parts`.
+
+        Args:
+            tower: `"query"` (users) or `"candidate"` (items).
+        """
+        self.encode()
+        return self._parts[tower]
+
     def vectors(self, block: str = "rating", salt: int | None = None):
         """Vectors of all users and items by code.
 

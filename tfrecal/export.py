@@ -1,0 +1,203 @@
+"""export_model: a trained model as a version folder that servers load."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import shutil
+from pathlib import Path
+
+import filelock
+import numpy as np
+import tensorflow as tf
+
+from tfrecal import index as indexes
+from tfrecal.op_audit import SERVERS, audit
+from tfrecal.scoring import PoolScorer
+from tfrecal.serving_model import ServingModel
+
+MANIFEST = "tfrecal.json"
+WARM_UP = "tf_serving_warmup_requests"
+_STACK = ("tensorflow", "tf-keras", "tensorflow-text",
+          "tensorflow-recommenders", "transformers", "scann", "numpy")
+
+
+def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
+                 target_recall: float = 0.97, server: str | None = None,
+                 metrics: dict | None = None, fingerprint: str = "",
+                 seed: int = 0) -> Path:
+    """Writes `<folder>/<version>/`, all of it or nothing.
+
+    Args:
+        model: a trained `TwoTower`.
+        folder: base path of the model, as servers poll it. The version is
+            one above the highest that it ever held.
+        pool: the `Pool` that the model was trained on.
+        k: items of an answer.
+        index: `"auto"`, `"exact"` or `"scann"`; see `index.build_index`.
+        target_recall: of ScaNN, among the first `k`.
+        server: the binary that must be able to load it (see
+            `op_audit.SERVERS`); None for any.
+        metrics: name -> number, for the manifest.
+        fingerprint: of the data, for the manifest.
+        seed: of the queries that tune the index.
+
+    Returns:
+        Path of the version folder.
+
+    Raises:
+        ValueError: an unknown server, or one that cannot run the index.
+    """
+    check_server(server, index)
+    if server == "stock":
+        index = "exact"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
+    users = np.flatnonzero(query.any(axis=1))
+    made = indexes.build_index(
+        candidate[1:], k=min(k, len(candidate) - 1), kind=index,
+        target_recall=target_recall, seed=seed,
+        queries=query[users] if len(users) > 1 else None)
+    serving = ServingModel(model, pool, made, k)
+    with filelock.FileLock(folder / ".lock"):
+        version = _next_version(folder)
+        beside = folder / f".{version}.part"
+        for old in folder.glob(".*.part"):
+            shutil.rmtree(old)
+        with _quiet():
+            tf.saved_model.save(
+                serving, str(beside), signatures=serving.functions,
+                options=tf.saved_model.SaveOptions(
+                    namespace_whitelist=["Scann", "TFText"]))
+        extra = beside / "assets.extra"
+        extra.mkdir()
+        requests = example_requests(serving, pool)
+        _write_warm_up(extra / WARM_UP, folder.name, requests)
+        found = audit(beside)
+        if server is not None and server not in found["servers"]:
+            shutil.rmtree(beside)
+            raise ValueError(
+                f"The export must run on {SERVERS[server]}. Received: ops "
+                f"that it lacks, {found['ops']}. Choose another `server`.")
+        manifest = {
+            "format": 1, "model": folder.name, "version": version,
+            "made": datetime.datetime.now(datetime.timezone.utc).isoformat(
+                timespec="seconds"),
+            "stack": _stack(), "data_fingerprint": fingerprint,
+            "metrics": metrics or {}, "k": serving.k,
+            "index": dataclasses.asdict(made.report),
+            "signatures": sorted(serving.functions), **found}
+        (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        with _quiet():
+            _check_loads(beside, requests)
+        # The number is taken before the folder can be seen.
+        (folder / ".last_version").write_text(str(version))
+        os.rename(beside, folder / str(version))
+    return folder / str(version)
+
+
+def read_manifest(version_folder) -> dict:
+    """The manifest of an exported version."""
+    path = Path(version_folder) / "assets.extra" / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_server(server: str | None, index: str) -> None:
+    """Raises ValueError where a server cannot run an index."""
+    if server is not None and server not in SERVERS:
+        raise ValueError(f"`server` must be one of {', '.join(SERVERS)}. "
+                         f"Received: server={server!r}.")
+    if server == "stock" and index == "scann":
+        raise ValueError(
+            f"{SERVERS['stock']} has no ScaNN ops. Received: index='scann', "
+            "server='stock'. Choose `index=\"exact\"`, or a server that has "
+            "them (`server=\"scann\"` or \"tfrecal\").")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without TensorFlow's advice on the session loader, which is meant."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _next_version(folder: Path) -> int:
+    """One above every version that was ever here."""
+    seen = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+    last = folder / ".last_version"
+    if last.exists():
+        seen.append(int(last.read_text()))
+    return max(seen, default=0) + 1
+
+
+def _stack() -> dict:
+    found = {}
+    for name in _STACK:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
+    """Requests of every signature: `(signature, name -> NumPy strings)`."""
+    rng = np.random.default_rng(0)
+    found = []
+    for rows in (1, 32):
+        users = rng.choice(pool.user_ids, rows).astype(object)
+        users[-1:] = "" if rows > 1 else users[-1:]
+        items = rng.choice(pool.item_ids, (rows, 4)).astype(object)
+        texts = np.array(["something new to try"] * rows, object)
+        inputs = {"user_id": users, "item_id": items[:, 0], "text": texts,
+                  "history": items[:, 1:3], "exclude": items[:, 3:]}
+        for name, function in serving.functions.items():
+            names = [spec.name for spec in function.input_signature]
+            found.append((name, {n: inputs[n] for n in names}))
+            if rows == 1 and name in ("recommend", "serving_default"):
+                found.append((name, {"user_id": users}))
+    return found
+
+
+def _write_warm_up(path, model_name, requests):
+    from tensorflow_serving.apis import (
+        model_pb2,
+        predict_pb2,
+        prediction_log_pb2,
+    )
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(
+                    name=model_name, signature_name=signature))
+            for name, values in inputs.items():
+                request.inputs[name].CopyFrom(
+                    tf.make_tensor_proto(values, tf.string))
+            writer.write(prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(
+                    request=request)).SerializeToString())
+
+
+def _check_loads(folder, requests):
+    """Loads and runs it the way that TensorFlow Serving does."""
+    graph = tf.Graph()
+    with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        for name, inputs in requests:
+            signature = meta.signature_def[name]
+            feed = {signature.inputs[n].name: v for n, v in inputs.items()}
+            for alias, info in signature.inputs.items():
+                if alias not in inputs:
+                    feed[info.name] = tf.make_ndarray(
+                        signature.defaults[alias])
+            session.run({alias: info.name for alias, info
+                         in signature.outputs.items()}, feed)

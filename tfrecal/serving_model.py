@@ -1,0 +1,285 @@
+"""ServingModel: a trained TwoTower in the form that is exported.
+
+Tables of vectors, lookups of ids, an index and, where the model reads texts,
+the encoder. Strings in, strings out. No training weights, no optimizer.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.scoring import PoolScorer
+from tfrecal.tasks import Rating
+
+_IDS = tf.TensorSpec([None], tf.string)
+_LISTS = tf.TensorSpec([None, None], tf.string)
+# What an optional input is when it is left out: no row at all, where the
+# request has some.
+_NO_ID = tf.zeros([0], tf.string)
+_NO_LIST = tf.zeros([0, 0], tf.string)
+
+
+class ServingModel(tf.Module):
+    """Answers `recommend`, `search`, `score` and two `embed` calls.
+
+    A query is the sum of what is known: the user's own part, the items of
+    the history (those of the request, or else those that the pool knows of),
+    the search text. A user of whom nothing is known gets the items of the
+    largest traffic.
+
+    Args:
+        model: a trained `TwoTower`.
+        pool: the `Pool` that it was trained on.
+        index: what `index.build_index` made of `candidate_vectors`.
+        k: items of an answer, at most those of the catalogue.
+
+    Attributes:
+        functions: signature name -> `tf.function`.
+    """
+
+    def __init__(self, model, pool, index, k: int = 20):
+        super().__init__(name="tfrecal")
+        self.k = min(k, len(pool.item_ids))
+        self.index = index
+        self._dim = model.query_tower.embedding_dim
+        scorer = PoolScorer.of(model, pool)
+        self._make_tables(model, scorer, pool)
+        self._make_rating(model)
+        self._encoder = None
+        if model.candidate_tower.encoder is not None:
+            self._make_texts(model)
+        self.functions = self._functions()
+
+    def _make_tables(self, model, scorer, pool):
+        parts = dict(scorer.parts("query"))
+        bias, history = parts.pop("bias"), parts.pop("history")
+        self._user_bias = tf.constant(bias)
+        self._user_history = tf.constant(history)
+        self._user_own = tf.constant(tf.add_n(list(parts.values())))
+        self._history_table = tf.constant(model.query_tower.history_table)
+        # A user is known from what was learned, not from being in a table.
+        self._user_known = tf.reduce_any(
+            (self._user_own != 0) | (self._user_history != 0), axis=1)
+        self._rating = tf.constant(scorer.vectors("rating")[1])
+        self._candidates = tf.constant(scorer.vectors("retrieval")[1])
+        order = np.argsort(-pool.item_traffic[1:], kind="stable")
+        traffic = pool.item_traffic[1:][order]
+        share = (traffic + 1) / (traffic + 1).sum()
+        self._popular = tf.constant(order, tf.int32)
+        self._popular_score = tf.constant(np.log(share), tf.float32)
+        self._item_ids = tf.constant([b"", *(
+            str(i).encode() for i in pool.item_ids)])
+        self._users = _lookup(pool.user_ids)
+        self._items = _lookup(pool.item_ids)
+
+    def _make_rating(self, model):
+        self._rates = (model.query_tower.dropout,
+                       model.candidate_tower.dropout)
+        task = model.task(Rating)
+        # The task would bring its weights along.
+        self._predict = None
+        if task is not None:
+            offset, scale = tf.constant(task.offset), task.scale
+            binary = task.loss == "binary_crossentropy"
+            self._predict = lambda score: (
+                tf.sigmoid(score + offset) if binary
+                else tf.clip_by_value(score + offset, *scale))
+
+    def _make_texts(self, model):
+        query, candidate = model.query_tower, model.candidate_tower
+        self._encoder = candidate.encoder
+        self._centre = tf.constant(candidate.text_centre)
+        self._text_scale = tf.constant(
+            candidate.text_scale / candidate.text_norm)
+        self._search_kernel = tf.constant(query.search_kernel)
+        self._text_kernel = tf.constant(
+            candidate.text_kernel[:, self._dim:])
+
+    @property
+    def candidate_vectors(self) -> np.ndarray:
+        """What the index holds: float32 `[items, d]`."""
+        return self._candidates[1:].numpy()
+
+    def _functions(self) -> dict:
+        def signature(*specs):
+            return tf.function(
+                autograph=False, input_signature=specs)
+
+        @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                   _named(_LISTS, "exclude"))
+        def recommend(user_id, history=_NO_LIST, exclude=_NO_LIST):
+            query, _, known = self._query(user_id, history)
+            return self._answer(query, known, exclude)
+
+        @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"))
+        def score(user_id, item_id):
+            return self._score(user_id, item_id)
+
+        found = {"serving_default": recommend, "recommend": recommend}
+        if self._predict is not None:
+            found["score"] = score
+        if self._encoder is None:
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"))
+            def embed_queries(user_id=_NO_ID, history=_NO_LIST):
+                return {"embedding": self._query(user_id, history)[0]}
+
+            @signature(_named(_IDS, "item_id"))
+            def embed_candidates(item_id):
+                codes = self._items.lookup(item_id)
+                return {"embedding": tf.gather(self._candidates, codes)}
+        else:
+
+            @signature(_named(_IDS, "text"), _named(_IDS, "user_id"),
+                       _named(_LISTS, "exclude"))
+            def search(text, user_id=_NO_ID, exclude=_NO_LIST):
+                query, _, known = self._query(user_id, _NO_LIST, text)
+                return self._answer(query, known, exclude)
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                       _named(_IDS, "text"))
+            def embed_queries(user_id=_NO_ID, history=_NO_LIST, text=_NO_ID):
+                return {"embedding": self._query(user_id, history, text)[0]}
+
+            @signature(_named(_IDS, "item_id"), _named(_IDS, "text"))
+            def embed_candidates(item_id=_NO_ID, text=_NO_ID):
+                return {"embedding": self._candidate(item_id, text)}
+
+            found["search"] = search
+        return {**found, "embed_queries": embed_queries,
+                "embed_candidates": embed_candidates}
+
+    def _query(self, user_id, history, text=None):
+        """Vectors of queries, and of which anything is known.
+
+        Returns:
+            `(retrieval [B, d], rating [B, d + 2], known [B])`.
+        """
+        inputs = {"user_id": user_id, "history": history}
+        if text is not None:
+            inputs["text"] = text
+        inputs = _same_rows(inputs)
+        codes = self._users.lookup(inputs["user_id"])
+        given, some = self._mean_of(inputs["history"])
+        total = tf.gather(self._user_own, codes) + tf.where(
+            some, given, tf.gather(self._user_history, codes))
+        known = tf.gather(self._user_known, codes) | some[:, 0]
+        if text is not None:
+            there = tf.strings.length(inputs["text"]) > 0
+            both = tf.matmul(self._text(inputs["text"]), self._search_kernel)
+            total += tf.where(there[:, tf.newaxis], both, 0.0)
+            known |= there
+        rating, retrieval = tf.split(total, 2, axis=1)
+        bias = tf.gather(self._user_bias, codes)[:, tf.newaxis]
+        rating = tf.concat([rating, bias, tf.ones_like(bias)], axis=1)
+        return retrieval, rating, known
+
+    def _mean_of(self, history):
+        """Mean history rows `[B, 2d]`; whether any item is known `[B, 1]`."""
+        codes = self._items.lookup(history)
+        there = tf.where(codes > 0)
+        total = tf.math.unsorted_segment_sum(
+            tf.gather(self._history_table, tf.gather_nd(codes, there)),
+            there[:, 0], tf.shape(history)[0])
+        number = tf.reduce_sum(tf.cast(codes > 0, tf.float32), axis=1,
+                               keepdims=True)
+        return total / tf.maximum(number, 1.0), number > 0
+
+    def _text(self, texts):
+        return (self._encoder(texts) - self._centre) * self._text_scale
+
+    def _candidate(self, item_id, text):
+        inputs = _same_rows({"item_id": item_id, "text": text})
+        codes = self._items.lookup(inputs["item_id"])
+        new = (codes == 0) & (tf.strings.length(inputs["text"]) > 0)
+        return tf.where(
+            new[:, tf.newaxis],
+            tf.matmul(self._text(inputs["text"]), self._text_kernel),
+            tf.gather(self._candidates, codes))
+
+    def _answer(self, query, known, exclude):
+        """The best `k` that are not excluded; an empty id where none is."""
+        exclude = _same_rows({"query": query, "exclude": exclude})["exclude"]
+        excluded = self._items.lookup(exclude) - 1
+        scores, places = self.index.search(query, self.k, excluded)
+
+        def with_popular():
+            rest, instead = self._most_popular(excluded)
+            row = known[:, tf.newaxis]
+            return tf.where(row, scores, rest), tf.where(row, places, instead)
+
+        scores, places = tf.cond(
+            tf.reduce_all(known), lambda: (scores, places), with_popular)
+        codes = tf.where(tf.math.is_finite(scores), places + 1, 0)
+        return {"item_ids": tf.gather(self._item_ids, codes),
+                "scores": scores}
+
+    def _most_popular(self, excluded):
+        first = self.k + tf.shape(excluded)[1]
+        places = self._popular[:first]
+        out = tf.reduce_any(
+            places[tf.newaxis, :, tf.newaxis] == excluded[:, tf.newaxis],
+            axis=2)
+        scores, order = tf.math.top_k(
+            tf.where(out, -np.inf, self._popular_score[:first]), self.k)
+        return scores, tf.gather(places, order)
+
+    def _score(self, user_id, item_id):
+        inputs = _same_rows({"user_id": user_id, "item_id": item_id})
+        retrieval, rating, _ = self._query(
+            inputs["user_id"], tf.zeros([0, 0], tf.string))
+        codes = self._items.lookup(inputs["item_id"])
+        other = tf.gather(self._rating, codes)
+        raw = tf.reduce_sum(rating * other, axis=1)
+        return {
+            "score": tf.reduce_sum(
+                retrieval * tf.gather(self._candidates, codes), axis=1),
+            "rating": self._predict(raw),
+            "uncertainty": self._uncertainty(rating, other)}
+
+    def _uncertainty(self, query, candidate):
+        """Standard deviation of the inner product under dropout, exactly.
+
+        Elements are dropped on their own and divided by 1 - rate, so that
+        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). NaN for a model
+        without dropout: it tells nothing.
+        """
+        p, r = self._rates
+        factor = 1 / ((1 - p) * (1 - r)) - 1
+        product = (query * candidate)[:, :self._dim]
+        if not factor:
+            return tf.fill([tf.shape(query)[0]], np.float32(np.nan))
+        return tf.sqrt(factor * tf.reduce_sum(product ** 2, axis=1))
+
+
+def _named(spec, name):
+    return tf.TensorSpec(spec.shape, spec.dtype, name)
+
+
+def _lookup(ids) -> tf.lookup.StaticHashTable:
+    """Strings to int32 codes from 1; 0 for others."""
+    keys = tf.constant([str(i).encode() for i in ids])
+    codes = tf.range(1, len(ids) + 1)
+    return tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, codes), 0)
+
+
+def _same_rows(inputs: dict) -> dict:
+    """Inputs with a row for each of the batch; those left out are blank.
+
+    Raises (in the graph):
+        InvalidArgumentError: two inputs of different, non-zero length.
+    """
+    rows = tf.reduce_max([tf.shape(x)[0] for x in inputs.values()])
+    found = {}
+    for name, value in inputs.items():
+        given = tf.shape(value)[0]
+        check = tf.debugging.Assert(
+            (given == rows) | (given == 0),
+            [f"Every input must have a row for each of the batch, or none. "
+             f"Received: `{name}` with", given, "rows beside", rows])
+        shape = tf.concat([[rows - given], tf.shape(value)[1:]], axis=0)
+        with tf.control_dependencies([check] if check is not None else []):
+            found[name] = tf.concat(
+                [value, tf.zeros(shape, value.dtype)], axis=0)
+    return found
