@@ -53,21 +53,21 @@ class ServingModel(tf.Module):
     def _make_tables(self, model, scorer, pool):
         parts = dict(scorer.parts("query"))
         bias, history = parts.pop("bias"), parts.pop("history")
-        self._user_bias = tf.constant(bias)
-        self._user_history = tf.constant(history)
-        self._user_own = tf.constant(tf.add_n(list(parts.values())))
-        self._history_table = tf.constant(model.query_tower.history_table)
+        self._user_bias = _table(bias)
+        self._user_history = _table(history)
+        self._user_own = _table(tf.add_n(list(parts.values())))
+        self._history_table = _table(model.query_tower.history_table)
         # A user is known from what was learned, not from being in a table.
-        self._user_known = tf.reduce_any(
-            (self._user_own != 0) | (self._user_history != 0), axis=1)
-        self._rating = tf.constant(scorer.vectors("rating")[1])
-        self._candidates = tf.constant(scorer.vectors("retrieval")[1])
+        self._user_known = _table(tf.reduce_any(
+            (self._user_own != 0) | (self._user_history != 0), axis=1))
+        self._rating = _table(scorer.vectors("rating")[1])
+        self._candidates = _table(scorer.vectors("retrieval")[1])
         order = np.argsort(-pool.item_traffic[1:], kind="stable")
         traffic = pool.item_traffic[1:][order]
         share = (traffic + 1) / (traffic + 1).sum()
-        self._popular = tf.constant(order, tf.int32)
-        self._popular_score = tf.constant(np.log(share), tf.float32)
-        self._item_ids = tf.constant([b"", *(
+        self._popular = _table(order.astype(np.int32))
+        self._popular_score = _table(np.log(share).astype(np.float32))
+        self._item_ids = _table([b"", *(
             str(i).encode() for i in pool.item_ids)])
         self._users = _lookup(pool.user_ids)
         self._items = _lookup(pool.item_ids)
@@ -254,6 +254,11 @@ class ServingModel(tf.Module):
 
 def _named(spec, name):
     return tf.TensorSpec(spec.shape, spec.dtype, name)
+
+
+def _table(values) -> tf.Variable:
+    """Not a constant: a graph holds 2 GB at most, variables any number."""
+    return tf.Variable(values, trainable=False)
 
 
 def _lookup(ids) -> tf.lookup.StaticHashTable:
