@@ -2,11 +2,11 @@
 
 Vectors of 64 dimensions in clusters that overlap (as much noise within a
 cluster as there is between their centres), queries from the same, recall of
-the true 20 nearest by inner product. `build_index` finds ScaNN's settings itself, on
-queries of its own. Beside it, in one run and one query a call: TFRS's exact
-layer, TFRS's ScaNN layer with its default settings, and FAISS IVF and
-hnswlib (`pip install faiss-cpu hnswlib`; left out where missing), whose
-search width is doubled until they reach the same recall. What
+the true 20 nearest by inner product. `build_index` finds ScaNN's settings
+itself, on queries of its own. Beside it, in one run and one query a call:
+TFRS's exact layer, TFRS's ScaNN layer with its default settings, and FAISS
+IVF and hnswlib (`pip install faiss-cpu hnswlib`; left out where missing),
+whose search width is doubled until they reach the same recall. What
 TensorFlow runs is saved and run by a session, as a server does; all may use
 every core.
 
@@ -162,7 +162,8 @@ def rows_of(count: int, number: int):
     default.index(tf.constant(vectors))
     built = time.perf_counter() - start
     yield "TFRS ScaNN, defaults", {
-        **measure(as_served(default, default), queries, truth), "build_s": built}
+        **measure(as_served(default, default), queries, truth),
+        "build_s": built}
     del default
     gc.collect()
     ours = build_index(vectors, k=K, target_recall=TARGET, kind="scann",

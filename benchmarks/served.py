@@ -1,0 +1,92 @@
+"""Exports and servers that the benchmarks of serving share."""
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal import Pool, TwoTower, datasets
+from tfrecal.encoders import TextEncoder
+from tfrecal.interactions import Interactions
+
+import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
+
+
+def movielens(precision: str = "float32"):
+    """A model with frozen MiniLM after two epochs, and its pool."""
+    data = datasets.load("ml-100k")
+    pool = Pool.from_interactions(data, initial=0.9, seed=0)
+    model = TwoTower.from_interactions(
+        data, dropout=0.05,
+        encoder=TextEncoder("minilm", precision=precision))
+    model.compile()
+    model.fit(pool.sequence(1024), epochs=2, verbose=0)
+    return model, pool
+
+
+def random_model(items: int, dim: int = 64, users: int = 1000):
+    """An untrained model without texts over so many items, and its pool."""
+    rng = np.random.default_rng(0)
+    # Every item once, so that none is cold.
+    item = np.arange(items)
+    frame = pd.DataFrame({
+        "user_id": [f"u{n}" for n in item % users],
+        "item_id": [f"i{n}" for n in item],
+        "label": rng.integers(1, 6, items)})
+    data = Interactions.from_frame(frame)
+    pool = Pool.from_interactions(data, initial=0.5, seed=0)
+    model = TwoTower.from_interactions(data, embedding_dim=dim, dropout=0.1)
+    model.compile()
+    for tower in (model.query_tower, model.candidate_tower):
+        tower.warm.assign(tf.ones_like(tower.warm))
+    return model, pool
+
+
+@contextlib.contextmanager
+def server(base_path: Path, *flags: str, seconds: float = 120):
+    """`tfrecal serve` in a process of its own; yields its gRPC address.
+
+    Args:
+        base_path: of the model; its folder's name is the model's.
+        *flags: further flags.
+        seconds: to wait for the line that says that it serves.
+    """
+    port = _free_port()
+    command = [sys.executable, "-m", "tfrecal.serving.server",
+               f"--model_name={base_path.name}",
+               f"--model_base_path={base_path.resolve()}", f"--port={port}",
+               *flags]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_it_serves(process, log, seconds)
+            yield f"localhost:{port}", process.pid
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_it_serves(process, log, seconds):
+    stop = time.monotonic() + seconds
+    while True:
+        log.seek(0)
+        text = log.read()
+        if "\nServing " in "\n" + text:
+            return
+        if process.poll() is not None or time.monotonic() > stop:
+            raise RuntimeError(f"The server did not start:\n{text}")
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]

@@ -1,0 +1,1 @@
+"""The local model server and a client, on TensorFlow Serving's interface."""

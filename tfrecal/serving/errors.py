@@ -1,0 +1,41 @@
+"""ServingError: what a request is answered with when it fails."""
+from __future__ import annotations
+
+import grpc
+import tensorflow as tf
+
+# Numbers of TensorFlow's error codes are those of gRPC.
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Python's, before the message of the session.
+_PREFIX = "Graph execution error:\n\n"
+
+
+class ServingError(Exception):
+    """A status code and a message, as TensorFlow Serving would give them.
+
+    Args:
+        code: a `grpc.StatusCode`.
+        message: in full; gRPC cuts it.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @classmethod
+    def of(cls, error: Exception) -> ServingError:
+        """The same failure as a `ServingError`, whatever raised it."""
+        if isinstance(error, cls):
+            return error
+        if isinstance(error, tf.errors.OpError):
+            text = (error.message or "").removeprefix(_PREFIX)
+            return cls(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN),
+                       text)
+        return cls(grpc.StatusCode.INTERNAL,
+                   f"{type(error).__name__}: {error}")
+
+
+def invalid(message: str) -> ServingError:
+    """An INVALID_ARGUMENT, the commonest."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
