@@ -32,7 +32,10 @@ def movielens(precision: str = "float32"):
 
 
 def random_model(items: int, dim: int = 64, users: int = 1000):
-    """An untrained model without texts over so many items, and its pool."""
+    """A model without texts over so many items, and its pool.
+
+    Not trained; its vectors lie in clusters, as trained ones do.
+    """
     rng = np.random.default_rng(0)
     # Every item once, so that none is cold.
     item = np.arange(items)
@@ -46,6 +49,10 @@ def random_model(items: int, dim: int = 64, users: int = 1000):
     model.compile()
     for tower in (model.query_tower, model.candidate_tower):
         tower.warm.assign(tf.ones_like(tower.warm))
+    centres = rng.normal(0, 0.2, (max(50, items // 100), 2 * dim))
+    for table in (model.query_tower.id_table, model.candidate_tower.id_table):
+        rows = centres[rng.integers(len(centres), size=table.shape[0])]
+        table.assign(rows + rng.normal(0, 0.1, rows.shape))
     return model, pool
 
 
@@ -59,16 +66,36 @@ def server(base_path: Path, *flags: str, seconds: float = 120):
         seconds: to wait for the line that says that it serves.
     """
     port = _free_port()
-    command = [sys.executable, "-m", "tfrecal.serving.server",
-               f"--model_name={base_path.name}",
-               f"--model_base_path={base_path.resolve()}", f"--port={port}",
-               *flags]
+    with _process([
+            sys.executable, "-m", "tfrecal.serving.server",
+            f"--model_name={base_path.name}",
+            f"--model_base_path={base_path.resolve()}", f"--port={port}",
+            *flags], seconds) as pid:
+        yield f"localhost:{port}", pid
+
+
+@contextlib.contextmanager
+def constant_server(answer: bytes, workers: int = 8):
+    """`constant_server.py` in a process of its own; yields its address."""
+    port = _free_port()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(answer)
+        file.flush()
+        script = Path(__file__).with_name("constant_server.py")
+        with _process([sys.executable, str(script), str(port), file.name,
+                       str(workers)], 30):
+            yield f"localhost:{port}"
+
+
+@contextlib.contextmanager
+def _process(command, seconds):
+    """A server process that is there while the context lasts; its pid."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_it_serves(process, log, seconds)
-            yield f"localhost:{port}", process.pid
+            yield process.pid
         finally:
             process.terminate()
             process.wait(30)

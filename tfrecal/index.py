@@ -91,15 +91,14 @@ class ExactIndex(tf.Module):
             `(scores [B, k] float32, positions [B, k] int32)`; excluded
             candidates have score -inf.
         """
-        if excluded is None:
-            excluded = tf.fill([tf.shape(queries)[0], 0], -1)
         count = tf.shape(queries)[0]
         step = max(1, _BLOCK // max(1, self.vectors.shape[0]))
         blocks = tf.maximum(1, (count + step - 1) // step)
 
         def search_block(n, *found):
             rows = slice(n * step, (n + 1) * step)
-            parts = self._search(queries[rows], k, excluded[rows])
+            parts = self._search(queries[rows], k, None if excluded is None
+                                 else excluded[rows])
             return n + 1, *(array.write(n, part)
                             for array, part in zip(found, parts))
 
@@ -112,13 +111,14 @@ class ExactIndex(tf.Module):
 
     def _search(self, queries, k, excluded):
         scores = tf.matmul(queries, self.vectors, transpose_b=True)
-        row = tf.broadcast_to(
-            tf.range(tf.shape(excluded)[0])[:, tf.newaxis],
-            tf.shape(excluded))
-        place = tf.boolean_mask(
-            tf.stack([row, excluded], axis=-1), excluded >= 0)
-        scores = tf.tensor_scatter_nd_update(
-            scores, place, tf.fill([tf.shape(place)[0]], -np.inf))
+        if excluded is not None:
+            row = tf.broadcast_to(
+                tf.range(tf.shape(excluded)[0])[:, tf.newaxis],
+                tf.shape(excluded))
+            place = tf.boolean_mask(
+                tf.stack([row, excluded], axis=-1), excluded >= 0)
+            scores = tf.tensor_scatter_nd_update(
+                scores, place, tf.fill([tf.shape(place)[0]], -np.inf))
         found = tf.math.top_k(scores, k)
         return found.values, found.indices
 
