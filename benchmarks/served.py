@@ -31,7 +31,8 @@ def movielens(precision: str = "float32"):
     return model, pool
 
 
-def random_model(items: int, dim: int = 64, users: int = 1000):
+def random_model(items: int, dim: int = 64, users: int = 1000,
+                 prefix: str = "i"):
     """A model without texts over so many items, and its pool.
 
     Not trained; its vectors lie in clusters, as trained ones do.
@@ -41,7 +42,7 @@ def random_model(items: int, dim: int = 64, users: int = 1000):
     item = np.arange(items)
     frame = pd.DataFrame({
         "user_id": [f"u{n}" for n in item % users],
-        "item_id": [f"i{n}" for n in item],
+        "item_id": [f"{prefix}{n}" for n in item],
         "label": rng.integers(1, 6, items)})
     data = Interactions.from_frame(frame)
     pool = Pool.from_interactions(data, initial=0.5, seed=0)
