@@ -435,6 +435,24 @@ class TestKeras:
         rows = tf.constant([0, 2, 1])
         np.testing.assert_allclose(again(rows), table(rows), atol=1e-6)
 
+    @pytest.mark.parametrize("options", [
+        {}, {"pooling": "cls"}, {"precision": "bfloat16"},
+    ])
+    def test_for_serving_has_the_trained_weights(
+        self, tiny_bert_folder, options
+    ):
+        encoder = short(tiny_bert_folder, tuning="full", **options)
+        for weight in encoder.trainable_weights:
+            weight.assign_add(0.05 * tf.ones_like(weight))
+        served = encoder.for_serving()
+        texts = tf.constant(TEXTS)
+        np.testing.assert_allclose(
+            served(texts), encoder(texts),
+            atol=2e-2 if "precision" in options else 1e-5,
+        )
+        assert served(texts[:0]).shape == (0, 32)
+        assert not served.trainable_variables[5:]
+
     def test_export_takes_strings(self, tiny_bert_folder, tmp_path):
         encoder = short(tiny_bert_folder, tuning="top_n")
         module = tf.Module()

@@ -43,7 +43,7 @@ def test_unknown_flags_do_not_stop_it(capsys):
 
 @pytest.mark.parametrize("flag", [
     "--port=eighty", "--port=-1", "--enable_batching=maybe",
-    "--grpc_max_threads=0"])
+    "--grpc_max_threads=-1"])
 def test_bad_values_end_it(flag, capsys):
     with pytest.raises(SystemExit) as seen:
         parse_flags([flag])

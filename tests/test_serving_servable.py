@@ -1,7 +1,9 @@
 """Loading of version folders, whole and broken, and their warm-up."""
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 
 import grpc
 import numpy as np
@@ -52,12 +54,31 @@ def test_signatures_are_those_of_the_file(servable):
     assert set(signature.defaults) == {"bonus"}
 
 
-def test_number_of_callables_is_bounded(servable, monkeypatch):
-    monkeypatch.setattr("tfrecal.serving.servable._MAX_CALLABLES", 4)
-    ids = {"ids": np.array([1], np.int64)}
-    for n in range(12):
-        servable.run("gather", ids, timeout=0.1 * 2 ** n)
-        assert len(servable._callables) <= 4
+def test_number_of_runs_is_bounded(folder, monkeypatch):
+    monkeypatch.setattr("tfrecal.serving.servable._MAX_RUNS", 2)
+    servable = Servable(folder, "m", 2)
+    users = {"user_id": np.array([b"a"], object)}
+    for outputs in (["names"], ["scores"], None, ["names"]):
+        assert servable.run("serving_default", users, outputs)
+        assert len(servable._runs) <= 2
+    servable.close()
+
+
+def test_runs_longer_than_their_deadline_are_ended(folder):
+    servable = Servable(folder, "m", 2)
+    endless = {"rounds": np.array([1 << 30], np.int32)}
+    short = {"rounds": np.array([200], np.int32)}
+    for inputs in (endless, short, endless, endless):
+        started = time.monotonic()
+        with (pytest.raises(ServingError) if inputs is endless
+              else contextlib.nullcontext()) as seen:
+            servable.run("spin", inputs, timeout=0.2)
+        assert time.monotonic() - started < 5
+        assert not seen or seen.value.code == CODE.DEADLINE_EXCEEDED
+    with pytest.raises(ServingError) as seen:
+        servable.run("spin", short, timeout=0)
+    assert seen.value.code == CODE.DEADLINE_EXCEEDED
+    servable.close()
 
 
 def remove(name):
@@ -144,7 +165,7 @@ def test_warm_up_runs_every_record(folder):
     write_records(folder, predict_log("", user_id=["a"]), b"",
                   predict_log("add", x=[[1., 2.]], y=[[1., 2.]]))
     assert warm_up(servable, times=3) == 2
-    assert {key[0] for key in servable._callables} == {
+    assert {key[0] for key in servable._runs} == {
         "serving_default", "add"}
     servable.close()
 

@@ -191,12 +191,25 @@ def test_config_file_is_followed(base, exported, tmp_path):
         file.write_text("model_config_list { config { name: 5 } }")
         time.sleep(0.2)
         write("m", versions="model_version_policy { specific { versions: 1 "
-              '} } version_labels { key: "stable" value: 1 }')
+              "} }")
         until(lambda: server.manager.available() == {"m": [1]})
+        # A label that comes before its version is tried again.
+        write("m")
+        until(lambda: server.manager.available() == {"m": [2]})
+        write("m", versions='version_labels { key: "stable" value: 3 }')
+        time.sleep(0.2)
+        put(exported, base, 3)
         request = predict()
         request.model_spec.version_label = "stable"
-        assert stub_of(server).Predict(
-            request).model_spec.version.value == 1
+        stub = stub_of(server)
+
+        def labelled():
+            try:
+                return stub.Predict(request).model_spec.version.value
+            except grpc.RpcError:
+                return None
+
+        until(lambda: labelled() == 3)
 
 
 def test_start_without_a_model_is_a_start(tmp_path, base):

@@ -16,6 +16,7 @@ import tf_keras
 
 from tfrecal import bulk, packing, transformer
 from tfrecal.checkpoints import find_folder, load_bert, read_config
+from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
 from tfrecal.wordpiece import WordPiece
 
@@ -218,7 +219,9 @@ class TextEncoder(tf_keras.layers.Layer):
         return packing.pool(hidden, layout, self.pooling)
 
     def _layer(self, number, hidden, layout, training):
-        weights = transformer.layer_weights(self.bert.encoder.layer[number])
+        weights = transformer.layer_weights(
+            self.bert.encoder.layer[number], self._config, self.precision
+        )
         dropping = bool(training and self.dropout)
         seed = tf.zeros([2], tf.int32)
         if dropping:
@@ -249,6 +252,13 @@ class TextEncoder(tf_keras.layers.Layer):
             TypeError: one string, or an element that is none.
         """
         return bulk.encode(self, texts, 16 * batch_size, progress)
+
+    def for_serving(self) -> ServedEncoder:
+        """The same weights as now in the form that is exported."""
+        return ServedEncoder(
+            self.bert, self._config, self._wordpiece, pooling=self.pooling,
+            max_length=self.max_length, precision=self.precision,
+        )
 
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""

@@ -88,7 +88,7 @@ class ServingModel(tf.Module):
 
     def _make_texts(self, model):
         query, candidate = model.query_tower, model.candidate_tower
-        self._encoder = candidate.encoder
+        self._encoder = candidate.encoder.for_serving()
         self._centre = tf.constant(candidate.text_centre)
         self._text_scale = tf.constant(
             candidate.text_scale / candidate.text_norm)

@@ -27,18 +27,39 @@ def embed(embeddings, ids: tf.Tensor, packing: Packing) -> tf.Tensor:
     )
 
 
-def layer_weights(layer) -> list[tf.Tensor]:
-    """The weights of a `TFBertLayer`, as the layer function takes them."""
+def layer_weights(layer, config, precision: str = "float32"):
+    """The weights of a `TFBertLayer`, as the layer function takes them.
+
+    Query, key and value side by side; factors that would be applied to
+    activations are in the kernels, which are far smaller; kernels in the
+    precision of their products.
+    """
     own, out = layer.attention.self_attention, layer.attention.dense_output
-    weights = []
-    for dense in (own.query, own.key, own.value, out.dense):
-        weights += [dense.kernel, dense.bias]
-    weights += [out.LayerNorm.gamma, out.LayerNorm.beta]
-    for dense in (layer.intermediate.dense, layer.bert_output.dense):
-        weights += [dense.kernel, dense.bias]
-    norm = layer.bert_output.LayerNorm
-    weights += [norm.gamma, norm.beta]
-    return [weight.value() for weight in weights]
+    scale = (config.hidden_size // config.num_attention_heads) ** -0.5
+    factor = _gelu_factor(config)
+    query, key, value = own.query, own.key, own.value
+    inner, outer = layer.intermediate.dense, layer.bert_output.dense
+    kernels = [
+        tf.concat([query.kernel * scale, key.kernel, value.kernel], 1),
+        out.dense.kernel.value(),
+        inner.kernel * factor,
+        outer.kernel * factor,
+    ]
+    if precision == "bfloat16":
+        kernels = [tf.cast(kernel, tf.bfloat16) for kernel in kernels]
+    mixed = tf.concat([query.bias * scale, key.bias, value.bias], 0)
+    norm, last = out.LayerNorm, layer.bert_output.LayerNorm
+    others = [
+        mixed, out.dense.bias.value(), inner.bias * factor,
+        outer.bias.value(), norm.gamma.value(), norm.beta.value(),
+        last.gamma.value(), last.beta.value(),
+    ]
+    return kernels + others
+
+
+def _gelu_factor(config) -> float:
+    """gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2)."""
+    return math.sqrt(0.5) if config.hidden_act == "gelu" else 1.0
 
 
 def make_layer(
@@ -61,9 +82,10 @@ def make_layer(
         `layer_weights` gives, and a seed `[2]` int32 for dropout.
     """
     heads, epsilon = config.num_attention_heads, config.layer_norm_eps
-    head_width = config.hidden_size // heads
     product = _bfloat16_product if precision == "bfloat16" else tf.matmul
-    feed_forward = _feed_forward(config.hidden_act, product)
+    between = _u_erf
+    if config.hidden_act != "gelu":
+        between = get_tf_activation(config.hidden_act)
 
     def dense(values, kernel, bias):
         return tf.nn.bias_add(product(values, kernel), bias)
@@ -76,20 +98,20 @@ def make_layer(
         )
 
     # Without a signature, eager calls would trace every number of tokens.
-    @tf.function(autograph=False, input_signature=_signature(config, buckets))
+    @tf.function(
+        autograph=False,
+        input_signature=_signature(config, buckets, precision),
+    )
     def layer(hidden, packing, weights, seed):
-        (query, query_bias, key, key_bias, value, value_bias, out, out_bias,
-         gamma, beta, inner, inner_bias, outer, outer_bias, last_gamma,
-         last_beta) = weights
-        scale = head_width**-0.5
-        kernel = tf.concat([query * scale, key, value], 1)
-        bias = tf.concat([query_bias * scale, key_bias, value_bias], 0)
+        (kernel, out, inner, outer, bias, out_bias, inner_bias, outer_bias,
+         gamma, beta, last_gamma, last_beta) = weights
         context = attention(
             dense(hidden, kernel, bias), packing, heads, dropout, seed
         )
         context = drop(dense(context, out, out_bias), seed, 1)
         hidden = layer_norm(hidden + context, gamma, beta, epsilon)
-        wide = feed_forward(hidden, inner, inner_bias, outer, outer_bias)
+        wide = between(dense(hidden, inner, inner_bias))
+        wide = dense(wide, outer, outer_bias)
         return layer_norm(
             hidden + drop(wide, seed, 2), last_gamma, last_beta, epsilon
         )
@@ -97,49 +119,32 @@ def make_layer(
     return layer
 
 
-def _signature(config, buckets):
+def _signature(config, buckets, precision):
     width, wide = config.hidden_size, config.intermediate_size
-    square = [[width, width], [width]]
-    norm = [[width], [width]]
-    shapes = square * 4 + norm
-    shapes += [[width, wide], [wide], [wide, width], [width]] + norm
+    kernels = [[width, 3 * width], [width, width], [width, wide],
+               [wide, width]]
+    others = [[3 * width], [width], [wide], [width]] + [[width]] * 4
     return [
         tf.TensorSpec([None, width]),
         Packing.spec(buckets),
-        [tf.TensorSpec(shape) for shape in shapes],
+        [tf.TensorSpec(shape, precision) for shape in kernels]
+        + [tf.TensorSpec(shape) for shape in others],
         tf.TensorSpec([2], tf.int32),
     ]
 
 
 @tf.custom_gradient
 def _bfloat16_product(values, kernel):
-    """`values @ kernel`, factors rounded to bfloat16, summed in float32."""
-    left, right = (tf.cast(v, tf.bfloat16) for v in (values, kernel))
+    """`values @ kernel` of a bfloat16 kernel, summed in float32."""
+    left = tf.cast(values, tf.bfloat16)
 
     def gradient(upstream):
         upstream = tf.cast(upstream, tf.bfloat16)
-        of_left = tf.matmul(upstream, right, transpose_b=True)
-        of_right = tf.matmul(left, upstream, transpose_a=True)
-        return tf.cast(of_left, tf.float32), tf.cast(of_right, tf.float32)
+        of_left = tf.matmul(upstream, kernel, transpose_b=True)
+        of_kernel = tf.matmul(left, upstream, transpose_a=True)
+        return tf.cast(of_left, tf.float32), of_kernel
 
-    return tf.cast(tf.matmul(left, right), tf.float32), gradient
-
-
-def _feed_forward(name, product):
-    if name == "gelu":
-        # gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2): the two
-        # factors go to the kernels, which are far smaller.
-        between, factor = _u_erf, math.sqrt(0.5)
-    else:
-        between, factor = get_tf_activation(name), 1.0
-
-    def feed_forward(values, inner, inner_bias, outer, outer_bias):
-        middle = product(values, inner * factor)
-        middle = tf.nn.bias_add(middle, inner_bias * factor)
-        wide = product(between(middle), outer * factor)
-        return tf.nn.bias_add(wide, outer_bias)
-
-    return feed_forward
+    return tf.cast(tf.matmul(left, kernel), tf.float32), gradient
 
 
 @tf.custom_gradient

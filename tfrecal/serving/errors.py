@@ -32,6 +32,9 @@ class ServingError(Exception):
             text = (error.message or "").removeprefix(_PREFIX)
             return cls(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN),
                        text)
+        if isinstance(error, MemoryError):
+            return cls(grpc.StatusCode.RESOURCE_EXHAUSTED,
+                       f"Out of memory: {error}")
         return cls(grpc.StatusCode.INTERNAL,
                    f"{type(error).__name__}: {error}")
 

@@ -8,13 +8,13 @@ import sys
 import tfrecal
 
 _CPUS = os.cpu_count() or 1
-# name -> (type, default)
+# name -> (type, default); 0 threads are a good number of threads.
 _FLAGS = {
     "port": (int, 8500), "grpc_socket_path": (str, ""),
     "rest_api_port": (int, 0), "rest_api_num_threads": (int, 4 * _CPUS),
     "rest_api_timeout_in_ms": (int, 30000),
     "rest_api_enable_cors_support": (bool, False),
-    "grpc_max_threads": (int, 4 * _CPUS),
+    "grpc_max_threads": (int, 0),
     "model_name": (str, "default"), "model_base_path": (str, ""),
     "model_config_file": (str, ""),
     "model_config_file_poll_wait_seconds": (float, 0),
@@ -49,7 +49,7 @@ _UNUSED = (
     "xla_cpu_compilation_enabled", "xla_gpu_compilation_enabled",
     "thread_pool_factory_config_file", "mixed_precision",
     "skip_initialize_tpu")
-_AT_LEAST = {"grpc_max_threads": 1, "rest_api_num_threads": 1, "port": 0,
+_AT_LEAST = {"grpc_max_threads": 0, "rest_api_num_threads": 1, "port": 0,
              "rest_api_port": 0, "max_concurrent_requests": 1,
              "max_num_load_retries": 0, "load_retry_interval_micros": 0,
              "rest_api_timeout_in_ms": 1, "num_load_threads": 0}

@@ -134,7 +134,7 @@ class ModelManager:
     def problems(self) -> dict[str, str]:
         """Model -> why none of its versions answers."""
         with self._changed:
-            return {name: _problem(name, model)
+            return {name: model.problem()
                     for name, model in self._models.items()
                     if model.config is not None and not model.ready}
 
@@ -310,13 +310,3 @@ class ModelManager:
         with self._changed:
             version.state = State.END
             self._changed.notify_all()
-
-
-def _problem(name, model) -> str:
-    number, error = model.problem()
-    which = "" if number is None else f" version: {number}"
-    if error is None:
-        return (f"{{name: {name}}} due to error: NOT_FOUND: no version in "
-                f"{model.config.base_path}")
-    return (f"{{name: {name}{which}}} due to error: {error.code.name}: "
-            f"{error.message}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from grpc import StatusCode
 from tensorflow_serving.apis import get_model_status_pb2
 
 from tfrecal.serving import versions
@@ -126,15 +127,18 @@ class Model:
         """Whether a load that failed is to be tried again."""
         return version.number in self._wanted and version.tries <= most
 
-    def problem(self) -> tuple[int | None, ServingError | None]:
-        """Version and reason of why nothing is loaded, if so."""
-        if self.ready or self.error is not None:
-            return None, self.error
+    def problem(self) -> str:
+        """Why none of its versions answers, in TensorFlow Serving's form."""
+        name, which, error = self.config.name, "", self.error
         failed = [v for v in self.versions.values() if v.error is not None]
-        if not failed:
-            return None, None
-        last = max(failed, key=lambda v: v.number)
-        return last.number, last.error
+        if error is None and failed:
+            last = max(failed, key=lambda v: v.number)
+            which, error = f" version: {last.number}", last.error
+        if error is None:
+            error = ServingError(StatusCode.NOT_FOUND, "no version in "
+                                 f"{self.config.base_path}")
+        return (f"{{name: {name}{which}}} due to error: {error.code.name}: "
+                f"{error.message}")
 
     def _see(self, number: int) -> Version:
         version = self.versions.get(number)

@@ -9,15 +9,14 @@ from concurrent import futures
 
 import grpc
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import (
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfrecal.serving import config_protos, model_configs
-from tfrecal.serving.errors import ServingError, invalid
+from tfrecal.serving import config_protos, model_configs, settings
+from tfrecal.serving.errors import ServingError
 from tfrecal.serving.flags import options_of, parse_flags
 from tfrecal.serving.grpc_services import ModelService, PredictionService
 from tfrecal.serving.manager import ModelManager
@@ -26,9 +25,6 @@ from tfrecal.serving.warm_up import warm_up
 
 __all__ = ["Server", "main", "options_of", "parse_flags"]
 
-_MONITORING_PATH = "/monitoring/prometheus/metrics"
-# Bytes of a request, unless `--grpc_channel_arguments` says otherwise.
-_LARGEST_REQUEST = 64 << 20
 _log = logging.getLogger("tfrecal.serving")
 
 
@@ -51,26 +47,22 @@ class Server:
     def __init__(self, options):
         self.options = options
         self.grpc_port = self.rest_port = None
-        if options.port == 0 and not options.grpc_socket_path:
-            raise invalid("Either `--port` or `--grpc_socket_path` must be "
-                          "set. Received: neither.")
-        if options.batching_parameters_file and not options.enable_batching:
-            raise invalid("`--batching_parameters_file` must come with "
-                          "`--enable_batching`. Received: the file only.")
+        settings.check(options)
+        options.monitoring_path = settings.monitoring_path(options)
+        self._monitor = None
+        if options.monitoring_path is not None:
+            from tfrecal.serving.monitoring import Monitor
+            self._monitor = Monitor()
+        self._credentials = settings.credentials(options)
+        self._arguments = settings.channel_arguments(options)
+        self._session_config = settings.session_config(options)
+        self._config = self._read_config()
+        self._batcher = None
         if options.enable_batching:
             from tfrecal.serving.batching import Batcher
-            self._batcher = Batcher(_read(
+            self._batcher = Batcher(settings.read(
                 options.batching_parameters_file,
                 config_protos.BatchingParameters()))
-        else:
-            self._batcher = None
-        self._session_config = _session_config(options)
-        self._monitor, options.monitoring_path = _monitoring(options)
-        self._credentials = _credentials(options.ssl_config_file)
-        self._settings = {"grpc.so_reuseport": 0,
-                          "grpc.max_receive_message_length": _LARGEST_REQUEST,
-                          **_channel_arguments(options)}
-        self._config = self._read_config()
         self.manager = ModelManager(
             self._config,
             poll_seconds=options.file_system_poll_wait_seconds,
@@ -134,13 +126,12 @@ class Server:
 
     def _load(self, folder, name, version):
         options = self.options
-        arguments = {
-            "tags": tuple(options.saved_model_tags.split(",")),
-            "tensor_content": options.enable_serialization_as_tensor_content,
-            "check_method": options.enable_signature_method_name_check,
-            "session_config": self._session_config}
-        servable = Servable(folder, name, version, batcher=self._batcher,
-                            **arguments)
+        servable = Servable(
+            folder, name, version, batcher=self._batcher,
+            tags=tuple(options.saved_model_tags.split(",")),
+            tensor_content=options.enable_serialization_as_tensor_content,
+            check_method=options.enable_signature_method_name_check,
+            session_config=self._session_config)
         if options.enable_model_warmup:
             try:
                 warm_up(servable, options.num_request_iterations_for_warmup)
@@ -152,8 +143,9 @@ class Server:
     def _start_grpc(self) -> None:
         options = self.options
         self._grpc = server = grpc.server(
-            futures.ThreadPoolExecutor(options.grpc_max_threads, "grpc"),
-            options=list(self._settings.items()),
+            futures.ThreadPoolExecutor(
+                settings.grpc_threads(options), "grpc"),
+            options=self._arguments,
             maximum_concurrent_rpcs=options.max_concurrent_requests)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(self.manager, self._monitor), server)
@@ -193,25 +185,26 @@ class Server:
     def _read_config(self):
         options = self.options
         if options.model_config_file:
-            return _read(options.model_config_file,
-                         model_server_config_pb2.ModelServerConfig())
-        if not options.model_base_path:
-            raise invalid("Either `--model_base_path` or "
-                          "`--model_config_file` must be set. Received: "
-                          "neither.")
+            return settings.read(
+                options.model_config_file,
+                model_server_config_pb2.ModelServerConfig())
         return model_configs.single(options.model_name,
                                     options.model_base_path)
 
     def _poll_config(self) -> None:
         wait = self.options.model_config_file_poll_wait_seconds
+        told = None
         while not self._stopped.wait(wait):
             try:
                 config = self._read_config()
                 if config != self._config:
-                    self._config = config
                     self.manager.reload(config)
+                    self._config = config
+                told = None
             except Exception as error:
-                _log.error("%s: %s", self.options.model_config_file, error)
+                if str(error) != told:
+                    told = str(error)
+                    _log.error("%s: %s", self.options.model_config_file, told)
 
 
 def main(argv=None) -> int:
@@ -243,67 +236,11 @@ def main(argv=None) -> int:
         _log.warning("no version is served of %s", problem)
     print(server.describe(), flush=True)
     asked.wait()
+    # A second signal ends it without waiting for the requests under way.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     server.stop()
     return 0
-
-
-def _read(path, message):
-    return model_configs.read_text_proto(path, message) if path else message
-
-
-def _session_config(options) -> config_pb2.ConfigProto:
-    config = _read(options.tensorflow_session_config_file,
-                   config_pb2.ConfigProto())
-    both = options.tensorflow_session_parallelism
-    for field, threads in (
-            ("intra_op_parallelism_threads",
-             options.tensorflow_intra_op_parallelism),
-            ("inter_op_parallelism_threads",
-             options.tensorflow_inter_op_parallelism)):
-        if threads or both:
-            setattr(config, field, threads or both)
-    if options.per_process_gpu_memory_fraction:
-        config.gpu_options.per_process_gpu_memory_fraction = \
-            options.per_process_gpu_memory_fraction
-    return config
-
-
-def _monitoring(options):
-    """`(Monitor or None, path of its page or None)`."""
-    config = _read(options.monitoring_config_file,
-                   config_protos.MonitoringConfig()).prometheus_config
-    if not config.enable:
-        return None, None
-    from tfrecal.serving.monitoring import Monitor
-    return Monitor(), config.path or _MONITORING_PATH
-
-
-def _credentials(path):
-    if not path:
-        return None
-    config = _read(path, config_protos.SSLConfig())
-    if not (config.server_key and config.server_cert):
-        raise invalid(f"{path} must hold `server_key` and `server_cert` as "
-                      "PEM text. Received: one that is empty.")
-    if config.client_verify and not config.custom_ca:
-        raise invalid(f"{path} must hold `custom_ca` where `client_verify` is "
-                      "set. Received: none.")
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify)
-
-
-def _channel_arguments(options) -> dict:
-    found = {}
-    for part in filter(None, options.grpc_channel_arguments.split(",")):
-        name, sign, value = part.partition("=")
-        if not sign:
-            raise invalid("`--grpc_channel_arguments` must be k=v,k2=v2. "
-                          f"Received: {part!r}.")
-        found[name.strip()] = int(value) if value.lstrip("-").isdecimal() \
-            else value
-    return found
 
 
 def _add_health(server) -> None:
