@@ -14,7 +14,11 @@ from tfrecal import doctor
 def main(argv=None) -> int:
     """Runs a command; returns the exit code (2 for a user's mistake)."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command is serve:
+        arguments.flags = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return arguments.command(arguments) or 0
     except (ValueError, OSError) as error:
@@ -33,10 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),
-            ("label", label), ("export", export),
+            ("label", label), ("export", export), ("serve", serve),
+            ("recommend", recommend),
             ("datasets", list_datasets), ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
-        command = commands.add_parser(name, help=text, description=text)
+        # The server tells of its own flags.
+        command = commands.add_parser(
+            name, help=text, description=text, add_help=name != "serve")
         command.set_defaults(command=function)
         if name in ("run", "demo"):
             command.add_argument("-o", "--output", help="run folder")
@@ -60,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
                                  help="question file with labels filled in")
         if name == "export":
             _export_arguments(command)
+        if name == "recommend":
+            _recommend_arguments(command)
     return parser
 
 
@@ -75,6 +84,25 @@ def _export_arguments(command) -> None:
                          help="items of an answer (default: 20)")
     command.add_argument("--for", dest="server", help="the server that must "
                          "be able to run it: stock, scann or tfrecal")
+
+
+def _recommend_arguments(command) -> None:
+    command.add_argument("--user", default="", help="id of a user")
+    command.add_argument("--text", help="search for this, in place of what "
+                         "the user likes")
+    command.add_argument("--history", nargs="+", metavar="ITEM",
+                         help="items that the user liked")
+    command.add_argument("--exclude", nargs="+", metavar="ITEM",
+                         help="items that are not wanted")
+    command.add_argument("--k", type=int, help="items of the answer")
+    command.add_argument("--address", default="localhost:8500",
+                         help="of the server (default: localhost:8500)")
+    command.add_argument("--model", default="recommender",
+                         help="its name (default: recommender)")
+    command.add_argument("--timeout", type=float, default=5.0,
+                         help="seconds (default: 5)")
+    command.add_argument("--explain-request", action="store_true",
+                         help="print the request as JSON, send nothing")
 
 
 def _run_arguments(command) -> None:
@@ -203,6 +231,51 @@ def export(arguments) -> int:
           f"can be served by: {', '.join(manifest['servers'])}")
     print(f"tfrecal serve --model_name={path.parent.name} "
           f"--model_base_path={path.parent.resolve()}")
+    return 0
+
+
+def serve(arguments) -> int:
+    """Serve exported models as tensorflow_model_server does."""
+    try:
+        from tfrecal.serving import server
+    except ImportError as error:
+        raise ValueError(
+            "`tfrecal serve` needs the extra packages of serving. Received: "
+            f"{error}. Install them: `pip install 'tfrecal[serving]'`."
+        ) from error
+    return server.main(arguments.flags)
+
+
+def recommend(arguments) -> int:
+    """Ask a server for items for a user or a text."""
+    from tfrecal.serving.client import Recommender, ServingUnavailable, explain
+
+    def one(values):
+        return None if values is None else [values]
+
+    if arguments.text is None:
+        call, inputs = "recommend", {
+            "users": [arguments.user], "history": one(arguments.history),
+            "exclude": one(arguments.exclude)}
+    else:
+        if arguments.history:
+            raise ValueError(
+                "A search takes no history. Received: --history beside "
+                "--text. Leave one of them out.")
+        call, inputs = "search", {
+            "texts": [arguments.text], "users": one(arguments.user or None),
+            "exclude": one(arguments.exclude)}
+    with Recommender(arguments.address, arguments.model,
+                     timeout=arguments.timeout) as client:
+        if arguments.explain_request:
+            print(explain(client.request(call, **inputs)))
+            return 0
+        try:
+            found = getattr(client, call)(k=arguments.k, **inputs)
+        except ServingUnavailable as error:
+            raise ValueError(str(error)) from error
+    for item, score in zip(found.item_ids[0], found.scores[0]):
+        print(f"{item}\t{score:.4f}")
     return 0
 
 
