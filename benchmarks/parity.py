@@ -19,10 +19,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import served
-from tensorflow_serving.apis import (
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfrecal.export import export_model
 

@@ -79,6 +79,37 @@ def test_training_on_movielens_with_minilm(tmp_path, ml100k):
     check_training(notebook, ml100k, labels=2000)
 
 
+def check_serving(notebook, data, texts):
+    """What came from the server process, against the data itself."""
+    found = json.loads(printed(notebook.cells[-1]))
+    counts = data.frame["item_id"].value_counts()
+    assert len(found["popular"]) == 10
+    assert counts[found["popular"]].min() >= counts.nlargest(10).min()
+    assert len(set(found["known"])) == 10
+    assert set(found["known"]) != set(found["popular"])
+    assert not set(found["liked"]) & set(found["fresh"])
+    assert found["fresh"] != found["popular"]
+    assert len(found["found"]) == (10 if texts else 0)
+    assert found["versions"] == [1, 2] and found["code"] == 0
+    assert "stock" in found["servers"]
+    assert all(1 <= rating <= 5 for rating in found["rating"])
+
+
+def test_serving_the_shop(tmp_path):
+    notebook = execute(
+        "03_export_and_serve.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,
+        EPOCHS=1, K=10, REQUESTS=50)
+    check_serving(notebook, datasets.load("shop"), texts=False)
+
+
+@pytest.mark.large
+def test_serving_movielens_with_minilm(tmp_path, ml100k):
+    notebook = execute(
+        "03_export_and_serve.ipynb", tmp_path, 200, DATA="ml-100k",
+        ENCODER="minilm", EPOCHS=2, K=10, REQUESTS=50)
+    check_serving(notebook, ml100k, texts=True)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_stored_notebook_is_clean(path):
     notebook = nbformat.read(path, as_version=4)

@@ -4,12 +4,37 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tfrecal.export import export_model
+from tfrecal.models import TwoTower
+from tfrecal.pool import Pool
+from tfrecal.serving.server import Server, options_of
+
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_every_python_block_runs(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+def run(block):
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_every_python_block_runs(shop, tmp_path, capsys):
+    loop, client = re.findall(
+        r"```python\n(.*?)```", README.read_text(), re.S)
+    run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
+
+    pool = Pool.from_interactions(shop, initial=0.5)
+    model = TwoTower.from_interactions(shop, embedding_dim=4)
+    model.compile()
+    folder = tmp_path / "recommender"
+    export_model(model, folder, pool=pool)
+    server = Server(options_of(
+        port=None, model_base_path=str(folder), model_name="recommender"))
+    server.start()
+    try:
+        address = f"localhost:{server.grpc_port}"
+        found = run(client.replace("localhost:8500", address))["found"]
+    finally:
+        server.stop(0)
+    assert [len(row) for row in found.item_ids] == [10]

@@ -2,8 +2,8 @@
 
 By default it starts the local one. `TFRECAL_MODEL_SERVER=binary` starts that
 `tensorflow_model_server`. `TFRECAL_SERVER_ADDRESS=host:port` uses a running
-server, which must poll every second and whose models are replaced; it must
-see the folder `TFRECAL_SERVER_BASE_PATH` under the same path.
+server, whose models are replaced. It must run with `--max_num_load_retries=0`
+and see the folder `TFRECAL_SERVER_BASE_PATH` under the same path.
 `TFRECAL_SERVER_REST=host:port` is its REST port, if it has one.
 """
 from __future__ import annotations
@@ -510,6 +510,7 @@ def test_bad_requests_do_not_disturb_others(target):
         assert all(pool.map(ask, range(100)))
 
 
+@pytest.mark.large
 def test_client_of_an_exported_model(target, shop):
     pool = Pool.from_interactions(shop, initial=0.5, seed=0)
     model = TwoTower.from_interactions(shop, embedding_dim=4, dropout=0.1)

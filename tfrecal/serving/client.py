@@ -116,8 +116,8 @@ class Recommender:
         """Items for users.
 
         Args:
-            users: ids; of one that is unknown the history counts, and
-                without one the most popular items are recommended.
+            users: ids, "" for nobody known; without a history such users
+                get the most popular items.
             history: a list of item ids for each user, in place of what the
                 model was trained on.
             exclude: a list of item ids for each user that are not wanted.
@@ -151,6 +151,10 @@ class Recommender:
     def score(self, users: Sequence, items: Sequence) -> Scores:
         """Scores of pairs: the first user with the first item, and so on.
 
+        Args:
+            users: ids.
+            items: ids, as many.
+
         Raises:
             ValueError: arguments that the model cannot answer.
             ServingUnavailable: no answer in time.
@@ -164,6 +168,11 @@ class Recommender:
                       texts: Sequence | None = None) -> Embeddings:
         """Vectors of queries: the sum of what is given in each row.
 
+        Args:
+            users: ids.
+            history: a list of item ids for each row.
+            texts: what is searched for.
+
         Raises:
             ValueError: arguments that the model cannot answer.
             ServingUnavailable: no answer in time.
@@ -174,7 +183,11 @@ class Recommender:
 
     def embed_candidates(self, items: Sequence | None = None, *,
                          texts: Sequence | None = None) -> Embeddings:
-        """Vectors of items; by their texts where the ids are unknown.
+        """Vectors of items.
+
+        Args:
+            items: ids; zeros for those that are unknown and have no text.
+            texts: of items whose id is unknown or left out.
 
         Raises:
             ValueError: arguments that the model cannot answer.
@@ -216,13 +229,11 @@ class Recommender:
                 f"`k` must be at most {ids.shape[1]}, the items for which "
                 f"the model was exported. Received: k={k}. Export it with a "
                 "larger `k`.")
-        found = Recommendations([], [], version)
-        for row, some in zip(ids[:, :k], scores[:, :k]):
-            there = row != b""
-            found.item_ids.append([i.decode("utf-8", "surrogateescape")
-                                   for i in row[there]])
-            found.scores.append(some[there])
-        return found
+        ids, scores = ids[:, :k], scores[:, :k]
+        return Recommendations(
+            [[i.decode("utf-8", "surrogateescape") for i in row if i]
+             for row in ids.tolist()],
+            [row[there] for row, there in zip(scores, ids != b"")], version)
 
     def _ask(self, call: str, **inputs) -> tuple[dict, int]:
         """Outputs by name, and the version that they are of."""
