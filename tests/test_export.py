@@ -271,6 +271,9 @@ def test_warm_up_records_name_every_signature(texts):
         log = prediction_log_pb2.PredictionLog.FromString(record)
         request = log.predict_log.request
         assert request.model_spec.name == "shop"
+        # A stock server that batches refuses inputs of unequal length.
+        assert len({tensor.tensor_shape.dim[0].size
+                    for tensor in request.inputs.values()}) == 1
         found.setdefault(request.model_spec.signature_name, []).append(
             request.inputs)
     assert set(found) == set(read_manifest(texts.path)["signatures"])

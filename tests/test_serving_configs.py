@@ -192,8 +192,8 @@ def test_prometheus_scrapes_every_server(compose):
 
 
 @pytest.mark.parametrize("extra", [[], [
-    "--enable_batching", "--batching_parameters_file=/config/batching.config",
-    "--enable_model_warmup=false"]])
+    "--enable_batching", "--batching_parameters_file=/config/batching.config"
+    ]])
 def test_a_server_runs_with_these_files(compose, tmp_path, extra):
     from tfrecal.serving.server import Server
     serving_models.write_model(tmp_path / "models/recommender/1")
@@ -398,12 +398,14 @@ def test_the_readme_names_every_file_and_only_flags_that_exist():
         if not path.name.startswith((".", "__")) and path.name != "README.md" \
                 and not path.name.endswith(".dockerignore"):
             assert f"`{path.name}{'/' * path.is_dir()}`" in README
-    assert_flags(re.findall(r"--[a-z]+_[a-z_]+|--port", README))
-
-
-def test_the_readme_has_a_place_for_the_differences():
-    before, begin, after = README.partition("<!-- differences: begin -->\n")
-    assert begin and "<!-- differences: end -->" in after
+    guide, title, differences = README.partition(
+        "## Where the local server differs\n")
+    assert title and "| `tensorflow_model_server` | `tfrecal serve` |" in \
+        differences
+    flag = r"--[a-z]+_[a-z_]+|--port"
+    assert_flags(re.findall(flag, guide))
+    assert_flags(re.findall(flag, differences), FLAGS | {
+        "max_concurrent_requests"})
 
 
 def test_configs_of_the_readme_are_read():
@@ -422,11 +424,11 @@ def code_blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
 
-def assert_flags(arguments):
+def assert_flags(arguments, known=FLAGS):
     assert arguments
     names = {argument.removeprefix("--").partition("=")[0]
              for argument in arguments}
-    assert names <= FLAGS, names - FLAGS
+    assert names <= known, names - known
 
 
 def container(kubernetes):
