@@ -63,8 +63,8 @@ test: $(ENV)
 	@$(PY) -m pytest -n 2 --dist loadscope -m "not serving" $(TESTS)
 
 lint: $(ENV)
-	@$(PY) -m flake8 tfrecal tests benchmarks
-	@$(PY) -m isort --check-only -q tfrecal tests benchmarks
+	@$(PY) -m flake8 tfrecal tests benchmarks serving
+	@$(PY) -m isort --check-only -q tfrecal tests benchmarks serving
 
 # Helper modules do not say in their docstring that they are run like this.
 bench: $(ENV) $(BENCH)

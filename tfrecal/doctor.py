@@ -19,7 +19,9 @@ EXTRAS = {
     "scann": (("scann",), "the approximate index of candidates"),
     "notebook": (("ipykernel", "nbclient", "nbformat", "matplotlib"),
                  "running the notebooks"),
-    "bench": (("cornac", "implicit", "lenskit"),
+    "serving": (("grpcio-health-checking", "prometheus-client", "waitress"),
+                "`tfrecal serve`"),
+    "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib"),
               "comparing with other libraries")}
 # Packages under which TensorFlow itself is installed.
 _TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
