@@ -109,13 +109,19 @@ class ServingModel(tf.Module):
         @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                    _named(_LISTS, "exclude"))
         def recommend(user_id, history=_NO_LIST, exclude=_NO_LIST):
-            def in_full():
-                query, _, known = self._query(user_id, history)
-                return self._answer(query, known, exclude)
-
             # The usual request: a tenth of the operations.
-            return tf.cond(tf.size(history) + tf.size(exclude) > 0,
-                           in_full, lambda: self._of_user(user_id))
+            return tf.cond(
+                tf.size(history) + tf.size(exclude) > 0,
+                lambda: in_full(user_id, history, exclude),
+                lambda: self._of_user(user_id))
+
+        # Not inlined: as part of the graph, its many operations would take
+        # their time even where they are not run.
+        @tf.function(autograph=False, input_signature=[_IDS, _LISTS, _LISTS],
+                     experimental_attributes={"_noinline": True})
+        def in_full(user_id, history, exclude):
+            query, _, known = self._query(user_id, history)
+            return self._answer(query, known, exclude)
 
         @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"))
         def score(user_id, item_id):
