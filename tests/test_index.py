@@ -104,6 +104,17 @@ def test_auto_without_scann_says_so(vectors, monkeypatch):
         build_index(vectors, kind="scann")
 
 
+def test_a_recall_out_of_reach(vectors, monkeypatch):
+    pytest.importorskip("scann")
+    monkeypatch.setattr(index.index_tuning, "_smallest", lambda *_: None)
+    monkeypatch.setattr(index, "_SMALL", 2000)
+    made = build_index(vectors)
+    assert made.exact and "does not reach" in made.report.note
+    assert made.report.recall == 1.0 and not made.report.settings
+    with pytest.raises(ValueError, match="Lower it, or choose"):
+        build_index(vectors, kind="scann")
+
+
 @pytest.mark.parametrize("options, message", [
     ({"k": 0}, "`k` must be from 1"), ({"k": 3001}, "`k` must be from 1"),
     ({"target_recall": 0}, r"lie in \(0, 1\]"),

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_recommenders.layers import factorized_top_k
 
+from tfrecal import index_tuning
+
 # Scores of a block of queries against all candidates, in floats (64 MB).
 _BLOCK = 1 << 24
 # Below this an exact search takes about as long as a call of TensorFlow.
 _SMALL = 20_000
 _SMALLEST = 1_000
 _QUERIES = 1_000
-_REORDER = (5, 10, 25, 50)  # times k
 KINDS = ("auto", "exact", "scann")
 _MUST = {"k": "`k` must be from 1 to the number of candidates.",
          "target_recall": "`target_recall` must lie in (0, 1].",
@@ -180,16 +181,15 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
                 kind: str = "auto", queries=None, seed: int = 0):
     """An index of candidate vectors for inner products.
 
-    ScaNN is tuned: for growing numbers of re-ordered candidates the fewest
-    leaves are found that reach the recall, and of these pairs the fastest
-    is taken.
+    ScaNN is tuned by `index_tuning`.
 
     Args:
         vectors: float32 `[n, dim]`, finite.
         k: neighbours for which recall is measured.
         target_recall: share of the true `k` nearest to be found.
         kind: `"exact"`, `"scann"`, or `"auto"`: ScaNN for catalogues where
-            it is faster, exact for small ones or without scann.
+            it is faster; exact for small ones, without scann, and where
+            ScaNN does not reach the recall.
         queries: float32 `[q, dim]`, such as vectors of users; half of them
             tune and half measure. By default candidates with noise.
         seed: of the sample of queries.
@@ -199,7 +199,8 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
 
     Raises:
         ImportError: kind "scann" without scann for this TensorFlow.
-        ValueError: vectors that are no finite matrix, wrong options.
+        ValueError: vectors that are no finite matrix, wrong options, a
+            recall that kind "scann" does not reach.
     """
     vectors = _matrix("vectors", vectors)
     for name, value, good in (
@@ -209,7 +210,7 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
         if not good:
             raise ValueError(f"{_MUST[name]} Received: {name}={value!r}, "
                              f"{len(vectors)} candidates.")
-    kind, note = _choose(kind, len(vectors))
+    asked, (kind, note) = kind, _choose(kind, len(vectors))
     report = IndexReport(kind, *vectors.shape, k=k, note=note,
                          target_recall=target_recall, bytes=vectors.nbytes)
     if kind == "exact":
@@ -219,12 +220,34 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
     exact = ExactIndex(vectors, report)
     search = tf.function(lambda part: exact.search(part, k), input_signature=[
         tf.TensorSpec([None, vectors.shape[1]])])
-    truth = _in_batches(lambda part: search(part)[1], queries)
-    report.exact_single_query_ms = round(_single_query_ms(search, queries), 4)
-    index = _tuned(vectors, queries[::2], truth[::2], report)
-    found = _in_batches(
-        lambda part: index.search(part, k)[1], queries[1::2])
-    report.recall = round(_recall(found, truth[1::2]), 4)
+    truth = index_tuning.positions(search, queries)
+    report.exact_single_query_ms = index_tuning.single_query_ms(
+        search, queries)
+    report.settings = {
+        # Many small leaves: with a quarter of them a search takes longer.
+        "leaves": 4 * int(round(np.sqrt(len(vectors)))),
+        "leaves_to_search": 1, "dimensions_per_block": 2, "reorder": k}
+    started = time.perf_counter()
+    index = ScannIndex(vectors, report)
+    report.build_seconds = round(time.perf_counter() - started, 2)
+    if not index_tuning.tune(index, queries[::2], truth[::2]):
+        problem = (f"ScaNN does not reach a recall of {target_recall} with "
+                   "every leaf searched")
+        if asked == "scann":
+            raise ValueError(
+                f"`target_recall` must be in reach. Received: {problem}. "
+                "Lower it, or choose `kind=\"exact\"`.")
+        exact.report = IndexReport(
+            "exact", *vectors.shape, k=k, target_recall=target_recall,
+            bytes=vectors.nbytes, note=f"exact: {problem}")
+        return exact
+    found = index_tuning.positions(
+        lambda part: index.search(part, k), queries[1::2])
+    report.recall = round(float(
+        index_tuning.hits(found, truth[1::2]).mean()), 4)
+    report.bytes = int(sum(
+        variable.numpy().nbytes for variable
+        in index.layer._serialized_searcher.variables))
     return index
 
 
@@ -278,102 +301,3 @@ def _sample(vectors, queries, rng):
             "`queries` must be two or more vectors of the candidates' width. "
             f"Received: shape {queries.shape} beside {vectors.shape}.")
     return queries[rng.permutation(len(queries))[:_QUERIES]]
-
-
-def _tuned(vectors, queries, truth, report):
-    """A `ScannIndex` with the fastest settings that reach the recall."""
-    report.settings = {
-        # Of 1, 2 and 4 roots, 4 were fastest at 10^5 (benchmarks/index.py).
-        "leaves": 4 * int(round(np.sqrt(len(vectors)))),
-        "leaves_to_search": 1, "dimensions_per_block": 2,
-        "reorder": report.k}
-    started = time.perf_counter()
-    index = ScannIndex(vectors, report)
-    report.build_seconds = round(time.perf_counter() - started, 2)
-    report.bytes = int(sum(
-        variable.numpy().nbytes for variable
-        in index.layer._serialized_searcher.variables))
-    started = time.perf_counter()
-    search = tf.function(index.neighbours, input_signature=[
-        tf.TensorSpec([None, vectors.shape[1]]), *[
-            tf.TensorSpec([], tf.int32)] * 3])
-    k, tried = report.k, []
-    for factor in _REORDER:
-        reorder = min(factor * k, len(vectors))
-
-        def enough(leaves):
-            hits = _hits(_in_batches(lambda part: search(
-                part, k, reorder, leaves)[1], queries), truth)
-            error = hits.std() / np.sqrt(len(hits))
-            return hits.mean() >= min(report.target_recall + 2 * error, 1.0)
-
-        leaves = _smallest(enough, report.settings["leaves"])
-        if leaves is None:
-            continue
-        tried.append((_batch_seconds(
-            lambda part: search(part, k, reorder, leaves), queries),
-            reorder, leaves))
-    if not tried:
-        raise ValueError(
-            f"ScaNN must reach `target_recall`={report.target_recall}. "
-            "Received: less with every leaf searched and "
-            f"{_REORDER[-1] * k} candidates re-ordered. Lower it, or choose "
-            "`kind=\"exact\"`.")
-    _, reorder, leaves = min(tried)
-    report.single_query_ms = round(_single_query_ms(
-        lambda query: search(query, k, reorder, leaves), queries), 4)
-    report.settings.update(reorder=reorder, leaves_to_search=leaves)
-    report.tune_seconds = round(time.perf_counter() - started, 2)
-    return index
-
-
-def _smallest(enough, highest):
-    """The smallest number from 1 to `highest` that is enough, or None."""
-    low, high = 0, 1
-    while not enough(high):
-        if high == highest:
-            return None
-        low, high = high, min(2 * high, highest)
-    while high - low > max(1, low // 16):
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _in_batches(search, queries, size=64):
-    return np.concatenate([
-        search(tf.constant(queries[n:n + size])).numpy()
-        for n in range(0, len(queries), size)])
-
-
-def _hits(found, truth):
-    """Share of each row's true neighbours that were found, `[q]`."""
-    hits = (found[:, :, np.newaxis] == truth[:, np.newaxis]).any(axis=1)
-    return hits.mean(axis=1)
-
-
-def _recall(found, truth):
-    return float(_hits(found, truth).mean())
-
-
-def _batch_seconds(search, queries, size=64):
-    """Median time of a batch; single queries would measure TensorFlow."""
-    seconds = []
-    for _ in range(3):
-        for start in range(0, len(queries) - size + 1, size):
-            part = tf.constant(queries[start:start + size])
-            started = time.perf_counter()
-            search(part)[1].numpy()
-            seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds)) if seconds else 0.0
-
-
-def _single_query_ms(search, queries, times=200):
-    """Median time of a call with one query."""
-    seconds = []
-    for row in range(min(times, len(queries))):
-        query = tf.constant(queries[row:row + 1])
-        started = time.perf_counter()
-        search(query)[1].numpy()
-        seconds.append(time.perf_counter() - started)
-    return 1e3 * float(np.median(seconds))

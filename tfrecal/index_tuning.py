@@ -1,0 +1,99 @@
+"""The settings of a ScaNN index: the fastest that reach a recall.
+
+For growing numbers of re-ordered candidates the fewest leaves are found that
+reach the recall on sample queries; of these pairs the fastest is taken.
+"""
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+_REORDER = (5, 10, 25, 50)  # times k
+
+
+def tune(index, queries, truth) -> bool:
+    """Sets the index's settings; False where none reaches the recall.
+
+    Args:
+        index: a `ScannIndex`; its `report` holds the recall to be reached,
+            and gets settings and times.
+        queries: float32 `[q, dim]`.
+        truth: positions of their true nearest, `[q, k]`.
+    """
+    report, started = index.report, time.perf_counter()
+    search = tf.function(index.neighbours, input_signature=[
+        tf.TensorSpec([None, report.dim]), *[
+            tf.TensorSpec([], tf.int32)] * 3])
+    k, tried = report.k, []
+    for factor in _REORDER:
+        reorder = min(factor * k, report.candidates)
+
+        def enough(leaves):
+            share = hits(positions(lambda part: search(
+                part, k, reorder, leaves), queries), truth)
+            error = share.std() / np.sqrt(len(share))
+            return share.mean() >= min(report.target_recall + 2 * error, 1.0)
+
+        leaves = _smallest(enough, report.settings["leaves"])
+        if leaves is not None:
+            tried.append((_batch_seconds(
+                lambda part: search(part, k, reorder, leaves), queries),
+                reorder, leaves))
+    if tried:
+        _, reorder, leaves = min(tried)
+        report.settings.update(reorder=reorder, leaves_to_search=leaves)
+        report.single_query_ms = single_query_ms(
+            lambda query: search(query, k, reorder, leaves), queries)
+    report.tune_seconds = round(time.perf_counter() - started, 2)
+    return bool(tried)
+
+
+def _smallest(enough, highest):
+    """The smallest number from 1 to `highest` that is enough, or None."""
+    low, high = 0, 1
+    while not enough(high):
+        if high == highest:
+            return None
+        low, high = high, min(2 * high, highest)
+    while high - low > max(1, low // 16):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def positions(search, queries, size=64) -> np.ndarray:
+    """What a search finds, int32 `[q, k]`."""
+    return np.concatenate([
+        search(tf.constant(queries[n:n + size]))[1].numpy()
+        for n in range(0, len(queries), size)])
+
+
+def hits(found, truth) -> np.ndarray:
+    """Share of each row's true neighbours that were found, `[q]`."""
+    same = found[:, :, np.newaxis] == truth[:, np.newaxis]
+    return same.any(axis=1).mean(axis=1)
+
+
+def _batch_seconds(search, queries, size=64):
+    """Median time of a batch; single queries would measure TensorFlow."""
+    seconds = []
+    for _ in range(3):
+        for start in range(0, len(queries) - size + 1, size):
+            part = tf.constant(queries[start:start + size])
+            started = time.perf_counter()
+            search(part)[1].numpy()
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds)) if seconds else 0.0
+
+
+def single_query_ms(search, queries, times=200) -> float:
+    """Median time of a call with one query, milliseconds."""
+    seconds = []
+    for row in range(min(times, len(queries))):
+        query = tf.constant(queries[row:row + 1])
+        started = time.perf_counter()
+        search(query)[1].numpy()
+        seconds.append(time.perf_counter() - started)
+    return round(1e3 * float(np.median(seconds)), 4)
