@@ -19,7 +19,7 @@ _BLOCK = 1 << 24
 # Below this an exact search takes about as long as a call of TensorFlow.
 _SMALL = 20_000
 _SMALLEST = 1_000
-_QUERIES = 1_000
+_QUERIES = 2_000
 KINDS = ("auto", "exact", "scann")
 _MUST = {"k": "`k` must be from 1 to the number of candidates.",
          "target_recall": "`target_recall` must lie in (0, 1].",
@@ -289,7 +289,7 @@ def _matrix(name, values):
 
 
 def _sample(vectors, queries, rng):
-    """Up to 1,000 queries, `[q, dim]`."""
+    """Up to 2,000 queries, `[q, dim]`."""
     if queries is None:
         rows = rng.integers(len(vectors), size=_QUERIES)
         noise = rng.normal(size=(_QUERIES, vectors.shape[1]))

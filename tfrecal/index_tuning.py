@@ -34,7 +34,8 @@ def tune(index, queries, truth) -> bool:
             share = hits(positions(lambda part: search(
                 part, k, reorder, leaves), queries), truth)
             error = share.std() / np.sqrt(len(share))
-            return share.mean() >= min(report.target_recall + 2 * error, 1.0)
+            return share.mean() >= min(
+                report.target_recall + 1.5 * error, 1.0)
 
         leaves = _smallest(enough, report.settings["leaves"])
         if leaves is not None:
