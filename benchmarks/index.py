@@ -167,7 +167,7 @@ def rows_of(count: int, number: int):
     del default
     gc.collect()
     ours = build_index(vectors, k=K, target_recall=TARGET, kind="scann",
-                       queries=clustered(count, 2000 + number)[1][number:])
+                       queries=clustered(count, 4000 + number)[1][number:])
     report = ours.report
     yield "tfrecal, tuned", {
         **measure(as_served(lambda query: ours.search(query, K), ours),

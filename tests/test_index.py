@@ -106,7 +106,7 @@ def test_auto_without_scann_says_so(vectors, monkeypatch):
 
 def test_a_recall_out_of_reach(vectors, monkeypatch):
     pytest.importorskip("scann")
-    monkeypatch.setattr(index.index_tuning, "_smallest", lambda *_: None)
+    monkeypatch.setattr(index.index_tuning, "_fewest", lambda *_: None)
     monkeypatch.setattr(index, "_SMALL", 2000)
     made = build_index(vectors)
     assert made.exact and "does not reach" in made.report.note

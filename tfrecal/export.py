@@ -61,7 +61,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
     made = indexes.build_index(
         candidate[1:], k=min(k, len(candidate) - 1), kind=index,
         target_recall=target_recall, seed=seed,
-        queries=query[users] if len(users) > 1 else None)
+        queries=query[users] if len(users) > 3 else None)
     serving = ServingModel(model, pool, made, k)
     with filelock.FileLock(folder / ".lock"):
         version = _next_version(folder)

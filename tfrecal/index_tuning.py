@@ -1,7 +1,8 @@
 """The settings of a ScaNN index: the fastest that reach a recall.
 
 For growing numbers of re-ordered candidates the fewest leaves are found that
-reach the recall on sample queries; of these pairs the fastest is taken.
+reach the recall on sample queries; of these pairs the fastest is taken. The
+queries that are hard are few, so that it takes thousands to be sure.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 _REORDER = (5, 10, 25, 50)  # times k
+_FEW = 500
 
 
 def tune(index, queries, truth) -> bool:
@@ -30,14 +32,11 @@ def tune(index, queries, truth) -> bool:
     for factor in _REORDER:
         reorder = min(factor * k, report.candidates)
 
-        def enough(leaves):
-            share = hits(positions(lambda part: search(
-                part, k, reorder, leaves), queries), truth)
-            error = share.std() / np.sqrt(len(share))
-            return share.mean() >= min(
-                report.target_recall + 1.5 * error, 1.0)
+        def recalls(leaves, some=slice(None)):
+            return hits(positions(lambda part: search(
+                part, k, reorder, leaves), queries[some]), truth[some])
 
-        leaves = _smallest(enough, report.settings["leaves"])
+        leaves = _fewest(recalls, report)
         if leaves is not None:
             tried.append((_batch_seconds(
                 lambda part: search(part, k, reorder, leaves), queries),
@@ -51,17 +50,31 @@ def tune(index, queries, truth) -> bool:
     return bool(tried)
 
 
-def _smallest(enough, highest):
-    """The smallest number from 1 to `highest` that is enough, or None."""
+def _fewest(recalls, report):
+    """The fewest leaves that reach the recall, or None.
+
+    Found on some of the queries, then raised until all of them, less two
+    standard errors, say so.
+    """
+    target, highest = report.target_recall, report.settings["leaves"]
+    few = slice(_FEW)
     low, high = 0, 1
-    while not enough(high):
-        if high == highest:
-            return None
+    while recalls(high, few).mean() < target and high < highest:
         low, high = high, min(2 * high, highest)
     while high - low > max(1, low // 16):
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+        if recalls(middle, few).mean() >= target:
+            high = middle
+        else:
+            low = middle
+    while True:
+        found = recalls(high)
+        error = found.std() / np.sqrt(len(found))
+        if found.mean() - 2 * error >= target or found.min() == 1:
+            return high
+        if high == highest:
+            return None
+        high = min(high + max(1, high // 12), highest)
 
 
 def positions(search, queries, size=64) -> np.ndarray:
