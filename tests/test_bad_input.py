@@ -82,7 +82,9 @@ def undisturbed(small, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, time", [
-    ("history.csv", 2), ("00002.npz", 1), ("state.json", 2)])
+    ("history.csv", 2),
+    pytest.param("00002.npz", 1, marks=pytest.mark.large),
+    pytest.param("state.json", 2, marks=pytest.mark.large)])
 def test_a_full_disk(
         name, time, tfrecal, split, undisturbed, tmp_path, monkeypatch):
     folder = tmp_path / "run"

@@ -18,6 +18,7 @@ from tfrecal.pool import Pool
 from tfrecal.scoring import PoolScorer
 from tfrecal.serving_model import ServingModel
 
+pytestmark = pytest.mark.large  # a minute
 K = 5
 NONE = tf.zeros([0, 0], tf.string)
 

@@ -95,6 +95,7 @@ def check_serving(notebook, data, texts):
     assert all(1 <= rating <= 5 for rating in found["rating"])
 
 
+@pytest.mark.large  # twenty seconds
 def test_serving_the_shop(tmp_path):
     notebook = execute(
         "03_export_and_serve.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,

@@ -11,6 +11,7 @@ from tfrecal.oracles import ReplayOracle
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 
+pytestmark = pytest.mark.large  # a minute and a half
 SECONDS = ["train_seconds", "acquire_seconds", "evaluate_seconds"]
 
 
@@ -44,11 +45,10 @@ def undisturbed(config, tmp_path_factory):
 @pytest.mark.parametrize("where, call", [
     # In the first round; in the second; between weights and state; between
     # two epochs. Each builds the graphs of two runs.
-    pytest.param((ReplayOracle, "answers"), 1, marks=pytest.mark.large),
+    ((ReplayOracle, "answers"), 1),
     ((ReplayOracle, "answers"), 4),
     ((RunFolder, "write"), 2),
-    pytest.param((run.RoundLines, "on_epoch_begin"), 3,
-                 marks=pytest.mark.large)])
+    ((run.RoundLines, "on_epoch_begin"), 3)])
 def test_a_resumed_run_ends_as_an_undisturbed_one(
         config, undisturbed, where, call, tmp_path, monkeypatch):
     real, calls = getattr(*where), []

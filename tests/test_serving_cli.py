@@ -10,6 +10,8 @@ from tfrecal.export import read_manifest
 from tfrecal.serving import server
 from tfrecal.serving.server import Server, options_of
 
+pytestmark = pytest.mark.large  # twenty seconds
+
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):

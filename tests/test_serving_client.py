@@ -28,6 +28,7 @@ from tfrecal.serving.client import TLS, Recommender, ServingUnavailable, explain
 from tfrecal.serving.server import Server, options_of
 from tfrecal.serving_model import ServingModel
 
+pytestmark = pytest.mark.large  # half a minute
 CODE = grpc.StatusCode
 K = 5
 _PATIENT = 30.0
