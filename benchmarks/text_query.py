@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import served
 
-from tfrecal import assets
+from tfrecal import assets, machine
 from tfrecal.export import export_model
 from tfrecal.scoring import PoolScorer
 from tfrecal.serving.client import Recommender
@@ -82,17 +82,12 @@ def texts_of(tokenizer, count: int) -> list[str]:
     return found
 
 
-def has_bfloat16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
 def export_all(folder: Path):
     """name -> base path of each model; and the tokenizer of plain."""
     found = {}
-    precisions = ["float32", *(["bfloat16"] if has_bfloat16() else [])]
+    precisions = ["float32"]
+    if "avx512_bf16" in machine.describe()["vector instructions"]:
+        precisions.append("bfloat16")
     for precision in precisions:
         model, pool = served.movielens(precision)
         found[precision] = export_model(

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -52,6 +54,20 @@ def tiny_bert_folder(tmp_path_factory):
     vocabulary = tiny_vocabulary()
     write_tiny_bert(folder, vocabulary)
     return folder
+
+
+@pytest.fixture(scope="session")
+def certificate_files(tmp_path_factory):
+    """A certificate of localhost, signed by itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days",
+         "2", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
 
 
 def tiny_vocabulary() -> list[str]:

@@ -1,7 +1,16 @@
-"""Tiny SavedModels for the tests of the model server."""
+"""What tests of the model server share: tiny SavedModels, a free port."""
 from __future__ import annotations
 
+import socket
+
 import tensorflow as tf
+
+
+def free_port() -> int:
+    """A port on which nothing listens now."""
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
 
 
 def write_model(folder) -> None:

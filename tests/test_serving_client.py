@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -467,23 +466,9 @@ def test_tensors_that_are_not_whole(tensor):
         wire.read(tensor)
 
 
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory):
-    """A certificate of localhost, signed by itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days",
-         "2", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
-
-
 @pytest.mark.parametrize("mutual", [False, True])
-def test_tls(pem, mutual):
-    certificate, key = pem
+def test_tls(certificate_files, mutual):
+    certificate, key = certificate_files
     credentials = grpc.ssl_server_credentials(
         [(key.read_bytes(), certificate.read_bytes())],
         certificate.read_bytes() if mutual else None, mutual)

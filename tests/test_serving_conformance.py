@@ -139,7 +139,7 @@ def target(tmp_path_factory):
 
 
 def _started(folder):
-    port, rest = _free_port(), _free_port()
+    port, rest = serving_models.free_port(), serving_models.free_port()
     command = [BINARY] if BINARY else [
         sys.executable, "-m", "tfrecal.serving.server"]
     with open(folder / "log", "wb") as log, subprocess.Popen(
@@ -158,12 +158,6 @@ def _started(folder):
             process.wait(30)
         finally:
             process.kill()
-
-
-def _free_port():
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
 
 
 def _is_open(port):

@@ -25,12 +25,6 @@ from tfrecal.serving.servable import Servable
 ONE = {"inputs": {"user_id": ["a"], "bonus": []}}
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "my model"
@@ -45,8 +39,8 @@ def url(base, tmp_path_factory):
     with subprocess.Popen(
             [sys.executable, "-m", "tfrecal.serving.server", "--port=0",
              f"--grpc_socket_path={grpc_socket}",
-             f"--rest_api_port={free_port()}", "--model_name=my model",
-             f"--model_base_path={base}"],
+             f"--rest_api_port={serving_models.free_port()}",
+             "--model_name=my model", f"--model_base_path={base}"],
             stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()

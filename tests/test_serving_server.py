@@ -52,12 +52,6 @@ def put(exported, base, number, truncate=False):
     beside.rename(base / str(number))
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
-
-
 def predict(user="a"):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "m"
@@ -109,7 +103,7 @@ def stub_of(server, credentials=None):
 
 
 def test_process_swaps_reloads_and_stops(base, exported):
-    port = free_port()
+    port = serving_models.free_port()
     put(exported, base, 2, truncate=True)
     with process(f"--port={port}", "--model_name=m",
                  f"--model_base_path={base}", "--unknown=1",
@@ -301,23 +295,9 @@ def test_socket_path(base, tmp_path):
         assert stub.Predict(predict()).outputs
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate of localhost, signed by itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days",
-         "2", "-keyout", "key.pem", "-out", "cert.pem", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        cwd=folder, check=True, capture_output=True)
-    return [(folder / name).read_text() for name in ("cert.pem", "key.pem")]
-
-
 @pytest.mark.parametrize("verify", [False, True])
-def test_tls(base, tmp_path, certificate, verify):
-    cert, key = certificate
+def test_tls(base, tmp_path, certificate_files, verify):
+    cert, key = (path.read_text() for path in certificate_files)
     file = tmp_path / "ssl.config"
     file.write_text(f"server_key: {json.dumps(key)} "
                     f"server_cert: {json.dumps(cert)} "

@@ -208,15 +208,10 @@ def export(arguments) -> int:
     """Write a run's model as a SavedModel that servers load."""
     from tfrecal.export import check_server, export_model, read_manifest
     check_server(arguments.server, arguments.index)
-    from tfrecal.run import restore
+    from tfrecal.run import restore_trained
     from tfrecal.run_folder import RunFolder
     folder = RunFolder.of_run(_run_folder(arguments))
-    parts, state = restore(folder)
-    if not state:
-        raise ValueError(
-            "An export needs a trained model. Received: "
-            f"{folder.path}, whose first epoch never ended. Go on with "
-            f"`tfrecal run --resume {folder.path}`.")
+    parts = restore_trained(folder, "An export")
     path = export_model(
         parts.model, arguments.to, pool=parts.pool, k=arguments.k,
         index=arguments.index, target_recall=arguments.target_recall,

@@ -161,10 +161,7 @@ class ScannIndex(tf.Module):
             k + tf.shape(excluded)[1], self.report.candidates)
         scores, positions = self.neighbours(
             queries, wanted, tf.maximum(reorder, wanted), leaves)
-        out = tf.reduce_any(
-            positions[:, :, tf.newaxis] == excluded[:, tf.newaxis], axis=2)
-        scores, order = tf.math.top_k(tf.where(out, -np.inf, scores), k)
-        return scores, tf.gather(positions, order, batch_dims=1)
+        return best_without(scores, positions, excluded, k)
 
     def neighbours(self, queries, k, reorder, leaves):
         """`(scores, positions)` `[B, k]` under other settings; k <= reorder."""
@@ -175,6 +172,23 @@ class ScannIndex(tf.Module):
                 pre_reorder_num_neighbors=reorder,
                 leaves_to_search=leaves)
         return found.distances, found.indices
+
+
+def best_without(scores, positions, excluded, k):
+    """The best of what was found, the excluded at -inf.
+
+    Args:
+        scores, positions: `[B, n]`, n at least k.
+        excluded: int32 `[B, E]` positions; -1 excludes nothing.
+        k: int32 scalar.
+
+    Returns:
+        `(scores [B, k], positions [B, k])`, best first.
+    """
+    out = tf.reduce_any(
+        positions[:, :, tf.newaxis] == excluded[:, tf.newaxis], axis=2)
+    scores, order = tf.math.top_k(tf.where(out, -np.inf, scores), k)
+    return scores, tf.gather(positions, order, batch_dims=1)
 
 
 def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,

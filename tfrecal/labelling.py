@@ -8,7 +8,7 @@ import numpy as np
 from tfrecal.oracles import CallableOracle, Questions, write_questions
 from tfrecal.oracles.sheets import read_labels
 from tfrecal.pool import ASKED
-from tfrecal.run import load_split, restore
+from tfrecal.run import load_split, restore_trained
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 
@@ -39,12 +39,7 @@ def acquire(folder, to, *, strategy: str | None = None,
                          f"{to}, which exists and may hold answers. Choose "
                          "another name.")
     with folder.lock():
-        parts, state = restore(folder)
-        if not state:
-            raise ValueError(
-                "Choosing pairs needs a trained model. Received: "
-                f"{folder.path}, whose first epoch never ended. Go on with "
-                f"`tfrecal run --resume {folder.path}`.")
+        parts = restore_trained(folder, "Choosing pairs")
         pool = parts.pool
         if again:
             questions = _open_questions(pool)

@@ -62,6 +62,7 @@ def _outside_core(names: tuple[str, ...]) -> list[str]:
     return json.loads(answer.stdout.splitlines()[-1])
 
 
+@functools.cache
 def _package(name: str) -> str:
     if name.startswith("Scann>"):
         return "scann"

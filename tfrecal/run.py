@@ -116,6 +116,25 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
     return parts, state
 
 
+def restore_trained(folder: RunFolder, purpose: str) -> Run:
+    """As `restore`, of a run with a trained model.
+
+    Args:
+        folder: of the run.
+        purpose: what needs the model, for the error.
+
+    Raises:
+        ValueError: no epoch of the run has ended.
+    """
+    parts, state = restore(folder)
+    if not state:
+        raise ValueError(
+            f"{purpose} needs a trained model. Received: {folder.path}, "
+            "whose first epoch never ended. Go on with "
+            f"`tfrecal run --resume {folder.path}`.")
+    return parts
+
+
 def run(config: RunConfig, folder, quiet: bool = False) -> pd.DataFrame:
     """Trains and acquires in one `fit`.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfrecal.histories import mean_rows
+from tfrecal.index import best_without
 from tfrecal.scoring import PoolScorer
-from tfrecal.tasks import Rating
+from tfrecal.tasks import Rating, label_of
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
@@ -30,7 +32,8 @@ class ServingModel(tf.Module):
     Args:
         model: a trained `TwoTower`.
         pool: the `Pool` that it was trained on.
-        index: what `index.build_index` made of `candidate_vectors`.
+        index: what `index.build_index` made of the candidates' retrieval
+            blocks.
         k: items of an answer, at most those of the catalogue.
 
     Attributes:
@@ -57,12 +60,13 @@ class ServingModel(tf.Module):
         self._user_history = _table(history)
         self._user_own = _table(tf.add_n(list(parts.values())))
         self._history_table = _table(model.query_tower.history_table)
-        self._user_vectors = _table(scorer.vectors("retrieval")[0])
+        query, candidate = scorer.vectors("retrieval")
+        self._user_vectors = _table(query)
+        self._candidates = _table(candidate)
         # A user is known from what was learned, not from being in a table.
         self._user_known = _table(tf.reduce_any(
             (self._user_own != 0) | (self._user_history != 0), axis=1))
         self._rating = _table(scorer.vectors("rating")[1])
-        self._candidates = _table(scorer.vectors("retrieval")[1])
         order = np.argsort(-pool.item_traffic[1:], kind="stable")
         traffic = pool.item_traffic[1:][order]
         share = (traffic + 1) / (traffic + 1).sum()
@@ -80,11 +84,10 @@ class ServingModel(tf.Module):
         # The task would bring its weights along.
         self._predict = None
         if task is not None:
-            offset, scale = tf.constant(task.offset), task.scale
-            binary = task.loss == "binary_crossentropy"
-            self._predict = lambda score: (
-                tf.sigmoid(score + offset) if binary
-                else tf.clip_by_value(score + offset, *scale))
+            offset = tf.constant(task.offset)
+            loss, scale = task.loss, task.scale
+            self._predict = lambda score: label_of(
+                score + offset, loss, scale)
 
     def _make_texts(self, model):
         query, candidate = model.query_tower, model.candidate_tower
@@ -95,11 +98,6 @@ class ServingModel(tf.Module):
         self._search_kernel = tf.constant(query.search_kernel)
         self._text_kernel = tf.constant(
             candidate.text_kernel[:, self._dim:])
-
-    @property
-    def candidate_vectors(self) -> np.ndarray:
-        """What the index holds: float32 `[items, d]`."""
-        return self._candidates[1:].numpy()
 
     def _functions(self) -> dict:
         def signature(*specs):
@@ -189,13 +187,9 @@ class ServingModel(tf.Module):
     def _mean_of(self, history):
         """Mean history rows `[B, 2d]`; whether any item is known `[B, 1]`."""
         codes = self._items.lookup(history)
-        there = tf.where(codes > 0)
-        total = tf.math.unsorted_segment_sum(
-            tf.gather(self._history_table, tf.gather_nd(codes, there)),
-            there[:, 0], tf.shape(history)[0])
-        number = tf.reduce_sum(tf.cast(codes > 0, tf.float32), axis=1,
-                               keepdims=True)
-        return total / tf.maximum(number, 1.0), number > 0
+        mean = mean_rows(
+            self._history_table, {"history": codes}, self._items.lookup)
+        return mean, tf.reduce_any(codes > 0, axis=1, keepdims=True)
 
     def _text(self, texts):
         return (self._encoder(texts) - self._centre) * self._text_scale
@@ -243,13 +237,10 @@ class ServingModel(tf.Module):
 
     def _most_popular(self, excluded):
         first = self.k + tf.shape(excluded)[1]
-        places = self._popular[:first]
-        out = tf.reduce_any(
-            places[tf.newaxis, :, tf.newaxis] == excluded[:, tf.newaxis],
-            axis=2)
-        scores, order = tf.math.top_k(
-            tf.where(out, -np.inf, self._popular_score[:first]), self.k)
-        return scores, tf.gather(places, order)
+        rows = tf.shape(excluded)[0]
+        scores, places = (tf.repeat(table[tf.newaxis, :first], rows, axis=0)
+                          for table in (self._popular_score, self._popular))
+        return best_without(scores, places, excluded, self.k)
 
     def _score(self, user_id, item_id):
         inputs = _same_rows({"user_id": user_id, "item_id": item_id})

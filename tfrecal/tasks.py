@@ -80,14 +80,18 @@ class Rating(Task):
 
     def predict(self, score):
         """Label (or probability of 1) from an inner product; NumPy or TF."""
-        raw = score + self.offset
-        if self.loss == "binary_crossentropy":
-            return tf.sigmoid(raw)
-        return tf.clip_by_value(raw, *self.scale)
+        return label_of(score + self.offset, self.loss, self.scale)
 
     def get_config(self):
         return {**super().get_config(), "loss": self.loss,
                 "scale": self.scale, "mean": self.mean}
+
+
+def label_of(raw, loss: str, scale):
+    """Label (or probability of 1) from what a `Rating` of a loss learns."""
+    if loss == "binary_crossentropy":
+        return tf.sigmoid(raw)
+    return tf.clip_by_value(raw, *scale)
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
