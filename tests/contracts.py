@@ -14,7 +14,9 @@ from tfrecal.oracles import Answers, Questions
 
 _OPTIONAL = ("mean", "samples", "probabilities", "sample_probabilities",
              "query_vectors", "candidate_vectors", "user_labelled",
-             "item_labelled", "user_traffic", "item_traffic")
+             "item_labelled", "user_traffic", "item_traffic", "rateability",
+             "target_user", "target_item", "target_weight")
+_FIRST = {"vectors": "query_vectors", "target": "target_user"}
 
 
 def make_view(seed=0, size=60, users=12, items=15, labelled=20, **fields):
@@ -33,7 +35,12 @@ def make_view(seed=0, size=60, users=12, items=15, labelled=20, **fields):
         "item_traffic": rng.random(items + 1),
         "mean": rng.random(size).astype(np.float32),
         "samples": rng.random((5, size)).astype(np.float32),
+        "labelled_label": rng.integers(1, 6, labelled).astype(np.float32),
+        "target_user": rng.integers(1, users + 1, 30).astype(np.int32),
+        "target_item": rng.integers(1, items + 1, 30).astype(np.int32),
+        "target_weight": rng.dirichlet(np.ones(30)),
         "probabilities": passes.mean(axis=0), "sample_probabilities": passes,
+        "levels": np.arange(1.0, 5.0), "rateability": rng.random(size),
         "query_vectors": rng.normal(size=(users + 1, 3)),
         "candidate_vectors": rng.normal(size=(items + 1, 3))}
     return View(**{**made, **fields})
@@ -58,14 +65,16 @@ class StrategyContract:
         strategy = self.make()
         unread = [name for name in _OPTIONAL if name not in strategy.needs
                   and not (name.endswith("vectors")
-                           and "vectors" in strategy.needs)]
+                           and "vectors" in strategy.needs)
+                  and not (name.startswith("target")
+                           and "target" in strategy.needs)]
         view = make_view(**dict.fromkeys(unread))
         chosen = strategy.select(view, 5, np.random.default_rng(0))
         assert len(chosen) == 5
 
     def test_missing_need(self):
         for need in self.make().needs:
-            field = "query_vectors" if need == "vectors" else need
+            field = _FIRST.get(need, need)
             with pytest.raises(ValueError, match=(
                     f"`{self.strategy.name}` reads `{field}`.*PoolScorer")):
                 self.make().select(make_view(**{field: None}), 5,

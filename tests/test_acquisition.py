@@ -175,7 +175,8 @@ class TestCoreSet(StrategyContract):
 
     def test_without_labels_starts_anywhere(self):
         none = np.zeros(0, np.int32)
-        view = make_view(labelled_user=none, labelled_item=none)
+        view = make_view(labelled_user=none, labelled_item=none,
+                         labelled_label=none.astype(np.float32))
         starts = set()
         for seed in range(20):
             first, second = self.make().select(

@@ -24,8 +24,8 @@ _PUBLIC = {
     "CandidateTower": "towers", "TwoTower": "models", "Pool": "pool",
     "PoolSequence": "sequence", "PoolScorer": "scoring",
     "AcquireLabels": "callbacks", "EvaluateRetrieval": "callbacks",
-    "StopAtBudget": "callbacks", "StopAtPlateau": "callbacks",
-    "SavePool": "callbacks", "ReplayOracle": "oracles",
+    "Target": "target", "StopAtBudget": "callbacks",
+    "StopAtPlateau": "callbacks", "SavePool": "callbacks", "ReplayOracle": "oracles",
     "CallableOracle": "oracles", "FileQueueOracle": "oracles"}
 __all__ = [*_PUBLIC, "__version__"]
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrecal.acquisition import View, probabilities
 from tfrecal.histories import ragged_histories
+from tfrecal.target import Target
 from tfrecal.tasks import Rating
 
 
@@ -113,7 +114,7 @@ class PoolScorer:
         return self.model.predict_label(score).numpy()
 
     def view(self, user, item, needs=frozenset(), *, calibration=None,
-             prior=None, cost=None, passes: int = 10,
+             target=None, prior=None, cost=None, passes: int = 10,
              seed: int = 0) -> View:
         """What a strategy sees of candidate pairs; only what it needs.
 
@@ -122,6 +123,7 @@ class PoolScorer:
             needs: names of the optional fields, see `acquisition.View`.
             calibration: `(user, item, label)` arrays on which probabilities
                 are calibrated; by default the labelled rows.
+            target: a `Target`, the pairs to be served; by default the pool.
             prior, cost: float `[n]` or None.
             passes: MC-dropout passes (Gal & Ghahramani 2016), each with one
                 mask for all users and one for all items; the text encoder
@@ -139,7 +141,7 @@ class PoolScorer:
                 self.predict(user, item, 7_000_003 * (seed + 1) + number)
                 for number in range(passes)])
         if needs & {"probabilities", "sample_probabilities"}:
-            classes = self._calibrated(calibration)
+            classes, fields["levels"] = self._calibrated(calibration)
             if "probabilities" in needs:
                 fields["probabilities"] = classes(fields["mean"])
             if "sample_probabilities" in needs:
@@ -148,6 +150,12 @@ class PoolScorer:
             query, candidate = self.vectors("rating")
             fields["query_vectors"] = query
             fields["candidate_vectors"] = candidate
+        if "target" in needs:
+            target = Target.from_pool(pool) if target is None else target
+            target.check(len(pool.user_ids), len(pool.item_ids))
+            fields["target_user"] = target.user
+            fields["target_item"] = target.item
+            fields["target_weight"] = target.weight
         return View(
             user=user, item=item,
             user_labelled=np.bincount(
@@ -156,6 +164,7 @@ class PoolScorer:
                 pool.item[rows], minlength=len(pool.item_ids) + 1),
             user_traffic=pool.user_traffic, item_traffic=pool.item_traffic,
             labelled_user=pool.user[rows], labelled_item=pool.item[rows],
+            labelled_label=pool.label[rows],
             prior=prior, cost=cost, **fields)
 
     def _check_dropout(self):
@@ -167,7 +176,7 @@ class PoolScorer:
                 "with `dropout=0.1`, or choose a strategy without samples.")
 
     def _calibrated(self, calibration):
-        """A function from predicted labels to class probabilities."""
+        """Class probabilities of predicted labels: a function; the levels."""
         pool = self.pool
         if calibration is None:
             rows = pool.labelled_rows()
@@ -177,10 +186,11 @@ class PoolScorer:
         if self.model.task(Rating).loss == "binary_crossentropy":
             logit = _logit(predicted)
             temperature = probabilities.fit_temperature(label, logit)
-            return lambda p: probabilities.binary(_logit(p), temperature)
+            return (lambda p: probabilities.binary(_logit(p), temperature),
+                    np.array([0.0, 1.0]))
         sigma = probabilities.fit_sigma(label, predicted)
         levels = _levels(label, *pool.scale)
-        return lambda p: probabilities.ordinal(p, sigma, levels)
+        return lambda p: probabilities.ordinal(p, sigma, levels), levels
 
 
 def _levels(label, low, high, most=20):

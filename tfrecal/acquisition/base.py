@@ -8,9 +8,13 @@ import numpy as np
 
 from tfrecal.acquisition import batches
 
-_FIELDS = {"vectors": ("query_vectors", "candidate_vectors")}
+_FIELDS = {"vectors": ("query_vectors", "candidate_vectors"),
+           "target": ("target_user", "target_item", "target_weight")}
 _SHAPES = {"item": "n", "mean": "n", "samples": "pn", "probabilities": "nc",
-           "sample_probabilities": "pnc", "prior": "n", "cost": "n"}
+           "sample_probabilities": "pnc", "rateability": "n", "prior": "n",
+           "cost": "n"}
+_ROWS = {"labelled": ("labelled_user", "labelled_item", "labelled_label"),
+         "target": ("target_user", "target_item", "target_weight")}
 _BY_CODE = {"user": ("user_labelled", "user_traffic", "query_vectors"),
             "item": ("item_labelled", "item_traffic", "candidate_vectors")}
 
@@ -29,10 +33,18 @@ class View:
             without labels, float `[users + 1]`, `[items + 1]`.
         labelled_user, labelled_item: codes of the labelled pairs, int32
             `[m]`.
+        labelled_label: their labels, float32 `[m]`.
+        target_user, target_item, target_weight: codes of the pairs to be
+            served, `[t]`, and their weights, which sum to 1 (need:
+            `"target"`).
         mean: predicted labels, float32 `[n]`.
         samples: predicted labels of MC-dropout passes, `[passes, n]`.
         probabilities: calibrated, `[n, classes]`.
         sample_probabilities: the same a pass, `[passes, n, classes]`.
+        levels: the label that each class stands for, rising, `[classes]`;
+            there whenever `probabilities` or `sample_probabilities` are.
+        rateability: probability that the user of each candidate can answer
+            about its item, in [0, 1], `[n]`.
         query_vectors, candidate_vectors: by code, `[users + 1, d]`,
             `[items + 1, d]` (need: `"vectors"`).
         prior: weight of each candidate from domain knowledge, >= 0, `[n]`;
@@ -51,10 +63,16 @@ class View:
     item_traffic: np.ndarray | None = None
     labelled_user: np.ndarray | None = None
     labelled_item: np.ndarray | None = None
+    labelled_label: np.ndarray | None = None
+    target_user: np.ndarray | None = None
+    target_item: np.ndarray | None = None
+    target_weight: np.ndarray | None = None
     mean: np.ndarray | None = None
     samples: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     sample_probabilities: np.ndarray | None = None
+    levels: np.ndarray | None = None
+    rateability: np.ndarray | None = None
     query_vectors: np.ndarray | None = None
     candidate_vectors: np.ndarray | None = None
     prior: np.ndarray | None = None
@@ -69,15 +87,17 @@ class View:
                 raise ValueError(
                     f"`{name}` must be [{', '.join(form)}] with n={len(self)} "
                     f"candidates. Received: shape={shape}.")
-        if np.shape(self.labelled_user) != np.shape(self.labelled_item):
-            raise ValueError(
-                "`labelled_user` and `labelled_item` must have one length. "
-                f"Received: shapes {np.shape(self.labelled_user)} and "
-                f"{np.shape(self.labelled_item)}.")
+        for names in _ROWS.values():
+            shapes = {np.shape(getattr(self, name)) for name in names
+                      if getattr(self, name) is not None}
+            if len(shapes) > 1:
+                raise ValueError(
+                    f"{', '.join(f'`{name}`' for name in names)} must have "
+                    f"one length. Received: shapes {sorted(shapes)}.")
         for side, tables in _BY_CODE.items():
             sizes = [len(getattr(self, table)) for table in tables
                      if getattr(self, table) is not None]
-            for name in (side, f"labelled_{side}"):
+            for name in (side, f"labelled_{side}", f"target_{side}"):
                 self._check_codes(name, min(sizes, default=np.inf))
 
     def _check_codes(self, name: str, size: float) -> None:
@@ -195,6 +215,29 @@ class Strategy:
         keys = batches.keys(values, self.batch, self.temperature, rng)
         order = allowed[batches.order(keys, rng)]
         return self.cap(view, order, n)
+
+    def explain(self, view: View, chosen: np.ndarray,
+                utilities: np.ndarray) -> list[str]:
+        """Why each chosen pair is asked, in words for a report.
+
+        A subclass names the parts of its utility.
+
+        Args:
+            view: the candidates.
+            chosen: some of the indices that `select` returned, `[k]`.
+            utilities: what `utilities(view)` returned, `[n]`.
+
+        Returns:
+            `k` sentences without the names of user and item, such as "its
+            utility 0.31 is in the top 2% of 48,000 candidates".
+        """
+        order = np.sort(utilities)
+        higher = len(order) - np.searchsorted(
+            order, utilities[chosen], side="right")
+        return [f"its {self.name} utility {utilities[i]:.3g} is in the top "
+                f"{max(100 * place / len(order), 0.1):.1f}% of "
+                f"{len(order):,} candidates"
+                for i, place in zip(chosen, higher + 1)]
 
     def weigh(self, view: View, n: int, utilities=None):
         """Checks the view; utilities with prior and cost.

@@ -29,6 +29,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             fit. None for no limit.
         rounds: this callback buys at most so many rounds. None for no limit.
         every: epochs a round.
+        target: a `Target`, the audience to be served, for strategies that
+            know it; by default the pool.
         calibration: held-out `Interactions` on which probabilities are
             calibrated; by default the labelled rows.
         prior: domain knowledge: a function of `(user_ids, item_ids)` that
@@ -43,7 +45,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
 
     def __init__(self, pool, strategy, oracle, *, batch_size: int = 1000,
                  budget: float | None = None, rounds: int | None = None,
-                 every: int = 1, calibration=None, prior=None,
+                 every: int = 1, target=None, calibration=None, prior=None,
                  expire_after: int | None = None,
                  candidates: int | None = None, passes: int = 10,
                  seed: int = 0, verbose: int = 0):
@@ -63,6 +65,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.budget = budget
         self.rounds = rounds
         self.every = every
+        self.target = target
         self.calibration = calibration
         self.prior = prior
         self.expire_after = expire_after
@@ -194,7 +197,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                            calibration.label)
         return PoolScorer.of(self.model, self.pool).view(
             user, item, self.strategy.needs, calibration=calibration,
-            passes=self.passes, seed=self.seed + self.round,
+            target=self.target, passes=self.passes, seed=self.seed + self.round,
             prior=None if self.prior is None else self.prior(*ids),
             cost=self.oracle.expected_cost(*ids))
 

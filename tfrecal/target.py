@@ -1,0 +1,196 @@
+"""Target: the audience to be served, as weighted pairs without labels."""
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+class Target:
+    """A distribution over the (user, item) pairs that will be served.
+
+    Give it to `AcquireLabels` where the audience differs from the pool: a
+    segment, new users, a log that a few busy users made. On a pool that
+    looks like the audience nothing beats random sampling by much.
+
+    Args:
+        user, item: codes over the tables of the pool, int `[t]`; pairs may
+            repeat.
+        weight: float `[t]`, 0 or more; scaled to sum 1. By default equal.
+        name: for reports.
+
+    Raises:
+        ValueError: no pair, or weights that are negative, not finite or all
+            zero.
+
+    Example:
+        target = Target.segment(traffic, users="age <= 21")
+        AcquireLabels(pool, "v_opt", oracle, target=target)
+    """
+
+    def __init__(self, user, item, weight=None, name: str = "pairs"):
+        self.user = np.asarray(user, np.int32)
+        self.item = np.asarray(item, np.int32)
+        weight = np.ones(len(self.user)) if weight is None else weight
+        weight = np.asarray(weight, np.float64)
+        self.name = name
+        shapes = [a.shape for a in (self.user, self.item, weight)]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not shapes[0][0]:
+            raise ValueError(
+                "A target needs at least one pair, and one user, item and "
+                f"weight a pair. Received: shapes {shapes} for the target "
+                f"{name!r}. Widen the segment or the log.")
+        if not np.isfinite(weight).all() or weight.min() < 0 or (
+                weight.sum() <= 0):
+            raise ValueError(
+                "Weights of a target must be finite, 0 or more, and not all "
+                f"0. Received: {weight.min()} to {weight.max()}.")
+        self.weight = weight / weight.sum()
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __repr__(self) -> str:
+        return (f"Target({self.name!r}: {len(self):,} pairs of "
+                f"{len(np.unique(self.user)):,} users and "
+                f"{len(np.unique(self.item)):,} items)")
+
+    def check(self, users: int, items: int) -> None:
+        """Raises ValueError where codes lie outside tables of these sizes."""
+        for name, codes, size in (("user", self.user, users),
+                                  ("item", self.item, items)):
+            wrong = (codes < 1) | (codes > size)
+            if wrong.any():
+                raise ValueError(
+                    f"Each {name} of a target must be in the pool's tables "
+                    f"(codes 1 to {size}). Received: {int(wrong.sum()):,} of "
+                    f"{len(codes):,} pairs of an unknown {name} in {self}. "
+                    f"Add the {name}s to the table, or leave the pairs out.")
+
+    @classmethod
+    def from_pool(cls, pool) -> "Target":
+        """The pairs of a pool, whatever their state: its natural traffic.
+
+        Of a lazy pool, the pairs of its log.
+        """
+        return cls(pool.user, pool.item, name="pool")
+
+    @classmethod
+    def from_interactions(cls, interactions, *, uniform: str | None = None,
+                          name: str = "traffic") -> "Target":
+        """The pairs of held-out or natural traffic; labels are not read.
+
+        Args:
+            interactions: the traffic, over the pool's tables; a column
+                `weight` of its frame counts.
+            uniform: `"users"` or `"items"` gives each user or item in it
+                the same total weight.
+            name: for reports.
+        """
+        frame = interactions.frame
+        target = cls(interactions.user_code, interactions.item_code,
+                     frame["weight"] if "weight" in frame else None, name)
+        return target if uniform is None else target.uniform(uniform)
+
+    @classmethod
+    def from_log(cls, log: pd.DataFrame, interactions, *,
+                 unknown: str = "raise", name: str = "log") -> "Target":
+        """Pairs of a serving log.
+
+        Args:
+            log: columns `user_id`, `item_id`, optional `weight` (such as
+                impressions).
+            interactions: whose tables give the codes.
+            unknown: `"raise"` refuses rows of users or items that are not
+                in the tables, `"drop"` leaves them out.
+            name: for reports.
+        """
+        missing = {"user_id", "item_id"} - set(log.columns)
+        if missing or unknown not in ("raise", "drop"):
+            raise ValueError(
+                "A log needs the columns `user_id` and `item_id`, and "
+                "`unknown` is 'raise' or 'drop'. Received: columns="
+                f"{list(log.columns)}, unknown={unknown!r}.")
+        user, item = interactions.codes(log["user_id"], log["item_id"])
+        known = (user > 0) & (item > 0)
+        if unknown == "raise" and not known.all():
+            row = int(np.flatnonzero(~known)[0])
+            raise ValueError(
+                "Each pair of a target must be in the users and items "
+                f"tables. Received: {int((~known).sum()):,} of {len(log):,} "
+                "rows that are not, the first is user_id="
+                f"{log['user_id'].iloc[row]!r}, item_id="
+                f"{log['item_id'].iloc[row]!r}. Add them to the tables, or "
+                "pass unknown='drop'.")
+        weight = log["weight"].to_numpy() if "weight" in log else None
+        return cls(user[known], item[known],
+                   None if weight is None else weight[known], name)
+
+    @classmethod
+    def segment(cls, interactions, *, users: str | None = None,
+                items: str | None = None, uniform: str | None = None
+                ) -> "Target":
+        """The traffic of some users, of some items, or of both.
+
+        Args:
+            interactions: traffic over the pool's tables, and the tables.
+            users, items: a `DataFrame.query` on the users or items table,
+                such as `"age <= 21"`.
+            uniform: see `from_interactions`.
+
+        Raises:
+            ValueError: a query that pandas cannot run, or that leaves no
+                traffic.
+        """
+        inside = np.ones(len(interactions), bool)
+        for query, table, codes in (
+                (users, interactions.users, interactions.user_code),
+                (items, interactions.items, interactions.item_code)):
+            if query is not None:
+                inside &= np.r_[False, rows_of(table, query)][codes]
+        name = " and ".join(query for query in (users, items) if query)
+        if not inside.any():
+            raise ValueError(
+                "A segment needs traffic. Received: no pair of "
+                f"{len(interactions):,} where {name}. Widen the query.")
+        return cls.from_interactions(
+            interactions.take(inside), uniform=uniform, name=name)
+
+    def uniform(self, side: str) -> "Target":
+        """The same pairs with one total weight a user, or an item.
+
+        Args:
+            side: `"users"` or `"items"`.
+        """
+        if side not in ("users", "items"):
+            raise ValueError("`uniform` must be 'users' or 'items'. "
+                             f"Received: uniform={side!r}.")
+        codes = self.user if side == "users" else self.item
+        total = np.bincount(codes, self.weight)
+        each = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
+        return Target(self.user, self.item, self.weight * each[codes],
+                      f"{self.name}, {side} alike")
+
+
+def rows_of(table: pd.DataFrame, query: str) -> np.ndarray:
+    """Rows of a table where a query holds, bool `[rows]`.
+
+    Raises:
+        ValueError: pandas cannot run the query, or it is no condition.
+    """
+    if "@" in query or "__" in query:
+        raise ValueError(
+            "A query compares columns with values. Received: "
+            f"{query!r}, which reaches into Python (`@` or `__`).")
+    try:
+        found = table.eval(query, engine="python")
+        found = np.asarray(found)
+    except Exception as error:
+        raise ValueError(
+            f"A query must be a condition on the columns "
+            f"{list(table.columns)}. Received: {query!r}: {error}"
+        ) from error
+    if found.dtype != bool or found.shape != (len(table),):
+        raise ValueError(
+            "A query must be true or false for each row. Received: "
+            f"{query!r}, which gives {found.dtype}.")
+    return found
