@@ -191,7 +191,7 @@ class TestCoreSet(StrategyContract):
     def test_never_chooses_a_pair_twice(self, batch):
         none = np.zeros(0, np.int32)
         for prior in (np.ones(60), np.repeat([1e-300, 1e300], [59, 1])):
-            view = make_view(labelled_user=none, labelled_item=none,
+            view = make_view(labelled_user=none, labelled_item=none, labelled_label=none,
                              query_vectors=np.zeros((13, 3)), prior=prior)
             chosen = self.make(batch=batch).select(
                 view, 60, np.random.default_rng(0))
@@ -241,7 +241,7 @@ def test_get():
     ({"mean": np.ones((60, 1))}, r"`mean` must be \[n\]"),
     ({"samples": np.ones((60, 5))}, r"`samples` must be \[p, n\]"),
     ({"cost": np.ones(9)}, "`cost`"), ({"prior": 1.0}, "`prior`"),
-    ({"labelled_user": None}, r"`labelled_item`.*\(\) and \(20,\)"),
+    ({"labelled_user": None}, r"`labelled_label`.*\(\) and \(20,\)"),
     ({"user": np.zeros(60, int)}, "`user` .*codes 0 to 0"),
     ({"user_labelled": np.ones(12)}, "`user` .* to 12, .* length 12"),
     ({"item_traffic": np.ones(9)}, "`item` .* length 9"),

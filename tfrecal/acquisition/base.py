@@ -88,12 +88,12 @@ class View:
                     f"`{name}` must be [{', '.join(form)}] with n={len(self)} "
                     f"candidates. Received: shape={shape}.")
         for names in _ROWS.values():
-            shapes = {np.shape(getattr(self, name)) for name in names
-                      if getattr(self, name) is not None}
-            if len(shapes) > 1:
+            shapes = [np.shape(getattr(self, name)) for name in names]
+            if len(set(shapes)) > 1:
                 raise ValueError(
                     f"{', '.join(f'`{name}`' for name in names)} must have "
-                    f"one length. Received: shapes {sorted(shapes)}.")
+                    "one length. Received: shapes "
+                    f"{' and '.join(map(str, shapes))}.")
         for side, tables in _BY_CODE.items():
             sizes = [len(getattr(self, table)) for table in tables
                      if getattr(self, table) is not None]
