@@ -16,7 +16,11 @@ _OPTIONAL = ("mean", "samples", "probabilities", "sample_probabilities",
              "query_vectors", "candidate_vectors", "user_labelled",
              "item_labelled", "user_traffic", "item_traffic", "rateability",
              "target_user", "target_item", "target_weight")
-_FIRST = {"vectors": "query_vectors", "target": "target_user"}
+_TOGETHER = {
+    "vectors": ("query_vectors", "candidate_vectors"),
+    "target": ("target_user", "target_item", "target_weight"),
+    "labelled_user": ("labelled_user", "labelled_item", "labelled_label"),
+    "labelled_label": ("labelled_user", "labelled_item", "labelled_label")}
 
 
 def make_view(seed=0, size=60, users=12, items=15, labelled=20, **fields):
@@ -73,12 +77,20 @@ class StrategyContract:
         assert len(chosen) == 5
 
     def test_missing_need(self):
+        # Fields that belong together are missing together.
         for need in self.make().needs:
-            field = _FIRST.get(need, need)
+            missing = _TOGETHER.get(need, (need,))
             with pytest.raises(ValueError, match=(
-                    f"`{self.strategy.name}` reads `{field}`.*PoolScorer")):
-                self.make().select(make_view(**{field: None}), 5,
+                    f"`{self.strategy.name}` reads `.*PoolScorer")):
+                self.make().select(make_view(**dict.fromkeys(missing)), 5,
                                    np.random.default_rng(0))
+
+    def test_explains_each_choice(self):
+        view, strategy = make_view(), self.make()
+        utilities = strategy.utilities(view)
+        chosen = strategy.select(view, 4, np.random.default_rng(0))
+        why = strategy.explain(view, chosen, utilities)
+        assert len(why) == 4 and all(len(text) > 15 for text in why)
 
     def test_chooses_distinct_candidates(self):
         for batch in self.batches:
@@ -158,7 +170,8 @@ class StrategyContract:
                 make_view(), 5, np.random.default_rng(0), utilities)
 
     def test_config_round_trip(self):
-        made = self.make(max_per_user=3, batch="power", temperature=0.5)
+        made = self.make(max_per_user=3, batch=self.batches[-1],
+                         temperature=0.5)
         config = json.loads(json.dumps(made.get_config()))
         again = self.strategy.from_config(config)
         assert vars(again) == vars(made)

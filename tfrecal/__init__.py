@@ -25,7 +25,10 @@ _PUBLIC = {
     "PoolSequence": "sequence", "PoolScorer": "scoring",
     "AcquireLabels": "callbacks", "EvaluateRetrieval": "callbacks",
     "Target": "target", "StopAtBudget": "callbacks",
-    "StopAtPlateau": "callbacks", "SavePool": "callbacks", "ReplayOracle": "oracles",
+    "StopAtPlateau": "callbacks", "StopAtTime": "callbacks",
+    "StopWhenStable": "callbacks", "StopBelowCost": "callbacks",
+    "SavePool": "callbacks", "ColumnPrior": "priors", "Embargo": "priors",
+    "Rateability": "rateability", "ReplayOracle": "oracles",
     "CallableOracle": "oracles", "FileQueueOracle": "oracles"}
 __all__ = [*_PUBLIC, "__version__"]
 

@@ -61,6 +61,8 @@ class Pool:
         self.strategies: list[str] = []
         self.version = 0  # of the labels, which histories are made of
         self.sequences = 0
+        # What an epoch of a sequence with `steps` trains; else all labels.
+        self.rows_an_epoch: int | None = None
         self._ticket_row = np.zeros(0, np.int64)
         self._excluded = np.zeros(0, np.int64)
         self._start(user, item)
@@ -106,27 +108,32 @@ class Pool:
                 + np.asarray(item, np.int64))
 
     @classmethod
-    def from_interactions(cls, interactions, initial: float | int = 0.05,
+    def from_interactions(cls, interactions,
+                          initial: float | int | np.ndarray = 0.05,
                           seed: int = 0, **options) -> "Pool":
         """A pool over the pairs of a log, some of them labelled.
 
         Args:
             interactions: the pairs; labels of the initial rows are taken,
                 the others stay hidden (give them to a `ReplayOracle`).
-            initial: rows labelled at the start: a share (float up to 1.0)
-                or a number (int).
+            initial: rows labelled at the start: a share (float up to 1.0),
+                a number (int), or which ones (bool `[rows]`).
             seed: draws the initial rows.
         """
         total = len(interactions.frame)
-        share = isinstance(initial, float)
-        if not 0 <= initial <= (1.0 if share else total):
-            raise ValueError(
-                "`initial` must be a share from 0.0 to 1.0 or a number of "
-                f"rows up to {total}. Received: initial={initial!r}.")
-        number = int(round(initial * total)) if share else int(initial)
+        if np.ndim(initial):
+            rows = np.flatnonzero(_mask(initial, total))
+        else:
+            share = isinstance(initial, float)
+            if not 0 <= initial <= (1.0 if share else total):
+                raise ValueError(
+                    "`initial` must be a share from 0.0 to 1.0 or a number "
+                    f"of rows up to {total}. Received: initial={initial!r}.")
+            number = int(round(initial * total)) if share else int(initial)
+            rows = np.random.default_rng(
+                [seed, 11]).permutation(total)[:number]
         pool = cls(interactions, interactions.user_code,
                    interactions.item_code, **options)
-        rows = np.random.default_rng([seed, 11]).permutation(total)[:number]
         pool.state[rows] = LABELLED
         pool.label[rows] = interactions.frame["label"].to_numpy()[rows]
         return pool
@@ -225,9 +232,15 @@ class Pool:
         free &= ~np.isin(self._keys(user, item), self._excluded)
         return user[free][:limit], item[free][:limit]
 
-    def ask(self, user, item, round: int, strategy: str,
+    def ask(self, user, item, round: int, strategy,
             utility=None) -> np.ndarray:
         """Marks pairs as asked, before the oracle hears of them.
+
+        Args:
+            user, item: codes, `[n]`.
+            round: in which they are asked.
+            strategy: name of what chose them: one, or one a pair.
+            utility: `[n]`, or None.
 
         Returns:
             tickets, int64 `[n]`: the numbers under which answers come back.
@@ -251,14 +264,16 @@ class Pool:
                 "`pool.candidates()`.")
         if not old.all():
             row = self._append(user, item, row)
-        if strategy not in self.strategies:
-            self.strategies.append(strategy)
+        names = np.broadcast_to(np.asarray(strategy, object), len(row))
+        self.strategies += [name for name in dict.fromkeys(names.tolist())
+                            if name not in self.strategies]
+        number = {name: i for i, name in enumerate(self.strategies)}
         tickets = len(self._ticket_row) + np.arange(len(row), dtype=np.int64)
         self._ticket_row = np.concatenate([self._ticket_row, row])
         self.state[row] = ASKED
         self.round[row] = round
         self.ticket[row] = tickets
-        self.strategy[row] = self.strategies.index(strategy)
+        self.strategy[row] = [number[name] for name in names]
         self.utility[row] = np.nan if utility is None else utility
         return tickets
 
@@ -323,6 +338,13 @@ class Pool:
         old = (self.state == ASKED) & (self.round < before_round)
         self.state[old] = UNLABELLED
         return int(old.sum())
+
+    def labelled_by(self) -> dict[str, int]:
+        """Pairs that were asked and labelled, by who chose them."""
+        rows = (self.ticket >= 0) & (self.state == LABELLED)
+        numbers = np.bincount(self.strategy[rows],
+                              minlength=len(self.strategies))
+        return dict(zip(self.strategies, map(int, numbers)))
 
     def natural_log_q(self) -> np.ndarray:
         """Log of each item's share of the natural positive traffic.
@@ -413,3 +435,12 @@ class Pool:
             pool._excluded = data["excluded"]
         pool.strategies = meta["strategies"]
         return pool
+
+
+def _mask(initial, total) -> np.ndarray:
+    mask = np.asarray(initial)
+    if mask.shape != (total,) or mask.dtype != bool:
+        raise ValueError(
+            f"`initial` as an array must be bool, one a row of {total}. "
+            f"Received: shape={mask.shape}, dtype={mask.dtype}.")
+    return mask

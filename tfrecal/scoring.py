@@ -7,8 +7,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfrecal import pool_stream
 from tfrecal.acquisition import View, probabilities
+from tfrecal.block_scores import Labels, Products
+from tfrecal.heads import head_vectors
 from tfrecal.histories import ragged_histories
+from tfrecal.pair_blocks import Block
 from tfrecal.target import Target
 from tfrecal.tasks import Rating
 
@@ -32,6 +36,7 @@ class PoolScorer:
         self.block = block
         self.max_history = max_history
         self._parts: dict[str, dict] = {}
+        self._dropped: dict = {}
         self._stamp = None
         ragged = tf.RaggedTensorSpec([None, None], tf.int32)
         codes = tf.TensorSpec([None], tf.int32)
@@ -92,11 +97,20 @@ class PoolScorer:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
         self.encode()
-        training = salt is not None
-        towers = (self.model.query_tower, self.model.candidate_tower)
+        drop = salt is not None
         return tuple(
-            tower.combine(self._parts[name], training, salt or 0)[block].numpy()
-            for tower, name in zip(towers, ("query", "candidate")))
+            self._combine(name, drop, tf.constant(salt or 0, tf.int64)
+                          )[block].numpy() for name in ("query", "candidate"))
+
+    def _combine(self, name, drop, salt):
+        tower = getattr(self.model, f"{name}_tower")
+        if not drop:
+            return tower.combine(self._parts[name], False)
+        if name not in self._dropped:
+            # A graph: the small steps of ten passes take longer one by one.
+            self._dropped[name] = tf.function(
+                lambda parts, salt: tower.combine(parts, True, salt))
+        return self._dropped[name](self._parts[name], salt)
 
     def scores(self, user, item, vectors) -> np.ndarray:
         """Inner products of pairs, float32 `[n]`, in blocks."""
@@ -115,7 +129,7 @@ class PoolScorer:
 
     def view(self, user, item, needs=frozenset(), *, calibration=None,
              target=None, prior=None, cost=None, passes: int = 10,
-             seed: int = 0) -> View:
+             uncertainty: str = "dropout", seed: int = 0) -> View:
         """What a strategy sees of candidate pairs; only what it needs.
 
         Args:
@@ -125,55 +139,159 @@ class PoolScorer:
                 are calibrated; by default the labelled rows.
             target: a `Target`, the pairs to be served; by default the pool.
             prior, cost: float `[n]` or None.
-            passes: MC-dropout passes (Gal & Ghahramani 2016), each with one
-                mask for all users and one for all items; the text encoder
-                runs once (last-layer dropout, arXiv 2105.04651).
-            seed: of the masks.
+            passes: number of samples.
+            uncertainty: `"dropout"` samples MC-dropout passes (Gal &
+                Ghahramani 2016), each with one mask for all users and one
+                for all items; the text encoder runs once (last-layer
+                dropout, arXiv 2105.04651). `"heads"` samples last layers
+                (see `heads`), of a model without dropout too.
+            seed: of the masks or heads.
         """
+        views = self.block_views(
+            needs, calibration, target, passes, uncertainty, seed)
+        return views(Block(user, item), prior=prior, cost=cost)
+
+    def block_views(self, needs, calibration, target, passes, uncertainty,
+                    seed):
+        """A function of a `Block` that returns its `View`; see `view`."""
         pool = self.pool
         rows = pool.labelled_rows()
-        fields = {}
+        shared = {
+            "user_labelled": np.bincount(
+                pool.user[rows], minlength=len(pool.user_ids) + 1),
+            "item_labelled": np.bincount(
+                pool.item[rows], minlength=len(pool.item_ids) + 1),
+            "user_traffic": pool.user_traffic,
+            "item_traffic": pool.item_traffic,
+            "labelled_user": pool.user[rows],
+            "labelled_item": pool.item[rows],
+            "labelled_label": pool.label[rows]}
+        mean = samples = classes = None
         if needs & {"mean", "probabilities"}:
-            fields["mean"] = self.predict(user, item)
+            mean = self.products()
         if needs & {"samples", "sample_probabilities"}:
-            self._check_dropout()
-            fields["samples"] = np.stack([
-                self.predict(user, item, 7_000_003 * (seed + 1) + number)
-                for number in range(passes)])
+            samples = self.samples(passes, uncertainty, seed)
         if needs & {"probabilities", "sample_probabilities"}:
-            classes, fields["levels"] = self._calibrated(calibration)
+            classes, shared["levels"] = self._calibrated(calibration)
+        if "vectors" in needs:
+            query, candidate = self.vectors("rating")
+            shared["query_vectors"] = query
+            shared["candidate_vectors"] = candidate
+        if "target" in needs:
+            target = Target.from_pool(pool) if target is None else target
+            target.check(len(pool.user_ids), len(pool.item_ids))
+            shared["target_user"] = target.user
+            shared["target_item"] = target.item
+            shared["target_weight"] = target.weight
+        labels = (None if mean is None and samples is None
+                  else self.labels())
+
+        def view(block, **given):
+            fields = {}
+            if mean is not None:
+                fields["mean"] = labels(self._scored(mean, block))
+            if samples is not None:
+                fields["samples"] = np.stack([
+                    labels(self._scored(one, block)) for one in samples])
             if "probabilities" in needs:
                 fields["probabilities"] = classes(fields["mean"])
             if "sample_probabilities" in needs:
                 fields["sample_probabilities"] = classes(fields["samples"])
-        if "vectors" in needs:
-            query, candidate = self.vectors("rating")
-            fields["query_vectors"] = query
-            fields["candidate_vectors"] = candidate
-        if "target" in needs:
-            target = Target.from_pool(pool) if target is None else target
-            target.check(len(pool.user_ids), len(pool.item_ids))
-            fields["target_user"] = target.user
-            fields["target_item"] = target.item
-            fields["target_weight"] = target.weight
-        return View(
-            user=user, item=item,
-            user_labelled=np.bincount(
-                pool.user[rows], minlength=len(pool.user_ids) + 1),
-            item_labelled=np.bincount(
-                pool.item[rows], minlength=len(pool.item_ids) + 1),
-            user_traffic=pool.user_traffic, item_traffic=pool.item_traffic,
-            labelled_user=pool.user[rows], labelled_item=pool.item[rows],
-            labelled_label=pool.label[rows],
-            prior=prior, cost=cost, **fields)
+            user, item = block.pairs()
+            return View(user=user, item=item, **shared, **fields, **given)
+        return view
 
-    def _check_dropout(self):
+    def top(self, strategy, n: int, *, users=None, items=None,
+            calibration=None, target=None, prior=None, cost=None,
+            passes: int = 10, uncertainty: str = "dropout", seed: int = 0):
+        """The best pairs of the whole pool, in memory bounded by a block.
+
+        Considers every pair that may be asked: of a lazy pool every pair of
+        users x items that is not known, asked or excluded. The choice is
+        the one that scoring all pairs at once and sorting them would give.
+
+        Args:
+            strategy: a `Strategy` or its name, where a pair's utility
+                depends on nothing but the pair and the labels; or one of
+                `pool_stream.SCORES`: `"mean"`, `"variance"` and
+                `"upper_bound"` of the predicted label (see
+                `block_scores.Moments`), `"closed_form_variance"` of the
+                score under dropout.
+            n: how many, >= 1.
+            users, items: codes of those that are considered; by default
+                all.
+            calibration, target, passes, uncertainty, seed: see `view`; the
+                seed is that of ties and of stochastic batches too.
+            prior, cost: functions of `(user_ids, item_ids)`, as
+                `AcquireLabels` takes them and oracles have them.
+
+        Returns:
+            `(user [k], item [k], utility [k])`: codes and float64, best
+            first; k < n where no more are left.
+
+        Raises:
+            ValueError: the strategy looks at a batch as a whole, or what
+                `Strategy.select` refuses.
+
+        Example:
+            scorer.top(acquisition.get("bald", batch="power"), 1000)
+        """
+        return pool_stream.top(
+            self, strategy, n, users=users, items=items,
+            calibration=calibration, target=target, prior=prior, cost=cost,
+            passes=passes, uncertainty=uncertainty, seed=seed)
+
+    def products(self, salt: int | None = None) -> Products:
+        """Scores of blocks, by the vectors of `vectors`."""
+        return Products(*self.vectors("rating", salt))
+
+    def _scored(self, products, block):
+        """As `products(block)`; a long list in stretches."""
+        if block.grid or len(block) <= self.block:
+            return products(block)
+        return self.scores(block.user, block.item,
+                           (products.query, products.candidate))
+
+    def labels(self) -> Labels:
+        """Scores to predicted labels.
+
+        Raises:
+            ValueError: the model has no rating task.
+        """
+        self.model.predict_label(np.zeros(1, np.float32))  # has the task?
+        return Labels(self.model.task(Rating))
+
+    def samples(self, passes, uncertainty, seed):
+        """`Products` of each sample of the model."""
+        if uncertainty == "dropout":
+            self.check_dropout()
+            return [self.products(7_000_003 * (seed + 1) + number)
+                    for number in range(passes)]
+        if uncertainty != "heads":
+            raise ValueError("`uncertainty` must be 'dropout' or 'heads'. "
+                             f"Received: uncertainty={uncertainty!r}.")
+        pool = self.pool
+        rows = pool.labelled_rows()
+        if not len(rows):
+            raise ValueError(
+                "Heads need at least one labelled pair. Received: none. "
+                "Start the pool with some labels.")
+        user, item, label = pool.user[rows], pool.item[rows], pool.label[rows]
+        query, candidate = self.vectors("rating")
+        residual, noise = self.labels().residual(
+            self.scores(user, item, (query, candidate)), label)
+        return [Products(*vectors) for vectors in head_vectors(
+            query, candidate, user, item, residual, noise, passes, seed)]
+
+    def check_dropout(self) -> None:
+        """Raises ValueError where no tower drops anything."""
         towers = (self.model.query_tower, self.model.candidate_tower)
         if not any(t.dropout or t.id_dropout for t in towers):
             raise ValueError(
                 "MC-dropout samples need a model with dropout. Received: "
                 "`dropout=0` and `id_dropout=0` in both towers. Create it "
-                "with `dropout=0.1`, or choose a strategy without samples.")
+                "with `dropout=0.1`, pass uncertainty=\"heads\", or choose a "
+                "strategy without samples.")
 
     def _calibrated(self, calibration):
         """Class probabilities of predicted labels: a function; the levels."""

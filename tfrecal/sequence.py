@@ -20,17 +20,26 @@ class PoolSequence(tf_keras.utils.Sequence):
         seed: shuffles the rows, together with the epoch's number.
         max_history: at most so many of a user's positives in a row's
             history, the last of them.
+        steps: batches an epoch, whatever the number of rows: they are drawn
+            in one shuffled pass after another. None for one pass an epoch.
+        first_steps: the same for epoch 0, where training starts from
+            nothing; by default `steps`.
 
     Example:
         model.fit(pool.sequence(batch_size=1024), epochs=10)
     """
 
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
-                 max_history: int = 200):
-        if batch_size < 1:
-            raise ValueError("`batch_size` must be a positive number. "
-                             f"Received: batch_size={batch_size}.")
+                 max_history: int = 200, steps: int | None = None,
+                 first_steps: int | None = None):
+        for name, value in (("batch_size", batch_size), ("steps", steps),
+                            ("first_steps", first_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={value}.")
         self.pool = pool
+        self.steps = steps
+        self.first_steps = steps if first_steps is None else first_steps
         pool.sequences += 1
         self.batch_size = batch_size
         self.seed = seed
@@ -51,8 +60,14 @@ class PoolSequence(tf_keras.utils.Sequence):
         self.epoch = epoch
         pool = self.pool
         rng = np.random.default_rng([self.seed, epoch])
-        self._rows = rng.permutation(pool.labelled_rows())
+        steps = self.steps if epoch else self.first_steps
+        self._rows = _passes(pool.labelled_rows(), rng,
+                             steps and steps * self.batch_size)
+        pool.rows_an_epoch = None if steps is None else len(self._rows)
         self._label = pool.label[self._rows]
+        labelled = pool.labelled_rows()
+        self._counts = [np.bincount(codes[labelled]).astype(np.float32)
+                        for codes in (pool.user, pool.item)]
         self._log_q = pool.natural_log_q()
         self._histories = pool.histories()
         user, item = pairs_in_histories(*self._histories, self.max_history)
@@ -65,7 +80,7 @@ class PoolSequence(tf_keras.utils.Sequence):
 
     @property
     def num_rows(self) -> int:
-        """Rows of this epoch: all that were labelled at its start."""
+        """Rows of this epoch; without `steps`, all labelled at its start."""
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict:
@@ -78,7 +93,18 @@ class PoolSequence(tf_keras.utils.Sequence):
             *self._histories, distinct, self.max_history)
         return {
             "user_id": user, "item_id": item, "label": self._label[part],
+            "user_labels": self._counts[0][user],
+            "item_labels": self._counts[1][item],
             "weight": np.ones(len(rows), np.float32),
             "log_q": self._log_q[item], "history": history,
             "history_row": place.astype(np.int32),
             "history_skip": self._skip[part]}
+
+
+def _passes(rows, rng, number: int | None):
+    """`rows` in random order; `number` of them in as many passes."""
+    if number is None or not len(rows):
+        return rng.permutation(rows)
+    passes = -(-number // len(rows))
+    return np.concatenate(
+        [rng.permutation(rows) for _ in range(passes)])[:number]

@@ -24,7 +24,7 @@ class Target:
 
     Example:
         target = Target.segment(traffic, users="age <= 21")
-        AcquireLabels(pool, "v_opt", oracle, target=target)
+        AcquireLabels(pool, "vopt", oracle, target=target)
     """
 
     def __init__(self, user, item, weight=None, name: str = "pairs"):

@@ -38,6 +38,9 @@ class Tower(tf_keras.layers.Layer):
             centred and have mean norm 1 before.
         rating_l2, retrieval_l2, bias_l2: weights of the batch mean of the
             squared norm of every part looked up.
+        shrinkage: the L2 of a row is multiplied by 1 + shrinkage / labels
+            of its user (or item). A part of a row's loss alone would hold
+            an id with one label as loosely as one with a hundred.
         seed: of the initial weights and of dropout.
     """
 
@@ -47,8 +50,8 @@ class Tower(tf_keras.layers.Layer):
                  retrieval_id_dropout: float = 0.0, dropout: float = 0.0,
                  category_scale: float = 0.2,
                  text_scale: float = 0.1, rating_l2: float = 0.1,
-                 retrieval_l2: float = 0.015, bias_l2: float = 0.05,
-                 seed: int = 0, **kwargs):
+                 retrieval_l2: float = 0.015, bias_l2: float = 0.1,
+                 shrinkage: float = 40.0, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         for name, rate in (("id_dropout", id_dropout),
                            ("retrieval_id_dropout", retrieval_id_dropout),
@@ -73,6 +76,7 @@ class Tower(tf_keras.layers.Layer):
         self.rating_l2 = rating_l2
         self.retrieval_l2 = retrieval_l2
         self.bias_l2 = bias_l2
+        self.shrinkage = shrinkage
         self.seed = seed
         self._lookup = tf_keras.layers.StringLookup(
             vocabulary=self.ids or [""], num_oov_indices=1)
@@ -233,7 +237,8 @@ class Tower(tf_keras.layers.Layer):
 
         Args:
             features: `user_id` or `item_id` (codes or strings `[B]`), and
-                optionally `user_text` or `item_text`, columns by name,
+                optionally `user_labels` or `item_labels` (`[B]`, for
+                `shrinkage`), `user_text` or `item_text`, columns by name,
                 `history`, `search_text`.
             training: drops ids and elements, marks ids as warm, adds L2.
 
@@ -244,19 +249,22 @@ class Tower(tf_keras.layers.Layer):
         text = self.text_vectors(features, training)
         parts = self.parts(features, training, text)
         if training:
-            self.add_loss(self._penalty(parts))
+            self.add_loss(self._penalty(parts, features))
             self.step.assign_add(1)
         blocks = self.combine(parts, training, self.step)
         return blocks if text is None else {**blocks, "text": text}
 
-    def _penalty(self, parts):
+    def _penalty(self, parts, features):
         d = self.embedding_dim
         weights = tf.constant([self.rating_l2] * d + [self.retrieval_l2] * d)
-        loss = self.bias_l2 * tf.reduce_mean(parts["bias"] ** 2)
+        labels = features.get(self.count_name)
+        scarce = (1.0 if labels is None else
+                  1 + self.shrinkage / tf.maximum(labels, 1.0))
+        loss = self.bias_l2 * tf.reduce_mean(scarce * parts["bias"] ** 2)
         for name, part in parts.items():
             if name != "bias":
-                loss += tf.reduce_sum(
-                    weights * tf.reduce_mean(part ** 2, axis=0))
+                loss += tf.reduce_mean(
+                    scarce * tf.linalg.matvec(part ** 2, weights))
         return loss
 
     def get_config(self):
@@ -265,7 +273,7 @@ class Tower(tf_keras.layers.Layer):
         names = ("ids", "texts", "embedding_dim", "id_dropout",
                  "retrieval_id_dropout", "dropout", "category_scale",
                  "text_scale", "rating_l2", "retrieval_l2", "bias_l2",
-                 "seed")
+                 "shrinkage", "seed")
         return {**super().get_config(), "category_rows": rows,
                 **{name: getattr(self, name) for name in names},
                 "categories": self.categories and serialise(self.categories),
@@ -327,7 +335,8 @@ class CandidateTower(Tower):
     """
 
     id_name, text_name = "item_id", "item_text"
-    inputs_read = frozenset({"item_id", "item_text"})
+    count_name = "item_labels"
+    inputs_read = frozenset({"item_id", "item_text", "item_labels"})
 
     def __init__(self, ids, *, id_dropout: float = 0.2,
                  retrieval_id_dropout: float = 0.05, **options):
@@ -347,8 +356,9 @@ class QueryTower(Tower):
     """
 
     id_name, text_name = "user_id", "user_text"
+    count_name = "user_labels"
     inputs_read = frozenset({
-        "user_id", "user_text", "history", "history_row", "history_skip",
+        "user_id", "user_labels", "user_text", "history", "history_row", "history_skip",
         "search_text"})
 
     def __init__(self, ids, *, item_ids=(), **options):

@@ -2,29 +2,68 @@
 from __future__ import annotations
 
 from tfrecal.acquisition import probabilities
+from tfrecal.acquisition.badge import BADGE
 from tfrecal.acquisition.bald import BALD
 from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.batch_bald import BatchBALD
+from tfrecal.acquisition.binary_prediction import BinaryPrediction
+from tfrecal.acquisition.chooser import Chooser
 from tfrecal.acquisition.core_set import CoreSet
 from tfrecal.acquisition.coverage import ItemCoverage, UserCoverage
+from tfrecal.acquisition.d_optimal import DOptimal
 from tfrecal.acquisition.entropy import Entropy
+from tfrecal.acquisition.epig import EPIG
+from tfrecal.acquisition.epsilon_greedy import EpsilonGreedy
+from tfrecal.acquisition.expected_gradient_length import ExpectedGradientLength
+from tfrecal.acquisition.highest_predicted import HighestPredicted
+from tfrecal.acquisition.influence import Influence
+from tfrecal.acquisition.joint_coverage import JointCoverage
 from tfrecal.acquisition.least_confidence import LeastConfidence
+from tfrecal.acquisition.log_pop_entropy import LogPopEntropy
 from tfrecal.acquisition.margin import Margin
+from tfrecal.acquisition.mixture import Mixture
 from tfrecal.acquisition.popularity import Popularity
+from tfrecal.acquisition.power_bald import PowerBALD
 from tfrecal.acquisition.predictive_variance import PredictiveVariance
+from tfrecal.acquisition.prob_cover import ProbCover
+from tfrecal.acquisition.query_by_committee import QueryByCommittee
+from tfrecal.acquisition.quota import Quota
+from tfrecal.acquisition.rank_voting import RankVoting
+from tfrecal.acquisition.rating_variance import RatingVariance
+from tfrecal.acquisition.stages import Stages
+from tfrecal.acquisition.target_matched import TargetMatched
+from tfrecal.acquisition.thompson import Thompson
+from tfrecal.acquisition.typi_clust import TypiClust
+from tfrecal.acquisition.ucb import UCB
 from tfrecal.acquisition.uniform import Random
+from tfrecal.acquisition.vopt import VOpt
+from tfrecal.acquisition.weighted_sum import WeightedSum
 
 _STRATEGIES = {strategy.name: strategy for strategy in (
-    Random, Popularity, UserCoverage, ItemCoverage, LeastConfidence, Margin,
-    Entropy, PredictiveVariance, BALD, CoreSet)}
+    Random, TargetMatched, VOpt, EPIG, DOptimal, Influence, CoreSet, BADGE,
+    TypiClust, ProbCover, UserCoverage, ItemCoverage, JointCoverage,
+    PredictiveVariance, BALD, PowerBALD, BatchBALD, QueryByCommittee,
+    ExpectedGradientLength, LeastConfidence, Margin, Entropy, Thompson, UCB,
+    EpsilonGreedy, HighestPredicted, Popularity, RatingVariance,
+    LogPopEntropy, BinaryPrediction)}
+# Made of others, which they must be given.
+_COMBINERS = {strategy.name: strategy for strategy in (
+    Chooser, Mixture, RankVoting, Stages, WeightedSum)}
 
 __all__ = [
-    "BALD", "CoreSet", "Entropy", "ItemCoverage", "LeastConfidence",
-    "Margin", "Popularity", "PredictiveVariance", "Random", "Strategy",
-    "UserCoverage", "View", "get", "names", "probabilities"]
+    "BADGE", "BALD", "BatchBALD", "BinaryPrediction", "Chooser", "CoreSet",
+    "DOptimal", "EPIG", "Entropy", "EpsilonGreedy",
+    "ExpectedGradientLength", "HighestPredicted", "Influence",
+    "ItemCoverage", "JointCoverage", "LeastConfidence", "LogPopEntropy",
+    "Margin", "Mixture", "Popularity", "PowerBALD", "PredictiveVariance",
+    "ProbCover", "QueryByCommittee", "Quota", "Random", "RankVoting",
+    "RatingVariance", "Stages", "Strategy", "TargetMatched", "Thompson",
+    "TypiClust", "UCB", "UserCoverage", "VOpt", "View", "WeightedSum",
+    "get", "names", "probabilities"]
 
 
 def names() -> list[str]:
-    """Names that `get` knows."""
+    """Names of the strategies that `get` makes without options."""
     return list(_STRATEGIES)
 
 
@@ -32,7 +71,9 @@ def get(strategy: str | Strategy, **options) -> Strategy:
     """The strategy of a name.
 
     Args:
-        strategy: one of `names()`, or a `Strategy`, which is returned.
+        strategy: one of `names()`, or `chooser`, `mixture`, `rank_voting`,
+            `stages` or `weighted_sum`, which need the option `strategies`;
+            or a `Strategy`, which is returned.
         **options: of its constructor, such as `batch` and `max_per_user`.
 
     Raises:
@@ -40,9 +81,10 @@ def get(strategy: str | Strategy, **options) -> Strategy:
     """
     if isinstance(strategy, Strategy) and not options:
         return strategy
-    if strategy not in _STRATEGIES:
+    known = {**_STRATEGIES, **_COMBINERS}
+    if strategy not in known:
         raise ValueError(
             f"`strategy` must be one of {', '.join(names())}. Received: "
             f"strategy={strategy!r}. Pass an instance of a `Strategy` of "
             "your own without options.")
-    return _STRATEGIES[strategy](**options)
+    return known[strategy](**options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfrecal.acquisition import batches
+from tfrecal.acquisition.quota import Quota
 
 _FIELDS = {"vectors": ("query_vectors", "candidate_vectors"),
            "target": ("target_user", "target_item", "target_weight")}
@@ -142,6 +143,9 @@ class Strategy:
             left.
         per_cost: divides the utilities, scaled in the same way, by the
             view's `cost`.
+        rateable: multiplies the utilities, scaled in the same way, by the
+            view's `rateability`: the chance that an answer comes.
+        quotas: `Quota`s that each batch keeps.
 
     Reference:
         Kirsch et al. 2021, "Stochastic Batch Acquisition", arXiv 2106.12059,
@@ -159,7 +163,8 @@ class Strategy:
 
     def __init__(self, batch: str = "top", temperature: float = 1.0,
                  max_per_user: int | None = None,
-                 max_per_item: int | None = None, per_cost: bool = False):
+                 max_per_item: int | None = None, per_cost: bool = False,
+                 rateable: bool = False, quotas: list[Quota] | None = None):
         if batch not in batches.MODES:
             raise ValueError(
                 f"`batch` must be one of {', '.join(batches.MODES)}. "
@@ -179,6 +184,12 @@ class Strategy:
         self.max_per_user = max_per_user
         self.max_per_item = max_per_item
         self.per_cost = per_cost
+        self.rateable = rateable
+        if rateable:
+            self.needs = self.needs | {"rateability"}
+        self.quotas = None if quotas is None else [
+            quota if isinstance(quota, Quota) else Quota(**quota)
+            for quota in quotas]
 
     def utilities(self, view: View) -> np.ndarray:
         """How much a label of each candidate would teach.
@@ -240,7 +251,7 @@ class Strategy:
                 for i, place in zip(chosen, higher + 1)]
 
     def weigh(self, view: View, n: int, utilities=None):
-        """Checks the view; utilities with prior and cost.
+        """Checks the view; utilities with prior, rateability and cost.
 
         Returns:
             `(values float64 [m], allowed int64 [m])`: the candidates whose
@@ -259,8 +270,7 @@ class Strategy:
         if not size:
             return np.zeros(0), allowed
         self._check_needs(view)
-        prior = self._weights(view, "prior")
-        cost = self._weights(view, "cost") if self.per_cost else None
+        factors = self.factors(view)
         values = np.asarray(
             self.utilities(view) if utilities is None else utilities,
             np.float64)
@@ -271,26 +281,47 @@ class Strategy:
                 f"{size} candidates. Received: shape={values.shape}, {bad} "
                 "that are NaN or infinite. Look at the predictions: a model "
                 "that diverged gives NaN.")
-        if prior is None and cost is None:
+        if factors is None:
             return values, allowed
-        if prior is not None:
-            allowed = np.flatnonzero(prior > 0)
-        values = batches.scaled(values[allowed])
-        if prior is not None:
-            values = values * prior[allowed]
-        if cost is not None:
-            values = values / cost[allowed]
-        return values, allowed
+        if view.prior is not None:
+            allowed = np.flatnonzero(np.asarray(view.prior) > 0)
+        return batches.scaled(values[allowed]) * factors[allowed], allowed
+
+    def factors(self, view: View) -> np.ndarray | None:
+        """What multiplies the scaled utilities; None where nothing does.
+
+        Returns:
+            prior, times rateability, divided by cost: what there is of them,
+            float64 `[n]`.
+        """
+        parts = [self._weights(view, name) for name, used in (
+            ("prior", view.prior is not None),
+            ("rateability", self.rateable), ("cost", self.per_cost)) if used]
+        if self.per_cost:
+            parts[-1] = 1 / parts[-1]
+        return np.prod(parts, axis=0) if parts else None
 
     def cap(self, view: View, order: np.ndarray, n: int) -> np.ndarray:
-        """The first `n` of `order` that keep both caps."""
-        return batches.capped(order, n, self.caps(view))
+        """The first `n` of `order` that keep caps and quotas."""
+        return batches.capped(order, n, self.limits(view, n))
 
     def caps(self, view: View) -> list:
-        """`(codes [n], most)` of each cap that there is."""
+        """`(codes [n], most)` of `max_per_user` and `max_per_item`."""
         return [(codes, most) for codes, most in (
             (view.user, self.max_per_user), (view.item, self.max_per_item))
             if most is not None]
+
+    def limits(self, view: View, n: int) -> batches.Limits:
+        """Caps and quotas of a batch of `n`, with nothing taken yet."""
+        caps, reserved = self.caps(view), []
+        for quota in self.quotas or ():
+            codes = quota.codes(view.item)
+            if quota.at_most:
+                caps.append((codes, quota.most(n)))
+            if quota.at_least:
+                places = quota.least(n)
+                reserved.append((codes, places, n - places.sum()))
+        return batches.Limits(caps, reserved)
 
     def _check_needs(self, view: View) -> None:
         for need in sorted(self.needs):
@@ -302,15 +333,14 @@ class Strategy:
                         "`PoolScorer.view(user, item, needs=strategy.needs)`"
                         f", or pass `{field}` to `View`.")
 
-    def _weights(self, view: View, field: str) -> np.ndarray | None:
+    def _weights(self, view: View, field: str) -> np.ndarray:
         found = getattr(view, field)
-        if found is None and field == "cost":
-            raise ValueError(
-                f"`{self.name}` with per_cost=True reads `cost` of the view. "
-                "Received: cost=None. Pass the costs of the candidates, or "
-                "leave `per_cost` out.")
         if found is None:
-            return None
+            option = {"cost": "per_cost", "rateability": "rateable"}[field]
+            raise ValueError(
+                f"`{self.name}` with {option}=True reads `{field}` of the "
+                f"view. Received: {field}=None. Pass the {field} of the "
+                f"candidates, or leave `{option}` out.")
         found = np.asarray(found, np.float64)
         positive = field == "cost"
         good = np.isfinite(found) & (found > 0 if positive else found >= 0)
@@ -326,7 +356,32 @@ class Strategy:
         """Constructor arguments, JSON-able."""
         return {"batch": self.batch, "temperature": self.temperature,
                 "max_per_user": self.max_per_user,
-                "max_per_item": self.max_per_item, "per_cost": self.per_cost}
+                "max_per_item": self.max_per_item, "per_cost": self.per_cost,
+                "rateable": self.rateable,
+                "quotas": None if self.quotas is None else [
+                    quota.get_config() for quota in self.quotas]}
+
+    def observe(self, logs: dict, labelled: dict[str, int]) -> dict:
+        """Hears how training went before the next pairs are chosen.
+
+        Only strategies that adjust themselves read it.
+
+        Args:
+            logs: of the epoch, metrics of held-out rows among them.
+            labelled: pairs labelled so far, by the name of the strategy that
+                chose them.
+
+        Returns:
+            numbers for the logs.
+        """
+        return {}
+
+    def state(self) -> dict:
+        """What a resumed run needs, JSON-able."""
+        return {}
+
+    def restore(self, state: dict) -> None:
+        """Continues from what `state` returned."""
 
     @classmethod
     def from_config(cls, config: dict) -> "Strategy":

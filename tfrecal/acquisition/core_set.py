@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.nearest import nearest_labelled, squared_distances
 
 
@@ -14,9 +14,9 @@ class CoreSet(Strategy):
     squared distance is a user part plus an item part: a pick costs
     O(users * d + items * d + n), not O(n * d).
 
-    A prior and, with `per_cost`, the cost weigh the squared distance as it
-    is at each pick, unscaled: no weight puts a pair at distance zero before
-    one that is farther.
+    A prior, rateability and cost, where they count, weigh the squared
+    distance as it is at each pick, unscaled: no weight puts a pair at
+    distance zero before one that is farther.
 
     Args:
         batch: `"top"` takes the farthest; `"power"` draws each pick with
@@ -69,33 +69,29 @@ class CoreSet(Strategy):
                     f"{int((~np.isfinite(vectors)).any(axis=1).sum())} that "
                     "are NaN or infinite. Look at the model: one that "
                     "diverged gives NaN.")
-        weight = self._weight(view, order)
-        caps = [(codes, most, np.zeros(codes.max() + 1, int)) for codes, most
-                in ((user, self.max_per_user), (item, self.max_per_item))
-                if most is not None]
-        left = np.ones(len(order), bool)
+        factors = self.factors(view)
+        weight = np.ones(len(order)) if factors is None else factors[order]
+        weight = weight / (weight.max() or 1)
+        limits = self.limits(view, n)
+        untaken = np.ones(len(order), bool)
+        left = limits.open(order)
         picks = []
-        while len(picks) < n and left.any():
+        while len(picks) < n:
+            if not left.any():
+                if not limits.release():
+                    break
+                left = untaken & limits.open(order)
+                continue
             pick = self._next(np.where(left, nearest * weight, -1), rng)
             picks.append(pick)
-            left[pick] = False
+            untaken[pick] = left[pick] = False
             parts = (squared_distances(query, query[user[pick]])[user]
                      + squared_distances(
                          candidate, candidate[item[pick]])[item])
             np.minimum(nearest, parts, out=nearest)
-            for codes, most, count in caps:
-                count[codes[pick]] += 1
-                if count[codes[pick]] >= most:
-                    left[codes == codes[pick]] = False
+            if limits.take(order[pick]):
+                left &= limits.open(order)
         return np.array(picks, np.int64)
-
-    def _weight(self, view: View, order):
-        weight = np.ones(len(order))
-        if view.prior is not None:
-            weight *= np.asarray(view.prior, np.float64)[order]
-        if self.per_cost:
-            weight /= np.asarray(view.cost, np.float64)[order]
-        return weight / weight.max()
 
     def _next(self, values, rng) -> int:
         best = int(np.argmax(values))

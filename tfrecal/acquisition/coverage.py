@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal.acquisition import batches
 from tfrecal.acquisition.base import Strategy, View
 
 
@@ -24,35 +25,31 @@ class _Coverage(Strategy):
 
         The count of a candidate is the labels of its user (item) and the
         candidates of the same that come before it: those of higher prior
-        (of lower cost, with `per_cost`), then at random.
+        (rateability, over cost), then at random.
         """
         if utilities is None:
             self._check_needs(view)
             utilities = self.utilities(view)
         order = rng.permutation(len(view))
-        if self.per_cost and view.cost is not None:
-            order = order[np.argsort(
-                np.asarray(view.cost)[order], kind="stable")]
-        if view.prior is not None:
-            order = order[np.argsort(
-                -np.asarray(view.prior)[order], kind="stable")]
+        factors = self.factors(view)
+        if factors is not None:
+            order = order[np.argsort(-factors[order], kind="stable")]
         before = rank_within(self.codes(view), order)
         return super().select(view, n, rng, utilities - before)
 
     def cap(self, view, order, n):
-        """As the base; a pair that a cap forbids leaves its place.
+        """As the base; a pair that is not allowed leaves its place.
 
-        The next of the same user (item) with the same prior and cost gets
-        it.
+        The next of the same user (item) with the same prior, rateability
+        and cost gets it.
         """
-        if not self.caps(view):
+        limits = self.limits(view, n)
+        if not limits:
             return order[:n]
-        same = [self.codes(view), view.prior,
-                view.cost if self.per_cost else None]
-        _, groups = np.unique(
-            [part for part in same if part is not None], axis=1,
-            return_inverse=True)
-        return in_turns(order, n, self.caps(view), groups.ravel())
+        same = [part for part in (self.codes(view), self.factors(view))
+                if part is not None]
+        _, groups = np.unique(same, axis=1, return_inverse=True)
+        return in_turns(order, n, limits, groups.ravel())
 
 
 class UserCoverage(_Coverage):
@@ -88,27 +85,25 @@ class ItemCoverage(_Coverage):
         return view.item_labelled
 
 
-def in_turns(order: np.ndarray, n: int, caps: list,
+def in_turns(order: np.ndarray, n: int, limits: batches.Limits,
              groups: np.ndarray) -> np.ndarray:
     """As `batches.capped`, where groups and not candidates have places."""
-    queues: dict[int, list] = {}
-    for row, group in zip(order[::-1].tolist(), groups[order[::-1]].tolist()):
-        queues.setdefault(group, []).append(row)
-    used = [np.zeros(codes.max(initial=0) + 1, np.int64) for codes, _ in caps]
-    chosen = []
-    for group in groups[order].tolist():
-        queue = queues[group]
-        while queue:
-            row = queue.pop()
-            if all(count[codes[row]] < most
-                   for count, (codes, most) in zip(used, caps)):
-                for count, (codes, _) in zip(used, caps):
-                    count[codes[row]] += 1
-                chosen.append(row)
-                break
-        if len(chosen) == n:
-            break
-    return np.array(chosen, np.int64)
+    def walk(order, n, limits):
+        queues: dict[int, list] = {}
+        for row, group in zip(order[::-1].tolist(),
+                              groups[order[::-1]].tolist()):
+            queues.setdefault(group, []).append(row)
+        chosen = []
+        for group in groups[order].tolist():
+            queue = queues[group]
+            while queue and len(chosen) < n:
+                row = queue.pop()
+                if limits.allows(row):
+                    limits.take(row)
+                    chosen.append(row)
+                    break
+        return np.array(chosen, np.int64)
+    return batches.in_two_walks(order, n, limits, walk)
 
 
 def rank_within(codes: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Callbacks for one Keras `fit`, in this order: `EvaluateRetrieval`,
-`AcquireLabels`, `StopAtBudget` or `StopAtPlateau`, `SavePool`."""
+`AcquireLabels`, those that stop (`StopAtBudget` and the like), `SavePool`."""
 from tfrecal.callbacks.acquire_labels import AcquireLabels
 from tfrecal.callbacks.evaluate_retrieval import EvaluateRetrieval
 from tfrecal.callbacks.save_pool import SavePool
 from tfrecal.callbacks.stop_at_budget import StopAtBudget
 from tfrecal.callbacks.stop_at_plateau import StopAtPlateau
+from tfrecal.callbacks.stop_at_time import StopAtTime
+from tfrecal.callbacks.stop_below_cost import StopBelowCost
+from tfrecal.callbacks.stop_when_stable import StopWhenStable
 
 __all__ = ["AcquireLabels", "EvaluateRetrieval", "SavePool", "StopAtBudget",
-           "StopAtPlateau"]
+           "StopAtPlateau", "StopAtTime", "StopBelowCost", "StopWhenStable"]

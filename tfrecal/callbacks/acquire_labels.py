@@ -7,8 +7,8 @@ import numpy as np
 import tf_keras
 
 from tfrecal import acquisition
+from tfrecal.callbacks.choosing import Choice, Chosen
 from tfrecal.oracles import Questions
-from tfrecal.scoring import PoolScorer
 
 
 class AcquireLabels(tf_keras.callbacks.Callback):
@@ -17,7 +17,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
     The next epoch of the same `fit` trains on what came back, so `fit` must
     be given `pool.sequence(...)`. Writes `labelled`, `acquired`, `declined`,
     `pending`, `cost` (of all answers so far), `mean_utility` and
-    `acquire_seconds` into `logs`.
+    `acquire_seconds` into `logs`, and what a strategy that adjusts itself
+    (`acquisition.Chooser`) has to say.
 
     Args:
         pool: a `Pool`.
@@ -34,11 +35,15 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         calibration: held-out `Interactions` on which probabilities are
             calibrated; by default the labelled rows.
         prior: domain knowledge: a function of `(user_ids, item_ids)` that
-            returns a weight of 0 or more for each pair.
+            returns a weight of 0 or more for each pair, or a list of them,
+            whose weights are multiplied; see `tfrecal.priors`.
         expire_after: rounds after which an unanswered question may be asked
             again; a late answer counts all the same. None for never.
         candidates: at most so many pairs are scored, drawn at random.
-        passes: MC-dropout passes.
+            `"all"` streams over every pair, for strategies that look at one
+            pair at a time.
+        passes: samples of the model, for strategies that read them.
+        uncertainty: `"dropout"` or `"heads"`, see `PoolScorer.view`.
         seed: same seed, same acquisitions.
         verbose: 1 prints a line a round.
     """
@@ -47,12 +52,14 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                  budget: float | None = None, rounds: int | None = None,
                  every: int = 1, target=None, calibration=None, prior=None,
                  expire_after: int | None = None,
-                 candidates: int | None = None, passes: int = 10,
-                 seed: int = 0, verbose: int = 0):
+                 candidates: int | str | None = None, passes: int = 10,
+                 uncertainty: str = "dropout", seed: int = 0, verbose: int = 0):
         super().__init__()
         for name, value in (("batch_size", batch_size), ("every", every),
                             ("budget", budget), ("rounds", rounds),
-                            ("expire_after", expire_after)):
+                            ("expire_after", expire_after),
+                            ("candidates", None if candidates == "all"
+                             else candidates)):
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be a positive number. "
                                  f"Received: {name}={value}.")
@@ -71,18 +78,25 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.expire_after = expire_after
         self.candidates = candidates
         self.passes = passes
+        self.uncertainty = uncertainty
         self.seed = seed
         self.verbose = verbose
         # Rounds are numbered through the life of a pool.
         self.round = self.first_round = pool.rounds
         self.exhausted = ""
         self.last_labels = -1
+        self.stopped = ""
+        self.explanations: list[dict] = []
+        self._choice = Choice(self)
 
     def state(self) -> dict:
         """What a resumed run needs, JSON-able."""
         return {"round": self.round, "first_round": self.first_round,
-                "exhausted": self.exhausted,
-                "last_labels": self.last_labels, "oracle": self.oracle.state()}
+                "exhausted": self.exhausted, "stopped": self.stopped,
+                "last_labels": self.last_labels,
+                "explanations": self.explanations,
+                "strategy": self.strategy.state(),
+                "oracle": self.oracle.state()}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
@@ -90,7 +104,15 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.first_round = state["first_round"]
         self.exhausted = state["exhausted"]
         self.last_labels = state["last_labels"]
+        # Runs of before these existed have none.
+        self.stopped = state.get("stopped", "")
+        self.explanations = list(state.get("explanations", []))
+        self.strategy.restore(state.get("strategy", {}))
         self.oracle.restore(state["oracle"])
+
+    def stop(self, reason: str) -> None:
+        """Buys nothing more, because of `reason`."""
+        self.stopped = self.exhausted = reason
 
     def on_train_begin(self, logs=None):
         if not self.pool.sequences:
@@ -101,7 +123,9 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                 "`tf.data.Dataset` would keep its first length.")
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._labelled = self.pool.counts["labelled"]
+        self._due = self.pool.rows_an_epoch
+        if self._due is None:
+            self._due = self.pool.counts["labelled"]
         # A second `fit` counts its epochs from 0 again.
         self.last_labels = min(self.last_labels, epoch - 1)
 
@@ -115,6 +139,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0:
             if self.expire_after is not None:
                 self.pool.expire(self.round - self.expire_after + 1)
+            found.update(self.strategy.observe(
+                logs, self.pool.labelled_by()))
             self._acquire(found)
         if found["acquired"]:
             self.last_labels = epoch
@@ -129,10 +155,10 @@ class AcquireLabels(tf_keras.callbacks.Callback):
 
     def _check_rows(self, logs):
         trained = logs.get("rows")
-        if trained is not None and int(trained) != self._labelled:
+        if trained is not None and int(trained) != self._due:
             raise RuntimeError(
                 "Every labelled row must be trained in each epoch. Received: "
-                f"{int(trained)} rows trained, {self._labelled} labelled. "
+                f"{int(trained)} rows trained where {self._due} are due. "
                 "Pass `pool.sequence(...)` to `fit`, without "
                 "`steps_per_epoch`.")
 
@@ -140,78 +166,45 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.exhausted = self._finished()
         if self.exhausted:
             return
-        user, item, utility = self.choose()
-        if not len(user):
+        chosen = self.choose()
+        if not len(chosen.user):
             return
-        found["mean_utility"] = float(np.mean(utility))
-        self.oracle.ask(self.ask(user, item, utility))
+        found["mean_utility"] = float(np.mean(chosen.utility))
+        self.oracle.ask(self.ask(*chosen))
         self._collect(found)
         self.exhausted = self._finished()
 
     def _finished(self) -> str:
         """Why nothing more can be bought, or an empty string."""
         done = self.round - self.first_round
+        if self.stopped:
+            return self.stopped
         if self.rounds is not None and done >= self.rounds:
             return f"{self.rounds} rounds are done"
         if self.budget is not None and self.pool.spent >= self.budget:
             return f"the budget of {self.budget:g} is spent"
         return ""
 
-    def choose(self):
+    def choose(self) -> Chosen:
         """The next batch; nothing is asked yet.
 
         Returns:
-            `(user [n], item [n], utility [n])`: codes and float64. Where n
+            `(user, item, utility, strategy)` arrays of one length. Where it
             is 0, `exhausted` says why.
         """
-        rng = np.random.default_rng([self.seed, self.round])
-        user, item = self.pool.candidates(self.candidates, rng)
-        if not len(user):
-            self.exhausted = "every pair of the pool was asked"
-            return user, item, np.zeros(0)
-        view = self._view(user, item)
-        utility = np.asarray(self.strategy.utilities(view), np.float64)
-        chosen = self.strategy.select(
-            view, min(self.batch_size, len(user)), rng, utility)
-        if not len(chosen):
-            self.exhausted = (
-                "the strategy chose no pair (caps or a prior of 0)")
-        else:
-            chosen = self._affordable(view, chosen)
-        return user[chosen], item[chosen], utility[chosen]
+        chosen, why = self._choice.choose()
+        self.exhausted = why or self.exhausted
+        return chosen
 
-    def ask(self, user, item, utility) -> Questions:
+    def ask(self, user, item, utility, strategy) -> Questions:
         """Marks what was chosen as asked, as the next round."""
-        tickets = self.pool.ask(
-            user, item, self.round, self.strategy.name, utility)
+        chosen = Chosen(user, item, utility, strategy)
+        self.explanations += self._choice.explanations(chosen)
+        tickets = self.pool.ask(user, item, self.round, strategy, utility)
         self.round += 1
         return Questions(
             tickets, self.pool.user_ids[user - 1],
             self.pool.item_ids[item - 1], self.round - 1, utility)
-
-    def _view(self, user, item):
-        ids = self.pool.user_ids[user - 1], self.pool.item_ids[item - 1]
-        calibration = self.calibration
-        if calibration is not None:
-            calibration = (calibration.user_code, calibration.item_code,
-                           calibration.label)
-        return PoolScorer.of(self.model, self.pool).view(
-            user, item, self.strategy.needs, calibration=calibration,
-            target=self.target, passes=self.passes, seed=self.seed + self.round,
-            prior=None if self.prior is None else self.prior(*ids),
-            cost=self.oracle.expected_cost(*ids))
-
-    def _affordable(self, view, chosen):
-        """As many of the chosen as the budget still pays."""
-        if self.budget is None:
-            return chosen
-        cost = np.cumsum(view.cost[chosen], dtype=np.float64)
-        mean = cost[-1] / len(cost)
-        left = self.budget - self.pool.spent - self.pool.pending * mean
-        enough = cost <= left * (1 + 1e-9)
-        if not enough.any():
-            self.exhausted = f"the budget of {self.budget:g} is spent"
-        return chosen[enough]
 
     def _collect(self, found):
         answers = self.oracle.answers()

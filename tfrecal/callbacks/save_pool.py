@@ -1,11 +1,13 @@
 """SavePool: the run can go on from its last whole epoch."""
 from __future__ import annotations
 
+import json
 import os
 
 import tensorflow as tf
 import tf_keras
 
+from tfrecal.files import replace_file
 from tfrecal.run_folder import RunFolder
 
 
@@ -13,7 +15,9 @@ class SavePool(tf_keras.callbacks.Callback):
     """Writes the pool, the acquisitions and the weights after each epoch.
 
     See `RunFolder` for the files. The weights are TensorFlow checkpoints
-    with the optimizers.
+    with the optimizers. `explanations.jsonl` says in words why the best
+    pairs of each round were asked; it is written anew from what the state
+    holds, so that a round stands there once whatever was interrupted.
 
     Args:
         pool: the `Pool`.
@@ -45,9 +49,15 @@ class SavePool(tf_keras.callbacks.Callback):
                  "finished": self.model.stop_training or epoch + 1 >= stop}
         if self.acquire:
             state["acquire"] = self.acquire.state()
+            self._explain(self.acquire.explanations)
         if self.weights:
             state["checkpoint"] = os.path.basename(self._save(epoch + 1))
         self.folder.write(self.pool, **state)
+
+    def _explain(self, explanations):
+        lines = "".join(json.dumps(one) + "\n" for one in explanations)
+        replace_file(self.folder / "explanations.jsonl",
+                     lambda path: path.write_text(lines, encoding="utf-8"))
 
     def _save(self, number):
         try:

@@ -6,6 +6,8 @@ import warnings
 import numpy as np
 import tf_keras
 
+from tfrecal.acquisition.chooser import falls
+
 
 class StopAtPlateau(tf_keras.callbacks.Callback):
     """Stops when a metric no longer improves while labels are bought.
@@ -26,9 +28,6 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
                  min_delta: float = 0.0, mode: str = "auto",
                  verbose: int = 1):
         super().__init__()
-        if mode not in ("auto", "min", "max"):
-            raise ValueError("`mode` must be 'auto', 'min' or 'max'. "
-                             f"Received: mode={mode!r}.")
         if patience < 1:
             raise ValueError("`patience` must be at least 1. Received: "
                              f"patience={patience}.")
@@ -37,11 +36,9 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
         self.min_delta = abs(min_delta)
         self.mode = mode
         self.verbose = verbose
+        self._sign = -1.0 if falls(monitor, mode) else 1.0
 
     def on_train_begin(self, logs=None):
-        small = any(w in self.monitor for w in ("loss", "rmse", "mae"))
-        down = self.mode == "min" or (self.mode == "auto" and small)
-        self._sign = -1.0 if down else 1.0
         self.best = -np.inf
         self.wait = 0
 

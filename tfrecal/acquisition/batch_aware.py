@@ -1,0 +1,98 @@
+"""BatchAware: strategies whose every pick depends on those before it."""
+from __future__ import annotations
+
+import numpy as np
+
+from tfrecal.acquisition.base import Strategy
+
+
+class BatchAware(Strategy):
+    """Builds the batch pick by pick; a subclass writes `pick`.
+
+    A prior and, with `per_cost`, the cost weigh the gain as it is at each
+    pick, unscaled: no weight puts a pair without any gain before one that
+    has some.
+
+    Args:
+        batch: `"top"` takes the best each time; `"power"` multiplies the
+            weight of each pair by `exp(temperature * Gumbel noise)`, so that
+            the first pick is drawn with chances proportional to
+            `gain ** (1 / temperature)`.
+    """
+
+    def __init__(self, batch: str = "top", **options):
+        super().__init__(batch=batch, **options)
+        if batch not in ("top", "power"):
+            raise ValueError(
+                f"`batch` of `{self.name}` must be top or power: it looks at "
+                f"the batch as a whole. Received: batch={batch!r}.")
+
+    def pick(self, view, rows, values, weight, n, rng) -> np.ndarray:
+        """Builds the batch.
+
+        Args:
+            view: all candidates.
+            rows: those that may be picked, in random order, int `[m]`.
+            values: their utilities, float64 `[m]`.
+            weight: of prior and cost, in [0, 1], `[m]`.
+            n: how many are wanted.
+            rng: of all draws.
+
+        Returns:
+            positions in `rows`, best first, at most `n`, within the caps.
+        """
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must define `pick`.")
+
+    def select(self, view, n, rng, utilities=None):
+        """As the base; utilities fill what `pick` leaves open."""
+        if utilities is None and len(view):
+            self._check_needs(view)
+            utilities = self.utilities(view)
+        _, allowed = self.weigh(view, n, utilities)
+        if not len(allowed):
+            return allowed
+        rows = allowed[rng.permutation(len(allowed))]
+        values = np.asarray(utilities, np.float64)[rows]
+        factors = self.factors(view)
+        weight = np.ones(len(rows)) if factors is None else factors[rows]
+        weight = weight / (weight.max() or 1)
+        picks = self.pick(view, rows, values, weight, n, rng)
+        if len(picks) < n:
+            rest = np.argsort(-values * weight, kind="stable")
+            rest = rest[~np.isin(rest, picks)]
+            picks = np.concatenate([picks, rest])
+        return self.cap(view, rows[picks], n)
+
+    def noisy(self, weight: np.ndarray, rng) -> np.ndarray:
+        """Weights with the noise of `batch="power"`, in [0, 1]."""
+        if self.batch == "top":
+            return weight
+        with np.errstate(divide="ignore"):
+            logs = np.log(weight)
+        logs += self.temperature * rng.gumbel(size=len(weight))
+        return np.exp(logs - logs.max())
+
+
+class Remaining:
+    """Which rows may still be picked, as picks fill caps and quotas.
+
+    Args:
+        limits: see `Strategy.limits`.
+        rows: the rows of the view that are counted, `[m]`.
+    """
+
+    def __init__(self, limits, rows: np.ndarray):
+        self.left = limits.open(rows)
+        self._limits = limits
+        self._rows = rows
+
+    def take(self, pick: int) -> None:
+        """Closes a row, and those that are not allowed after it."""
+        self.left[pick] = False
+        if self._limits.take(self._rows[pick]):
+            self.left &= self._limits.open(self._rows)
+
+    def best(self, values: np.ndarray) -> int:
+        """The open row with the highest value, all >= 0."""
+        return int(np.argmax(np.where(self.left, values, -1)))

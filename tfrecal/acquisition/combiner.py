@@ -1,0 +1,110 @@
+"""Combiner: what strategies made of other strategies share."""
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from tfrecal.acquisition.base import Strategy, View
+
+
+class Combiner(Strategy):
+    """A strategy made of others, its arms.
+
+    It needs what its arms need. Its own caps, quotas and weights hold for
+    the batch as a whole.
+
+    Args:
+        strategies: names, strategies, or configs `{"name": ..., **config}`.
+        **options: of `Strategy`.
+    """
+
+    def __init__(self, strategies: list, **options):
+        super().__init__(**options)
+        self.strategies = [_made(strategy) for strategy in strategies]
+        if not self.strategies:
+            raise ValueError(f"`{self.name}` must have at least one "
+                             "strategy. Received: strategies=[].")
+        self.needs = self.needs.union(
+            *(strategy.needs for strategy in self.strategies))
+
+    def parts(self, view: View) -> list[np.ndarray]:
+        """Utilities of each arm, float64 `[n]` each.
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        parts = []
+        for strategy in self.strategies:
+            part = np.asarray(strategy.utilities(view), np.float64)
+            if not np.isfinite(part).all():
+                raise ValueError(
+                    f"Utilities of `{strategy.name}` in `{self.name}` must "
+                    "be finite. Received: "
+                    f"{int((~np.isfinite(part)).sum())} that are NaN or "
+                    "infinite. Look at the predictions: a model that "
+                    "diverged gives NaN.")
+            parts.append(part)
+        return parts
+
+    def explain(self, view, chosen, utilities):
+        """Where each arm that prefers any pair places the chosen ones."""
+        size = len(view)
+        places = [(strategy.name, size - ranks(part)[chosen])
+                  for strategy, part in zip(self.strategies,
+                                            self.parts(view))
+                  if (part != part[0]).any()]
+        if not places:
+            return ["its strategies find all candidates equal"] * len(chosen)
+        return [", ".join(
+            f"{name} puts it in the top {100 * place[i] / size:.1f}%"
+            for name, place in places) + f" of {size:,} candidates"
+            for i in range(len(chosen))]
+
+    def get_config(self):
+        return {"strategies": [
+            {"name": strategy.name, **strategy.get_config()}
+            for strategy in self.strategies], **super().get_config()}
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """How many values are lower, float64 `[n]`; equal ones count a half."""
+    _, place, count = np.unique(
+        values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[place]
+
+
+def within(strategy: Strategy, outer: Strategy) -> Strategy:
+    """A copy of an arm with the caps and weights of both."""
+    arm = copy.copy(strategy)
+    for name in ("max_per_user", "max_per_item"):
+        most = [cap for cap in (getattr(arm, name), getattr(outer, name))
+                if cap is not None]
+        setattr(arm, name, min(most, default=None))
+    arm.per_cost = arm.per_cost or outer.per_cost
+    arm.rateable = arm.rateable or outer.rateable
+    return arm
+
+
+def only_top(strategy: Strategy) -> None:
+    """Refuses a stochastic batch of a combiner whose arms make the batch."""
+    if strategy.batch != "top":
+        raise ValueError(
+            f"`batch` of `{strategy.name}` must be top: each of its "
+            f"strategies makes its own batch. Received: batch="
+            f"{strategy.batch!r}. Pass strategies that have it, such as "
+            "`BALD(batch=\"power\")`.")
+
+
+def _made(strategy) -> Strategy:
+    # Here and not above: the package imports this module.
+    from tfrecal import acquisition
+
+    if not isinstance(strategy, dict):
+        return acquisition.get(strategy)
+    options = dict(strategy)
+    if "name" not in options:
+        raise ValueError(
+            "A strategy given by its config must have a `name`. Received: "
+            f"{strategy}.")
+    return acquisition.get(options.pop("name"), **options)

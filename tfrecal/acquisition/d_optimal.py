@@ -1,0 +1,31 @@
+"""DOptimal: pairs that tell most about the model's own weights."""
+from __future__ import annotations
+
+import numpy as np
+
+from tfrecal.acquisition.pair_greedy import PairGreedy
+from tfrecal.acquisition.posterior import PairPosterior
+from tfrecal.acquisition.vopt import VOpt
+
+
+class DOptimal(VOpt):
+    """Greedy D-optimal design: log(1 + v), whoever is served.
+
+    v is the variance of the predicted label (`PairPosterior`); a batch
+    maximises the determinant of the weights' precision. It looks at no
+    target and runs after what is rare: on a pool that looks like the
+    audience it is worse than random.
+
+    Reference:
+        Fedorov 1972, "Theory of Optimal Experiments"; the information gain
+        of MacKay 1992, "Information-Based Objective Functions for Active
+        Data Selection", equation 4.
+    """
+
+    name = "d_optimal"
+    needs = frozenset({"vectors", "user_traffic", "item_traffic"})
+
+    def greedy(self, view):
+        return PairGreedy(
+            PairPosterior(view, self.components), view.user, view.item, None,
+            lambda served, variance: np.log1p(variance) / 2)

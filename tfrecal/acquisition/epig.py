@@ -1,0 +1,87 @@
+"""EPIG: what a label tells about the target's labels."""
+from __future__ import annotations
+
+import numpy as np
+
+from tfrecal.acquisition.base import Strategy
+from tfrecal.acquisition.posterior import PairPosterior, groups
+
+
+class EPIG(Strategy):
+    """Expected predictive information gain, for a linear Gaussian model.
+
+    The mean over the target of the mutual information of two labels, that
+    of the candidate and that of the target pair: -log(1 - r^2) / 2 with r
+    their correlation, labels' noise included (`PairPosterior`). Pairs that
+    share neither user nor item have r = 0 there.
+
+    `batch="power"` by default: the top n would be near-duplicates. `VOpt` is
+    its batch-aware cousin, with variance in place of information.
+
+    Args:
+        most: target pairs of one user or item that are looked at; more are
+            thinned to an evenly spaced part, which stands for all.
+
+    Reference:
+        Bickford Smith et al. 2023, "Prediction-Oriented Bayesian Active
+        Learning", arXiv 2304.08151, equation 5; the Gaussian case is in
+        appendix.
+    """
+
+    needs = frozenset({"vectors", "target", "user_traffic", "item_traffic"})
+
+    def __init__(self, batch: str = "power", most: int = 64, **options):
+        super().__init__(batch=batch, **options)
+        if most < 1:
+            raise ValueError("`most` must be at least 1. Received: "
+                             f"most={most}.")
+        self.most = most
+
+    def get_config(self):
+        return {**super().get_config(), "most": self.most}
+
+    def utilities(self, view):
+        """Nats about a target label, float64 `[n]`."""
+        if not len(view):
+            return np.zeros(0)
+        posterior = PairPosterior(view)
+        noisy = 1 + posterior.variance(view.user, view.item)
+        target = view.target_user, view.target_item
+        served = 1 + posterior.variance(*target)
+        found = np.zeros(len(view))
+        for side, codes in enumerate((view.user, view.item)):
+            other = (view.item, view.user)[side]
+            rows_of = dict(groups(target[side]))
+            features = posterior.features[side]
+            for code, rows in groups(codes):
+                if code not in rows_of:
+                    continue
+                there, weight = self._thinned(
+                    rows_of[code], view.target_weight)
+                found[rows] += _information(
+                    features[other[rows]], features[target[1 - side][there]],
+                    posterior.covariance[side][code], noisy[rows],
+                    served[there], weight)
+        return found
+
+    def _thinned(self, rows, weight):
+        """At most `most` rows, and weights with the same sum."""
+        if len(rows) <= self.most:
+            return rows, weight[rows]
+        kept = rows[np.linspace(0, len(rows) - 1, self.most).astype(int)]
+        total = weight[kept].sum()
+        if not total:
+            return kept, weight[kept]
+        return kept, weight[kept] * (weight[rows].sum() / total)
+
+
+def _information(phi, served_phi, covariance, noisy, served, weight,
+                 block: int = 1 << 16) -> np.ndarray:
+    """Weighted sum of mutual informations, float64 `[rows]`."""
+    found = np.empty(len(phi))
+    pull = covariance @ served_phi.T
+    for start in range(0, len(phi), block):
+        part = slice(start, start + block)
+        r2 = (phi[part] @ pull) ** 2 / (noisy[part, None] * served)
+        found[part] = -np.log1p(-np.minimum(r2, 1 - 1e-12)) @ weight / 2
+    return found

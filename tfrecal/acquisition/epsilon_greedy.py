@@ -1,0 +1,41 @@
+"""EpsilonGreedy: mostly what looks best, sometimes anything."""
+from __future__ import annotations
+
+from tfrecal.acquisition.highest_predicted import HighestPredicted
+from tfrecal.acquisition.mixture import Mixture
+from tfrecal.acquisition.uniform import Random
+
+
+class EpsilonGreedy(Mixture):
+    """A share `epsilon` of the batch at random, the rest `HighestPredicted`.
+
+    For serving while learning; the random part keeps it from asking only
+    about what it already likes.
+
+    Args:
+        epsilon: share at random, 0 to 1.
+
+    Reference:
+        Sutton and Barto 2018, "Reinforcement Learning", section 2.2.
+    """
+
+    def __init__(self, epsilon: float = 0.1, **options):
+        if not 0 <= epsilon <= 1:
+            raise ValueError("`epsilon` must be a share from 0 to 1. "
+                             f"Received: epsilon={epsilon}.")
+        super().__init__([HighestPredicted(), Random()],
+                         [1 - epsilon, epsilon], **options)
+        self.epsilon = epsilon
+
+    def utilities(self, view):
+        return self.strategies[0].utilities(view)
+
+    def explain(self, view, chosen, utilities):
+        return [f"{why}, or it is of the {self.epsilon:.0%} at random"
+                for why in self.strategies[0].explain(
+                    view, chosen, utilities)]
+
+    def get_config(self):
+        config = super().get_config()
+        del config["strategies"], config["shares"]
+        return {"epsilon": self.epsilon, **config}

@@ -1,0 +1,165 @@
+"""What `AcquireLabels` asks: from candidates to a batch that is affordable."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfrecal.priors import Product
+from tfrecal.rateability import Rateability
+from tfrecal.scoring import PoolScorer
+
+_EXPLAINED = 5  # picks a round
+_BESIDE = 2000  # candidates that they are seen beside, where all are streamed
+
+
+class Chosen(NamedTuple):
+    """A batch of pairs, best first.
+
+    Args:
+        user, item: codes, int32 `[n]`.
+        utility: float64 `[n]`.
+        strategy: name of what chose each, object `[n]`.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    utility: np.ndarray
+    strategy: np.ndarray
+
+
+class Choice:
+    """Chooses the next batch of an `AcquireLabels` and can explain it.
+
+    Args:
+        acquire: the callback, whose options are read.
+    """
+
+    def __init__(self, acquire):
+        self.acquire = acquire
+        priors = acquire.prior
+        if priors is not None:
+            priors = Product(priors if isinstance(priors, (list, tuple))
+                             else [priors])
+        self.prior = priors
+        self._rateability = None
+        self._seen = None
+
+    def choose(self) -> tuple[Chosen, str]:
+        """The next batch, and where it is empty, why."""
+        acquire = self.acquire
+        rng = np.random.default_rng([acquire.seed, acquire.round])
+        stream = acquire.candidates == "all"
+        user, item = acquire.pool.candidates(
+            _BESIDE if stream else acquire.candidates, rng)
+        if not len(user):
+            return self._nothing("every pair of the pool was asked")
+        chosen = (self._stream(user, item) if stream
+                  else self._pick(user, item, rng))
+        if not len(chosen.user):
+            return self._nothing(
+                "the strategy chose no pair (caps or a prior of 0)")
+        enough = self._affordable(self._cost(chosen.user, chosen.item))
+        if not enough:
+            return self._nothing(f"the budget of {acquire.budget:g} is spent")
+        return Chosen(*(part[:enough] for part in chosen)), ""
+
+    def _pick(self, user, item, rng) -> Chosen:
+        strategy, view = self.acquire.strategy, self.view(user, item)
+        n = min(self.acquire.batch_size, len(user))
+        utility = np.asarray(strategy.utilities(view), np.float64)
+        if hasattr(strategy, "select_arms"):
+            picks, arm = strategy.select_arms(view, n, rng, utility)
+            names = np.array(
+                [part.name for part in strategy.strategies], object)[arm]
+        else:
+            picks = strategy.select(view, n, rng, utility)
+            names = np.full(len(picks), strategy.name, object)
+        self._seen = view, picks[:_EXPLAINED], utility
+        return Chosen(user[picks], item[picks], utility[picks], names)
+
+    def _stream(self, user, item) -> Chosen:
+        """The best of all pairs; `user`, `item` are a sample of them."""
+        acquire, strategy = self.acquire, self.acquire.strategy
+        if strategy.quotas or self._reads_rateability():
+            raise ValueError(
+                "candidates=\"all\" streams over single pairs and keeps "
+                "neither quotas nor rateability. Received: a strategy with "
+                "`quotas`, `rateable` or the need of rateability. Score a "
+                "sample: candidates=200_000.")
+        found = PoolScorer.of(acquire.model, acquire.pool).top(
+            strategy, acquire.batch_size, calibration=self._calibration(),
+            target=acquire.target, prior=self.prior,
+            cost=acquire.oracle.expected_cost, passes=acquire.passes,
+            uncertainty=acquire.uncertainty,
+            seed=acquire.seed + acquire.round)
+        names = np.full(len(found[0]), strategy.name, object)
+        first = Chosen(*(part[:_EXPLAINED] for part in (*found, names)))
+        view = self.view(np.append(first.user, user),
+                         np.append(first.item, item))
+        self._seen = (view, np.arange(len(first.user)),
+                      np.asarray(strategy.utilities(view), np.float64))
+        return Chosen(*found, names)
+
+    def _nothing(self, why):
+        self._seen = None
+        none = np.zeros(0, np.int32)
+        return Chosen(none, none, np.zeros(0), np.zeros(0, object)), why
+
+    def view(self, user, item):
+        """What the strategy sees of these pairs."""
+        acquire, pool = self.acquire, self.acquire.pool
+        ids = pool.user_ids[user - 1], pool.item_ids[item - 1]
+        view = PoolScorer.of(acquire.model, pool).view(
+            user, item, acquire.strategy.needs - {"rateability"},
+            calibration=self._calibration(), target=acquire.target,
+            passes=acquire.passes, uncertainty=acquire.uncertainty,
+            seed=acquire.seed + acquire.round,
+            prior=None if self.prior is None else self.prior(*ids),
+            cost=self._cost(user, item))
+        if self._reads_rateability():
+            if self._rateability is None:
+                self._rateability = Rateability(pool, seed=acquire.seed)
+            view.rateability = self._rateability.predict(user, item)
+        return view
+
+    def _reads_rateability(self) -> bool:
+        strategy = self.acquire.strategy
+        return strategy.rateable or "rateability" in strategy.needs
+
+    def _calibration(self):
+        held_out = self.acquire.calibration
+        return None if held_out is None else (
+            held_out.user_code, held_out.item_code, held_out.label)
+
+    def _cost(self, user, item):
+        pool = self.acquire.pool
+        return np.asarray(self.acquire.oracle.expected_cost(
+            pool.user_ids[user - 1], pool.item_ids[item - 1]))
+
+    def _affordable(self, cost) -> int:
+        """How many of the chosen the budget still pays."""
+        budget, pool = self.acquire.budget, self.acquire.pool
+        if budget is None:
+            return len(cost)
+        cost = np.cumsum(cost, dtype=np.float64)
+        left = budget - pool.spent - pool.pending * cost[-1] / len(cost)
+        return int(np.sum(cost <= left * (1 + 1e-9)))
+
+    def explanations(self, chosen: Chosen) -> list[dict]:
+        """Why the best pairs of the batch just chosen are asked.
+
+        Returns:
+            JSON-able dicts: `round`, `user_id`, `item_id`, `strategy`,
+            `utility` and `why`.
+        """
+        if self._seen is None:
+            return []
+        view, picks, utility = self._seen
+        why = self.acquire.strategy.explain(view, picks, utility)
+        pool = self.acquire.pool
+        return [{"round": self.acquire.round,
+                 "user_id": str(pool.user_ids[user - 1]),
+                 "item_id": str(pool.item_ids[item - 1]),
+                 "strategy": name, "utility": float(value), "why": text}
+                for user, item, value, name, text in zip(*chosen, why)]

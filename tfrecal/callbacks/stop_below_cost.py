@@ -1,0 +1,97 @@
+"""StopBelowCost: the next labels cost more than they are worth."""
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.stats import theilslopes
+
+from tfrecal.acquisition.chooser import falls
+from tfrecal.callbacks.stop_buying import StopBuying
+
+_ROUNDS = 6  # of the learning curve that the slope is fitted to
+
+
+class StopBelowCost(StopBuying):
+    """Buys nothing more once a round is expected to gain less than it costs.
+
+    The metric is taken to be straight over the logarithm of the number of
+    labels through the last rounds, as a power law is in a short piece; its
+    slope is the median of the slopes between any two of these rounds, which
+    one odd round does not move. From the fourth round on, the gain of a
+    further batch times `value` is compared with what such a batch cost so
+    far. Writes `expected_gain` and `expected_cost` of it into `logs`.
+
+    Args:
+        acquire: the `AcquireLabels` callback; it comes before this one.
+        value: what one unit of the metric is worth, in the oracle's unit:
+            with value=50_000, 0.01 of NDCG may cost 500.
+        monitor: name in `logs`.
+        patience: rounds in a row below cost that end buying.
+        mode: `"max"`, `"min"` or `"auto"`, see `StopAtPlateau`.
+        final_epochs, verbose: see `StopBuying`.
+
+    Reference:
+        Figueroa et al. 2012, "Predicting sample size required for
+        classification performance" (inverse power law); Theil 1950 and Sen
+        1968 for the slope.
+    """
+
+    def __init__(self, acquire, value: float, monitor: str = "val_ndcg@10",
+                 patience: int = 2, mode: str = "auto",
+                 final_epochs: int = 1, verbose: int = 1):
+        super().__init__(acquire, final_epochs, verbose)
+        for name, number in (("value", value), ("patience", patience)):
+            if not number > 0:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={number}.")
+        self.value = value
+        self.monitor = monitor
+        self.patience = patience
+        self.mode = mode
+        self._sign = -1.0 if falls(monitor, mode) else 1.0
+
+    def on_train_begin(self, logs=None):
+        self._curve: list[tuple[float, float]] = []
+        self._below = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # The metric of this epoch is of a model with these labels.
+        self._labelled = self.acquire.pool.counts["labelled"]
+
+    def reason(self, epoch, logs):
+        if self.monitor not in logs:
+            warnings.warn(
+                f"`StopBelowCost` watches `{self.monitor}`, which is not "
+                f"there. Available: {', '.join(sorted(logs))}.",
+                stacklevel=2)
+            return ""
+        if not np.isfinite(logs[self.monitor]):
+            return ""
+        new = not self._curve or self._labelled > self._curve[-1][0]
+        point = self._labelled, self._sign * logs[self.monitor]
+        self._curve = [*self._curve[:None if new else -1], point][-_ROUNDS:]
+        pool, batch = self.acquire.pool, self.acquire.batch_size
+        answers = int((pool.state > 1)[pool.ticket >= 0].sum())
+        if not new or len(self._curve) < 4 or not answers:
+            return ""
+        gain = expected_gain(*zip(*self._curve), batch)
+        cost = batch * pool.spent / answers
+        logs.update(expected_gain=gain, expected_cost=cost)
+        self._below = self._below + 1 if gain * self.value < cost else 0
+        if self._below < self.patience:
+            return ""
+        return (f"{batch} more labels cost {cost:g} and are expected to move "
+                f"`{self.monitor}` by {gain:.2g}, which is worth "
+                f"{gain * self.value:.3g}")
+
+
+def expected_gain(labelled, metric, batch: int) -> float:
+    """By how much the metric rises with `batch` labels more.
+
+    Args:
+        labelled: numbers of labels, rising, > 0.
+        metric: at each of them, higher is better.
+    """
+    slope = theilslopes(metric, np.log(labelled)).slope
+    return float(slope * np.log1p(batch / labelled[-1]))

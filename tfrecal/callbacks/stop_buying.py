@@ -1,0 +1,48 @@
+"""StopBuying: the base of callbacks that end acquisition, then training."""
+from __future__ import annotations
+
+import tf_keras
+
+
+class StopBuying(tf_keras.callbacks.Callback):
+    """Ends buying for a reason, and `fit` after some final epochs.
+
+    A subclass writes `reason`. What was bought last is trained on for
+    `final_epochs`; questions that are still open are waited for.
+
+    Args:
+        acquire: the `AcquireLabels` callback; it comes before this one.
+        final_epochs: epochs trained after the last labels came, so that
+            they are trained on.
+        verbose: 1 says why training stops.
+    """
+
+    waits = True
+
+    def __init__(self, acquire, final_epochs: int = 1, verbose: int = 1):
+        super().__init__()
+        if final_epochs < 0:
+            raise ValueError("`final_epochs` must be 0 or more. Received: "
+                             f"final_epochs={final_epochs}.")
+        self.acquire = acquire
+        self.final_epochs = final_epochs
+        self.verbose = verbose
+
+    def reason(self, epoch: int, logs: dict) -> str:
+        """Why nothing more should be bought; empty to go on."""
+        return ""
+
+    def on_epoch_end(self, epoch, logs=None):
+        acquire = self.acquire
+        if not acquire.exhausted:
+            why = self.reason(epoch, {} if logs is None else logs)
+            if why:
+                acquire.stop(why)
+        if self.model.stop_training or not acquire.exhausted or (
+                self.waits and acquire.pool.pending):
+            return
+        if epoch - acquire.last_labels >= self.final_epochs:
+            self.model.stop_training = True
+            if self.verbose:
+                print(f"Stopped after epoch {epoch + 1}: "
+                      f"{acquire.exhausted}.")

@@ -1,0 +1,5 @@
+"""What a run or a comparison found: one HTML page, or TensorBoard."""
+from tfrecal.report.page import write_report
+from tfrecal.report.tensorboard import write_tensorboard
+
+__all__ = ["write_report", "write_tensorboard"]

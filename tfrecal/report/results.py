@@ -1,0 +1,136 @@
+"""Results: what a folder of a run or a comparison holds."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.pool import STATES
+
+#: Metrics of a run's history that a report shows, in this order.
+_OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")
+
+
+@dataclass
+class Results:
+    """Tables that a report is made of, the same for runs and comparisons.
+
+    Args:
+        name: of the folder.
+        config: of the run or comparison.
+        curves: one row a scenario, strategy, seed, draw and round.
+        asked: one row a bought label, or None.
+        explanations: sample picks, as dicts.
+        calibration: predicted and observed shares, or None.
+    """
+
+    name: str
+    config: dict
+    curves: pd.DataFrame
+    asked: pd.DataFrame | None = None
+    explanations: list[dict] = field(default_factory=list)
+    calibration: pd.DataFrame | None = None
+
+    @property
+    def scenarios(self) -> list[str]:
+        """In the order of the curves."""
+        return list(dict.fromkeys(self.curves["scenario"]))
+
+    @property
+    def strategies(self) -> list[str]:
+        """In the order of the curves."""
+        return list(dict.fromkeys(self.curves["strategy"]))
+
+    @classmethod
+    def of_folder(cls, folder) -> "Results":
+        """Reads a comparison (`curves.parquet`) or a run (`history.csv`).
+
+        Raises:
+            ValueError: the folder holds neither, or no row of one.
+        """
+        folder = Path(folder)
+        if (folder / "curves.parquet").is_file():
+            found = cls(
+                folder.resolve().name, _json(folder / "config.json"),
+                pd.read_parquet(folder / "curves.parquet"),
+                _parquet(folder / "asked.parquet"),
+                _lines(folder / "explanations.jsonl"),
+                _parquet(folder / "calibration.parquet"))
+        elif (folder / "history.csv").is_file():
+            found = _of_run(folder)
+        else:
+            raise ValueError(
+                "A report needs the folder of a comparison, with "
+                "curves.parquet, or of a run, with history.csv. Received: "
+                f"{folder}, which has neither. Make one with `tfrecal "
+                "compare` or `tfrecal run`; a run has its history after the "
+                "first epoch.")
+        if not len(found.curves):
+            raise ValueError(
+                "A report needs at least one finished round. Received: "
+                f"{folder}, which has none yet. Let it go on.")
+        return found
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _parquet(path: Path) -> pd.DataFrame | None:
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()
+            if line.strip()]
+
+
+def _of_run(folder: Path) -> Results:
+    config = _json(folder / "config.json")
+    key = {"scenario": str(config.get("data", folder.name)),
+           "strategy": str(config.get("strategy", "run")),
+           "seed": int(config.get("seed", 0))}
+    history = pd.read_csv(folder / "history.csv")
+    seconds = history.filter(regex="_seconds$").fillna(0).sum(axis=1)
+    curves = pd.DataFrame({
+        **key, "draw": 0, "round": history["epoch"],
+        "labels": history["rows"],
+        "bought": history["rows"] - history["rows"].iloc[0],
+        # What an epoch buys, the next one trains on.
+        "cost": history["cost"].shift(fill_value=0.0),
+        "seconds": seconds.cumsum(),
+        **{name: history[f"val_{name}"] for name in _OF_A_RUN
+           if f"val_{name}" in history}})
+    explanations = [{**key, **line}
+                    for line in _lines(folder / "explanations.jsonl")]
+    return Results(folder.resolve().name, config, curves,
+                   _asked_by_run(folder, key), explanations)
+
+
+def _asked_by_run(folder: Path, key: dict) -> pd.DataFrame | None:
+    """Answered questions, with the labels that each item had by then."""
+    asked = _parquet(folder / "acquisitions.parquet")
+    if asked is None or not len(asked):
+        return None
+    with np.load(folder / _json(folder / "state.json")["pool"],
+                 allow_pickle=False) as pool:
+        item, ticket = pool["item"], pool["ticket"]
+        labelled = pool["state"] == STATES.index("labelled")
+    rows = np.flatnonzero(ticket >= 0)
+    codes = item[rows[np.argsort(ticket[rows])]]
+    initial = np.bincount(item[labelled & (ticket < 0)],
+                          minlength=item.max() + 1)
+    answered = (asked["state"] == "labelled").to_numpy()
+    earlier = np.zeros(len(asked), int)
+    bought = np.zeros_like(initial)
+    for number in np.unique(asked["round"]):
+        now = (asked["round"] == number).to_numpy()
+        earlier[now] = bought[codes[now]]
+        bought += np.bincount(codes[now & answered], minlength=len(bought))
+    return asked.assign(**key, item_labels=initial[codes] + earlier,
+                        category=None)[answered]
