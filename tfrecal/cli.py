@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),
-            ("label", label), ("export", export), ("serve", serve),
-            ("recommend", recommend),
+            ("label", label), ("compare", compare), ("report", report),
+            ("export", export), ("serve", serve), ("recommend", recommend),
             ("datasets", list_datasets), ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
         # The server tells of its own flags.
@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
         if name == "label":
             command.add_argument("--from", required=True, dest="source",
                                  help="question file with labels filled in")
+        if name == "compare":
+            _compare_arguments(command)
+        if name == "report":
+            command.add_argument("folder", help="of a run or a comparison")
+            command.add_argument("--to", help="the page (default: "
+                                 "report.html in the folder)")
+            command.add_argument("--tensorboard", metavar="FOLDER",
+                                 help="write the curves of a comparison "
+                                 "there too")
         if name == "export":
             _export_arguments(command)
         if name == "recommend":
@@ -106,19 +115,35 @@ def _recommend_arguments(command) -> None:
 
 
 def _run_arguments(command) -> None:
-    """An option for each field of `RunConfig`."""
     from tfrecal.run_config import RunConfig
     command.add_argument("--config", help="JSON file, as in a run folder; "
                          "options given beside it win")
     command.add_argument("--resume", metavar="FOLDER", help="go on with the "
                          "run in this folder; takes no other option")
-    shown = _documented(RunConfig)
-    for field in dataclasses.fields(RunConfig):
-        kind = {"int": int, "float": float}.get(
+    _field_arguments(command, RunConfig)
+
+
+def _compare_arguments(command) -> None:
+    from tfrecal.comparison_config import ComparisonConfig
+    command.add_argument("-o", "--output", required=True, help="comparison "
+                         "folder; one that was begun is gone on with, and "
+                         "scenarios, strategies and seeds may be added")
+    command.add_argument("--workers", type=int, default=2,
+                         help="processes, one thread each (default: 2)")
+    command.add_argument("--quiet", action="store_true",
+                         help="no progress bar")
+    _field_arguments(command, ComparisonConfig)
+
+
+def _field_arguments(command, kind) -> None:
+    """An option for each field of a config."""
+    shown = _documented(kind)
+    for field in dataclasses.fields(kind):
+        of = {"int": int, "float": float}.get(
             field.type.removesuffix(" | None"), str)
         command.add_argument(
-            "--" + field.name.replace("_", "-"), dest=field.name, type=kind,
-            metavar=kind.__name__.upper().replace("STR", "NAME"),
+            "--" + field.name.replace("_", "-"), dest=field.name, type=of,
+            metavar=of.__name__.upper().replace("STR", "NAME"),
             help=f"{shown[field.name]} (default: {field.default})".replace(
                 "%", "%%"))
 
@@ -137,14 +162,19 @@ def _documented(kind) -> dict[str, str]:
 def run(arguments) -> int:
     """Train and acquire labels in one fit."""
     from tfrecal.run_config import RunConfig
-    given = {f.name: getattr(arguments, f.name)
-             for f in dataclasses.fields(RunConfig)
-             if getattr(arguments, f.name) is not None}
+    given = _given(arguments, RunConfig)
     if arguments.resume:
         return _resume(arguments, given)
     base = (RunConfig.from_file(arguments.config) if arguments.config
             else RunConfig())
     return _run(dataclasses.replace(base, **given), arguments)
+
+
+def _given(arguments, kind) -> dict:
+    """Fields of a config that were given as options."""
+    return {f.name: getattr(arguments, f.name)
+            for f in dataclasses.fields(kind)
+            if getattr(arguments, f.name) is not None}
 
 
 def _resume(arguments, given) -> int:
@@ -201,6 +231,36 @@ def label(arguments) -> int:
     print(f"{found['labelled']:,} labels and {found['declined']:,} declined "
           f"taken in, {found['open']:,} questions open. Train on them with: "
           f"tfrecal run --resume {folder}")
+    return 0
+
+
+def compare(arguments) -> int:
+    """Compare strategies on paired seeds: labels saved, with intervals."""
+    from tfrecal import experiment
+    from tfrecal.comparison_config import ComparisonConfig
+    begun = (Path(arguments.output) / "config.json").exists()
+    config = dataclasses.replace(
+        ComparisonConfig.from_folder(arguments.output) if begun
+        else ComparisonConfig(), **_given(arguments, ComparisonConfig))
+    curves = experiment.compare(config, arguments.output, arguments.workers,
+                                quiet=arguments.quiet)
+    print(experiment.spoken(experiment.summary(curves)))
+    print(f"tfrecal report {arguments.output}", file=sys.stderr)
+    return 0
+
+
+def report(arguments) -> int:
+    """Write a run or a comparison as one HTML page."""
+    try:
+        from tfrecal.report import write_report, write_tensorboard
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    path = arguments.to or str(Path(arguments.folder) / "report.html")
+    write_report(arguments.folder, path)
+    print(path)
+    if arguments.tensorboard:
+        write_tensorboard(arguments.folder, arguments.tensorboard)
+        print(f"tensorboard --logdir {arguments.tensorboard}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 from tfrecal import acquisition
 from tfrecal.acquisition import Strategy
@@ -76,6 +77,23 @@ class ComparisonConfig:
                 f"Received: budget={self.budget}.")
         for label in self.labels:
             strategy(label)
+
+    @classmethod
+    def from_folder(cls, folder) -> "ComparisonConfig":
+        """The config of a comparison that was begun.
+
+        Raises:
+            ValueError: the folder holds none.
+        """
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise ValueError(
+                "A comparison folder must hold config.json. Received: "
+                f"{folder}, which has none.")
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{key: value for key, value in values.items()
+                      if key in known})
 
     @property
     def labels(self) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tfrecal import comparison_config, scenarios
+from tfrecal import comparison_config, savings, scenarios, verdicts
 from tfrecal.comparison_config import BASELINE, ComparisonConfig
 from tfrecal.files import replace_file
 
@@ -101,10 +101,11 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
 
 def _write_config(config, folder):
     path = folder / "config.json"
-    new = dataclasses.asdict(config)
+    new = {**dataclasses.asdict(config), "primary": {
+        name: scenarios.get(name).metric for name in config.scenario_names}}
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
-        may = ("scenarios", "strategies", "seeds", "category")
+        may = ("scenarios", "strategies", "seeds", "category", "primary")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
         if wrong:
@@ -249,6 +250,51 @@ def _labels_before(codes, rounds, initial, rows) -> np.ndarray:
     every = np.sort(keys + rounds[rows])
     return found + (np.searchsorted(every, keys + rounds[rows])
                     - np.searchsorted(every, keys))
+
+
+def summary(curves: pd.DataFrame, baselines=("random", "target_matched")
+            ) -> pd.DataFrame:
+    """Each strategy beside each baseline, on what its scenario counts.
+
+    Args:
+        curves: what `compare` returned.
+        baselines: those of them that were run.
+
+    Returns:
+        rows of `savings.compare`: of each scenario, its metric at its share
+        of the budget.
+    """
+    rows = []
+    for name in curves["scenario"].unique():
+        scenario = scenarios.get(name)
+        part = curves[curves["scenario"] == name]
+        keys = [key for key in part.columns
+                if key not in savings.metric_names(part)]
+        for baseline in baselines:
+            own = part if baseline == BASELINE else (
+                part[part["strategy"] != BASELINE])
+            if baseline in set(own["strategy"]) and (
+                    own["strategy"].nunique() > 1):
+                rows.append(savings.compare(
+                    own[[*keys, scenario.metric]], baseline,
+                    at=(scenario.at,)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def spoken(table: pd.DataFrame) -> str:
+    """The rows of `summary` as text, a paragraph a scenario."""
+    parts = []
+    for name, rows in table.groupby("scenario", sort=False):
+        scenario = scenarios.get(name)
+        share = "" if scenario.at == 1 else (
+            f" at {scenario.at:.0%} of random's budget")
+        lines = [f"{name}: {scenario.says} ({scenario.metric}{share})"]
+        for row in rows.itertuples():
+            lines.append(f"  {row.strategy:32} beside {row.baseline:14} "
+                         f"{row.labels:5.2f} [{row.low:.2f}, {row.high:.2f}]"
+                         f"  {row.verdict}")
+        parts.append("\n".join([*lines, "  " + verdicts.overall(rows)]))
+    return "\n\n".join(parts)
 
 
 def gather(folder, wanted, config) -> pd.DataFrame:
