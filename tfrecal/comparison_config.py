@@ -27,6 +27,8 @@ class ComparisonConfig:
             added.
         segment: a query on the users table, for the scenario `segment`.
         seeds: number of paired seeds.
+        first_seed: the lowest of them: other seeds than those by which
+            anything was tuned.
         draws: of the baseline for each seed.
         rounds: of acquisition.
         budget: share of the labels that can be bought.
@@ -48,6 +50,7 @@ class ComparisonConfig:
     strategies: str = "target_matched,vopt"
     segment: str | None = None
     seeds: int = 8
+    first_seed: int = 0
     draws: int = 2
     rounds: int = 6
     budget: float = 0.5

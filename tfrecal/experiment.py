@@ -56,9 +56,10 @@ def jobs(config: ComparisonConfig) -> list[Job]:
     made = {}
     for name in config.scenario_names:
         made.setdefault(scenarios.get(name).make, name)
+    first = config.first_seed
     return [Job(scenario, label, seed, draw)
-            for seed in range(config.seeds) for scenario in made.values()
-            for label in config.labels
+            for seed in range(first, first + config.seeds)
+            for scenario in made.values() for label in config.labels
             for draw in range(config.draws if label == BASELINE else 1)]
 
 

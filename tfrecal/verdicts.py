@@ -111,7 +111,7 @@ def overall(rows: pd.DataFrame) -> str:
         best = better[0]
         said.append(f"{best.strategy} {sentence(best)}.")
         said += _beside(rows[(rows["baseline"] != first)
-                              & (rows["strategy"] == best.strategy)])
+                             & (rows["strategy"] == best.strategy)])
         if better[1:]:
             others = _listed([f"{row.strategy} ({share(row)})"
                               for row in better[1:]])
