@@ -152,3 +152,39 @@ def test_log_q_follows_traffic_not_acquisition(shop):
 def test_a_pool_without_labels_cannot_train(shop):
     with pytest.raises(ValueError, match="at least one labelled row"):
         Pool.from_interactions(shop, initial=0).sequence()
+
+
+def test_a_sequence_of_a_fixed_number_of_steps(pool):
+    """Every row as often as any other, give or take one."""
+    sequence = pool.sequence(batch_size=16, steps=9, first_steps=20)
+    rows = len(pool.labelled_rows())
+    for steps in (20, 9, 9):
+        assert len(sequence) == steps
+        assert sequence.num_rows == pool.rows_an_epoch == 16 * steps
+        batches = [sequence[i] for i in range(steps)]
+        pairs = pool.rows(*(np.concatenate([b[name] for b in batches])
+                            for name in ("user_id", "item_id")))
+        counts = np.unique(pairs, return_counts=True)[1]
+        assert counts.max() - counts.min() <= 1 and (
+            len(counts) == min(rows, 16 * steps))
+        sequence.on_epoch_end()
+    pool.sequence(batch_size=16)
+    assert pool.rows_an_epoch is None
+
+
+def test_batches_say_how_many_labels_each_id_has(pool):
+    batch = pool.sequence(batch_size=64)[0]
+    rows = pool.labelled_rows()
+    for side in ("user", "item"):
+        codes = getattr(pool, side)
+        assert batch[f"{side}_labels"].tolist() == [
+            (codes[rows] == code).sum() for code in batch[f"{side}_id"]]
+
+
+def test_initial_rows_by_a_mask(shop):
+    mask = np.arange(len(shop)) % 7 == 0
+    pool = Pool.from_interactions(shop, mask)
+    np.testing.assert_array_equal(pool.labelled_rows(),
+                                  np.flatnonzero(mask))
+    with pytest.raises(ValueError, match="must be bool"):
+        Pool.from_interactions(shop, mask[1:])

@@ -235,7 +235,7 @@ def test_linear_features_of_vectors_without_directions():
 def test_posterior_is_bayesian_linear_regression():
     """With items known for sure, a user's weights are a ridge regression."""
     view = make_view()
-    posterior = PairPosterior(view, weight=0.05)
+    posterior = PairPosterior(view, bias=0.25, weight=0.05)
     phi, psi = posterior.features
     doubt = quadratic(posterior.covariance[1], psi, view.labelled_item,
                       view.labelled_user)

@@ -56,18 +56,21 @@ class Learner:
             seed: of the weights.
             mean: of the known labels.
         """
-        fresh = TwoTower.from_interactions(
-            self.data, encoder=self.encoder, dropout=self.dropout,
-            embedding_dim=self.embedding_dim, seed=seed,
-            tasks=default_tasks(self.data.scale, mean))
+        fresh = self._made(seed, mean)
         if self.model is None:
-            self.model = fresh
-            fresh.compile(learning_rate=self.learning_rate)
-            return fresh
+            # Graphs hold the seed of dropout: one for all runs.
+            self.model = self._made(0, mean)
+            self.model.compile(learning_rate=self.learning_rate)
         self.model.set_weights(fresh.get_weights())
         for variable in self.model.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         return self.model
+
+    def _made(self, seed, mean):
+        return TwoTower.from_interactions(
+            self.data, encoder=self.encoder, dropout=self.dropout,
+            embedding_dim=self.embedding_dim, seed=seed,
+            tasks=default_tasks(self.data.scale, mean))
 
     def run(self, problem, strategy, *, rounds: int, batch: int, seed: int,
             draw: int = 0, **options) -> tuple[pd.DataFrame, AcquireLabels]:

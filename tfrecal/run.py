@@ -20,6 +20,7 @@ from tfrecal.oracles import ReplayOracle
 from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
+from tfrecal.target import Target
 
 
 @dataclasses.dataclass
@@ -31,12 +32,24 @@ class Run:
     pool: Pool
     model: TwoTower
 
+    def target(self) -> Target | None:
+        """The audience that the config names; None for the whole pool."""
+        config, traffic = self.config, self.split.train
+        if config.target_users or config.target_items:
+            return Target.segment(
+                traffic, users=config.target_users,
+                items=config.target_items, uniform=config.target_uniform)
+        if config.target_uniform:
+            return Target.from_interactions(
+                traffic, uniform=config.target_uniform)
+        return None
+
     def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
         """The callback that buys labels as the config says."""
         config = self.config
         return callbacks.AcquireLabels(
             self.pool, config.strategy, oracle, budget=config.budget,
-            seed=config.seed, calibration=self.split.validation,
+            seed=config.seed, target=self.target(), calibration=self.split.validation,
             **{"batch_size": config.batch, **options})
 
 

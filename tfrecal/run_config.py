@@ -34,6 +34,11 @@ class RunConfig:
             rounds; `"people"` trains on all of them, and further pairs are
             asked with `tfrecal acquire` and answered with `tfrecal label`.
         strategy: name of an acquisition strategy.
+        target_users, target_items: the audience, for strategies that know
+            it: a query on the users or items table, such as `"age <= 21"`;
+            by default the whole log.
+        target_uniform: `"users"` or `"items"`, each of which then counts
+            the same in the audience.
         initial: share (or number) of the pool that is labelled at first.
         batch: labels bought a round.
         rounds: of acquisition; one epoch each.
@@ -58,7 +63,10 @@ class RunConfig:
     top_n: int = 1
     precision: str = "float32"
     oracle: str = "replay"
-    strategy: str = "random"
+    strategy: str = "vopt"
+    target_users: str | None = None
+    target_items: str | None = None
+    target_uniform: str | None = None
     initial: float = 0.05
     batch: int = 8000
     rounds: int = 6
@@ -82,6 +90,9 @@ class RunConfig:
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(known)}. Received: "
                     f"{name}={getattr(self, name)!r}.")
+        if self.target_uniform not in (None, "users", "items"):
+            raise ValueError("`target_uniform` must be users or items. "
+                             f"Received: {self.target_uniform!r}.")
         for name in ("final_epochs", "cost", "dropout", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be 0 or more. "

@@ -53,7 +53,11 @@ class PoolScorer:
         """The one scorer of a model and a pool, so that callbacks share it."""
         scorer = getattr(model, "_pool_scorer", None)
         if scorer is None or scorer.pool is not pool:
-            scorer = model._pool_scorer = cls(model, pool)
+            fresh = cls(model, pool)
+            if scorer is not None:  # its graphs do not know of the pool
+                fresh._query, fresh._candidate, fresh._dropped = (
+                    scorer._query, scorer._candidate, scorer._dropped)
+            scorer = model._pool_scorer = fresh
         return scorer
 
     def encode(self) -> None:

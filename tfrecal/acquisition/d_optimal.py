@@ -29,3 +29,8 @@ class DOptimal(VOpt):
         return PairGreedy(
             PairPosterior(view, self.components), view.user, view.item, None,
             lambda served, variance: np.log1p(variance) / 2)
+
+    def explain(self, view, chosen, utilities):
+        """The variance of the predicted label."""
+        return [f"the variance of its predicted label is {np.expm1(2 * u):.2g}"
+                " of that of a label's noise" for u in utilities[chosen]]

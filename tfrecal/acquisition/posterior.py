@@ -25,7 +25,8 @@ class PairPosterior:
         view: a `View` with vectors, traffic and labelled pairs.
         components: see `linear_features`.
         bias, weight: prior variances of the constant's weight and of the
-            other features' weights, in units of the noise.
+            other features' weights, in units of the noise. The defaults
+            were chosen on MovieLens-100K, seeds 0 and 1 of `scenarios`.
 
     Attributes:
         features: phi by item code, and psi by user code, each `[codes, D]`:
@@ -37,10 +38,8 @@ class PairPosterior:
         3.53 and 3.54.
     """
 
-    def __init__(self, view, components: int = 8, bias: float = 0.25,
-                 weight: float = 0.05):
-        import os
-        if os.environ.get("VP"): bias, weight = map(float, os.environ["VP"].split(","))
+    def __init__(self, view, components: int = 8, bias: float = 1.0,
+                 weight: float = 0.02):
         phi = linear_features(
             view.candidate_vectors, view.item_traffic, components)
         psi = linear_features(

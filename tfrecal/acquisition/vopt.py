@@ -65,6 +65,25 @@ class VOpt(Strategy):
             self.limits(view, n), rng)
 
 
+    def explain(self, view, chosen, utilities):
+        """How much of the target is about user and item, and what is known."""
+        parts = []
+        for codes, target, labelled in (
+                (view.user, view.target_user, view.labelled_user),
+                (view.item, view.target_item, view.labelled_item)):
+            codes = codes[chosen]
+            share = np.zeros(len(chosen)) if target is None else np.bincount(
+                target, view.target_weight, 1 + max(
+                    target.max(), codes.max(initial=0)))[codes]
+            known = np.zeros(len(chosen), int) if labelled is None else (
+                (codes[:, None] == labelled).sum(axis=1))
+            parts.append((share, known))
+        (of_user, user), (of_item, item) = parts
+        return [f"{100 * a:.2f}% of the target is about its user, who has "
+                f"{b} labels, and {100 * c:.2f}% about its item, which has "
+                f"{d}" for a, b, c, d in zip(of_user, user, of_item, item)]
+
+
 # So that a prior can lift a pair that serves nobody of the target.
 _LEAST = 1e-15
 

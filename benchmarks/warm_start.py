@@ -1,0 +1,107 @@
+"""Does a round need training from nothing, or a short warm start?
+
+MovieLens-100K with frozen MiniLM, random acquisition in six rounds to half
+of the pool (the learner of `tfrecal compare`). After each round the model
+that went on from the round before (`--steps` steps) is compared with one
+trained from fresh weights on the same labels, for several numbers of steps:
+what a round costs is counted in seconds of training, and the scratch model
+that is compared is the cheapest whose RMSE is within 0.001 of the best one.
+
+    python benchmarks/warm_start.py [--seeds 3]
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+from scipy import stats
+
+from tfrecal import datasets, scenarios
+from tfrecal.encoders import TextEncoder
+from tfrecal.learner import Cosine, Judge, Learner
+from tfrecal.pool import Pool
+
+ROUNDS, SCRATCH = 6, (250, 500, 1000)
+
+
+def scratch(learner, problem, stages, steps: int, seed: int) -> list:
+    """`(RMSE, seconds)` after each stage, trained from fresh weights."""
+    found = []
+    for rows in stages:
+        pool = problem.pool = Pool.from_interactions(problem.answers, rows)
+        model = learner.reset(seed, float(pool.label[rows].mean()))
+        sequence = pool.sequence(learner.batch_size, seed, steps=steps)
+        start = time.perf_counter()
+        model.fit(sequence, epochs=1, verbose=0,
+                  callbacks=[Cosine(learner.learning_rate)])
+        seconds = time.perf_counter() - start
+        found.append((Judge(problem).evaluate(model)["rmse"], seconds))
+    return found
+
+
+def warm(learner, problem, seed: int) -> tuple[list, list]:
+    """`(RMSE, seconds)` after each round; the labelled rows then."""
+    size = int((problem.pool.state == 0).sum())
+    curve, _ = learner.run(problem, "random", rounds=ROUNDS,
+                           batch=size // 2 // ROUNDS, seed=seed)
+    pool = problem.pool
+    known = pool.labelled_rows()
+    stages = []
+    for number in range(ROUNDS):
+        stages.append(np.isin(np.arange(len(pool)),
+                              known[pool.round[known] <= number]))
+    seconds = np.diff(curve["seconds"] - curve["acquire_seconds"])
+    return list(zip(curve["rmse"][1:], seconds)), stages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    arguments = parser.parse_args()
+    data = datasets.load("ml-100k")
+    learner = Learner(data, TextEncoder("minilm", tuning="frozen"),
+                      steps=arguments.steps,
+                      learning_rate=arguments.learning_rate)
+    # Traces the step, so that no seed pays for it.
+    learner.run(scenarios.standard(data, 99), "random", rounds=1, batch=500,
+                seed=0)
+    rows: dict = {"warm": []} | {steps: [] for steps in SCRATCH}
+    seeds = range(arguments.first_seed,
+                  arguments.first_seed + arguments.seeds)
+    for seed in seeds:
+        problem = scenarios.standard(data, seed)
+        found, stages = warm(learner, problem, seed)
+        rows["warm"].append(found)
+        for steps in SCRATCH:
+            rows[steps].append(
+                scratch(learner, problem, stages, steps, seed))
+        print(f"seed {seed} done", flush=True)
+    table = {name: np.array(values) for name, values in rows.items()}
+    print(f"{'':14}{'RMSE after each round':>46}{'seconds a round':>18}")
+    for name, values in table.items():
+        title = (f"warm, {arguments.steps} steps" if name == "warm"
+                 else f"scratch, {name}")
+        print(f"{title:16}" + "".join(
+            f"{v:8.4f}" for v in values[..., 0].mean(axis=0))
+            + f"{np.median(values[..., 1]):14.2f}")
+    means = {steps: table[steps][..., 0].mean() for steps in SCRATCH}
+    enough = next(steps for steps in SCRATCH
+                  if means[steps] <= min(means.values()) + 0.001)
+    difference = (table["warm"][..., 0] - table[enough][..., 0]).mean(axis=1)
+    half = stats.sem(difference) * stats.t.ppf(0.975, len(difference) - 1)
+    print(json.dumps({
+        "speedup": round(float(np.median(table[enough][..., 1])
+                               / np.median(table["warm"][..., 1])), 2),
+        "scratch_steps": enough,
+        "rmse_difference": round(float(difference.mean()), 5),
+        "interval": [round(float(difference.mean() - half), 5),
+                     round(float(difference.mean() + half), 5)]}))
+
+
+if __name__ == "__main__":
+    main()
