@@ -210,3 +210,21 @@ def test_search_needs_texts(shop):
     with pytest.raises(ValueError, match="without them"):
         model.fit(Pool.from_interactions(shop, initial=1.0).sequence(64),
                   verbose=0)
+
+
+def test_ids_with_few_labels_are_held_harder():
+    """The penalty of a batch, by its definition."""
+    tower = CandidateTower(
+        ["a", "b", "c"], embedding_dim=2, id_dropout=0.0,
+        retrieval_id_dropout=0.0, rating_l2=0.5, retrieval_l2=0.25,
+        bias_l2=2.0, shrinkage=3.0)
+    tower.bias_table.assign([0.0, 1.0, -2.0, 0.5])
+    codes, labels = np.array([1, 2, 2]), np.array([1.0, 6, 6], np.float32)
+    tower({"item_id": codes, "item_labels": labels}, training=True)
+    table, bias = tower.id_table.numpy()[codes], np.array([1.0, -2, -2])
+    scarce = 1 + 3.0 / labels
+    expected = np.mean(scarce * (2.0 * bias ** 2 + table ** 2 @ np.array(
+        [0.5, 0.5, 0.25, 0.25])))
+    np.testing.assert_allclose(tower.losses[0], expected, rtol=1e-5)
+    tower({"item_id": codes}, training=True)
+    assert tower.losses[0] < expected

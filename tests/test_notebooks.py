@@ -79,6 +79,38 @@ def test_training_on_movielens_with_minilm(tmp_path, ml100k):
     check_training(notebook, ml100k, labels=2000)
 
 
+def check_comparison(notebook, runs):
+    """What the comparison reports: every pair of strategies, each run."""
+    found = json.loads(printed(notebook.cells[-1]))
+    assert found["runs"] == runs and found["page"] > 10_000
+    assert sorted(map(tuple, found["rows"])) == [
+        (scenario, *pair) for scenario in ("segment", "standard")
+        for pair in (("target_matched", "random"), ("vopt", "random"),
+                     ("vopt", "target_matched"))]
+    assert len(found["labels"]) == 6 and found["asked"] > 0
+    said = [printed(cell) for cell in notebook.cells
+            if cell.cell_type == "code"]
+    assert any("too few seeds" in text for text in said)
+
+
+@pytest.mark.large
+def test_comparison_on_the_shop(tmp_path):
+    notebook = execute(
+        "02_compare_strategies.ipynb", tmp_path, 100, DATA="shop",
+        ENCODER="none", SEGMENT="age <= 30", SEEDS=2, ROUNDS=2, STEPS=5,
+        WORKERS=2)
+    check_comparison(notebook, runs=12)
+
+
+@pytest.mark.large
+def test_comparison_on_movielens_with_minilm(tmp_path, ml100k):
+    notebook = execute(
+        "02_compare_strategies.ipynb", tmp_path, 300, DATA="ml-100k",
+        ENCODER="minilm", SEGMENT="age <= 21", SEEDS=2, ROUNDS=1, STEPS=5,
+        WORKERS=1)
+    check_comparison(notebook, runs=12)
+
+
 def check_serving(notebook, data, texts):
     """What came from the server process, against the data itself."""
     found = json.loads(printed(notebook.cells[-1]))
