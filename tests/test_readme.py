@@ -12,17 +12,23 @@ from tfrecal.serving.server import Server, options_of
 README = Path(__file__).parent.parent / "README.md"
 
 
-def run(block):
-    names = {}
+def run(block, names=None):
+    names = {} if names is None else names
     exec(compile(block, "README.md", "exec"), names)
     return names
 
 
 def test_every_python_block_runs(shop, tmp_path, capsys):
-    loop, client = re.findall(
+    loop, client, audience = re.findall(
         r"```python\n(.*?)```", README.read_text(), re.S)
-    run(loop)
+    names = run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
+
+    acquire = run(audience, names)["acquire"]
+    acquire.set_model(names["model"])
+    chosen = acquire.choose()
+    assert len(chosen.user) and "i01" not in names["pool"].item_ids[
+        chosen.item - 1]
 
     pool = Pool.from_interactions(shop, initial=0.5)
     model = TwoTower.from_interactions(shop, embedding_dim=4)
