@@ -168,6 +168,8 @@ def test_a_sequence_of_a_fixed_number_of_steps(pool):
         assert counts.max() - counts.min() <= 1 and (
             len(counts) == min(rows, 16 * steps))
         sequence.on_epoch_end()
+    longer = pool.sequence(batch_size=16, steps=1, passes=2)
+    assert longer.num_rows == 2 * rows
     pool.sequence(batch_size=16)
     assert pool.rows_an_epoch is None
 

@@ -27,7 +27,7 @@ def test_every_python_block_runs(shop, tmp_path, capsys):
     acquire = run(audience, names)["acquire"]
     acquire.set_model(names["model"])
     chosen = acquire.choose()
-    assert len(chosen.user) and "i01" not in names["pool"].item_ids[
+    assert len(chosen.user) and "i001" not in names["pool"].item_ids[
         chosen.item - 1]
 
     pool = Pool.from_interactions(shop, initial=0.5)

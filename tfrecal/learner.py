@@ -13,6 +13,9 @@ from tfrecal.models import TwoTower, default_tasks
 from tfrecal.oracles import ReplayOracle
 from tfrecal.scoring import PoolScorer
 
+# A round trains each label twice at least, be there ever so many.
+PASSES = 2
+
 
 class Learner:
     """A two-tower model over one data set; its graphs are traced once.
@@ -28,8 +31,8 @@ class Learner:
         encoder: a frozen `TextEncoder`, or None.
         embedding_dim, dropout: see `TwoTower`.
         batch_size: rows of a step.
-        first_steps: of the round before anything is bought.
-        steps: of every other round.
+        first_steps: steps before anything is bought, at least.
+        steps: of every other round, at least; both train each label twice.
         learning_rate: at the start of a round.
         passes: MC-dropout passes.
     """
@@ -98,7 +101,7 @@ class Learner:
             calibration=problem.validation, seed=seed + 7919 * draw,
             **options)
         sequence = pool.sequence(
-            self.batch_size, seed, steps=self.steps,
+            self.batch_size, seed, steps=self.steps, passes=PASSES,
             first_steps=self.first_steps)
         history = model.fit(
             sequence, epochs=rounds + 1, verbose=0,

@@ -20,8 +20,9 @@ class PoolSequence(tf_keras.utils.Sequence):
         seed: shuffles the rows, together with the epoch's number.
         max_history: at most so many of a user's positives in a row's
             history, the last of them.
-        steps: batches an epoch, whatever the number of rows: they are drawn
-            in one shuffled pass after another. None for one pass an epoch.
+        steps: at least so many batches an epoch: rows are drawn in one
+            shuffled pass after another. None for one pass an epoch.
+        passes: with `steps`, at least so many passes an epoch.
         first_steps: the same for epoch 0, where training starts from
             nothing; by default `steps`.
 
@@ -31,7 +32,7 @@ class PoolSequence(tf_keras.utils.Sequence):
 
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
                  max_history: int = 200, steps: int | None = None,
-                 first_steps: int | None = None):
+                 passes: int = 1, first_steps: int | None = None):
         for name, value in (("batch_size", batch_size), ("steps", steps),
                             ("first_steps", first_steps)):
             if value is not None and value < 1:
@@ -39,6 +40,7 @@ class PoolSequence(tf_keras.utils.Sequence):
                                  f"Received: {name}={value}.")
         self.pool = pool
         self.steps = steps
+        self.passes = passes
         self.first_steps = steps if first_steps is None else first_steps
         pool.sequences += 1
         self.batch_size = batch_size
@@ -61,11 +63,11 @@ class PoolSequence(tf_keras.utils.Sequence):
         pool = self.pool
         rng = np.random.default_rng([self.seed, epoch])
         steps = self.steps if epoch else self.first_steps
-        self._rows = _passes(pool.labelled_rows(), rng,
-                             steps and steps * self.batch_size)
+        labelled = pool.labelled_rows()
+        self._rows = _passes(labelled, rng, steps and max(
+            steps * self.batch_size, self.passes * len(labelled)))
         pool.rows_an_epoch = None if steps is None else len(self._rows)
         self._label = pool.label[self._rows]
-        labelled = pool.labelled_rows()
         self._counts = [np.bincount(codes[labelled]).astype(np.float32)
                         for codes in (pool.user, pool.item)]
         self._log_q = pool.natural_log_q()
