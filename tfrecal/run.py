@@ -49,7 +49,8 @@ class Run:
         config = self.config
         return callbacks.AcquireLabels(
             self.pool, config.strategy, oracle, budget=config.budget,
-            seed=config.seed, target=self.target(), calibration=self.split.validation,
+            seed=config.seed, target=self.target(),
+            calibration=self.split.validation,
             **{"batch_size": config.batch, **options})
 
 

@@ -358,8 +358,8 @@ class QueryTower(Tower):
     id_name, text_name = "user_id", "user_text"
     count_name = "user_labels"
     inputs_read = frozenset({
-        "user_id", "user_labels", "user_text", "history", "history_row", "history_skip",
-        "search_text"})
+        "user_id", "user_labels", "user_text", "history", "history_row",
+        "history_skip", "search_text"})
 
     def __init__(self, ids, *, item_ids=(), **options):
         self.item_ids = [str(i) for i in item_ids]

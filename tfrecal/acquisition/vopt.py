@@ -64,7 +64,6 @@ class VOpt(Strategy):
             n, np.ones(len(view)) if factors is None else factors,
             self.limits(view, n), rng)
 
-
     def explain(self, view, chosen, utilities):
         """How much of the target is about user and item, and what is known."""
         parts = []
