@@ -21,8 +21,9 @@ EXTRAS = {
                  "running the notebooks"),
     "serving": (("grpcio-health-checking", "prometheus-client", "waitress"),
                 "`tfrecal serve`"),
-    "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib"),
-              "comparing with other libraries")}
+    "report": (("jinja2", "matplotlib"), "`tfrecal report`"),
+    "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib",
+               "scikit-activeml"), "comparing with other libraries")}
 # Packages under which TensorFlow itself is installed.
 _TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
 _SHOWN = ("tensorflow", "tf-keras", "tensorflow-recommenders",
