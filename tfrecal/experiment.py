@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import re
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import filelock
@@ -134,7 +136,7 @@ def _run_all(config, folder, left, total, workers, quiet):
             os.environ.setdefault(name, "1")
         with concurrent.futures.ProcessPoolExecutor(
                 workers, multiprocessing.get_context("spawn"),
-                _one_thread) as pool:
+                _start_worker, (os.getpid(),)) as pool:
             futures = [pool.submit(run_job, config, folder, job)
                        for job in left]
             try:
@@ -146,8 +148,16 @@ def _run_all(config, folder, left, total, workers, quiet):
                 raise
 
 
-def _one_thread():
+def _start_worker(parent: int):
+    """One thread; and an end when the parent was killed."""
     import tensorflow as tf
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
