@@ -105,7 +105,7 @@ def test_comparison_on_the_shop(tmp_path):
 @pytest.mark.large
 def test_comparison_on_movielens_with_minilm(tmp_path, ml100k):
     notebook = execute(
-        "02_compare_strategies.ipynb", tmp_path, 300, DATA="ml-100k",
+        "02_compare_strategies.ipynb", tmp_path, 900, DATA="ml-100k",
         ENCODER="minilm", SEGMENT="age <= 21", SEEDS=2, ROUNDS=1, STEPS=5,
         WORKERS=1)
     check_comparison(notebook, runs=12)
