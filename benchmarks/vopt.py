@@ -30,7 +30,7 @@ def made(pairs: int, users: int, items: int, labelled: int, target: int,
          seed: int = 0) -> View:
     """A view of random pairs and vectors."""
     rng = np.random.default_rng(seed)
-    keys = np.unique(rng.integers(0, users * items, int(1.1 * pairs)))
+    keys = np.unique(rng.integers(0, users * items, 2 * pairs))
     keys = rng.choice(keys, pairs, replace=False, shuffle=False)
     known = rng.integers(0, users * items, labelled)
     served = rng.integers(0, users * items // 5, target)
