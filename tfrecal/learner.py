@@ -21,10 +21,9 @@ class Learner:
     """A two-tower model over one data set; its graphs are traced once.
 
     Each run starts from fresh weights, so runs do not depend on what the
-    learner did before. A round is one epoch of a fixed number of steps, the
-    learning rate falls along a cosine in each: a warm start with a short
-    schedule is as good as training from nothing, at a sixth of the cost
-    (benchmarks/warm_start.py).
+    learner did before. A round is one epoch that goes on from the round
+    before, the learning rate falls along a cosine in each: far cheaper than
+    training from nothing (benchmarks/warm_start.py).
 
     Args:
         data: the `Interactions` whose tables the model covers.
@@ -154,7 +153,6 @@ class Judge(EvaluateRetrieval):
 
     def on_train_begin(self, logs=None):
         self._training = 0.0
-        self._acquiring = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining
+from tfrecal.acquisition.batch_aware import BatchAware, Remaining, draw
 from tfrecal.acquisition.nearest import squared_distances
 
 
@@ -75,8 +75,8 @@ class BADGE(BatchAware):
         while len(picks) < n and remaining.left.any():
             pick = remaining.best(chances)
             if picks and self.batch == "power":
-                pick = _draw(np.where(remaining.left, chances, 0), pick,
-                             self.temperature, rng)
+                pick = draw(np.where(remaining.left, chances, 0), pick,
+                            self.temperature, rng)
             picks.append(pick)
             remaining.take(pick)
             apart = squared_distances(query, query[user[pick]])[user]
@@ -107,15 +107,3 @@ def _squared_norms(view) -> np.ndarray:
         vectors = np.asarray(getattr(view, f"{name}_vectors"), np.float64)
         found += np.einsum("nd,nd->n", vectors, vectors)[codes]
     return found
-
-
-def _draw(chances, best: int, temperature: float, rng) -> int:
-    """A position with chances proportional to `chances ** (1 / T)`."""
-    if not chances[best] > 0:
-        return best
-    shares = chances / chances[best]
-    if temperature != 1:
-        shares **= 1 / temperature
-    sums = np.cumsum(shares)
-    drawn = int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
-    return drawn if drawn < len(sums) else best

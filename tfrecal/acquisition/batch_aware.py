@@ -96,3 +96,15 @@ class Remaining:
     def best(self, values: np.ndarray) -> int:
         """The open row with the highest value, all >= 0."""
         return int(np.argmax(np.where(self.left, values, -1)))
+
+
+def draw(chances, best: int, temperature: float, rng) -> int:
+    """A position with chances proportional to `chances ** (1 / T)`."""
+    if not chances[best] > 0:
+        return best
+    shares = np.maximum(chances / chances[best], 0)
+    if temperature != 1:
+        shares **= 1 / temperature
+    sums = np.cumsum(shares)
+    drawn = int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
+    return drawn if drawn < len(sums) else best

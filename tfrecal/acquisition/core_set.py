@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition.base import Strategy
+from tfrecal.acquisition.batch_aware import draw
 from tfrecal.acquisition.nearest import nearest_labelled, squared_distances
 
 
@@ -95,10 +96,6 @@ class CoreSet(Strategy):
 
     def _next(self, values, rng) -> int:
         best = int(np.argmax(values))
-        if self.batch == "top" or values[best] <= 0:
+        if self.batch == "top":
             return best
-        chances = np.maximum(values / values[best], 0)
-        chances **= 1 / self.temperature
-        sums = np.cumsum(chances)
-        drawn = int(np.searchsorted(sums, rng.random() * sums[-1], "right"))
-        return drawn if drawn < len(sums) else best
+        return draw(values, best, self.temperature, rng)
