@@ -165,14 +165,11 @@ class Judge(EvaluateRetrieval):
             "bought": labelled - self.initial, "cost": self.pool.spent,
             "train_seconds": self._training, **self.evaluate(self.model)})
 
-    def evaluate(self, model) -> dict[str, float]:
-        found = super().evaluate(model)
-        held_out = self.held_out
-        predicted = PoolScorer.of(model, self.pool).predict(
-            held_out.user_code, held_out.item_code)
-        error = (held_out.label - predicted) ** 2
-        for name, codes in (("rmse_users", held_out.user_code),
-                            ("rmse_items", held_out.item_code)):
+    def _pointwise(self, model, label, predicted):
+        found = super()._pointwise(model, label, predicted)
+        error = (label - predicted) ** 2
+        for name, codes in (("rmse_users", self.held_out.user_code),
+                            ("rmse_items", self.held_out.item_code)):
             each = np.bincount(codes, error) / np.maximum(
                 np.bincount(codes), 1)
             found[name] = float(np.sqrt(each[np.unique(codes)].mean()))
