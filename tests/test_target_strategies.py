@@ -41,16 +41,26 @@ def plain_greedy(view, n, gain, weight=None):
     return picks
 
 
+def v_optimal(served, variance):
+    return served / (1 + variance)
+
+
+def d_optimal(served, variance):
+    return np.log1p(variance)
+
+
+def check_greedy(strategy, view, n, gain, weight=None):
+    chosen = strategy.select(view, n, np.random.default_rng(0))
+    assert chosen.tolist() == plain_greedy(view, n, gain, weight)
+
+
 class TestVOpt(StrategyContract):
     strategy = acquisition.VOpt
     batches = ("top",)
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_equals_the_plain_greedy(self, seed):
-        view = make_view(seed)
-        chosen = self.make().select(view, 40, np.random.default_rng(0))
-        assert chosen.tolist() == plain_greedy(
-            view, 40, lambda served, variance: served / (1 + variance))
+        check_greedy(self.make(), make_view(seed), 40, v_optimal)
 
     def test_gain_is_the_drop_of_the_targets_variance(self):
         """By the inverse of the whole precision, weights of all at once."""
@@ -101,12 +111,8 @@ class TestVOpt(StrategyContract):
     def test_prior_and_cost_weigh_the_gains(self):
         rng = np.random.default_rng(5)
         prior, cost = rng.random(60) + 0.1, rng.random(60) + 0.5
-        view = make_view(2, prior=prior, cost=cost)
-        chosen = self.make(per_cost=True).select(
-            view, 20, np.random.default_rng(0))
-        assert chosen.tolist() == plain_greedy(
-            view, 20, lambda served, variance: served / (1 + variance),
-            prior / cost)
+        check_greedy(self.make(per_cost=True), make_view(
+            2, prior=prior, cost=cost), 20, v_optimal, prior / cost)
 
     def test_asks_about_the_target(self):
         view = make_view(
@@ -139,10 +145,7 @@ class TestDOptimal(StrategyContract):
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_equals_the_plain_greedy(self, seed):
-        view = make_view(seed)
-        chosen = self.make().select(view, 40, np.random.default_rng(0))
-        assert chosen.tolist() == plain_greedy(
-            view, 40, lambda served, variance: np.log1p(variance))
+        check_greedy(self.make(), make_view(seed), 40, d_optimal)
 
     def test_gain_is_the_information_about_all_weights(self):
         view = make_view(3)
@@ -152,10 +155,8 @@ class TestDOptimal(StrategyContract):
 
     def test_prior_and_cost_weigh_the_gains(self):
         prior = np.random.default_rng(5).random(60) + 0.1
-        view = make_view(2, prior=prior)
-        chosen = self.make().select(view, 20, np.random.default_rng(0))
-        assert chosen.tolist() == plain_greedy(
-            view, 20, lambda served, variance: np.log1p(variance), prior)
+        check_greedy(self.make(), make_view(2, prior=prior), 20, d_optimal,
+                     prior)
 
 
 class TestEPIG(StrategyContract):
