@@ -1,7 +1,7 @@
 """How many labels does a strategy need, beside random and matched random?
 
 MovieLens-100K with all-MiniLM-L6-v2 (frozen), a two-tower model trained
-through six rounds to half of what can be bought. Eight audiences (see
+through ten rounds to half of what can be bought. Eight audiences (see
 `tfrecal.scenarios`), paired seeds that nothing was tuned on, two draws of
 random for each. `labels` is what the strategy must buy to be as good as
 random is with its whole budget (40% of it where the scenario says so),
@@ -16,7 +16,8 @@ for six tests).
 
     python benchmarks/label_savings.py [--seeds 8] [--folder FOLDER]
 
-Two cores need about an hour; a run that was stopped goes on in its folder.
+Two cores need about an hour and a half; a run that was stopped goes on in its
+folder.
 """
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ import pandas as pd
 from tfrecal import experiment, savings, scenarios
 from tfrecal.comparison_config import ComparisonConfig
 
-SETTINGS = {"segment": "age <= 21", "first_seed": 10}
+SETTINGS = {"segment": "age <= 21", "first_seed": 10, "rounds": 10}
 DEFAULT = {"scenarios": ",".join(
     name for name in scenarios.names() if name not in ("standard", "recall"))}
 STANDARD = {"scenarios": "standard,recall", "strategies": ",".join((

@@ -103,18 +103,20 @@ class PoolScorer:
         self.encode()
         drop = salt is not None
         return tuple(
-            self._combine(name, drop, tf.constant(salt or 0, tf.int64)
-                          )[block].numpy() for name in ("query", "candidate"))
+            self._combine(name, block, drop,
+                          tf.constant(salt or 0, tf.int64)).numpy()
+            for name in ("query", "candidate"))
 
-    def _combine(self, name, drop, salt):
+    def _combine(self, name, block, drop, salt):
         tower = getattr(self.model, f"{name}_tower")
         if not drop:
-            return tower.combine(self._parts[name], False)
-        if name not in self._dropped:
-            # A graph: the small steps of ten passes take longer one by one.
-            self._dropped[name] = tf.function(
-                lambda parts, salt: tower.combine(parts, True, salt))
-        return self._dropped[name](self._parts[name], salt)
+            return tower.combine(self._parts[name], False)[block]
+        if (name, block) not in self._dropped:
+            # A graph: the small steps of ten passes take longer one by one,
+            # and it draws no masks of the other block.
+            self._dropped[name, block] = tf.function(
+                lambda parts, salt: tower.combine(parts, True, salt)[block])
+        return self._dropped[name, block](self._parts[name], salt)
 
     def scores(self, user, item, vectors) -> np.ndarray:
         """Inner products of pairs, float32 `[n]`, in blocks."""

@@ -210,22 +210,26 @@ class Tower(tf_keras.layers.Layer):
         Returns:
             `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
         """
-        total = parts["id"]
-        seed = tf.stack([tf.constant(self.seed, tf.int64),
-                         tf.cast(salt, tf.int64)])
-        d = self.embedding_dim
-        rates = [self.id_dropout] * d + [self.retrieval_id_dropout] * d
-        if training and any(rates):
-            keep = tf.random.stateless_uniform(
-                [tf.shape(total)[0], 1], seed) >= rates
-            total = tf.where(keep, total, 0.0)
-        for name, part in parts.items():
-            if name not in ("id", "bias"):
-                total += part
-        if training and self.dropout:
-            total = tf.nn.experimental.stateless_dropout(
-                total, self.dropout, seed + 1)
-        rating, retrieval = tf.split(total, 2, axis=1)
+        # Each block has masks of its own: a graph that asks for one of them
+        # draws none for the other.
+        blocks = []
+        rates = self.id_dropout, self.retrieval_id_dropout
+        for number, rate in enumerate(rates):
+            seed = tf.stack([tf.constant(2 * self.seed + number, tf.int64),
+                             tf.cast(salt, tf.int64)])
+            halves = {name: tf.split(part, 2, axis=1)[number]
+                      for name, part in parts.items() if name != "bias"}
+            total = halves.pop("id")
+            if training and rate:
+                keep = tf.random.stateless_uniform(
+                    [tf.shape(total)[0], 1], seed) >= rate
+                total = tf.where(keep, total, 0.0)
+            total = tf.add_n([total, *halves.values()])
+            if training and self.dropout:
+                total = tf.nn.experimental.stateless_dropout(
+                    total, self.dropout, seed + 2)
+            blocks.append(total)
+        rating, retrieval = blocks
         bias = parts["bias"][:, tf.newaxis]
         one = tf.ones_like(bias)
         ends = [bias, one] if self.id_name == "user_id" else [one, bias]
