@@ -346,3 +346,50 @@ def test_least_confidence_alone_is_voted_as_it_is():
         np.testing.assert_array_equal(
             strategy.select(view, 60, rng(0)),
             LeastConfidence().select(view, 60, rng(0)))
+
+
+class Counted(Random):
+    """Counts how often its utilities were computed and what it heard."""
+
+    name = "counted"
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.computed, self.heard = 0, []
+
+    def utilities(self, view):
+        self.computed += 1
+        return super().utilities(view)
+
+    def observe(self, logs, labelled):
+        self.heard.append(labelled)
+        return {"heard": len(self.heard)}
+
+    def state(self):
+        return {"heard": self.heard}
+
+    def restore(self, state):
+        self.heard = state["heard"]
+
+
+def test_arms_are_asked_once_a_view():
+    arm = Counted()
+    mixture = Mixture([arm, Popularity()])
+    view = make_view()
+    utilities = mixture.utilities(view)
+    mixture.select(view, 5, np.random.default_rng(0), utilities)
+    mixture.explain(view, np.arange(3), utilities)
+    assert arm.computed == 1
+    mixture.utilities(view.take(np.arange(7)))  # nothing kept of the whole
+    assert arm.computed == 2
+
+
+def test_arms_hear_and_resume():
+    inner = Counted()
+    outer = RankVoting([Popularity(), WeightedSum([inner])])
+    assert outer.observe({"val_rmse": 1.0}, {"counted": 3}) == {"heard": 1}
+    state = json.loads(json.dumps(outer.state()))
+    again = RankVoting([Popularity(), WeightedSum([Counted()])])
+    again.restore(state)
+    assert again.strategies[1].strategies[0].heard == [{"counted": 3}]
+    again.restore({})  # the state of a version that kept none

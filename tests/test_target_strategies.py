@@ -268,3 +268,13 @@ def test_quadratic_and_moments_equal_loops():
         expected[o] += w * np.outer(features[j], features[j])
     np.testing.assert_allclose(
         moments(features, owner, other, weight, 5), expected)
+
+
+@pytest.mark.parametrize("name", ["vopt", "d_optimal"])
+def test_what_was_kept_changes_no_batch(name):
+    strategy = acquisition.get(name)
+    view, fresh = [make_view() for _ in range(2)]
+    utilities = strategy.utilities(view)
+    picks = [strategy.select(one, 10, np.random.default_rng(0), utilities)
+             for one in (view, fresh, view)]
+    assert picks[0].tolist() == picks[1].tolist() == picks[2].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 from tfrecal.acquisition import probabilities
 from tfrecal.acquisition.badge import BADGE
 from tfrecal.acquisition.bald import BALD
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.batch_bald import BatchBALD
 from tfrecal.acquisition.binary_prediction import BinaryPrediction
 from tfrecal.acquisition.chooser import Chooser
@@ -36,6 +36,7 @@ from tfrecal.acquisition.thompson import Thompson
 from tfrecal.acquisition.typi_clust import TypiClust
 from tfrecal.acquisition.ucb import UCB
 from tfrecal.acquisition.uniform import Random
+from tfrecal.acquisition.view import View
 from tfrecal.acquisition.vopt import VOpt
 from tfrecal.acquisition.weighted_sum import WeightedSum
 

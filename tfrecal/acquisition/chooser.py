@@ -89,6 +89,7 @@ class Chooser(Mixture):
         self.records: list[dict] = []
 
     def observe(self, logs, labelled):
+        heard = super().observe(logs, labelled)
         value = logs.get(self.monitor)
         if value is None:
             warnings.warn(
@@ -97,8 +98,8 @@ class Chooser(Mixture):
         elif np.isfinite(value):
             counts = {name: labelled.get(name, 0) for name in self._names}
             self._judge(float(value), counts)
-        return {f"share/{name}": float(share)
-                for name, share in zip(self._names, self.shares)}
+        return {**heard, **{f"share/{name}": float(share) for name, share
+                            in zip(self._names, self.shares)}}
 
     def _judge(self, value, counts):
         record = {"round": len(self.records), "value": value,
@@ -171,9 +172,10 @@ class Chooser(Mixture):
         return f"{judged}: {moves}."
 
     def state(self):
-        return {"records": self.records}
+        return {**super().state(), "records": self.records}
 
     def restore(self, state):
+        super().restore(state)
         self.records = list(state.get("records", []))
         if self.records:
             self.shares = self.records[-1]["shares"]

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 from scipy.cluster.vq import kmeans2, vq
 
-from tfrecal.acquisition.base import View
 from tfrecal.acquisition.core_set import CoreSet
+from tfrecal.acquisition.view import View
 
 _SAMPLE = 20_000  # pairs that centres are fitted to
 _BLOCK = 1 << 16  # pairs assigned at a time

@@ -5,7 +5,8 @@ import copy
 
 import numpy as np
 
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
+from tfrecal.acquisition.view import View
 
 
 class Combiner(Strategy):
@@ -34,7 +35,9 @@ class Combiner(Strategy):
         Raises:
             ValueError: one is not finite.
         """
-        parts = []
+        if self in view.kept:
+            return view.kept[self]
+        parts = view.kept[self] = []
         for strategy in self.strategies:
             part = np.asarray(strategy.utilities(view), np.float64)
             if not np.isfinite(part).all():
@@ -60,6 +63,21 @@ class Combiner(Strategy):
             f"{name} puts it in the top {100 * place[i] / size:.1f}%"
             for name, place in places) + f" of {size:,} candidates"
             for i in range(len(chosen))]
+
+    def observe(self, logs, labelled):
+        """All arms hear it."""
+        found = {}
+        for strategy in self.strategies:
+            found.update(strategy.observe(logs, labelled))
+        return found
+
+    def state(self):
+        """Of each arm, in their order."""
+        return {"arms": [strategy.state() for strategy in self.strategies]}
+
+    def restore(self, state):
+        for strategy, part in zip(self.strategies, state.get("arms", ())):
+            strategy.restore(part)
 
     def get_config(self):
         return {"strategies": [

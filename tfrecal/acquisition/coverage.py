@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition import batches
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
+from tfrecal.acquisition.view import View
 
 
 class _Coverage(Strategy):

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
+from tfrecal.acquisition.view import View
 
 
 class ExpectedGradientLength(Strategy):

@@ -1,13 +1,11 @@
 """Mixture: each strategy fills its share of the batch."""
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from tfrecal.acquisition import batches
-from tfrecal.acquisition.base import _SHAPES, View
 from tfrecal.acquisition.combiner import Combiner, only_top, within
+from tfrecal.acquisition.view import View
 
 
 class Mixture(Combiner):
@@ -129,7 +127,7 @@ class _Arm:
         rows = left[self.limits.open(left)]
         if not n or not len(rows):
             return np.zeros(0, np.int64)
-        part = view if len(rows) == len(view) else _take(view, rows)
+        part = view if len(rows) == len(view) else view.take(rows)
         return rows[self.strategy.select(
             part, int(n), rng, self.utilities[rows])]
 
@@ -153,13 +151,3 @@ def _shuffled(offers, rng):
     arm = np.repeat(np.arange(len(offers)), [len(part) for part in offers])
     order = np.argsort(place, kind="stable")
     return zip(np.concatenate(offers)[order].tolist(), arm[order].tolist())
-
-
-def _take(view: View, rows: np.ndarray) -> View:
-    """A view of some of the candidates."""
-    fields = {"user": view.user[rows]}
-    for name, form in _SHAPES.items():
-        if getattr(view, name) is not None:
-            fields[name] = np.take(
-                getattr(view, name), rows, axis=form.index("n"))
-    return dataclasses.replace(view, **fields)

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.base import Strategy, View
+from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.combiner import Combiner, only_top, within
+from tfrecal.acquisition.view import View
 
 
 class Stages(Combiner):

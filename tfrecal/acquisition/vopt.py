@@ -42,7 +42,8 @@ class VOpt(Strategy):
 
     def utilities(self, view):
         """Drop of the target's mean variance, in units of the noise."""
-        return self.greedy(view).gains()
+        greedy = view.kept[self] = self.greedy(view)
+        return greedy.gains()
 
     def greedy(self, view) -> PairGreedy:
         """The gains of this view's candidates, before any pick."""
@@ -56,7 +57,8 @@ class VOpt(Strategy):
         if not len(view):
             return self.weigh(view, n, utilities)[1]
         self._check_needs(view)
-        greedy = self.greedy(view)
+        # Picks change it: it is good for one batch.
+        greedy = view.kept.pop(self, None) or self.greedy(view)
         self.weigh(view, n, greedy.gains() if utilities is None
                    else utilities)
         factors = self.factors(view)
