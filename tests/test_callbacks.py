@@ -212,3 +212,15 @@ def test_a_plateau_lowers_the_rate_while_labels_come(split):
             "loss", factor=0.5, patience=1, min_delta=1e9)]).history
     np.testing.assert_allclose(
         history["lr"], [start, start, start / 2, start / 4])
+
+
+@pytest.mark.parametrize("option, message", [
+    ({"candidates": "every"}, "number, \"all\" or None"),
+    ({"candidates": -1}, "`candidates` must be a positive number"),
+    ({"strategy": "mixure"}, "with the option `strategies`, of")])
+def test_bad_options_of_acquire_labels(split, option, message):
+    pool, _ = make(split)
+    with pytest.raises(ValueError, match=message):
+        callbacks.AcquireLabels(
+            pool, option.pop("strategy", "random"),
+            ReplayOracle(split.train), **option)

@@ -44,6 +44,10 @@ class Pool:
         traffic_user, traffic_item: codes of the natural traffic, known
             without labels; by default the rows themselves.
 
+    Attributes:
+        excluded: keys of pairs that are never asked, `user code * (items +
+            1) + item code`, int64, rising.
+
     Raises:
         ValueError: a pair twice, or codes outside the tables.
     """
@@ -64,7 +68,7 @@ class Pool:
         # What an epoch of a sequence with `steps` trains; else all labels.
         self.rows_an_epoch: int | None = None
         self._ticket_row = np.zeros(0, np.int64)
-        self._excluded = np.zeros(0, np.int64)
+        self.excluded = np.zeros(0, np.int64)
         self._start(user, item)
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
@@ -154,7 +158,7 @@ class Pool:
                    interactions.item_code, lazy=True, **options)
         for part in exclude:
             pool.check_leakage(part)
-            pool._excluded = np.union1d(pool._excluded, pool._keys(
+            pool.excluded = np.union1d(pool.excluded, pool._keys(
                 part.user_code, part.item_code))
         pool.state[:] = LABELLED
         pool.label[:] = interactions.frame["label"].to_numpy()
@@ -229,7 +233,7 @@ class Pool:
         row = self.rows(user, item)
         free = row < 0
         free[~free] = self.state[row[~free]] == UNLABELLED
-        free &= ~np.isin(self._keys(user, item), self._excluded)
+        free &= ~np.isin(self._keys(user, item), self.excluded)
         return user[free][:limit], item[free][:limit]
 
     def ask(self, user, item, round: int, strategy,
@@ -251,7 +255,7 @@ class Pool:
         """
         row = self.rows(user, item)
         keys = self._keys(user, item)
-        taken = np.isin(keys, self._excluded)
+        taken = np.isin(keys, self.excluded)
         if not self.lazy:
             taken |= row < 0
         old = row >= 0
@@ -403,7 +407,7 @@ class Pool:
             with open(beside, "wb") as file:
                 np.savez_compressed(
                     file, meta=np.array(meta), ticket_row=self._ticket_row,
-                    excluded=self._excluded,
+                    excluded=self.excluded,
                     user_traffic=self.user_traffic,
                     item_traffic=self.item_traffic,
                     **{name: getattr(self, name) for name in _COLUMNS})
@@ -432,7 +436,7 @@ class Pool:
             pool.user_traffic = data["user_traffic"]
             pool.item_traffic = data["item_traffic"]
             pool._ticket_row = data["ticket_row"]
-            pool._excluded = data["excluded"]
+            pool.excluded = data["excluded"]
         pool.strategies = meta["strategies"]
         return pool
 

@@ -54,7 +54,7 @@ def _pairs(pool, users, items, shape):
         keep = np.isin(user, users) & np.isin(item, items)
         return ListedPairs(user[keep], item[keep], shape[0] * shape[1])
     rows = np.flatnonzero(pool.state != UNLABELLED)
-    excluded = np.divmod(pool._excluded, len(pool.item_ids) + 1)
+    excluded = np.divmod(pool.excluded, len(pool.item_ids) + 1)
     taken = [np.concatenate([codes[rows], others]) for codes, others in
              zip((pool.user, pool.item), excluded)]
     return CrossPairs(users, items, *taken, shape)

@@ -16,9 +16,10 @@ class RunFolder:
     """The files of a run.
 
     `config.json`; `pool/00003.npz`, one a save; `acquisitions.parquet` (who
-    was asked, why, the answer, its cost); `weights/`; `history.csv`; and
-    `state.json`, which is written last and names the files that belong
-    together. What a kill leaves half-written is never named there.
+    was asked, the answer, its cost); `explanations.jsonl` (why, in words);
+    `weights/`; `history.csv`; and `state.json`, which is written last and
+    names the files that belong together. What a kill leaves half-written is
+    never named there.
 
     Args:
         path: of the folder.

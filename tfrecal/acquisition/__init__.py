@@ -85,7 +85,8 @@ def get(strategy: str | Strategy, **options) -> Strategy:
     known = {**_STRATEGIES, **_COMBINERS}
     if strategy not in known:
         raise ValueError(
-            f"`strategy` must be one of {', '.join(names())}. Received: "
+            f"`strategy` must be one of {', '.join(names())}, or, with the "
+            f"option `strategies`, of {', '.join(_COMBINERS)}. Received: "
             f"strategy={strategy!r}. Pass an instance of a `Strategy` of "
             "your own without options.")
     return known[strategy](**options)

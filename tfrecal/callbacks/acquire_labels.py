@@ -55,6 +55,10 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                  candidates: int | str | None = None, passes: int = 10,
                  uncertainty: str = "dropout", seed: int = 0, verbose: int = 0):
         super().__init__()
+        if isinstance(candidates, str) and candidates != "all":
+            raise ValueError(
+                "`candidates` must be a number, \"all\" or None. Received: "
+                f"candidates={candidates!r}.")
         for name, value in (("batch_size", batch_size), ("every", every),
                             ("budget", budget), ("rounds", rounds),
                             ("expire_after", expire_after),
