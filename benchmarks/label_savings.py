@@ -1,7 +1,8 @@
 """How many labels does a strategy need, beside random and matched random?
 
 MovieLens-100K with all-MiniLM-L6-v2 (frozen), a two-tower model trained
-through ten rounds to half of what can be bought. Eight audiences (see
+through ten rounds (six where the pool looks like the audience) to half of
+what can be bought. Eight audiences (see
 `tfrecal.scenarios`), paired seeds that nothing was tuned on, two draws of
 random for each. `labels` is what the strategy must buy to be as good as
 random is with its whole budget (40% of it where the scenario says so),
@@ -30,8 +31,8 @@ import pandas as pd
 from tfrecal import experiment, savings, scenarios
 from tfrecal.comparison_config import ComparisonConfig
 
-SETTINGS = {"segment": "age <= 21", "first_seed": 10, "rounds": 10}
-DEFAULT = {"scenarios": ",".join(
+SETTINGS = {"segment": "age <= 21", "first_seed": 10}
+DEFAULT = {"rounds": 10, "scenarios": ",".join(
     name for name in scenarios.names() if name not in ("standard", "recall"))}
 STANDARD = {"scenarios": "standard,recall", "strategies": ",".join((
     "vopt", "core_set", "badge", "user_coverage", "predictive_variance",

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrecal import cli, datasets, run
 from tfrecal.oracles import ReplayOracle
+from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 
@@ -28,7 +29,8 @@ def end(folder):
     state = RunFolder(folder).state
     weights = tf.train.load_checkpoint(
         str(folder / "weights" / state["checkpoint"]))
-    return (pd.read_csv(folder / "history.csv").drop(columns=SECONDS),
+    return (pd.read_csv(folder / "history.csv", dtype=str).drop(
+                columns=SECONDS),
             pd.read_parquet(folder / "acquisitions.parquet"),
             {name: weights.get_tensor(name)
              for name in weights.get_variable_to_shape_map()
@@ -43,10 +45,12 @@ def undisturbed(config, tmp_path_factory):
 
 
 @pytest.mark.parametrize("where, call", [
-    # In the first round; in the second; between weights and state; between
-    # two epochs. Each builds the graphs of two runs.
+    # In the first round; in the second; with answers that only the journal
+    # has; between weights and state; between two epochs. Each builds the
+    # graphs of two runs.
     ((ReplayOracle, "answers"), 1),
     ((ReplayOracle, "answers"), 4),
+    ((Pool, "answer"), 2),
     ((RunFolder, "write"), 2),
     ((run.RoundLines, "on_epoch_begin"), 3)])
 def test_a_resumed_run_ends_as_an_undisturbed_one(
@@ -67,6 +71,10 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
     found, expected = end(tmp_path), end(undisturbed)
     pd.testing.assert_frame_equal(found[0], expected[0])
     pd.testing.assert_frame_equal(found[1], expected[1])
+    assert (tmp_path / "explanations.jsonl").read_text() == (
+        undisturbed / "explanations.jsonl").read_text()
+    assert [len(record["ticket"]) for record
+            in RunFolder(tmp_path).journal().records] == [100] * 6
     assert found[2].keys() == expected[2].keys()
     for name, value in found[2].items():
         np.testing.assert_array_equal(value, expected[2][name], name)
@@ -135,6 +143,14 @@ def test_a_folder_without_a_run_is_refused(command, tmp_path, capsys):
     assert cli.main([*command, str(tmp_path / "none")]) == 2
     assert "Received: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_bought_answers_is_no_new_one(undisturbed, tmp_path):
+    journal = (undisturbed / "journal.jsonl").read_bytes()
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    with pytest.raises(ValueError, match="needs a folder of its own"):
+        run.run(RunConfig(data="shop", encoder="none"), tmp_path)
+    assert (tmp_path / "journal.jsonl").read_bytes() == journal
 
 
 def test_one_process_a_folder(undisturbed):

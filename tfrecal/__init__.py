@@ -29,7 +29,8 @@ _PUBLIC = {
     "StopWhenStable": "callbacks", "StopBelowCost": "callbacks",
     "SavePool": "callbacks", "ColumnPrior": "priors", "Embargo": "priors",
     "Rateability": "rateability", "ReplayOracle": "oracles",
-    "CallableOracle": "oracles", "FileQueueOracle": "oracles"}
+    "CallableOracle": "oracles", "FileQueueOracle": "oracles",
+    "Journal": "journal"}
 __all__ = [*_PUBLIC, "__version__"]
 
 

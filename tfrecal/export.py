@@ -28,7 +28,7 @@ _STACK = ("tensorflow", "tf-keras", "tensorflow-text",
 def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
                  target_recall: float = 0.97, server: str | None = None,
                  metrics: dict | None = None, fingerprint: str = "",
-                 seed: int = 0) -> Path:
+                 run: str = "", seed: int = 0) -> Path:
     """Writes `<folder>/<version>/`, all of it or nothing.
 
     Args:
@@ -43,6 +43,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             `op_audit.SERVERS`); None for any.
         metrics: name -> number, for the manifest.
         fingerprint: of the data, for the manifest.
+        run: of which the model came, for the manifest.
         seed: of the queries that tune the index.
 
     Returns:
@@ -87,7 +88,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             "format": 1, "model": folder.name, "version": version,
             "made": datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"),
-            "stack": _stack(), "data_fingerprint": fingerprint,
+            "stack": _stack(), "data_fingerprint": fingerprint, "run": run,
             "metrics": metrics or {}, "k": serving.k,
             "index": dataclasses.asdict(made.report),
             "signatures": sorted(serving.functions), **found}

@@ -9,19 +9,49 @@ from pathlib import Path
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Has a file written beside its place, then renames it.
 
-    A reader sees the old content or the new, whatever dies and whenever.
+    A reader sees the old content or the new, whatever dies and whenever; the
+    new one is on the disk when the call returns.
 
     Args:
         path: of the file; its folder is made.
         write: called with a temporary path in the same folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
+        sync_file(beside)
         os.replace(beside, path)
+        sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, so that a loss of power keeps it."""
+    path = Path(path)
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Returns when the content of a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Returns when the names in a folder are on the disk.
+
+    Without it a loss of power can undo a rename that was seen already.
+    """
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -39,6 +39,7 @@ def acquire(folder, to, *, strategy: str | None = None,
                          f"{to}, which exists and may hold answers. Choose "
                          "another name.")
     with folder.lock():
+        folder.check_whole()
         parts = restore_trained(folder, "Choosing pairs")
         pool = parts.pool
         if again:
@@ -97,7 +98,7 @@ def label(folder, source) -> dict[str, int]:
             raise ValueError("Answers need questions. Received: "
                              f"{folder.path}, where nothing was asked yet. "
                              "Ask with `tfrecal acquire`.")
-        pool = folder.pool(load_split(config).train)
+        pool = folder.pool(load_split(config, folder.data()).train)
         rows = np.flatnonzero((pool.ticket >= 0) & (pool.state != ASKED))
         taken = {int(ticket): float(value) if value == value else None
                  for ticket, value in zip(pool.ticket[rows],

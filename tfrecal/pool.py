@@ -158,11 +158,21 @@ class Pool:
                    interactions.item_code, lazy=True, **options)
         for part in exclude:
             pool.check_leakage(part)
-            pool.excluded = np.union1d(pool.excluded, pool._keys(
-                part.user_code, part.item_code))
+            pool.exclude(part.user_code, part.item_code)
         pool.state[:] = LABELLED
         pool.label[:] = interactions.frame["label"].to_numpy()
         return pool
+
+    def exclude(self, user, item) -> None:
+        """Pairs that are not asked from now on.
+
+        Args:
+            user, item: codes `[n]`; pairs with a 0 are passed over.
+        """
+        user, item = np.asarray(user), np.asarray(item)
+        known = (user > 0) & (item > 0)
+        self.excluded = np.union1d(
+            self.excluded, self._keys(user[known], item[known]))
 
     def __len__(self) -> int:
         return len(self.user)

@@ -80,9 +80,10 @@ def load_data(config: RunConfig) -> Interactions:
     return data
 
 
-def load_split(config: RunConfig) -> splits.Split:
-    """The config's data in three parts."""
-    data = load_data(config)
+def load_split(config: RunConfig,
+               data: Interactions | None = None) -> splits.Split:
+    """The config's data, loaded unless they are given, in three parts."""
+    data = load_data(config) if data is None else data
     if config.split in ("temporal", "leave_last_n"):
         return getattr(splits, config.split)(data)
     if config.split == "random":
@@ -91,10 +92,10 @@ def load_split(config: RunConfig) -> splits.Split:
         data, fraction=0.2, validation=0.1, seed=config.seed)
 
 
-def build(config: RunConfig) -> Run:
+def build(config: RunConfig, data: Interactions | None = None) -> Run:
     """Data, split, pool and compiled model; deterministic by the seed."""
     tf_keras.utils.set_random_seed(config.seed)
-    split = load_split(config)
+    split = load_split(config, data)
     data = split.train
     if config.oracle == "people":
         pool = Pool.cross(split.train, [split.validation, split.test])
@@ -102,26 +103,31 @@ def build(config: RunConfig) -> Run:
         initial = (config.initial if config.initial < 1
                    else int(config.initial))
         pool = Pool.from_interactions(split.train, initial, seed=config.seed)
-    encoder = None
-    if config.encoder != "none" and len(data.items.columns):
-        encoder = TextEncoder(config.encoder, tuning=config.tuning,
-                              top_n=config.top_n, precision=config.precision)
     rows = pool.labelled_rows()
     if not len(rows):
         raise ValueError(
             "Training needs at least one labelled row. Received: initial="
             f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
     model = TwoTower.from_interactions(
-        data, encoder=encoder, dropout=config.dropout,
+        data, encoder=make_encoder(config, data), dropout=config.dropout,
         mean=float(pool.label[rows].mean()), seed=config.seed)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate)
     return Run(config, split, pool, model)
 
 
+def make_encoder(config: RunConfig, data: Interactions) -> TextEncoder | None:
+    """The config's encoder; None without one, or without texts."""
+    if config.encoder == "none" or not len(data.items.columns):
+        return None
+    return TextEncoder(config.encoder, tuning=config.tuning,
+                       top_n=config.top_n, precision=config.precision)
+
+
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """The parts of a stored run as of its last whole epoch, and its state."""
-    parts = build(RunConfig.from_file(folder / "config.json"))
+    parts = build(RunConfig.from_file(folder / "config.json"),
+                  folder.data())
     state = folder.state
     if state:
         parts.pool = folder.pool(parts.split.train)
@@ -149,27 +155,36 @@ def restore_trained(folder: RunFolder, purpose: str) -> Run:
     return parts
 
 
-def run(config: RunConfig, folder, quiet: bool = False) -> pd.DataFrame:
+def run(config: RunConfig, folder, quiet: bool = False,
+        oracle=None) -> pd.DataFrame:
     """Trains and acquires in one `fit`.
 
     Args:
         config: what to do.
         folder: the run folder; must not hold a run yet.
         quiet: no line a round.
+        oracle: an `Oracle` that answers in place of the log's hidden
+            labels, such as a service that bills.
 
     Returns:
         history, one row an epoch, as in `history.csv`.
     """
     folder = RunFolder(folder)
     folder.check_new()
-    parts = build(config)
+    data = load_data(config)
+    parts = build(config, data)
     with folder.lock():
+        if Path(config.data).is_file():
+            folder.keep(data)  # the files may change
         folder.start(dataclasses.asdict(config))
-        return _fit(parts, {}, folder, quiet)
+        return _fit(parts, {}, folder, quiet, oracle)
 
 
-def resume(folder, quiet: bool = False) -> pd.DataFrame:
+def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
     """Goes on from the last whole epoch, as if nothing had happened.
+
+    The epoch that was interrupted is trained again; what was asked and
+    answered in it stands in the journal and is not bought again.
 
     A run that was finished goes on for `final_epochs` more where labels have
     come since (`tfrecal label`), and is left alone otherwise.
@@ -177,16 +192,17 @@ def resume(folder, quiet: bool = False) -> pd.DataFrame:
     Args:
         folder: the run folder.
         quiet: no line a round.
+        oracle: as in `run`.
 
     Returns:
         history, one row an epoch, those before included.
     """
     folder = RunFolder.of_run(folder)
     with folder.lock():
-        return _fit(*restore(folder), folder, quiet)
+        return _fit(*restore(folder), folder, quiet, oracle)
 
 
-def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool):
+def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle):
     config, pool, model = parts.config, parts.pool, parts.model
     first = state.get("epoch", -1) + 1
     stop = _last_epoch(config, pool, state)
@@ -197,9 +213,11 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool):
         pool, parts.split.test, seen=parts.split.validation)]
     acquire = None
     if config.oracle == "replay":
-        acquire = parts.acquire(
-            ReplayOracle(parts.split.train, cost=config.cost,
-                         seed=config.seed), rounds=config.rounds)
+        if oracle is None:
+            oracle = ReplayOracle(parts.split.train, cost=config.cost,
+                                  seed=config.seed)
+        acquire = parts.acquire(oracle, rounds=config.rounds,
+                                journal=folder.journal())
         if state:
             acquire.restore(state["acquire"])
         watch += [acquire, callbacks.StopAtBudget(
@@ -268,7 +286,10 @@ class RoundLines(tf_keras.callbacks.Callback):
         self.quiet = quiet
         self._rows: list[dict] = []
         if first:
-            self._rows = pd.read_csv(self.path)[:first].to_dict("records")
+            # The parser that is exact: a row read is a row written.
+            self._rows = pd.read_csv(
+                self.path, float_precision="round_trip",
+            )[:first].to_dict("records")
 
     @property
     def history(self) -> pd.DataFrame:
@@ -285,7 +306,11 @@ class RoundLines(tf_keras.callbacks.Callback):
         logs["train_seconds"] = seconds - sum(
             logs.get(f"{part}_seconds", 0) for part in (
                 "acquire", "evaluate"))
-        self._rows.append(logs)
+        # As in the file: a column of float32 is written shorter than one
+        # that holds rows read back, which are float64.
+        self._rows.append({
+            name: float(str(value)) if isinstance(value, np.float32)
+            else value for name, value in logs.items()})
         replace_file(self.path, lambda path: self.history.to_csv(
             path, index=False))
         if not self.quiet:

@@ -8,15 +8,19 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from tfrecal.files import replace_file
+from tfrecal.files import make_folder, replace_file
+from tfrecal.interactions import Interactions
+from tfrecal.journal import Journal
 from tfrecal.pool import STATES, Pool
 
 
 class RunFolder:
     """The files of a run.
 
-    `config.json`; `pool/00003.npz`, one a save; `acquisitions.parquet` (who
-    was asked, the answer, its cost); `explanations.jsonl` (why, in words);
+    `config.json`; `data/`, where the run read files of the user's, which may
+    change; `journal.jsonl` (every question and answer, before it takes
+    effect); `pool/00003.npz`, one a save; `acquisitions.parquet` (who was
+    asked, the answer, its cost); `explanations.jsonl` (why, in words);
     `weights/`; `history.csv`; and `state.json`, which is written last and
     names the files that belong together. What a kill leaves half-written is
     never named there.
@@ -37,7 +41,7 @@ class RunFolder:
         Raises:
             ValueError: another process is at work there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         lock = filelock.FileLock(self / ".lock", timeout=0)
         try:
             return lock.acquire()
@@ -62,7 +66,8 @@ class RunFolder:
 
     def check_new(self) -> None:
         """Raises ValueError where the folder holds a run."""
-        if (self / "config.json").exists():
+        if any((self / name).exists()
+               for name in ("config.json", "journal.jsonl")):
             raise ValueError(
                 f"A new run needs a folder of its own. Received: {self.path}"
                 ", which holds a run. Choose another name, or go on with "
@@ -97,6 +102,31 @@ class RunFolder:
                      lambda path: acquisitions(pool).to_parquet(path))
         replace_file(self / "state.json",
                      lambda path: path.write_text(json.dumps(state)))
+
+    def keep(self, data: Interactions) -> None:
+        """Stores the data of the run, as they were read and cleaned."""
+        data.to_parquet(self / "data", overwrite=True)
+
+    def data(self) -> Interactions | None:
+        """What `keep` stored; None for a named data set."""
+        path = self / "data"
+        return Interactions.load(path) if path.is_dir() else None
+
+    def journal(self) -> Journal:
+        """The questions and answers of the run."""
+        return Journal(self / "journal.jsonl")
+
+    def check_whole(self) -> None:
+        """Raises ValueError where an epoch with purchases was interrupted:
+        tickets given out now would be those of the journal."""
+        heard = self.state.get("acquire", {}).get("journal", 0)
+        ahead = len(self.journal()) - heard
+        if ahead > 0:
+            raise ValueError(
+                "Nothing can be asked while a round is interrupted. Received:"
+                f" {self.path}, whose journal holds {ahead} records that the "
+                "pool has not heard of. Finish the round first, with "
+                f"`tfrecal run --resume {self.path}`.")
 
     def pool(self, interactions) -> Pool:
         """The pool of the last `write`, over the same tables."""

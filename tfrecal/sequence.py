@@ -25,6 +25,8 @@ class PoolSequence(tf_keras.utils.Sequence):
         passes: with `steps`, at least so many passes an epoch.
         first_steps: the same for epoch 0, where training starts from
             nothing; by default `steps`.
+        weights: of the pool's rows in the losses, float `[len(pool)]`; rows
+            that come later have weight 1. All 1 by default.
 
     Example:
         model.fit(pool.sequence(batch_size=1024), epochs=10)
@@ -32,13 +34,19 @@ class PoolSequence(tf_keras.utils.Sequence):
 
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
                  max_history: int = 200, steps: int | None = None,
-                 passes: int = 1, first_steps: int | None = None):
+                 passes: int = 1, first_steps: int | None = None,
+                 weights=None):
         for name, value in (("batch_size", batch_size), ("steps", steps),
                             ("first_steps", first_steps)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be a positive number. "
                                  f"Received: {name}={value}.")
+        if weights is not None and np.shape(weights) != (len(pool),):
+            raise ValueError(
+                f"`weights` must hold one number for each of {len(pool)} "
+                f"rows of the pool. Received: shape={np.shape(weights)}.")
         self.pool = pool
+        self._weights = weights
         self.steps = steps
         self.passes = passes
         self.first_steps = steps if first_steps is None else first_steps
@@ -68,6 +76,10 @@ class PoolSequence(tf_keras.utils.Sequence):
             steps * self.batch_size, self.passes * len(labelled)))
         pool.rows_an_epoch = None if steps is None else len(self._rows)
         self._label = pool.label[self._rows]
+        weight = np.ones(len(pool), np.float32)
+        if self._weights is not None:
+            weight[:len(self._weights)] = self._weights
+        self._weight = weight[self._rows]
         self._counts = [np.bincount(codes[labelled]).astype(np.float32)
                         for codes in (pool.user, pool.item)]
         self._log_q = pool.natural_log_q()
@@ -97,7 +109,7 @@ class PoolSequence(tf_keras.utils.Sequence):
             "user_id": user, "item_id": item, "label": self._label[part],
             "user_labels": self._counts[0][user],
             "item_labels": self._counts[1][item],
-            "weight": np.ones(len(rows), np.float32),
+            "weight": self._weight[part],
             "log_q": self._log_q[item], "history": history,
             "history_row": place.astype(np.int32),
             "history_skip": self._skip[part]}

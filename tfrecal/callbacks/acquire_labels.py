@@ -7,6 +7,7 @@ import numpy as np
 import tf_keras
 
 from tfrecal import acquisition
+from tfrecal.callbacks.buying import Buying
 from tfrecal.callbacks.choosing import Choice, Chosen
 from tfrecal.oracles import Questions
 
@@ -44,6 +45,11 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             pair at a time.
         passes: samples of the model, for strategies that read them.
         uncertainty: `"dropout"` or `"heads"`, see `PoolScorer.view`.
+        journal: a `Journal` of this pool, in which questions and answers
+            stand before they take effect, so that a killed and restored
+            process neither asks twice nor loses an answer; see there for
+            late, repeated and contradictory answers. None keeps one in
+            memory only.
         seed: same seed, same acquisitions.
         verbose: 1 prints a line a round.
     """
@@ -53,7 +59,8 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                  every: int = 1, target=None, calibration=None, prior=None,
                  expire_after: int | None = None,
                  candidates: int | str | None = None, passes: int = 10,
-                 uncertainty: str = "dropout", seed: int = 0, verbose: int = 0):
+                 uncertainty: str = "dropout", journal=None, seed: int = 0,
+                 verbose: int = 0):
         super().__init__()
         if isinstance(candidates, str) and candidates != "all":
             raise ValueError(
@@ -92,6 +99,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.stopped = ""
         self.explanations: list[dict] = []
         self._choice = Choice(self)
+        self._buying = Buying(pool, oracle, journal)
 
     def state(self) -> dict:
         """What a resumed run needs, JSON-able."""
@@ -99,8 +107,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                 "exhausted": self.exhausted, "stopped": self.stopped,
                 "last_labels": self.last_labels,
                 "explanations": self.explanations,
-                "strategy": self.strategy.state(),
-                "oracle": self.oracle.state()}
+                "strategy": self.strategy.state(), **self._buying.state()}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
@@ -112,7 +119,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         self.stopped = state.get("stopped", "")
         self.explanations = list(state.get("explanations", []))
         self.strategy.restore(state.get("strategy", {}))
-        self.oracle.restore(state["oracle"])
+        self._buying.restore(state)
 
     def stop(self, reason: str) -> None:
         """Buys nothing more, because of `reason`."""
@@ -140,6 +147,9 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         found = {"acquired": 0, "declined": 0, "mean_utility": np.nan}
         asked = self.round
         self._collect(found)
+        if self.budget is not None and found["declined"]:
+            # What was set aside for them can be spent after all.
+            self.exhausted = self._finished()
         if (epoch + 1) % self.every == 0:
             if self.expire_after is not None:
                 self.pool.expire(self.round - self.expire_after + 1)
@@ -167,14 +177,19 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                 "`steps_per_epoch`.")
 
     def _acquire(self, found):
-        self.exhausted = self._finished()
-        if self.exhausted:
-            return
-        chosen = self.choose()
-        if not len(chosen.user):
-            return
-        found["mean_utility"] = float(np.mean(chosen.utility))
-        self.oracle.ask(self.ask(*chosen))
+        repeated = self._buying.repeated(self.round)
+        if repeated:
+            questions, why = repeated
+            self.explanations += why
+            self.round += 1
+        else:
+            self.exhausted = self._finished()
+            chosen = None if self.exhausted else self.choose()
+            if chosen is None or not len(chosen.user):
+                return
+            questions = self.ask(*chosen)
+        found["mean_utility"] = float(np.mean(questions.utility))
+        self._buying.tell(questions)
         self._collect(found)
         self.exhausted = self._finished()
 
@@ -203,17 +218,12 @@ class AcquireLabels(tf_keras.callbacks.Callback):
     def ask(self, user, item, utility, strategy) -> Questions:
         """Marks what was chosen as asked, as the next round."""
         chosen = Chosen(user, item, utility, strategy)
-        self.explanations += self._choice.explanations(chosen)
-        tickets = self.pool.ask(user, item, self.round, strategy, utility)
+        why = self._choice.explanations(chosen)
+        questions = self._buying.ask(chosen, self.round, why)
+        self.explanations += why
         self.round += 1
-        return Questions(
-            tickets, self.pool.user_ids[user - 1],
-            self.pool.item_ids[item - 1], self.round - 1, utility)
+        return questions
 
     def _collect(self, found):
-        answers = self.oracle.answers()
-        if len(answers.ticket):
-            fresh = self.pool.answer(answers.ticket, answers.label,
-                                     answers.declined, answers.cost)
-            found["declined"] += int((fresh & answers.declined).sum())
-            found["acquired"] += int((fresh & ~answers.declined).sum())
+        for name, number in self._buying.collect().items():
+            found[name] += number

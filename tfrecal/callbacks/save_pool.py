@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 import tf_keras
 
-from tfrecal.files import replace_file
+from tfrecal.files import replace_file, sync_file, sync_folder
 from tfrecal.run_folder import RunFolder
 
 
@@ -61,9 +61,16 @@ class SavePool(tf_keras.callbacks.Callback):
 
     def _save(self, number):
         try:
-            return self._manager.save(checkpoint_number=number)
+            path = self._manager.save(checkpoint_number=number)
         except tf.errors.OpError as error:  # such as a full disk
             raise OSError(
                 "The weights could not be written to "
                 f"{self.folder / 'weights'}: {error.message}. The folder "
                 "holds the last whole epoch: mend this and resume.") from error
+        # TensorFlow leaves it to the system when they reach the disk, and
+        # `state.json` must not be there before them.
+        folder = self.folder / "weights"
+        for part in folder.glob(f"{os.path.basename(path)}.*"):
+            sync_file(part)
+        sync_folder(folder)
+        return path

@@ -15,6 +15,7 @@ from tfrecal.oracles.sheets import (
     read_labels,
     read_rows,
     shown,
+    ticket_number,
     write_questions,
 )
 
@@ -71,7 +72,8 @@ class FileQueueOracle(Oracle):
         super().ask(questions)
         name = f"round{questions.round:04d}_{questions.ticket.min():08d}"
         path = self.folder / "questions" / f"{name}.{self.format}"
-        if path.exists() and not _holds(path, questions):
+        later = self._later - set(questions.ticket.tolist())
+        if path.exists() and not _holds(path, questions, later):
             # Of a run that was given up; somebody's work may be in it.
             (path.parent / "stale").mkdir(exist_ok=True)
             path.replace(path.parent / "stale" / path.name)
@@ -178,11 +180,16 @@ def _tickets(state: dict) -> set[int]:
             *map(int, state["closed"]), *state["later"]}
 
 
-def _holds(path: Path, questions: Questions) -> bool:
-    """Whether a file asks these questions already: it may be half filled."""
+def _holds(path: Path, questions: Questions, later: set[int]) -> bool:
+    """Whether a file asks these questions already: it may be half filled.
+
+    Those in `later` were asked with them and have an answer by now, in the
+    journal of the run.
+    """
     wrong: list[str] = []
     try:
-        rows = [row for _, row in read_rows(path, wrong)]
+        rows = [row for _, row in read_rows(path, wrong)
+                if ticket_number(row["ticket"]) not in later]
         for row in rows:
             check_pair(row, questions)
     except ValueError:

@@ -15,18 +15,28 @@ class CallableOracle(Oracle):
     returns what is no label, the questions stay open and are asked again
     when answers are next collected.
 
+    A process that is killed after a service has billed, and before the
+    answer stands in the journal, asks again when it is resumed: the same
+    pairs under the same tickets. A ticket is therefore an idempotency key:
+    have the function take it (`keyed`) and send it on, with the name of the
+    run, for each pool counts its tickets from 0. A service that knows no such
+    keys may bill that one call twice.
+
     Args:
         function: `(user_ids, item_ids) -> labels`: object arrays `[n]` in,
             `n` numbers out, NaN or None where declined.
         cost: of a label; a declined question costs nothing.
         scale: `(lowest, highest)` label, or None for the pool's.
+        keyed: the function takes the tickets, int64 `[n]`, as a third
+            argument.
 
     Example:
         `CallableOracle(lambda users, items: [5.0] * len(users))`
     """
 
     def __init__(self, function: Callable, cost: float = 1.0,
-                 scale: tuple[float, float] | None = None):
+                 scale: tuple[float, float] | None = None,
+                 keyed: bool = False):
         super().__init__()
         if not callable(function):
             raise TypeError(
@@ -35,10 +45,13 @@ class CallableOracle(Oracle):
         self.function = function
         self.cost = check_number("cost", cost)
         self.scale = scale
+        self.keyed = keyed
 
     def reply(self, questions: Questions) -> Answers:
         try:
-            labels = self.function(questions.user_id, questions.item_id)
+            labels = self.function(
+                questions.user_id, questions.item_id,
+                *([questions.ticket] if self.keyed else []))
         except Exception as error:
             raise RuntimeError(
                 f"The function of the oracle failed on {len(questions)} "

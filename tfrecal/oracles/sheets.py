@@ -137,7 +137,7 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
         if row["label"] in ("", None):
             continue
         try:
-            ticket = _ticket(row["ticket"])
+            ticket = ticket_number(row["ticket"])
             if ticket in later:
                 continue
             if ticket not in closed:
@@ -239,7 +239,12 @@ def _stripped(value):
     return value.strip() if isinstance(value, str) else value
 
 
-def _ticket(value) -> int:
+def ticket_number(value) -> int:
+    """A ticket as a file has it.
+
+    Raises:
+        ValueError: it is not a whole number.
+    """
     try:
         number = float(value)
         if number == int(number) and not isinstance(value, bool):
@@ -255,7 +260,7 @@ def check_pair(row: dict, questions: Questions) -> None:
     Raises:
         ValueError: there is no such ticket, or it has another pair.
     """
-    ticket = _ticket(row["ticket"])
+    ticket = ticket_number(row["ticket"])
     place = np.flatnonzero(questions.ticket == ticket)
     if not len(place):
         raise ValueError(f"ticket {ticket} was not asked")

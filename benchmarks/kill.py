@@ -1,0 +1,317 @@
+"""Is anything lost, bought twice or half visible when a process is killed?
+
+Each scene is a piece of work in a folder that is started, killed with
+SIGKILL, started again, and so on to its end: half of the kills come at a
+random time, half at a random one of its durable steps (fsync, rename), where
+damage would be done. At the end, the oracle's own ledger is compared with
+what the work holds, and all that it holds with that of an undisturbed one.
+
+    python benchmarks/kill.py [--kills 200] [--scenes run] [--seed 0]
+
+The libraries are imported once; each process is a fork of this one, which
+itself never runs an operation of TensorFlow. POSIX only.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal import run, splits  # before TensorFlow
+from tfrecal.datasets import load
+from tfrecal.oracles import ReplayOracle
+from tfrecal.run_config import RunConfig
+from tfrecal.run_folder import RunFolder
+
+import tensorflow as tf  # isort: skip
+
+CONFIG = RunConfig(
+    data="shop", encoder="none", strategy="bald", initial=0.1, batch=40,
+    rounds=3, final_epochs=1, batch_size=128, dropout=0.1)
+_BILLED = 10  # tickets at once
+
+
+class Service(ReplayOracle):
+    """A service that bills: each ticket once, into a ledger of its own.
+
+    It knows nothing of the run's files. The ticket is its idempotency key: a
+    ticket that comes again gets the answer that was billed, and is counted.
+    """
+
+    def __init__(self, interactions, folder):
+        super().__init__(interactions)
+        self.ledger = Path(folder) / "ledger.jsonl"
+
+    def reply(self, questions):
+        billed = {line["ticket"] for line in read_lines(self.ledger)}
+        for part in np.array_split(
+                np.arange(len(questions)), -(-len(questions) // _BILLED)):
+            part = questions.take(part)
+            answers = super().reply(part)
+            lines = [{"ticket": ticket, "user_id": user, "item_id": item,
+                      "label": label, "again": ticket in billed}
+                     for ticket, user, item, label in zip(
+                         part.ticket.tolist(), part.user_id, part.item_id,
+                         answers.label.tolist())]
+            with open(self.ledger, "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+        return super().reply(questions)
+
+
+class RunScene:
+    """`tfrecal run`, and `--resume` after each kill."""
+
+    name = "run"
+
+    def work(self, folder: Path) -> None:
+        """Goes on to the end, from whatever a kill has left."""
+        oracle = Service(splits.random(load("shop"), seed=0).train, folder)
+        if (folder / "run" / "config.json").exists():
+            run.resume(folder / "run", quiet=True, oracle=oracle)
+        else:
+            run.run(CONFIG, folder / "run", quiet=True, oracle=oracle)
+
+    def half_visible(self, folder: Path) -> list[str]:
+        """Files that are there and cannot be used, after a kill."""
+        found, place = [], RunFolder(folder / "run")
+        readers = {".json": lambda path: json.loads(path.read_text()),
+                   ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+        for path in place.path.glob("[!.]*"):
+            try:
+                readers.get(path.suffix, str)(path)
+            except Exception as error:
+                found.append(f"{path.name}: {error}")
+        if place.state:
+            try:
+                place.journal()
+                place.pool(splits.random(load("shop"), seed=0).train)
+                weights(place)
+            except Exception as error:
+                found.append(f"state.json: {error}")
+        return found
+
+    def bought(self, folder: Path) -> dict[str, int]:
+        """What the ledger has, beside what the run has."""
+        ledger = pd.DataFrame(read_lines(folder / "ledger.jsonl"))
+        billed = ledger[~ledger["again"]]
+        have = pd.read_parquet(folder / "run" / "acquisitions.parquet")
+        same = billed.merge(have, on=["ticket", "user_id", "item_id",
+                                      "label"])
+        return {"billed": len(billed), "lost": len(billed) - len(same),
+                "twice": int(billed.duplicated(["user_id", "item_id"]).sum()
+                             + billed.duplicated("ticket").sum()),
+                "asked_again": int(ledger["again"].sum())}
+
+    def outcome(self, folder: Path) -> dict[str, str]:
+        """Digests of all that the run has come to."""
+        place = RunFolder(folder / "run")
+        history = pd.read_csv(place / "history.csv", dtype=str)
+        state = place.state
+        for name in ("saves", "pool"):
+            state.pop(name)
+        pool = np.load(place / place.state["pool"])
+        return {
+            "history": digest(history.drop(columns=[
+                name for name in history if name.endswith("_seconds")]
+            ).to_csv().encode()),
+            "acquisitions": digest(pd.read_parquet(
+                place / "acquisitions.parquet").to_csv().encode()),
+            "explanations": digest(
+                (place / "explanations.jsonl").read_bytes()),
+            "state": digest(json.dumps(state).encode()),
+            "pool": digest(*(pool[name].tobytes() for name in pool.files)),
+            "weights": digest(*(
+                value.tobytes() for value in weights(place).values()))}
+
+
+SCENES = {scene.name: scene for scene in (RunScene(),)}
+
+
+def weights(place: RunFolder) -> dict[str, np.ndarray]:
+    """All variables of the last whole epoch, the optimizers' included."""
+    reader = tf.train.load_checkpoint(
+        str(place / "weights" / place.state["checkpoint"]))
+    return {name: np.asarray(reader.get_tensor(name))
+            for name in sorted(reader.get_variable_to_shape_map())
+            if "OBJECT_GRAPH" not in name and "save_counter" not in name}
+
+
+def digest(*parts: bytes) -> str:
+    """A short hash."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
+
+
+def read_lines(path: Path) -> list[dict]:
+    """JSON lines; a last line that a kill tore was never answered."""
+    if not path.exists():
+        return []
+    content = path.read_text(encoding="utf-8")
+    whole = content[:content.rfind("\n") + 1]
+    if len(whole) < len(content):
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def start(function, log: Path, die_at: int = 0) -> int:
+    """Forks a process that calls `function`; it kills itself at a step.
+
+    Returns:
+        its process id. What `function` returns, and the number of durable
+        steps that it made, is the last line of `log`.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        with open(log, "w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            steps = die_at_step(die_at)
+            result = function()
+            file.write("\n" + json.dumps([result, len(steps)]) + "\n")
+        code = 0
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+    finally:
+        os._exit(code)
+
+
+def die_at_step(number: int) -> list[str]:
+    """Counts fsyncs and renames, and kills this process before one."""
+    steps: list[str] = []
+    for name in ("fsync", "replace"):
+        def wrapped(*args, _real=getattr(os, name), _name=name, **kwargs):
+            steps.append(_name)
+            if len(steps) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return _real(*args, **kwargs)
+        setattr(os, name, wrapped)
+    return steps
+
+
+def finish(child: int, log: Path):
+    """Waits for a process that is not killed; what it returned, its steps.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise RuntimeError(f"A process failed:\n{log.read_text()}")
+    return json.loads(log.read_text().splitlines()[-1])
+
+
+def kill_at(child: int, seconds: float) -> bool:
+    """Kills a process after a time; False where it had ended by then.
+
+    Raises:
+        RuntimeError: it failed by itself.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            if code not in (0, -signal.SIGKILL):
+                raise RuntimeError(f"A process ended with {code}.")
+            return bool(code)
+        if time.monotonic() >= end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return True
+        time.sleep(0.002)
+
+
+def measure(scene, kills: int, folder: Path, rng) -> dict:
+    """Lives of a scene, each killed at random to its end.
+
+    Returns:
+        `kills`, `lives`, `lost`, `twice`, `asked_again`, `half_visible` and
+        `identical`, whether all ended as the undisturbed one.
+    """
+    def call(function, *args):
+        return finish(start(lambda: function(*args), folder / "log"),
+                      folder / "log")
+
+    whole = folder / "undisturbed"
+    whole.mkdir()
+    began = time.monotonic()
+    _, steps = call(scene.work, whole)
+    seconds = time.monotonic() - began
+    expected, _ = call(scene.outcome, whole)
+    found = {"kills": 0, "lives": 0, "billed": 0, "lost": 0, "twice": 0,
+             "asked_again": 0, "half_visible": 0, "identical": True}
+    print(f"{scene.name}: undisturbed {seconds:.1f} s, {steps} steps",
+          flush=True)
+    while found["kills"] < kills:
+        life = folder / f"life{found['lives']}"
+        life.mkdir()
+        log = folder / "work.log"
+        while True:
+            by_time = rng.random() < 0.5
+            child = start(
+                lambda: scene.work(life), log,
+                0 if by_time else int(rng.integers(1, steps + 1)))
+            try:
+                killed = kill_at(child, rng.uniform(0, seconds)
+                                 if by_time else np.inf)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}\n{log.read_text()}") from error
+            if not killed:
+                break
+            found["kills"] += 1
+            for line in call(scene.half_visible, life)[0]:
+                found["half_visible"] += 1
+                print(f"  half visible in {life.name}: {line}", flush=True)
+        for name, number in call(scene.bought, life)[0].items():
+            found[name] += number
+        outcome, _ = call(scene.outcome, life)
+        differs = [name for name in expected
+                   if outcome[name] != expected[name]]
+        found["identical"] &= not differs
+        found["lives"] += 1
+        print(f"  life {found['lives']}: {found['kills']} kills"
+              + (f", DIFFERS in {', '.join(differs)}" if differs else ""),
+              flush=True)
+        if not differs:
+            shutil.rmtree(life)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--scenes", nargs="+", choices=list(SCENES),
+                        default=list(SCENES))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    each = -(-options.kills // len(options.scenes))
+    parts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.scenes:
+            place = Path(folder) / name
+            place.mkdir()
+            parts[name] = measure(SCENES[name], each, place, rng)
+    total = {name: sum(part[name] for part in parts.values())
+             for name in ("kills", "lost", "twice", "half_visible")}
+    print(json.dumps({
+        **total, "identical": all(p["identical"] for p in parts.values()),
+        "scenes": parts}))
+
+
+if __name__ == "__main__":
+    main()

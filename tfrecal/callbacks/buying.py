@@ -1,0 +1,165 @@
+"""Buying: questions to the oracle, answers to the pool, by the journal."""
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.callbacks.choosing import Chosen
+from tfrecal.journal import Journal
+from tfrecal.oracles import Answers, Oracle, Questions
+from tfrecal.pool import Pool, PoolExhausted
+
+
+class Buying:
+    """Buys labels so that none is bought twice and none is lost.
+
+    What stands in the journal after `position` has happened, but a restored
+    pool has not heard of it, for its process was killed before the pool was
+    saved. It is repeated in the order of the journal: the same questions
+    under the same tickets, of which the oracle hears only those that have no
+    answer yet, and the same answers.
+
+    Args:
+        pool: the `Pool`.
+        oracle: the `Oracle`.
+        journal: of this pool; None keeps one in memory only.
+
+    Attributes:
+        position: number of records of the journal that are in the pool.
+    """
+
+    def __init__(self, pool: Pool, oracle: Oracle, journal=None):
+        self.pool = pool
+        self.oracle = oracle
+        self.journal = Journal() if journal is None else journal
+        # A pool that was never asked has heard of nothing; `restore` knows
+        # of a saved one; one that lives on in its process has heard all.
+        self.position = len(self.journal) if pool.rounds else 0
+
+    def state(self) -> dict:
+        """What a resumed run needs, JSON-able."""
+        return {"oracle": self.oracle.state(), "journal": self.position}
+
+    def restore(self, state: dict) -> None:
+        """Continues from what `state` returned."""
+        self.position = self._heard(state.get("journal", 0))
+        oracle = dict(state["oracle"])
+        if oracle.get("open"):
+            parts = [self.journal.unanswered(Questions(**part))
+                     for part in oracle["open"]]
+            oracle["open"] = [part.to_json() for part in parts if len(part)]
+        self.oracle.restore(oracle)
+
+    def _heard(self, position: int) -> int:
+        have = len(self.journal)
+        if self.journal.path is None:
+            return have
+        if position and not have:
+            warnings.warn(
+                "Answers since the last whole epoch may be bought again: "
+                f"there is no journal at {self.journal.path}, and a new one "
+                "is begun.", stacklevel=4)
+            return 0
+        if position > have:
+            raise ValueError(
+                "A journal must hold all that its pool has heard. Received: "
+                f"{self.journal.path} with {have} records where {position} "
+                "are due. Bring the journal of this run back, or move it "
+                "away: a new one is then begun.")
+        return position
+
+    def repeated(self, round: int):
+        """The questions of a round that was interrupted.
+
+        Returns:
+            `(questions, explanations)`, asked of the pool again, or None
+            where the journal has none: choose.
+
+        Raises:
+            ValueError: they do not fit the pool.
+        """
+        found = self.journal.asked_at(self.position)
+        if found is None:
+            return None
+        questions, strategy, why = found
+        user, item = (
+            pd.Index(ids).get_indexer(wanted).astype(np.int32) + 1
+            for ids, wanted in ((self.pool.user_ids, questions.user_id),
+                                (self.pool.item_ids, questions.item_id)))
+        good = questions.round == round and user.all() and item.all()
+        try:
+            good = good and np.array_equal(questions.ticket, self.pool.ask(
+                user, item, round, strategy, questions.utility))
+        except PoolExhausted:
+            good = False
+        if not good:
+            raise ValueError(
+                "A journal must be that of the pool. Received: "
+                f"{self.journal.path}, whose round {questions.round} with "
+                f"{len(questions)} questions cannot be asked of this pool as "
+                f"round {round}. Give each pool a journal of its own; a run "
+                "folder has the one that belongs to it.")
+        self.position += 1
+        return questions, why
+
+    def ask(self, chosen: Chosen, round: int, why: list) -> Questions:
+        """Marks what was chosen as asked; the oracle is not told yet."""
+        user, item, utility, strategy = chosen
+        tickets = self.pool.ask(user, item, round, strategy, utility)
+        questions = Questions(
+            tickets, self.pool.user_ids[user - 1],
+            self.pool.item_ids[item - 1], round, utility)
+        self.journal.asked(questions, strategy, why)
+        self.position += 1
+        return questions
+
+    def tell(self, questions: Questions) -> None:
+        """The oracle hears of those that have no answer yet."""
+        questions = self.journal.unanswered(questions)
+        if len(questions):
+            self.oracle.ask(questions)
+
+    def collect(self) -> dict[str, int]:
+        """Takes answers in: those of the journal, then the oracle's.
+
+        Returns:
+            numbers of pairs that are newly `acquired` and `declined`.
+        """
+        answers, self.position = self.journal.answers_at(self.position)
+        found = self._take(answers)
+        if self.position < len(self.journal):
+            return found  # questions that are repeated come before others
+        answers = self.journal.fresh(self.oracle.answers())
+        if len(answers):
+            self._check(answers)
+            self.journal.answered(answers)
+            self.position += 1
+            for name, number in self._take(answers).items():
+                found[name] += number
+        return found
+
+    def _check(self, answers):
+        """Raises ValueError where `Pool.answer` would: nothing that the pool
+        refuses may stand in the journal."""
+        low, high = self.pool.scale
+        asked = self.pool.ticket.max(initial=-1)
+        strange = (answers.ticket < 0) | (answers.ticket > asked)
+        off = (answers.label < low) | (answers.label > high)
+        if (strange | off).any():
+            place = np.flatnonzero(strange | off)[0]
+            raise ValueError(
+                f"An oracle must answer tickets up to {asked} with labels "
+                f"from {low:g} to {high:g}. Received: "
+                f"ticket={answers.ticket[place]} with "
+                f"label={answers.label[place]:g}. Nothing was taken in: mend "
+                "the oracle.")
+
+    def _take(self, answers: Answers) -> dict[str, int]:
+        fresh = np.zeros(0, bool)
+        if len(answers):
+            fresh = self.pool.answer(answers.ticket, answers.label,
+                                     answers.declined, answers.cost)
+        return {"acquired": int((fresh & ~answers.declined).sum()),
+                "declined": int((fresh & answers.declined).sum())}
