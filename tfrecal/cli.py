@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tfrecal import doctor
+from tfrecal import doctor, loop_commands
 
 
 def main(argv=None) -> int:
@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
             ("run", run), ("demo", demo), ("acquire", acquire),
             ("label", label), ("compare", compare), ("report", report),
             ("export", export), ("serve", serve), ("recommend", recommend),
+            ("feedback", loop_commands.feedback), ("retrain", retrain),
+            ("rollback", loop_commands.rollback),
+            ("status", loop_commands.status),
             ("datasets", list_datasets), ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
         # The server tells of its own flags.
@@ -78,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
             _export_arguments(command)
         if name == "recommend":
             _recommend_arguments(command)
+        if name in ("feedback", "retrain", "rollback", "status"):
+            loop_commands.add_arguments(name, command)
+        if name == "retrain":
+            from tfrecal.retrain.config import RetrainConfig
+            _field_arguments(command, RetrainConfig)
     return parser
 
 
@@ -139,6 +147,11 @@ def _field_arguments(command, kind) -> None:
     """An option for each field of a config."""
     shown = _documented(kind)
     for field in dataclasses.fields(kind):
+        if field.type == "bool":
+            command.add_argument(
+                "--" + field.name.replace("_", "-"), action="store_true",
+                default=None, help=shown[field.name].replace("%", "%%"))
+            continue
         of = {"int": int, "float": float}.get(
             field.type.removesuffix(" | None"), str)
         command.add_argument(
@@ -332,6 +345,12 @@ def recommend(arguments) -> int:
     for item, score in zip(found.item_ids[0], found.scores[0]):
         print(f"{item}\t{score:.4f}")
     return 0
+
+
+def retrain(arguments) -> int:
+    """Retrain a served model from its feedback, judge it, promote it."""
+    from tfrecal.retrain.config import RetrainConfig
+    return loop_commands.retrain(arguments, _given(arguments, RetrainConfig))
 
 
 def _run_folder(arguments) -> str:

@@ -1,14 +1,15 @@
 """Recommender: an exported model on a server, as Python calls."""
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import grpc
 import numpy as np
 
 from tfrecal.serving import wire
 from tfrecal.serving.answer_cache import AnswerCache
+from tfrecal.serving.answers import Embeddings, Recommendations, Scores
 from tfrecal.serving.connection import TLS, Connection, ServingUnavailable
 from tfrecal.serving.predict_requests import PredictRequests, explain, rows_of
 
@@ -17,48 +18,6 @@ __all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
 
 # Times that a large batch is sent until one version answers all of it.
 _TRIES = 3
-
-
-class Recommendations(NamedTuple):
-    """A list of items for each row of a request, the best first.
-
-    Attributes:
-        item_ids: lists of at most `k`; shorter where no more remained.
-        scores: float32 arrays of the same lengths.
-        version: of the model that answered.
-    """
-
-    item_ids: list[list[str]]
-    scores: list[np.ndarray]
-    version: int
-
-
-class Scores(NamedTuple):
-    """Of pairs of users and items, float32 `[pairs]`.
-
-    Attributes:
-        score: what recommendations are ranked by.
-        rating: the predicted one.
-        uncertainty: its standard deviation; NaN of a model without dropout.
-        version: of the model that answered.
-    """
-
-    score: np.ndarray
-    rating: np.ndarray
-    uncertainty: np.ndarray
-    version: int
-
-
-class Embeddings(NamedTuple):
-    """Vectors of one version; those of others are not comparable.
-
-    Attributes:
-        vectors: float32 `[rows, d]`.
-        version: of the model that answered.
-    """
-
-    vectors: np.ndarray
-    version: int
 
 
 class Recommender:
@@ -82,6 +41,11 @@ class Recommender:
         batching: whether the server runs with `--enable_batching`.
             TensorFlow Serving then needs every input in every request, so
             blanks are sent for those that are left out.
+        log: a `FeedbackLog` in which the lists of `recommend` and `search`
+            are recorded as they are returned, so ask for what is shown. The
+            caller closes it. Lists for nobody known are not recorded.
+        explore: an `Exploration` that changes the lists of `recommend`; it
+            needs a log, as only that keeps with what probability.
 
     Raises:
         ValueError: an argument that cannot be.
@@ -96,7 +60,10 @@ class Recommender:
                  version: int | None = None, label: str | None = None,
                  timeout: float = 1.0, tls: TLS | None = None,
                  max_batch: int = 512, cache: int = 0,
-                 batching: bool = False):
+                 batching: bool = False, log=None, explore=None):
+        if explore is not None and log is None:
+            raise ValueError("`explore` must come with a `log`. Received: "
+                             "log=None.")
         if version is not None and label is not None:
             raise ValueError(
                 "Either `version` or `label` can be given. Received: "
@@ -106,6 +73,7 @@ class Recommender:
         _require_whole("max_batch", max_batch, 1)
         _require_whole("cache", cache, 0)
         self.model, self.max_batch = model, max_batch
+        self.log, self.explore = log, explore
         self._connection = Connection(address, timeout, tls)
         self._requests = PredictRequests(model, version, label, batching)
         self._cache = AnswerCache(cache)
@@ -127,8 +95,9 @@ class Recommender:
             ValueError: arguments that the model cannot answer.
             ServingUnavailable: no answer in time.
         """
-        return self._ranked("recommend", k, users=users, history=history,
-                            exclude=exclude)
+        found = self._ranked("recommend", k, users=users, history=history,
+                             exclude=exclude)
+        return self._recorded(found, users, exclude, self.explore)
 
     def search(self, texts: Sequence, *, users: Sequence | None = None,
                exclude: Sequence | None = None,
@@ -145,8 +114,9 @@ class Recommender:
             ValueError: arguments that the model cannot answer.
             ServingUnavailable: no answer in time.
         """
-        return self._ranked("search", k, texts=texts, users=users,
-                            exclude=exclude)
+        found = self._ranked("search", k, texts=texts, users=users,
+                             exclude=exclude)
+        return self._recorded(found, users, exclude, None)
 
     def score(self, users: Sequence, items: Sequence) -> Scores:
         """Scores of pairs: the first user with the first item, and so on.
@@ -235,6 +205,33 @@ class Recommender:
              for row in ids.tolist()],
             [row[there] for row, there in zip(scores, ids != b"")], version)
 
+    def _recorded(self, found, users, exclude, explore) -> Recommendations:
+        """With request ids; explored where that is wanted, and logged."""
+        if self.log is None:
+            return found
+        users = [""] * len(found.item_ids) if users is None else \
+            [_text(user) for user in users]
+        request_ids = [uuid.uuid4().hex if user else "" for user in users]
+        propensities = strategies = [None] * len(users)
+        if explore is not None:
+            if exclude is not None:
+                exclude = [map(_text, row) for row in exclude]
+            rows = explore.explore(request_ids, users, found.item_ids,
+                                   found.scores, exclude, self.score)
+            found = found._replace(item_ids=[row.item_ids for row in rows],
+                                   scores=[row.scores for row in rows])
+            propensities = [row.propensities for row in rows]
+            strategies = [row.strategies for row in rows]
+        for request_id, user, *row in zip(
+                request_ids, users, found.item_ids, found.scores,
+                propensities, strategies):
+            if user:
+                self.log.shown(
+                    user, row[0], scores=row[1], propensities=row[2],
+                    strategies=row[3], model=self.model,
+                    version=found.version, request_id=request_id)
+        return found._replace(request_ids=request_ids)
+
     def _ask(self, call: str, **inputs) -> tuple[dict, int]:
         """Outputs by name, and the version that they are of."""
         rows = rows_of(inputs)
@@ -281,6 +278,12 @@ class Recommender:
                 f"strings and float32. Received: {error} Check that "
                 "`tfrecal export` wrote it.",
                 grpc.StatusCode.INTERNAL) from error
+
+
+def _text(value) -> str:
+    """An id as the server's answers have it."""
+    return value.decode("utf-8", "surrogateescape") \
+        if isinstance(value, bytes) else str(value)
 
 
 def _output(outputs: dict, name: str) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""Files of feedback into the store."""
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from feedback_stores import (  # noqa: F401
+    NOW,
+    clicks,
+    database_url,
+    shown_rows,
+    store,
+)
+
+from tfrecal.feedback import FeedbackStore, ingest
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    with FeedbackStore(tmp_path / "feedback.db") as store:  # noqa: F811
+        yield store
+
+
+def write(frame, path):
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True,
+                      double_precision=15)
+    return path
+
+
+def rejected_rows(result):
+    with open(result.rejected_path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_forms(store, tmp_path, form):  # noqa: F811
+    lists = shown_rows(5).assign(time=NOW // 1 - 60)
+    path = write(lists, tmp_path / f"lists.{form}")
+    events = write(clicks("abc", time=NOW // 1, extra="x"),
+                   tmp_path / f"events.{form}")
+    result = ingest(store, path, chunk=4, progress=False)
+    assert (result.new, result.known, result.rejected) == (15, 0, 0)
+    assert result.rejected_path is None
+    assert ingest(store, path, chunk=7, progress=False).known == 15
+    assert ingest(store, events, progress=False).new == 3
+    pd.testing.assert_frame_equal(
+        store.shown()[lists.columns].astype(object),
+        lists.sort_values(["request_id", "rank"]).astype(object))
+    assert store.responses()["event_id"].tolist() == ["a", "b", "c"]
+
+
+def test_rejected_rows_of_a_csv(sqlite, tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfevent_id;user_id;item_id;time;kind;value\n"
+        b"a;=HYPERLINK(1);\"i\n1\";5;click;\n"
+        b"b;=1+1;i1;-5;rating;-3\n"
+        b"\n"
+        b"c;u1;i1;5;click;1;more\n"
+        b"d;\xff;i1;5;click;1\n"
+        b"e;u2;i1;5;skip;0")
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (2, 3)
+    assert result.rejected_path == tmp_path / "events.csv.rejected.csv"
+    rows = rejected_rows(result)
+    assert [row["line"] for row in rows] == ["4", "6", "7"]
+    assert "since 1970" in rows[0]["reason"]
+    assert rows[0]["user_id"] == "'=1+1" and rows[0]["value"] == "-3"
+    assert rows[1]["reason"] == "7 cells under 6 columns"
+    assert rows[1]["content"] == "c,u1,i1,5,click,1,more"
+    assert rows[2]["user_id"] == "\\udcff"
+    stored = sqlite.responses()
+    assert stored["item_id"].tolist() == ["i\n1", "i1"]
+    assert stored["user_id"][0] == "=HYPERLINK(1)"
+    # Nothing to reject any more: the file of the last time is gone.
+    path.write_text("event_id,user_id,item_id,time,kind\n")
+    assert ingest(sqlite, path, progress=False).rejected_path is None
+    assert not result.rejected_path.exists()
+
+
+def test_json_lines_may_mix_both_tables(sqlite, tmp_path):
+    lines = [json.dumps(row) for frame in (shown_rows(1), clicks("ab"))
+             for row in frame.replace(np.nan, None).to_dict("records")]
+    path = tmp_path / "segment.jsonl"
+    path.write_text("\n".join(
+        [*lines, "[1]", "", '{"event_id": ["x"], "user_id": 1}',
+         '{"other": 1}', lines[0][:30]]))
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (5, 4)
+    rows = rejected_rows(result)
+    assert [row["line"] for row in rows] == ["6", "8", "9", "10"]
+    assert [row["reason"] for row in rows] == [
+        "not a JSON object", "event_id is no valid text", "no request_id",
+        "not a JSON object"]
+    assert rows[3]["content"] == lines[0][:30]
+
+
+def test_numbers_of_parquet_ids(sqlite, tmp_path):
+    path = tmp_path / "events.parquet"
+    clicks([1, 2, 3], user_id=[7, None, 9]).to_parquet(path)
+    result = ingest(sqlite, path, progress=False)
+    assert sqlite.responses()["user_id"].tolist() == ["7", "9"]
+    assert [row["line"] for row in rejected_rows(result)] == ["2"]
+
+
+def test_interrupted_and_begun_again(store, tmp_path, monkeypatch):  # noqa: F811,E501
+    path = write(clicks([f"e{n}" for n in range(10)] + ["e0"]),
+                 tmp_path / "events.csv")
+    add, calls = store.add_responses, []
+
+    def interrupted(frame):
+        calls.append(len(frame))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return add(frame)
+
+    monkeypatch.setattr(store, "add_responses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(store, path, chunk=4, progress=False)
+    assert sorted(p.name for p in tmp_path.glob("events*")) == ["events.csv"]
+    assert store.counts()["responses"] == 8
+    result = ingest(store, path, chunk=4, progress=False)
+    assert (result.new, result.known) == (2, 9)
+    assert store.counts()["responses"] == 10
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("events.txt", b"", "must end in"),
+    ("events.csv", b"", "`event_id`"),
+    ("events.csv", b"a,b\n1,2\n", "`event_id`"),
+    ("events.csv", "event_id,kind\n".encode("utf-16"), "`event_id`"),
+    ("events.csv", b"event_id,user_id,item_id\n", "without time, kind"),
+    ("lists.csv", b"request_id,rank\n", "without time"),
+    ("events.csv", b"event_id,event_id\n", "once"),
+    ("events.parquet", b"PAR1", "Parquet"),
+    ("events.parquet", b"", "Parquet")])
+def test_other_files(sqlite, tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        ingest(sqlite, path, progress=False)
+
+
+def test_no_file(sqlite, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ingest(sqlite, tmp_path / "events.csv", progress=False)
+    path = write(clicks("a"), tmp_path / "events.csv")
+    with pytest.raises(ValueError, match="`rejected`"):
+        ingest(sqlite, path, rejected=path, progress=False)
+    assert path.stat().st_size > 0

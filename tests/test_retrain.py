@@ -1,0 +1,259 @@
+"""The loop: a served model hears from its users and is retrained."""
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from serving_models import free_port
+
+from tfrecal import cli, run
+from tfrecal.export import export_model, read_manifest
+from tfrecal.feedback import FeedbackStore
+from tfrecal.oracles.feedback import FeedbackOracle
+from tfrecal.retrain import job, promotion
+from tfrecal.retrain.config import RetrainConfig
+from tfrecal.run_config import RunConfig
+from tfrecal.run_folder import RunFolder
+from tfrecal.serving.client import Recommender
+from tfrecal.serving.exploration import Exploration
+from tfrecal.serving.feedback_log import FeedbackLog
+from tfrecal.serving.wanted import by_user
+from tfrecal.world import World
+from tfrecal.world_clicks import seen
+
+pytestmark = [pytest.mark.serving, pytest.mark.large]
+K = 10
+
+
+class Shop:
+    """A world, the files of its company, a served model and its feedback."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.world = World(users=150, items=90, topics=5, seed=3,
+                           arrivals_users=6.0, arrivals_items=4.0)
+        self.base = folder / "models" / "shop"
+        log = self.world.log(days=14)
+        log.frame.to_csv(folder / "log.csv", index=False)
+        self.write_tables()
+        self.config = RunConfig(
+            data=str(folder / "log.csv"), users=str(folder / "users.csv"),
+            items=str(folder / "items.csv"), encoder="none",
+            oracle="people", rounds=1, final_epochs=7, dropout=0.1,
+            batch_size=128)
+        run.run(self.config, folder / "run", quiet=True)
+        parts = run.restore_trained(
+            RunFolder.of_run(folder / "run"), "The test")
+        export_model(parts.model, self.base, pool=parts.pool, k=K)
+        self.port = free_port()
+
+    def write_tables(self):
+        """The tables of today; new users and items have joined them."""
+        self.world.users.to_csv(self.folder / "users.csv")
+        self.world.items.to_csv(self.folder / "items.csv")
+
+    @property
+    def address(self):
+        return f"localhost:{self.port}"
+
+    @contextlib.contextmanager
+    def served(self):
+        process = subprocess.Popen([
+            sys.executable, "-m", "tfrecal.cli", "serve", f"--port={self.port}",
+            "--model_name=shop", f"--model_base_path={self.base}",
+            "--file_system_poll_wait_seconds=1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            promotion.wait_served(self.address, "shop", 1, timeout=60)
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+    def options(self, **changes):
+        return RetrainConfig(**{
+            "run": str(self.folder / "run"), "to": str(self.base),
+            "feedback": str(self.folder / "feedback.db"), "k": K,
+            "users": str(self.folder / "users.csv"),
+            "items": str(self.folder / "items.csv"), "force": True,
+            "timeout": 60.0,
+            "batch_size": 256, **changes})
+
+    def day(self, client, log):
+        """A day of visits: lists are shown, clicks come back."""
+        visits = self.world.visits()
+        users = visits["user_id"].to_numpy(object)
+        found = client.recommend(users, k=K)
+        lists = np.array(found.item_ids, object)
+        clicks = self.world.respond(users, lists, visits["time"].to_numpy())
+        for row, col in zip(*np.nonzero(seen(clicks))):
+            log.response(
+                found.request_ids[row], lists[row, col],
+                "click" if clicks[row, col] else "skip",
+                user_id=users[row], time=float(visits["time"][row]) + 1)
+        self.world.next_day()
+        return found
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    made = Shop(tmp_path_factory.mktemp("shop"))
+    with made.served():
+        yield made
+
+
+def test_the_loop(shop, capsys):
+    """Weeks in short: shown, clicked, retrained, promoted, rolled back."""
+    store = FeedbackStore(shop.folder / "feedback.db")
+    explore = Exploration(lambda: by_user(store.questions()), share=0.2,
+                          epsilon=1.0, seconds=3600)
+    with FeedbackLog(store, shop.folder / "spill",
+                     clock=lambda: shop.world.now) as log, Recommender(
+            shop.address, "shop", log=log, explore=explore,
+            timeout=30) as client:
+        for _ in range(3):
+            shop.day(client, log)
+        assert log.flush(30)
+        shop.write_tables()
+        now = shop.world.now
+        record = job.retrain(
+            shop.folder / "loop", shop.options(
+                address=shop.address, questions=40), now=now)
+        assert record["outcome"] == "promoted", record["reason"]
+        assert record["version"] == 2 and record["base_version"] == 1
+        assert promotion.states(shop.address, "shop")[2][0] == "AVAILABLE"
+        manifest = read_manifest(shop.base / "2")
+        assert manifest["run"] == "1"
+        assert manifest["data_fingerprint"] == record["fingerprint"]
+
+        # A run record says which feedback went into which version.
+        responses = store.responses()
+        assert (responses["run_id"] == 1).all()
+        assert store.counts()["unused_responses"] == 0
+
+        # Items that arrived since then are known; the old ones keep rows.
+        new = sorted(set(shop.world.items.index)
+                     - set(pd.read_csv(shop.folder / "log.csv")["item_id"]))
+        scores = client.score(["nobody"] * len(new), new)
+        assert scores.version == 2 and np.isfinite(scores.score).all()
+
+        # What acquisition wants to know is shown, and its answers are heard.
+        asked = store.questions("open")
+        assert len(asked) == 40 and set(asked["strategy"]) == {"vopt"}
+        explore.wanted.refresh()
+        for _ in range(3):
+            shop.day(client, log)
+        assert log.flush(30)
+        shown = store.shown()
+        explored = shown[shown["strategy"] == "vopt"]
+        assert len(explored) and (explored["propensity"] < 1.0).any()
+        assert not explored.merge(asked, on=["user_id", "item_id"]).empty
+        oracle = FeedbackOracle(store, clock=lambda: shop.world.now)
+        oracle.answers()
+        before = store.questions("open")
+        record = job.retrain(shop.folder / "loop", now=shop.world.now)
+        assert record["version"] == 3 and record["base_run"] == "1"
+        assert record["counts"]["new_pairs"] > 0
+        assert len(before) <= 40
+
+        # One command goes back, and the server follows.
+        assert cli.main(["rollback", "--to", str(shop.base), "--address",
+                         shop.address]) == 0
+        assert client.recommend(["u1"]).version == 2
+        assert cli.main(["status", "--to", str(shop.base), "--feedback",
+                         str(shop.folder / "feedback.db"), "--address",
+                         shop.address]) == 0
+        out = capsys.readouterr().out
+        assert "version 2" in out and "AVAILABLE" in out
+        assert "retraining 2: promoted" in out
+        # The number of a version that was withdrawn is not used again, and
+        # the model starts from what is served.
+        for _ in range(2):
+            shop.day(client, log)
+        assert log.flush(30)
+        record = job.retrain(shop.folder / "loop", now=shop.world.now)
+        assert record["version"] == 4 and record["base_version"] == 2
+
+
+def test_erased_users_are_in_no_later_version(shop):
+    store = FeedbackStore(shop.folder / "feedback.db")
+    user = store.responses()["user_id"].iloc[-1]
+    assert store.erase_user(user)["responses"] > 0
+    version, run_id = job.Loop(shop.folder / "loop").served()
+    responses = store.responses().tail(60)
+    store.add_responses(responses.assign(
+        event_id=responses["event_id"] + "-again", request_id="",
+        time=responses["time"] + 1, kind="click", value=1.0))
+    record = job.retrain(shop.folder / "loop", now=shop.world.now, quiet=True)
+    assert record["version"] > version
+    tables = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
+    assert user not in pd.read_parquet(tables / "users.parquet").index
+    old = shop.folder / "loop" / "runs" / run_id / "tables"
+    assert user in pd.read_parquet(old / "users.parquet").index
+
+
+def test_nothing_new_is_said(shop):
+    with pytest.raises(ValueError, match="needs new feedback"):
+        job.retrain(shop.folder / "loop", now=shop.world.now)
+
+
+def test_a_model_that_is_worse_is_not_promoted(shop):
+    store = FeedbackStore(shop.folder / "feedback.db")
+    before = job.Loop(shop.folder / "loop").served()
+    for _ in range(4):
+        visits = shop.world.visits()
+        users = visits["user_id"].to_numpy(object)
+        lists = shop.world.best(users, K)  # by somebody who knows all
+        clicks = shop.world.respond(
+            users, lists, visits["time"].to_numpy())
+        requests = [f"{shop.world.day}-{n}" for n in range(len(users))]
+        shown = pd.DataFrame({
+            "request_id": np.repeat(requests, K),
+            "rank": np.tile(np.arange(1, K + 1), len(users)),
+            "time": np.repeat(visits["time"].to_numpy(), K),
+            "user_id": np.repeat(users, K), "item_id": lists.ravel(),
+            "propensity": 1.0})
+        store.add_shown(shown)
+        told = clicks.ravel()
+        store.add_responses(shown[told].assign(
+            event_id=lambda f: f["request_id"] + f["item_id"], kind="click"))
+        shop.world.next_day()
+    shop.write_tables()
+    record = job.retrain(
+        shop.folder / "loop", shop.options(
+            force=False, learning_rate=30.0), now=shop.world.now)
+    assert record["outcome"] == "refused", record["reason"]
+    assert record["gate"]["low"] < 0
+    assert job.Loop(shop.folder / "loop").served() == before
+    last = store.runs().iloc[-1]
+    assert last["outcome"] == "refused" and last["reason"]
+
+
+def test_two_retrainers_at_once(shop):
+    with job.Loop(shop.folder / "loop").lock():
+        with pytest.raises(ValueError, match="another one is at work"):
+            job.retrain(shop.folder / "loop")
+
+
+def test_a_server_that_never_loads(shop):
+    """The version is withdrawn, and what is served stays."""
+    store = FeedbackStore(shop.folder / "feedback.db")
+    responses = store.responses().tail(40)
+    store.add_responses(responses.assign(
+        event_id=responses["event_id"] + "-more", request_id="",
+        time=responses["time"] + 2, kind="click", value=1.0))
+    version, _ = job.Loop(shop.folder / "loop").served()
+    started = time.monotonic()
+    record = job.retrain(
+        shop.folder / "loop", shop.options(
+            address=f"localhost:{free_port()}", timeout=2.0),
+        now=shop.world.now)
+    assert record["outcome"] == "failed" and time.monotonic() - started < 60
+    assert "AVAILABLE within 2 seconds" in record["reason"]
+    assert job.Loop(shop.folder / "loop").served()[0] == version
+    assert store.runs()["outcome"].iloc[-1] == "failed"

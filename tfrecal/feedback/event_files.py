@@ -1,0 +1,193 @@
+"""Files of events, read in parts: CSV, JSON lines, Parquet."""
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.feedback import rows
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+_COLUMNS = list(dict.fromkeys([*rows.SHOWN, *rows.RESPONSES]))
+_UTF8 = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+
+
+@dataclasses.dataclass
+class Part:
+    """Some rows of a file.
+
+    Attributes:
+        tables: frame of each table; its index is the line of a row, in
+            Parquet its number from 1.
+        faults: `(line, reason, content)` of lines that are no rows.
+        done: bytes read so far, in Parquet rows.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    faults: list[tuple[int, str, str]]
+    done: int
+
+
+class EventFile:
+    """A file of lists that were shown, or of responses.
+
+    The columns decide which: responses have an `event_id`, shown rows a
+    `rank`. JSON lines decide each for itself.
+
+    Args:
+        path: ends in .csv (a header; commas, semicolons or tabs), .jsonl or
+            .parquet.
+
+    Attributes:
+        columns: of its rows.
+        total: what `Part.done` comes to.
+
+    Raises:
+        ValueError: another ending or other columns, a damaged Parquet file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        form = self.path.suffix.lower()
+        if form not in FORMATS:
+            raise ValueError(
+                "A file of feedback must end in .csv, .jsonl or .parquet. "
+                f"Received: {self.path.name}.")
+        self.total = self.path.stat().st_size
+        self.columns = _COLUMNS
+        self._parts = {".csv": self._csv, ".jsonl": self._json,
+                       ".parquet": self._parquet}[form]
+        if form == ".csv":
+            with open(self.path, **_UTF8) as file:
+                self.columns = next(_reader(file), [])
+            self._check_columns()
+        elif form == ".parquet":
+            file = self._open_parquet()
+            self.total = file.metadata.num_rows
+            self.columns = file.schema_arrow.names
+            self._check_columns()
+
+    def parts(self, chunk: int) -> Iterator[Part]:
+        """Yields the file in parts of at most `chunk` rows."""
+        return self._parts(chunk)
+
+    def _check_columns(self) -> None:
+        twice = sorted({name for name in self.columns
+                        if self.columns.count(name) > 1})
+        if twice:
+            raise ValueError("Each column of feedback must be there once. "
+                             f"Received: {self.path}: columns={ascii(twice)}.")
+        table = self._table(self.columns)
+        # The store says which column is missing.
+        empty = pd.DataFrame(columns=pd.Index(self.columns, dtype=object))
+        if table == "responses":
+            rows.check_responses(empty, 0.0, None)
+        else:
+            rows.check_shown(empty, 0.0)
+
+    def _table(self, columns) -> str:
+        if "event_id" in columns:
+            return "responses"
+        if "rank" in columns:
+            return "shown"
+        raise ValueError(
+            "Feedback must have a column `event_id` (responses) or `rank` "
+            f"(lists that were shown). Received: {self.path}: "
+            f"columns={ascii(list(columns))}.")
+
+    def _csv(self, chunk: int) -> Iterator[Part]:
+        table, width = self._table(self.columns), len(self.columns)
+        with open(self.path, **_UTF8) as file:
+            reader = _reader(file)
+            next(reader)
+            found = _lines_of(reader)
+            while part := list(islice(found, chunk)):
+                good = [(line, cells) for line, cells in part
+                        if isinstance(cells, list) and len(cells) == width]
+                faults = [
+                    (line, *(("not CSV: " + cells, "") if isinstance(
+                        cells, str) else (
+                        f"{len(cells)} cells under {width} columns",
+                        ",".join(cells))))
+                    for line, cells in part
+                    if isinstance(cells, str) or len(cells) != width]
+                frame = pd.DataFrame(
+                    [cells for _, cells in good], columns=self.columns,
+                    index=[line for line, _ in good], dtype=object)
+                yield Part({table: frame}, faults, file.buffer.tell())
+
+    def _json(self, chunk: int) -> Iterator[Part]:
+        with open(self.path, **_UTF8) as file:
+            numbered = enumerate(file, start=1)
+            while part := list(islice(numbered, chunk)):
+                found = {"shown": ([], []), "responses": ([], [])}
+                faults = []
+                for line, text in part:
+                    row = _object(text)
+                    if row is None:
+                        if text.strip():
+                            faults.append((line, "not a JSON object", text))
+                        continue
+                    name = "responses" if "event_id" in row else "shown"
+                    found[name][0].append(line)
+                    found[name][1].append(
+                        [row.get(column) for column in _COLUMNS])
+                yield Part(
+                    {name: pd.DataFrame(cells, columns=_COLUMNS, index=lines,
+                                        dtype=object)
+                     for name, (lines, cells) in found.items()},
+                    faults, file.buffer.tell())
+
+    def _parquet(self, chunk: int) -> Iterator[Part]:
+        table, done = self._table(self.columns), 0
+        for batch in self._open_parquet().iter_batches(batch_size=chunk):
+            frame = batch.to_pandas()
+            frame.index = np.arange(done, done + len(frame)) + 1
+            done += len(frame)
+            yield Part({table: frame}, [], done)
+
+    def _open_parquet(self):
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            return ParquetFile(self.path)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{self.path} must be a Parquet file. Received: "
+                             f"{error}. Write it again.") from error
+
+
+def _reader(file):
+    head = file.readline()
+    file.seek(0)
+    return csv.reader(file, delimiter=max(",;\t", key=head.count))
+
+
+def _lines_of(reader):
+    """Yields `(line, cells)`; a text in place of cells says what is wrong."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells = str(error)
+        if cells:
+            yield line, cells
+
+
+def _object(text: str) -> dict | None:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,178 @@
+"""Commands of the feedback loop: feedback, retrain, rollback, status."""
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+_STORE = ("file or URL of the store (default: the environment variable "
+          "TFRECAL_FEEDBACK)")
+
+
+def add_arguments(name: str, command) -> None:
+    """The options of one of the commands."""
+    if name == "feedback":
+        _feedback_arguments(command)
+    elif name == "retrain":
+        command.add_argument("-o", "--output", help="folder of the loop; "
+                             "one that was begun keeps its options "
+                             "(default: TO.loop)")
+        command.add_argument("--watch", type=float, metavar="SECONDS",
+                             help="retrain again and again, as soon as there "
+                             "is new feedback, looking every SECONDS")
+        command.add_argument("--least", type=int, default=100, help="new "
+                             "responses that --watch waits for (default: "
+                             "100)")
+        command.add_argument("--quiet", action="store_true")
+    else:
+        command.add_argument("--to", required=True,
+                             help="base path of the served model")
+        command.add_argument("--address", help="host:port of the server")
+        command.add_argument("--model", help="its name there (default: that "
+                             "of the base path)")
+        if name == "rollback":
+            command.add_argument("--version", type=int, help="to go back to "
+                                 "(default: the one before the newest)")
+            command.add_argument("--timeout", type=float, default=120,
+                                 help="seconds that the server has (default: "
+                                 "120)")
+        else:
+            command.add_argument("--feedback", help=_STORE)
+
+
+def _feedback_arguments(command) -> None:
+    actions = command.add_subparsers(dest="action", required=True,
+                                     metavar="ACTION")
+    for name, text in (
+            ("ingest", "take events in from CSV, JSONL or Parquet files"),
+            ("erase", "delete all that is stored of a user"),
+            ("drop", "delete what is older than some days")):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--feedback", help=_STORE)
+        if name == "ingest":
+            action.add_argument("files", nargs="+")
+            action.add_argument("--scale", nargs=2, type=float,
+                                metavar=("LOW", "HIGH"), help="of ratings")
+            action.add_argument("--quiet", action="store_true",
+                                help="no progress bar")
+        if name == "erase":
+            action.add_argument("--user", required=True)
+        if name == "drop":
+            action.add_argument("--days", type=float, required=True,
+                                help="that are kept")
+
+
+def open_store(url: str | None, scale=None):
+    """The feedback store of an option or of the environment.
+
+    Raises:
+        ValueError: neither names one, or packages are missing.
+    """
+    url = url or os.environ.get("TFRECAL_FEEDBACK")
+    if not url:
+        raise ValueError(
+            "The feedback store must be named. Received: no --feedback and "
+            "no TFRECAL_FEEDBACK in the environment. Give a file, such as "
+            "feedback.db, or an SQLAlchemy URL.")
+    try:
+        from tfrecal.feedback import FeedbackStore
+        return FeedbackStore(url, scale)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
+def feedback(arguments) -> int:
+    """Take events in, erase a user, or drop what is old."""
+    scale = getattr(arguments, "scale", None)
+    with open_store(arguments.feedback, scale) as store:
+        if arguments.action == "ingest":
+            from tfrecal.feedback import ingest
+            rejected = 0
+            for path in arguments.files:
+                found = ingest(store, path, progress=not arguments.quiet)
+                print(f"{path}: {found}")
+                rejected += found.rejected
+            return 0 if not rejected else 1
+        if arguments.action == "erase":
+            counts = store.erase_user(arguments.user)
+        else:
+            counts = store.drop_before(
+                time.time() - 86_400 * arguments.days)
+    print("deleted: " + ", ".join(
+        f"{number:,} {name}" for name, number in counts.items()))
+    return 0
+
+
+def retrain(arguments, given: dict) -> int:
+    """One retraining, or one after another; `given` are its options."""
+    from tfrecal.retrain import job
+    from tfrecal.retrain.config import RetrainConfig
+    folder = arguments.output or f"{given.get('to', '').rstrip('/')}.loop"
+    if folder == ".loop":
+        raise ValueError("A retraining needs `--to` or the folder of a loop "
+                         "(`-o`). Received: neither.")
+    begun = (Path(folder) / "config.json").exists()
+    config = (RetrainConfig.from_folder(folder, **given) if begun
+              else RetrainConfig(**given))
+    if arguments.watch:
+        return job.watch(folder, config, seconds=arguments.watch,
+                         least=arguments.least, quiet=arguments.quiet)
+    record = job.retrain(folder, config, quiet=arguments.quiet)
+    return 0 if record["outcome"] == "promoted" else 1
+
+
+def rollback(arguments) -> int:
+    """Go back to the version before, on disk and on the server."""
+    from tfrecal.retrain import promotion
+    version, gone = promotion.rollback(arguments.to, arguments.version)
+    names = ", ".join(map(str, gone)) or "nothing"
+    print(f"withdrawn: {names}; newest is version {version}")
+    if arguments.address:
+        name = arguments.model or Path(arguments.to).name
+        promotion.wait_served(arguments.address, name, version,
+                              arguments.timeout)
+        print(f"served at {arguments.address}: version {version}")
+    return 0
+
+
+def status(arguments) -> int:
+    """The loop at a glance: versions, feedback since, the last gate."""
+    from tfrecal.export import read_manifest
+    from tfrecal.retrain import promotion
+    from tfrecal.serving.versions import folders
+    base = Path(arguments.to)
+    found = folders(base) if base.is_dir() else {}
+    if not found:
+        raise ValueError("The base path of a model must hold a version. "
+                         f"Received: {base}, which has none.")
+    states = {}
+    if arguments.address:
+        states = promotion.states(
+            arguments.address, arguments.model or base.name)
+    print(f"{base}")
+    for version in sorted(found):
+        manifest = read_manifest(found[version])
+        parts = [f"  version {version}", manifest["made"]]
+        parts += [f"{name} {value:.4f}" for name, value in
+                  list(manifest["metrics"].items())[:2]]
+        if version in states:
+            parts.append(states[version][0])
+        print("  ".join(parts))
+    with open_store(arguments.feedback) as store:
+        counts, runs = store.counts(), store.runs()
+        print(f"feedback in {store.url}: {counts['responses']:,} responses, "
+              f"{counts['shown']:,} items shown; "
+              f"{counts['unused_responses']:,} responses are new")
+        print(f"questions: {counts['open']:,} open, "
+              f"{counts['answered']:,} answered, "
+              f"{counts['expired']:,} expired")
+    for run in runs.tail(3).itertuples():
+        print(f"retraining {run.run_id}: {run.outcome}"
+              + (f", {run.reason}" if run.reason else ""))
+        record = json.loads(run.record)
+        gate = record.get("gate")
+        if gate and gate["serving"] is not None:
+            print(f"  {gate['metric']} served {gate['serving']:.4f}, "
+                  f"candidate {gate['candidate']:.4f}, {gate['users']} users")
+    return 0

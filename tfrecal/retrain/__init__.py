@@ -1,0 +1,1 @@
+"""Feedback to a model that is served: train, judge, export, promote."""

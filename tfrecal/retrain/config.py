@@ -1,0 +1,144 @@
+"""RetrainConfig: everything that decides a retraining. No TensorFlow."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+from tfrecal.files import replace_file
+
+CORRECTIONS = ("none", "ips", "snips")
+
+
+@dataclasses.dataclass
+class RetrainConfig:
+    """Everything that decides a retraining; stored as `config.json`.
+
+    Args:
+        run: folder of the run whose export was served first.
+        to: base path of the served model, such as `models/recommender`.
+        feedback: file or SQLAlchemy URL of the feedback store; by default
+            the environment variable TFRECAL_FEEDBACK.
+        users, items: CSV files of the tables as they are today; rows of new
+            ids join the model. Users of the feedback that are in no table
+            join without columns, items do not.
+        patience: seconds after which an item that stood above a clicked one
+            and got no response is a 0 (labels of 0 and 1 only).
+        holdout: share of the feedback, the newest, that judges the model
+            and does not train it.
+        passes, steps: training goes over all labels so often, and has at
+            least so many steps, from the weights that are served.
+        reset: train from fresh weights, five times as long.
+        batch_size: rows of a training step.
+        learning_rate: of all but the encoder, at the start.
+        encoder_learning_rate: of the encoder's trained layers.
+        correction: of exposure bias by inverse propensities: `"none"`,
+            `"ips"`, or `"snips"` (self-normalised).
+        clip: the largest weight of a row, with a correction.
+        metric: of the gate, over users with held-out feedback: by default
+            `"list_dcg"` for labels of 0 and 1, else `"rmse"`; see
+            `judging.values`.
+        position_bias: looks fall with the rank as rank ** -position_bias.
+        tolerance: the loss of the metric that the gate puts up with.
+        least_users: that the gate must have.
+        force: promote what the gate refuses; the record says so.
+        strategy: of acquisition, which asks through exploration slots.
+        questions: pairs that each retraining asks for; 0 asks nothing.
+        expires: days after which a question without an answer is dropped.
+        k: items of an answer of the export.
+        index: `"auto"`, `"exact"` or `"scann"`.
+        target_recall: of ScaNN.
+        server: the server binary that must be able to run it.
+        address: host:port of the server that must come to serve the
+            version; by default it is only written.
+        model: its name there; by default that of the base path.
+        timeout: seconds that the server has for it.
+        seed: of everything.
+    """
+
+    run: str = ""
+    to: str = ""
+    feedback: str | None = None
+    users: str | None = None
+    items: str | None = None
+    patience: float = 3600.0
+    holdout: float = 0.2
+    passes: int = 2
+    steps: int = 60
+    reset: bool = False
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    encoder_learning_rate: float = 5e-5
+    correction: str = "none"
+    clip: float = 10.0
+    metric: str | None = None
+    position_bias: float = 1.0
+    tolerance: float = 0.02
+    least_users: int = 20
+    force: bool = False
+    strategy: str = "vopt"
+    questions: int = 0
+    expires: float = 7.0
+    k: int = 20
+    index: str = "auto"
+    target_recall: float = 0.97
+    server: str | None = None
+    address: str | None = None
+    model: str | None = None
+    timeout: float = 120.0
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("run", "to"):
+            if not getattr(self, name):
+                raise ValueError(f"`{name}` must be a folder. Received: "
+                                 f"{name}={getattr(self, name)!r}.")
+        for name in ("passes", "steps", "batch_size", "learning_rate",
+                     "encoder_learning_rate", "clip", "least_users",
+                     "expires", "k", "timeout"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={getattr(self, name)}.")
+        for name in ("position_bias", "patience", "tolerance", "questions",
+                     "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must be 0 or more. "
+                                 f"Received: {name}={getattr(self, name)}.")
+        if not 0 < self.holdout < 1:
+            raise ValueError("`holdout` must be a share above 0 and below 1. "
+                             f"Received: holdout={self.holdout}.")
+        if self.feedback and re.search(r"://[^/@]*:[^/@]*@", self.feedback):
+            raise ValueError(
+                "`feedback` is stored and must hold no password. Received: a "
+                "URL with one. Give it by the environment variable "
+                "TFRECAL_FEEDBACK.")
+        if self.correction not in CORRECTIONS:
+            raise ValueError(
+                f"`correction` must be one of {', '.join(CORRECTIONS)}. "
+                f"Received: correction={self.correction!r}.")
+
+    def write(self, folder) -> None:
+        """Stores it as `config.json` of the loop's folder."""
+        replace_file(Path(folder) / "config.json", lambda path:
+                     path.write_text(json.dumps(dataclasses.asdict(self),
+                                                indent=1), "utf-8"))
+
+    @classmethod
+    def from_folder(cls, folder, **changes) -> "RetrainConfig":
+        """The config that `write` stored, with changes.
+
+        Raises:
+            ValueError: the folder holds none, or what it holds is wrong.
+        """
+        path = Path(folder) / "config.json"
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError("The folder of a loop must hold config.json. "
+                             f"Received: {path}: {error}") from error
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(values) - known:
+            raise ValueError(f"A config may hold {sorted(known)}. Received: "
+                             f"{sorted(set(values) - known)} in {path}.")
+        return cls(**{**values, **changes})

@@ -1,0 +1,98 @@
+"""Gate: is a retrained model as good as the one that is served?"""
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a gate found.
+
+    Attributes:
+        passed: whether the candidate may be served.
+        reason: why, in words.
+        metric: what was compared, such as `"ndcg@10"`.
+        users: number of users that both were judged on.
+        serving, candidate: means over these users.
+        difference: candidate - serving, mean over users.
+        low, high: its 95% interval, by a bootstrap over users.
+    """
+
+    passed: bool
+    reason: str
+    metric: str
+    users: int
+    serving: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict:
+        """JSON-able form."""
+        return {name: (value if not isinstance(value, float)
+                       or np.isfinite(value) else None)
+                for name, value in dataclasses.asdict(self).items()}
+
+
+def judge(serving, candidate, *, metric: str = "ndcg@10",
+          tolerance: float = 0.02, least: int = 20, draws: int = 2000,
+          seed: int = 0) -> Verdict:
+    """Compares two models on the same users of fresh held-out feedback.
+
+    The candidate passes where the interval of the difference leaves no room
+    for a loss beyond `tolerance` (a test of non-inferiority) and does not
+    lie below zero as a whole. Where too few users are there to tell, it does
+    not pass: what is served has been seen to work.
+
+    Args:
+        serving, candidate: a metric, higher is better, of each user,
+            `[users]` in the same order.
+        metric: its name, for the record.
+        tolerance: the largest loss that is put up with, in the metric's own
+            unit.
+        least: number of users that must be there.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: lengths differ, or a value is not finite.
+    """
+    serving, candidate = (np.asarray(values, np.float64)
+                          for values in (serving, candidate))
+    if serving.shape != candidate.shape or serving.ndim != 1:
+        raise ValueError(
+            "`serving` and `candidate` must hold one value a user, of the "
+            f"same users. Received: shapes {serving.shape} and "
+            f"{candidate.shape}.")
+    if not (np.isfinite(serving).all() and np.isfinite(candidate).all()):
+        raise ValueError("Values of the gate must be finite. Received: NaN "
+                         "or infinity.")
+    users = len(serving)
+    if users < least:
+        means = [float(values.mean()) if users else float("nan")
+                 for values in (serving, candidate)]
+        return Verdict(
+            False, f"{users} users with held-out feedback are too few to "
+            f"tell; {least} are needed", metric, users, *means,
+            means[1] - means[0], float("-inf"), float("inf"))
+    gap = candidate - serving
+    rng = np.random.default_rng([seed, 31])
+    means = np.array([gap[rng.integers(0, users, users)].mean()
+                      for _ in range(draws)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    found = f"{gap.mean():+.4f} [{low:+.4f}, {high:+.4f}] {metric}"
+    if high < 0:
+        passed, reason = False, f"the candidate is worse: {found}"
+    elif low < -tolerance:
+        passed, reason = False, (
+            f"a loss of more than {tolerance:g} cannot be ruled out: {found}")
+    elif low > 0:
+        passed, reason = True, f"the candidate is better: {found}"
+    else:
+        passed, reason = True, f"no loss beyond {tolerance:g}: {found}"
+    return Verdict(passed, reason, metric, users, float(serving.mean()),
+                   float(candidate.mean()), float(gap.mean()), float(low),
+                   float(high))

@@ -1,0 +1,338 @@
+"""retrain: feedback -> labels -> fit -> gate -> export -> promotion."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import tf_keras
+
+from tfrecal import callbacks, export, off_policy
+from tfrecal.feedback import FeedbackStore
+from tfrecal.files import replace_file
+from tfrecal.learner import Cosine
+from tfrecal.oracles.feedback import FeedbackOracle
+from tfrecal.retrain import gate, judging, models, promotion
+from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.material import Material, gather
+from tfrecal.serving.versions import folders
+from tfrecal.target import Target
+
+
+# How much longer training from nothing is (benchmarks/retrain.py).
+_RESET = 5
+
+
+class Loop:
+    """The folder of a loop, which retrains one served model.
+
+    `config.json`; `runs/<run id>/`, the weights and tables of each
+    retraining. What became of each stands in the feedback store.
+
+    Args:
+        folder: of the loop.
+        config: what to do; by default the folder's.
+    """
+
+    def __init__(self, folder, config: RetrainConfig | None = None):
+        self.folder = Path(folder)
+        self.config = config or RetrainConfig.from_folder(folder)
+        self.base = Path(self.config.to)
+
+    def lock(self):
+        """A context in which no other process may retrain.
+
+        Raises:
+            ValueError: another process is at it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return filelock.FileLock(
+                self.folder / ".lock", timeout=0).acquire()
+        except filelock.Timeout:
+            raise ValueError(
+                "One process at a time may retrain a model. Received: "
+                f"{self.folder}, in which another one is at work. Wait for "
+                "it to end, or leave it to that one (`--watch`).") from None
+
+    def store(self) -> FeedbackStore:
+        """The feedback store that the config or the environment names."""
+        url = self.config.feedback or os.environ.get("TFRECAL_FEEDBACK")
+        if not url:
+            raise ValueError(
+                "`feedback` must be a file or a URL. Received: none, and no "
+                "TFRECAL_FEEDBACK in the environment.")
+        return FeedbackStore(url)
+
+    def served(self) -> tuple[int, str]:
+        """The newest version, and which retraining it is of ("" for none).
+
+        Raises:
+            ValueError: nothing was exported yet.
+        """
+        found = folders(self.base) if self.base.is_dir() else {}
+        if not found:
+            raise ValueError(
+                "Retraining needs a model that is served. Received: no "
+                f"version in {self.base}. Export the run first: `tfrecal "
+                f"export --run {self.config.run} --to {self.base}`.")
+        version = max(found)
+        return version, export.read_manifest(found[version]).get("run", "")
+
+
+def retrain(folder, config: RetrainConfig | None = None, *,
+            now: float | None = None, quiet: bool = False) -> dict:
+    """Retrains a served model from its feedback, once.
+
+    A retraining that was killed is done again on the same feedback, under
+    the same number, before a new one begins.
+
+    Args:
+        folder: of the loop.
+        config: stored there; by default the one that is stored.
+        now: seconds since the epoch, by default the clock's.
+        quiet: prints nothing.
+
+    Returns:
+        the record, as the feedback store keeps it: `run_id`, `outcome`
+        ("promoted", "refused" or "failed"), `reason`, `version`, `counts`,
+        `gate`, `off_policy`, `seconds`.
+
+    Raises:
+        ValueError: no new feedback, or nothing is served.
+    """
+    loop = Loop(folder, config)
+    with loop.lock():
+        if config is not None:
+            config.write(folder)
+        with loop.store() as store:
+            return _Retraining(
+                loop, store, time.time() if now is None else now,
+                quiet).run()
+
+
+def watch(folder, config: RetrainConfig | None = None, *,
+          seconds: float = 60.0, least: int = 100,
+          quiet: bool = False) -> None:
+    """Retrains whenever enough feedback has come, until it is stopped.
+
+    Args:
+        folder, config, quiet: see `retrain`.
+        seconds: between two looks at the store.
+        least: new responses that make a retraining worth while.
+    """
+    if config is not None:
+        config.write(folder)
+    loop = Loop(folder)
+    while True:
+        with loop.store() as store:
+            new = store.counts()["unused_responses"]
+            begun = (store.runs()["outcome"] == "running").any()
+        if new >= least or begun:
+            try:
+                retrain(folder, quiet=quiet)
+            except OSError as error:  # a server or database that comes back
+                print(f"tfrecal: {error}", file=sys.stderr, flush=True)
+        time.sleep(seconds)
+
+
+class _Retraining:
+    """One retraining, from where the last kill left it.
+
+    `runs/<run id>/record.json` says of which feedback and of which version
+    it is, and, from the export on, what came of the gate.
+    """
+
+    def __init__(self, loop: Loop, store, now: float, quiet: bool):
+        self.loop, self.config, self.quiet = loop, loop.config, quiet
+        self.store = store
+        self.started = time.perf_counter()
+        version, origin = loop.served()
+        self.record = {"until": self.store.latest(), "now": now,
+                       "base_version": version, "base_run": origin}
+        runs = self.store.runs()
+        begun = runs["run_id"][runs["outcome"] == "running"]
+        self.run_id = int(begun.iloc[-1]) if len(begun) else None
+        if self.run_id is not None and self._kept.exists():
+            self.record = json.loads(self._kept.read_text("utf-8"))
+
+    @property
+    def _folder(self) -> Path:
+        return self.loop.folder / "runs" / str(self.run_id)
+
+    @property
+    def _kept(self) -> Path:
+        return self._folder / "record.json"
+
+    def _keep(self):
+        replace_file(self._kept, lambda path: path.write_text(
+            json.dumps(self.record), "utf-8"))
+
+    def say(self, text):
+        if not self.quiet:
+            print(text, flush=True)
+
+    def run(self) -> dict:
+        done = self._exported()
+        if done is not None:
+            return self._promote(done)
+        origin = models.Origin(self.config.run)
+        served, tables = self._served_model(origin)
+        material = self._material(origin, tables)
+        if self.run_id is None:
+            self.run_id = self.store.begin_run(self.record["base_version"])
+        self._keep()
+        self.record["counts"] = material.counts
+        self.say(f"retraining {self.run_id} of version "
+                 f"{self.record['base_version']}: "
+                 f"{material.counts['new_pairs']:,} new labels, of which "
+                 f"{material.counts['held_out']:,} judge")
+        try:
+            return self._candidate(origin, served, material)
+        except (ValueError, OSError) as error:
+            self._finish("failed", str(error))
+            raise
+
+    def _exported(self) -> int | None:
+        """The version of this retraining, where the last kill came later."""
+        for version, folder in folders(self.loop.base).items():
+            if self.run_id is not None and export.read_manifest(
+                    folder).get("run") == str(self.run_id):
+                return version
+        return None
+
+    def _served_model(self, origin):
+        run = self.record["base_run"]
+        if not run:
+            return origin.model, origin.tables
+        return models.load_model(origin, self.loop.folder / "runs" / run)
+
+    def _feedback(self):
+        """What was shown and what came back, as of this retraining."""
+        until = self.record["until"]
+        return self.store.shown(until=until), self.store.responses(
+            until=until)
+
+    def _before(self) -> float:
+        """When the feedback of the served model ends."""
+        if not self.record["base_run"]:
+            return -np.inf
+        runs = self.store.runs().set_index("run_id")["record"]
+        return json.loads(runs[int(self.record["base_run"])])["until"]
+
+    def _material(self, origin, tables) -> Material:
+        config, before = self.config, self._before()
+        shown, responses = self._feedback()
+        users = {*origin.labels["user_id"], *tables.users.index}
+        erased = self.store.erased(users)
+        # Who was erased since then must not keep what was learned of them.
+        self._forget = {user for user, until in erased.items()
+                        if until > before}
+        return gather(
+            origin.labels, tables, responses, shown, served_until=before,
+            now=self.record["now"], holdout=config.holdout,
+            patience=config.patience, users=config.users, items=config.items,
+            erased=erased)
+
+    def _candidate(self, origin, served, material) -> dict:
+        config = self.config
+        pool = material.pool(material.train)
+        seed = config.seed + self.run_id
+        model = (origin.fresh(material.train, seed) if config.reset else
+                 models.grown(origin, served, material.train, seed,
+                              self._forget))
+        began = time.perf_counter()
+        self._fit(model, pool, material, seed)
+        self.record["fit_seconds"] = round(time.perf_counter() - began, 3)
+        before = served, material.pool(material.before)
+        feedback = self._feedback()
+        binary = tuple(map(float, material.train.scale)) == (0.0, 1.0)
+        metric = config.metric or ("list_dcg" if binary else "rmse")
+        verdict = gate.judge(
+            *judging.values(
+                before, (model, pool), material, *feedback, metric=metric,
+                position_bias=config.position_bias, clip=config.clip),
+            metric=metric, tolerance=config.tolerance,
+            least=config.least_users, seed=seed)
+        self.record["gate"] = verdict.to_dict()
+        self.record["off_policy"] = judging.estimate(
+            model, pool, material, *feedback, k=config.k,
+            clip=config.clip, seed=seed)
+        self.record["fingerprint"] = material.train.fingerprint()
+        self.record["reason"] = verdict.reason
+        if not verdict.passed:
+            if not config.force:
+                return self._finish("refused", verdict.reason)
+            self.record["reason"] = f"forced, although {verdict.reason}"
+        models.save_model(model, material.train, self._folder)
+        self._keep()
+        path = export.export_model(
+            model, self.loop.base, pool=pool, k=config.k, index=config.index,
+            target_recall=config.target_recall, server=config.server,
+            metrics={metric: verdict.candidate},
+            fingerprint=self.record["fingerprint"], run=str(self.run_id),
+            seed=config.seed)
+        return self._promote(int(path.name))
+
+    def _fit(self, model, pool, material, seed):
+        config = self.config
+        model.compile(learning_rate=config.learning_rate,
+                      encoder_learning_rate=config.encoder_learning_rate)
+        weights = None
+        if config.correction != "none":
+            weights = off_policy.training_weights(
+                material.train.frame["propensity"], config.clip,
+                config.correction == "snips")
+        longer = _RESET if config.reset else 1
+        watch = [Cosine(config.learning_rate)]
+        if config.questions:
+            watch.append(self._acquire(pool, material, seed))
+        tf_keras.utils.set_random_seed(seed)
+        history = model.fit(
+            pool.sequence(
+                config.batch_size, seed, steps=longer * config.steps,
+                passes=longer * config.passes, weights=weights),
+            epochs=1, verbose=0, callbacks=watch).history
+        self.record["asked"] = int(history.get("pending", [0])[0])
+
+    def _acquire(self, pool, material, seed):
+        """Asks through exploration slots, for those who came lately."""
+        config = self.config
+        oracle = FeedbackOracle(
+            self.store, config.expires * 86_400, config.strategy)
+        waiting = oracle.waiting()
+        pool.exclude(*material.train.codes(
+            waiting["user_id"], waiting["item_id"]))
+        return callbacks.AcquireLabels(
+            pool, config.strategy, oracle, batch_size=config.questions,
+            rounds=1, seed=seed, calibration=material.held_out,
+            target=Target.from_interactions(material.held_out))
+
+    def _promote(self, version: int) -> dict:
+        config = self.config
+        if config.address is not None:
+            name = config.model or self.loop.base.name
+            try:
+                promotion.wait_served(
+                    config.address, name, version, config.timeout)
+            except promotion.NotServed as error:
+                promotion.withdraw(self.loop.base, version)
+                self.record["version"] = None
+                return self._finish("failed", str(error))
+        self.record["version"] = version
+        return self._finish("promoted", self.record["reason"])
+
+    def _finish(self, outcome: str, reason: str) -> dict:
+        self.record["seconds"] = round(
+            time.perf_counter() - self.started, 3)
+        self.store.mark_used(self.run_id, until=self.record["until"])
+        self.store.finish_run(
+            self.run_id, outcome=outcome, reason=reason,
+            version=self.record.get("version"), record=self.record)
+        self.say(f"{outcome}: {reason}")
+        return {**self.record, "run_id": self.run_id, "outcome": outcome,
+                "reason": reason}

@@ -1,0 +1,102 @@
+"""Models of a loop: built over tables, kept for each retraining, brought back.
+"""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.files import replace_file
+from tfrecal.growth import transfer
+from tfrecal.interactions import Interactions
+from tfrecal.models import TwoTower
+from tfrecal.retrain.material import base_labels
+from tfrecal.run import make_encoder, restore_trained
+from tfrecal.run_config import RunConfig
+from tfrecal.run_folder import RunFolder
+
+
+class Origin:
+    """The run whose export was served first.
+
+    Attributes:
+        config: its `RunConfig`, whose encoder and dropout hold for all
+            models of the loop.
+        model: as it was trained.
+        tables: `Interactions` whose users and items it knows.
+        labels: what it was trained on, see `base_labels`.
+        mean: of these labels, where fresh models start.
+    """
+
+    def __init__(self, folder):
+        parts = restore_trained(RunFolder.of_run(folder), "Retraining")
+        self.config: RunConfig = parts.config
+        self.model = parts.model
+        self.tables = parts.split.train
+        self.labels = base_labels(parts.pool, parts.split.train)
+        self.mean = float(self.labels["label"].mean())
+
+    def fresh(self, tables: Interactions, seed: int) -> TwoTower:
+        """A model with fresh weights over other tables."""
+        columns = [
+            [] if tower.categories is None else list(tower.categories.columns)
+            for tower in (self.model.query_tower, self.model.candidate_tower)]
+        return TwoTower.from_interactions(
+            tables, encoder=make_encoder(self.config, tables),
+            query_columns=columns[0], candidate_columns=columns[1],
+            embedding_dim=self.model.query_tower.embedding_dim,
+            dropout=self.config.dropout, mean=self.mean, seed=seed)
+
+
+def save_model(model: TwoTower, tables: Interactions, folder) -> None:
+    """Writes weights and tables; `made.json` comes last."""
+    folder = Path(folder)
+    tables.take(np.zeros(0, int)).to_parquet(
+        folder / "tables", overwrite=True)
+    tf.train.Checkpoint(model=model).write(str(folder / "weights" / "model"))
+    replace_file(folder / "made.json", lambda path: path.write_text(
+        json.dumps({"users": len(tables.users), "items": len(tables.items)})))
+
+
+def load_model(origin: Origin, folder) -> tuple[TwoTower, Interactions]:
+    """What `save_model` wrote.
+
+    Raises:
+        ValueError: the folder does not hold a whole model.
+    """
+    folder = Path(folder)
+    if not (folder / "made.json").exists():
+        raise ValueError(
+            "The folder of a retraining must hold its model. Received: "
+            f"{folder}, which has none. Bring it back from a copy, or start "
+            "from the first run with `reset`.")
+    tables = Interactions.load(folder / "tables")
+    model = origin.fresh(tables, 0)
+    tf.train.Checkpoint(model=model).read(
+        str(folder / "weights" / "model")).expect_partial()
+    model.compile()
+    return model, tables
+
+
+def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,
+          forget=frozenset()) -> TwoTower:
+    """The same model over larger tables; see `growth.transfer`.
+
+    Args:
+        origin: of the loop.
+        model: as it is served.
+        tables: of today.
+        seed: of the rows of new ids.
+        forget: users of whom nothing is taken over.
+    """
+    new = origin.fresh(tables, seed)
+    rows = 1 + np.flatnonzero(tables.users.index.isin(forget))
+    tower = new.query_tower
+    own = [(table, tf.gather(table, rows)) for table in (
+        tower.id_table, tower.bias_table, tower.warm)]
+    transfer(model, new)
+    for table, fresh in own:
+        table.scatter_update(tf.IndexedSlices(fresh, rows))
+    return new

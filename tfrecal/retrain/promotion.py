@@ -1,0 +1,139 @@
+"""Versions of a model on a server: wait for one, take one back."""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import filelock
+import grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+from tfrecal.serving.versions import folders
+
+_STATES = get_model_status_pb2.ModelVersionStatus.State
+
+
+class NotServed(OSError):
+    """Raised when a server does not come to serve a version."""
+
+
+def states(address: str, model: str,
+           timeout: float = 5.0) -> dict[int, tuple[str, str]]:
+    """What a server says of the versions of a model.
+
+    Args:
+        address: "host:port".
+        model: its name there.
+        timeout: seconds.
+
+    Returns:
+        version -> `(state, error message)`; the state is a name of
+        TensorFlow Serving's, such as "AVAILABLE". Empty where the server
+        does not know the model.
+
+    Raises:
+        NotServed: no answer.
+    """
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = model
+    with grpc.insecure_channel(address) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        try:
+            rows = stub.GetModelStatus(
+                request, timeout=timeout).model_version_status
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return {}
+            raise NotServed(
+                f"A server must answer at {address}. Received: "
+                f"{error.code().name}: {error.details()}. Start it with "
+                "`tfrecal serve`, or give its --address.") from error
+    return {int(row.version): (_STATES.Name(row.state),
+                               row.status.error_message) for row in rows}
+
+
+def wait_served(address: str, model: str, version: int,
+                timeout: float = 120.0, poll: float = 0.2) -> None:
+    """Returns when the server reports the version as AVAILABLE.
+
+    Args:
+        address, model: see `states`.
+        version: which is waited for.
+        timeout: seconds until that is given up.
+        poll: seconds between two looks.
+
+    Raises:
+        NotServed: the version could not be loaded, or not in time.
+    """
+    end = time.monotonic() + timeout
+    seen = "nothing of it"
+    while True:
+        try:
+            state, message = states(address, model).get(version, ("", ""))
+            seen = f"{state or 'nothing of it'} {message}".strip()
+        except NotServed as error:
+            seen, state, message = str(error), "", ""
+        if state == "AVAILABLE":
+            return
+        # Of a load that failed for good; one that is retried is LOADING.
+        if (state == "END" and message) or time.monotonic() > end:
+            raise NotServed(
+                f"The server at {address} must report version {version} of "
+                f"{model!r} as AVAILABLE within {timeout:g} seconds. "
+                f"Received: {seen}. Look at the server's log; it serves the "
+                "version before.")
+        time.sleep(poll)
+
+
+def withdraw(base_path, version: int) -> Path:
+    """Hides a version from servers, in one step; its number stays taken.
+
+    Args:
+        base_path: of the model.
+        version: one of its folders.
+
+    Returns:
+        the hidden folder, which may be looked at or deleted.
+    """
+    base = Path(base_path)
+    hidden = base / f".withdrawn-{version}"
+    os.rename(base / str(version), hidden)
+    return hidden
+
+
+def rollback(base_path, to: int | None = None) -> tuple[int, list[int]]:
+    """Hides the newest version, or all above one.
+
+    A server that polls the base path goes back to the version below without
+    a gap. The folders are kept as `.withdrawn-<version>`.
+
+    Args:
+        base_path: of the model.
+        to: the version that shall be the newest; by default the second
+            newest.
+
+    Returns:
+        `(newest now, [withdrawn])`.
+
+    Raises:
+        ValueError: there is no version to go back to.
+    """
+    base = Path(base_path)
+    if not base.is_dir():
+        raise ValueError("`rollback` needs the base path of a model. "
+                         f"Received: {base}, which is no folder.")
+    with filelock.FileLock(base / ".lock"):
+        found = sorted(folders(base))
+        below = found[:-1] if to is None else [
+            number for number in found if number == to]
+        if not below:
+            raise ValueError(
+                "There must be a version to go back to. Received: "
+                f"{base} with version(s) {', '.join(map(str, found)) or '-'}"
+                f"{'' if to is None else f', to={to}'}.")
+        newest = below[-1]
+        gone = [number for number in found if number > newest]
+        for number in reversed(gone):  # the newest goes first
+            withdraw(base, number)
+    return newest, gone
