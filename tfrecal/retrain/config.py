@@ -33,7 +33,8 @@ class RetrainConfig:
         batch_size: rows of a training step.
         learning_rate: of all but the encoder, at the start.
         encoder_learning_rate: of the encoder's trained layers.
-        correction: of exposure bias by inverse propensities: `"none"`,
+        correction: of exposure bias: rows are weighed by the inverse of the
+            probability that the pair was shown and looked at: `"none"`,
             `"ips"`, or `"snips"` (self-normalised).
         clip: the largest weight of a row, with a correction.
         metric: of the gate, over users with held-out feedback: by default

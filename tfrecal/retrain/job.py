@@ -22,7 +22,6 @@ from tfrecal.retrain.material import Material, gather
 from tfrecal.serving.versions import folders
 from tfrecal.target import Target
 
-
 # How much longer training from nothing is (benchmarks/retrain.py).
 _RESET = 5
 
@@ -268,7 +267,7 @@ class _Retraining:
             if not config.force:
                 return self._finish("refused", verdict.reason)
             self.record["reason"] = f"forced, although {verdict.reason}"
-        models.save_model(model, material.train, self._folder)
+        models.save_model(model, pool, material.train, self._folder)
         self._keep()
         path = export.export_model(
             model, self.loop.base, pool=pool, k=config.k, index=config.index,
@@ -284,9 +283,12 @@ class _Retraining:
                       encoder_learning_rate=config.encoder_learning_rate)
         weights = None
         if config.correction != "none":
+            frame = material.train.frame
+            # An item is seen where it was shown and looked at.
+            seen = frame["propensity"] * frame["rank"] ** (
+                -config.position_bias)
             weights = off_policy.training_weights(
-                material.train.frame["propensity"], config.clip,
-                config.correction == "snips")
+                seen, config.clip, config.correction == "snips")
         longer = _RESET if config.reset else 1
         watch = [Cosine(config.learning_rate)]
         if config.questions:

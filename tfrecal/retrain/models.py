@@ -12,6 +12,7 @@ from tfrecal.files import replace_file
 from tfrecal.growth import transfer
 from tfrecal.interactions import Interactions
 from tfrecal.models import TwoTower
+from tfrecal.pool import Pool
 from tfrecal.retrain.material import base_labels
 from tfrecal.run import make_encoder, restore_trained
 from tfrecal.run_config import RunConfig
@@ -50,11 +51,13 @@ class Origin:
             dropout=self.config.dropout, mean=self.mean, seed=seed)
 
 
-def save_model(model: TwoTower, tables: Interactions, folder) -> None:
-    """Writes weights and tables; `made.json` comes last."""
+def save_model(model: TwoTower, pool: Pool, tables: Interactions,
+               folder) -> None:
+    """Writes weights, pool and tables; `made.json` comes last."""
     folder = Path(folder)
     tables.take(np.zeros(0, int)).to_parquet(
         folder / "tables", overwrite=True)
+    pool.save(folder / "pool.npz")
     tf.train.Checkpoint(model=model).write(str(folder / "weights" / "model"))
     replace_file(folder / "made.json", lambda path: path.write_text(
         json.dumps({"users": len(tables.users), "items": len(tables.items)})))
@@ -78,6 +81,11 @@ def load_model(origin: Origin, folder) -> tuple[TwoTower, Interactions]:
         str(folder / "weights" / "model")).expect_partial()
     model.compile()
     return model, tables
+
+
+def load_pool(tables: Interactions, folder) -> Pool:
+    """The pool that `save_model` wrote, over its tables."""
+    return Pool.load(Path(folder) / "pool.npz", tables)
 
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,
