@@ -18,8 +18,9 @@ def run(block, names=None):
     return names
 
 
-def test_every_python_block_runs(shop, tmp_path, capsys):
-    loop, client, audience = re.findall(
+def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
+    loop, client, audience, feedback = re.findall(
         r"```python\n(.*?)```", README.read_text(), re.S)
     names = run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
@@ -41,6 +42,10 @@ def test_every_python_block_runs(shop, tmp_path, capsys):
     try:
         address = f"localhost:{server.grpc_port}"
         found = run(client.replace("localhost:8500", address))["found"]
+        heard = run(feedback.replace("localhost:8500", address))
     finally:
         server.stop(0)
     assert [len(row) for row in found.item_ids] == [10]
+    store, shown = heard["store"], heard["found"]
+    assert store.shown()["item_id"].tolist() == shown.item_ids[0]
+    assert store.responses()["item_id"].tolist() == shown.item_ids[0][:1]
