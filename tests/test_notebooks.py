@@ -143,6 +143,19 @@ def test_serving_movielens_with_minilm(tmp_path, ml100k):
     check_serving(notebook, ml100k, texts=True)
 
 
+@pytest.mark.large  # a minute
+def test_the_feedback_loop(tmp_path):
+    notebook = execute(
+        "04_feedback_loop.ipynb", tmp_path, 300, USERS=120, ITEMS=80,
+        WEEKS=3, VISIT_DAYS=3, QUESTIONS=60, SEED=0)
+    found = json.loads(printed(notebook.cells[-1]))
+    assert found["versions"] == [1, 2, 3] and found["back"] == 2
+    assert found["days"] == 9 and found["asked"] == 60
+    assert found["runs"] == ["promoted"] * 2 and found["code"] == 0
+    assert found["explored"] > 0 and 0 < found["least"] < 0.5
+    assert found["left"] == 0
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_stored_notebook_is_clean(path):
     notebook = nbformat.read(path, as_version=4)
