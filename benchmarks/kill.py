@@ -6,7 +6,7 @@ random time, half at a random one of its durable steps (fsync, rename), where
 damage would be done. At the end, the oracle's own ledger is compared with
 what the work holds, and all that it holds with that of an undisturbed one.
 
-    python benchmarks/kill.py [--kills 200] [--scenes run] [--seed 0]
+    python benchmarks/kill.py [--kills 210] [--scenes run] [--seed 0]
 
 The libraries are imported once; each process is a fork of this one, which
 itself never runs an operation of TensorFlow. POSIX only.
@@ -14,7 +14,6 @@ itself never runs an operation of TensorFlow. POSIX only.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from kill_scenes import IngestScene, RetrainScene, digest
 
 from tfrecal import run, splits  # before TensorFlow
 from tfrecal.datasets import load
@@ -75,6 +75,9 @@ class RunScene:
     """`tfrecal run`, and `--resume` after each kill."""
 
     name = "run"
+
+    def prepare(self, folder: Path) -> None:
+        """What all lives start from."""
 
     def work(self, folder: Path) -> None:
         """Goes on to the end, from whatever a kill has left."""
@@ -137,7 +140,8 @@ class RunScene:
                 value.tobytes() for value in weights(place).values()))}
 
 
-SCENES = {scene.name: scene for scene in (RunScene(),)}
+SCENES = {scene.name: scene for scene in (
+    RunScene(), IngestScene(), RetrainScene())}
 
 
 def weights(place: RunFolder) -> dict[str, np.ndarray]:
@@ -147,11 +151,6 @@ def weights(place: RunFolder) -> dict[str, np.ndarray]:
     return {name: np.asarray(reader.get_tensor(name))
             for name in sorted(reader.get_variable_to_shape_map())
             if "OBJECT_GRAPH" not in name and "save_counter" not in name}
-
-
-def digest(*parts: bytes) -> str:
-    """A short hash."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -246,6 +245,7 @@ def measure(scene, kills: int, folder: Path, rng) -> dict:
         return finish(start(lambda: function(*args), folder / "log"),
                       folder / "log")
 
+    call(scene.prepare, folder)
     whole = folder / "undisturbed"
     whole.mkdir()
     began = time.monotonic()
@@ -293,13 +293,15 @@ def measure(scene, kills: int, folder: Path, rng) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=210)
+    parser.add_argument("--quick", action="store_true", help="12 kills")
     parser.add_argument("--scenes", nargs="+", choices=list(SCENES),
                         default=list(SCENES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    each = -(-options.kills // len(options.scenes))
+    kills = 12 if options.quick else options.kills
+    each = -(-kills // len(options.scenes))
     parts = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in options.scenes:

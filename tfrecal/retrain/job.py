@@ -14,6 +14,7 @@ import tf_keras
 from tfrecal import callbacks, export, off_policy
 from tfrecal.feedback import FeedbackStore
 from tfrecal.files import replace_file
+from tfrecal.journal import Journal
 from tfrecal.learner import Cosine
 from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import gate, judging, models, promotion
@@ -23,7 +24,9 @@ from tfrecal.serving.versions import folders
 from tfrecal.target import Target
 
 # How much longer training from nothing is (benchmarks/retrain.py).
-_RESET = 5
+RESET = 5
+# After a failure `watch` looks again this much later.
+_PATIENCE = 10
 
 
 class Loop:
@@ -132,10 +135,13 @@ def watch(folder, config: RetrainConfig | None = None, *,
             new = store.counts()["unused_responses"]
             begun = (store.runs()["outcome"] == "running").any()
         if new >= least or begun:
+            outcome = "failed"
             try:
-                retrain(folder, quiet=quiet)
+                outcome = retrain(folder, quiet=quiet)["outcome"]
             except OSError as error:  # a server or database that comes back
                 print(f"tfrecal: {error}", file=sys.stderr, flush=True)
+            if outcome == "failed":
+                time.sleep(_PATIENCE * seconds)
         time.sleep(seconds)
 
 
@@ -152,7 +158,8 @@ class _Retraining:
         self.started = time.perf_counter()
         version, origin = loop.served()
         self.record = {"until": self.store.latest(), "now": now,
-                       "base_version": version, "base_run": origin}
+                       "base_version": version, "base_run": origin,
+                       "started": time.time()}
         runs = self.store.runs()
         begun = runs["run_id"][runs["outcome"] == "running"]
         self.run_id = int(begun.iloc[-1]) if len(begun) else None
@@ -289,7 +296,7 @@ class _Retraining:
                 -config.position_bias)
             weights = off_policy.training_weights(
                 seen, config.clip, config.correction == "snips")
-        longer = _RESET if config.reset else 1
+        longer = RESET if config.reset else 1
         watch = [Cosine(config.learning_rate)]
         if config.questions:
             watch.append(self._acquire(pool, material, seed))
@@ -307,11 +314,14 @@ class _Retraining:
         oracle = FeedbackOracle(
             self.store, config.expires * 86_400, config.strategy)
         waiting = oracle.waiting()
+        # Those that this retraining asked before it was killed are its own.
+        waiting = waiting[waiting["asked"] < self.record["started"]]
         pool.exclude(*material.train.codes(
             waiting["user_id"], waiting["item_id"]))
         return callbacks.AcquireLabels(
             pool, config.strategy, oracle, batch_size=config.questions,
             rounds=1, seed=seed, calibration=material.held_out,
+            journal=Journal(self._folder / "journal.jsonl"),
             target=Target.from_interactions(material.held_out))
 
     def _promote(self, version: int) -> dict:
@@ -331,7 +341,8 @@ class _Retraining:
     def _finish(self, outcome: str, reason: str) -> dict:
         self.record["seconds"] = round(
             time.perf_counter() - self.started, 3)
-        self.store.mark_used(self.run_id, until=self.record["until"])
+        if outcome != "failed":
+            self.store.mark_used(self.run_id, until=self.record["until"])
         self.store.finish_run(
             self.run_id, outcome=outcome, reason=reason,
             version=self.record.get("version"), record=self.record)
