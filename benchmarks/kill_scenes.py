@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal import run  # before TensorFlow
-from tfrecal.export import export_model, read_manifest
 from tfrecal.feedback import FeedbackStore, ingest
-from tfrecal.retrain import job
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
@@ -109,6 +107,9 @@ class RetrainScene:
     name = "retrain"
 
     def prepare(self, folder: Path) -> None:
+        # Not above: its import runs operations, and the parent must not.
+        from tfrecal.export import export_model
+
         made = folder / "made"
         made.mkdir()
         world = World(users=100, items=60, topics=4, seed=1)
@@ -129,6 +130,8 @@ class RetrainScene:
             store.add_responses(told)
 
     def work(self, folder: Path) -> None:
+        from tfrecal.retrain import job
+
         made = folder.parent / "made"
         if not (folder / "begun").exists():
             for name in ("models", "feedback.db"):
@@ -146,6 +149,8 @@ class RetrainScene:
             questions=20, k=K), now=2e9, quiet=True)
 
     def half_visible(self, folder: Path) -> list[str]:
+        from tfrecal.export import read_manifest
+
         if not (folder / "begun").exists():
             return []
         found = []
