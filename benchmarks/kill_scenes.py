@@ -176,7 +176,7 @@ class RetrainScene:
                     "run_id, outcome, reason, record")
         record = json.loads(runs["record"].iloc[-1])
         # A number that a killed export had taken is not used again.
-        for name in ("seconds", "fit_seconds", "version"):
+        for name in ("started", "seconds", "fit_seconds", "version"):
             record.pop(name)
         used = rows(folder / "feedback.db", "responses", "event_id, run_id")
         asked = rows(folder / "feedback.db", "questions",
