@@ -36,6 +36,7 @@ from tfrecal.export import export_model, read_manifest  # noqa: E402
 from tfrecal.feedback import FeedbackStore  # noqa: E402
 from tfrecal.retrain import job, models  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
+from tfrecal.retrain.loop import Loop  # noqa: E402
 from tfrecal.run_config import RunConfig  # noqa: E402
 from tfrecal.scoring import PoolScorer  # noqa: E402
 from tfrecal.serving.exploration import Exploration  # noqa: E402
@@ -132,7 +133,7 @@ class Company:
             users=str(self.folder / "users.csv"), batch_size=256,
             items=str(self.folder / "items.csv"), k=K, seed=self.seed,
             **options), now=self.world.now, quiet=True)
-        version, _ = job.Loop(self.folder / "loop").served()
+        version, _ = Loop(self.folder / "loop").served()
         name = read_manifest(self.base / str(version))["run"]
         model, tables = models.load_model(
             self.origin, self.folder / "loop" / "runs" / name)

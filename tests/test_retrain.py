@@ -17,6 +17,7 @@ from tfrecal.feedback import FeedbackStore
 from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import job, promotion
 from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.loop import Loop
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 from tfrecal.serving.client import Recommender
@@ -184,7 +185,7 @@ def test_erased_users_are_in_no_later_version(shop):
     store = FeedbackStore(shop.folder / "feedback.db")
     user = store.responses()["user_id"].iloc[-1]
     assert store.erase_user(user)["responses"] > 0
-    version, run_id = job.Loop(shop.folder / "loop").served()
+    version, run_id = Loop(shop.folder / "loop").served()
     responses = store.responses().tail(60)
     store.add_responses(responses.assign(
         event_id=responses["event_id"] + "-again", request_id="",
@@ -204,7 +205,7 @@ def test_nothing_new_is_said(shop):
 
 def test_a_model_that_is_worse_is_not_promoted(shop):
     store = FeedbackStore(shop.folder / "feedback.db")
-    before = job.Loop(shop.folder / "loop").served()
+    before = Loop(shop.folder / "loop").served()
     for _ in range(4):
         visits = shop.world.visits()
         users = visits["user_id"].to_numpy(object)
@@ -229,13 +230,13 @@ def test_a_model_that_is_worse_is_not_promoted(shop):
             force=False, learning_rate=30.0), now=shop.world.now)
     assert record["outcome"] == "refused", record["reason"]
     assert record["gate"]["low"] < 0
-    assert job.Loop(shop.folder / "loop").served() == before
+    assert Loop(shop.folder / "loop").served() == before
     last = store.runs().iloc[-1]
     assert last["outcome"] == "refused" and last["reason"]
 
 
 def test_two_retrainers_at_once(shop):
-    with job.Loop(shop.folder / "loop").lock():
+    with Loop(shop.folder / "loop").lock():
         with pytest.raises(ValueError, match="another one is at work"):
             job.retrain(shop.folder / "loop")
 
@@ -247,7 +248,7 @@ def test_a_server_that_never_loads(shop):
     store.add_responses(responses.assign(
         event_id=responses["event_id"] + "-more", request_id="",
         time=responses["time"] + 2, kind="click", value=1.0))
-    version, _ = job.Loop(shop.folder / "loop").served()
+    version, _ = Loop(shop.folder / "loop").served()
     started = time.monotonic()
     record = job.retrain(
         shop.folder / "loop", shop.options(
@@ -255,5 +256,5 @@ def test_a_server_that_never_loads(shop):
         now=shop.world.now)
     assert record["outcome"] == "failed" and time.monotonic() - started < 60
     assert "AVAILABLE within 2 seconds" in record["reason"]
-    assert job.Loop(shop.folder / "loop").served()[0] == version
+    assert Loop(shop.folder / "loop").served()[0] == version
     assert store.runs()["outcome"].iloc[-1] == "failed"

@@ -69,7 +69,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         beside = folder / f".{version}.part"
         for old in folder.glob(".*.part"):
             shutil.rmtree(old)
-        with _quiet():
+        with quiet():
             tf.saved_model.save(
                 serving, str(beside), signatures=serving.functions,
                 options=tf.saved_model.SaveOptions(
@@ -93,7 +93,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             "index": dataclasses.asdict(made.report),
             "signatures": sorted(serving.functions), **found}
         (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        with _quiet():
+        with quiet():
             _check_loads(beside, requests)
         # The number is taken before the folder can be seen.
         (folder / ".last_version").write_text(str(version))
@@ -120,8 +120,8 @@ def check_server(server: str | None, index: str) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without TensorFlow's advice on the session loader, which is meant."""
+def quiet():
+    """Without TensorFlow's advice, such as on the session loader."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")

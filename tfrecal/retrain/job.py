@@ -2,23 +2,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
-import filelock
 import numpy as np
 import tf_keras
 
 from tfrecal import callbacks, export, off_policy
-from tfrecal.feedback import FeedbackStore
 from tfrecal.files import replace_file
 from tfrecal.journal import Journal
 from tfrecal.learner import Cosine
 from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import gate, judging, models, promotion
 from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, gather
 from tfrecal.serving.versions import folders
 from tfrecal.target import Target
@@ -27,63 +25,6 @@ from tfrecal.target import Target
 RESET = 5
 # After a failure `watch` looks again this much later.
 _PATIENCE = 10
-
-
-class Loop:
-    """The folder of a loop, which retrains one served model.
-
-    `config.json`; `runs/<run id>/`, the weights and tables of each
-    retraining. What became of each stands in the feedback store.
-
-    Args:
-        folder: of the loop.
-        config: what to do; by default the folder's.
-    """
-
-    def __init__(self, folder, config: RetrainConfig | None = None):
-        self.folder = Path(folder)
-        self.config = config or RetrainConfig.from_folder(folder)
-        self.base = Path(self.config.to)
-
-    def lock(self):
-        """A context in which no other process may retrain.
-
-        Raises:
-            ValueError: another process is at it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return filelock.FileLock(
-                self.folder / ".lock", timeout=0).acquire()
-        except filelock.Timeout:
-            raise ValueError(
-                "One process at a time may retrain a model. Received: "
-                f"{self.folder}, in which another one is at work. Wait for "
-                "it to end, or leave it to that one (`--watch`).") from None
-
-    def store(self) -> FeedbackStore:
-        """The feedback store that the config or the environment names."""
-        url = self.config.feedback or os.environ.get("TFRECAL_FEEDBACK")
-        if not url:
-            raise ValueError(
-                "`feedback` must be a file or a URL. Received: none, and no "
-                "TFRECAL_FEEDBACK in the environment.")
-        return FeedbackStore(url)
-
-    def served(self) -> tuple[int, str]:
-        """The newest version, and which retraining it is of ("" for none).
-
-        Raises:
-            ValueError: nothing was exported yet.
-        """
-        found = folders(self.base) if self.base.is_dir() else {}
-        if not found:
-            raise ValueError(
-                "Retraining needs a model that is served. Received: no "
-                f"version in {self.base}. Export the run first: `tfrecal "
-                f"export --run {self.config.run} --to {self.base}`.")
-        version = max(found)
-        return version, export.read_manifest(found[version]).get("run", "")
 
 
 def retrain(folder, config: RetrainConfig | None = None, *,
@@ -111,7 +52,8 @@ def retrain(folder, config: RetrainConfig | None = None, *,
     with loop.lock():
         if config is not None:
             config.write(folder)
-        with loop.store() as store:
+        # TensorFlow warns of graphs that are traced for each model anew.
+        with loop.store() as store, export.quiet():
             return _Retraining(
                 loop, store, time.time() if now is None else now,
                 quiet).run()
