@@ -85,13 +85,19 @@ def open_store(url: str | None, scale=None):
 def feedback(arguments) -> int:
     """Take events in, erase a user, or drop what is old."""
     scale = getattr(arguments, "scale", None)
+    if arguments.action == "drop" and not arguments.days >= 0:
+        raise ValueError("`days` must be 0 or more. Received: "
+                         f"days={arguments.days:g}.")
     with open_store(arguments.feedback, scale) as store:
         if arguments.action == "ingest":
             from tfrecal.feedback import ingest
             rejected = 0
             for path in arguments.files:
                 found = ingest(store, path, progress=not arguments.quiet)
-                print(f"{path}: {found}")
+                where = (f" (see {found.rejected_path})"
+                         if found.rejected else "")
+                print(f"{path}: {found.new:,} new, {found.known:,} known, "
+                      f"{found.rejected:,} rejected{where}")
                 rejected += found.rejected
             return 0 if not rejected else 1
         if arguments.action == "erase":

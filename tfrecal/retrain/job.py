@@ -49,6 +49,7 @@ def retrain(folder, config: RetrainConfig | None = None, *,
         ValueError: no new feedback, or nothing is served.
     """
     loop = Loop(folder, config)
+    loop.served()  # before anything is written
     with loop.lock():
         if config is not None:
             config.write(folder)

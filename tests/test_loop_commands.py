@@ -1,0 +1,89 @@
+"""The commands of the feedback loop, and what users do wrong with them."""
+from __future__ import annotations
+
+import json
+import time
+
+import pandas as pd
+import pytest
+
+from tfrecal import cli
+from tfrecal.feedback import FeedbackStore
+
+NOW = time.time() - 1000
+
+
+@pytest.fixture
+def tfrecal(capsys, monkeypatch, tmp_path):
+    """Runs a command in a folder of its own: (exit code, what it said)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TFRECAL_FEEDBACK", raising=False)
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(part) for part in arguments])
+        except SystemExit as error:  # of argparse
+            code = error.code
+        return code, "".join(capsys.readouterr())
+    return call
+
+
+def events(path, **changes):
+    rows = [{"event_id": f"e{n}", "user_id": f"u{n % 2}", "item_id": "i1",
+             "time": NOW + n, "kind": "click", **changes} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_ingest_twice_erase_and_drop(tfrecal, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFRECAL_FEEDBACK", str(tmp_path / "feedback.db"))
+    path = events(tmp_path / "events.jsonl")
+    code, text = tfrecal("feedback", "ingest", path, "--quiet")
+    assert code == 0 and "4" in text
+    assert tfrecal("feedback", "ingest", path, "--quiet")[0] == 0
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        assert store.counts()["responses"] == 4
+    code, text = tfrecal("feedback", "erase", "--user", "u1")
+    assert code == 0 and "2 responses" in text
+    code, text = tfrecal("feedback", "drop", "--days", 0.001)
+    assert code == 0 and "2 responses" in text
+
+
+def test_rejected_rows_are_kept_and_told(tfrecal, tmp_path):
+    path = events(tmp_path / "events.jsonl", kind="like")
+    code, text = tfrecal("feedback", "ingest", path, "--quiet",
+                         "--feedback", tmp_path / "feedback.db")
+    assert code == 1
+    rejected, = tmp_path.glob("*rejected*")
+    assert rejected.name in text
+    assert pd.read_csv(rejected)["reason"].str.contains("kind").all()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["feedback", "ingest", "none.jsonl", "--feedback", "f.db"], "none.jsonl"),
+    (["feedback", "ingest", "x.jsonl"], "TFRECAL_FEEDBACK"),
+    (["feedback", "erase", "--user", "u", "--feedback",
+      "mysql://host/name"], "mysql"),
+    (["feedback", "drop", "--days", "-3", "--feedback", "f.db"], "0 or more"),
+    (["retrain"], "needs `--to`"),
+    (["retrain", "--to", "models/shop"], "`run` must be a folder"),
+    (["retrain", "--to", "models/shop", "--run", "runs/none",
+      "--feedback", "f.db"], "a model that is served"),
+    (["retrain", "--to", "models/shop", "--run", "r", "--feedback",
+      "postgresql://me:secret@host/name"], "must hold no password"),
+    (["retrain", "--to", "m", "--run", "r", "--holdout", "2"], "holdout"),
+    (["rollback", "--to", "models/none"], "no folder"),
+    (["status", "--to", "models/none"], "which has none"),
+    (["feedback"], "required")])
+def test_a_users_mistake_leaves_with_2(tfrecal, arguments, message, tmp_path):
+    code, text = tfrecal(*arguments)
+    assert code == 2 and message in text and "Traceback" not in text
+    assert "secret" not in text
+    assert not (tmp_path / "models").exists()
+
+
+def test_nothing_to_go_back_to(tfrecal, tmp_path):
+    (tmp_path / "models" / "1").mkdir(parents=True)
+    code, text = tfrecal("rollback", "--to", tmp_path / "models")
+    assert code == 2 and "a version to go back to" in text
+    assert (tmp_path / "models" / "1").exists()
