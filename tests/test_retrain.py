@@ -18,6 +18,7 @@ from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import job, promotion
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
+from tfrecal.retrain.refresh import refresh
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 from tfrecal.serving.client import Recommender
@@ -201,6 +202,32 @@ def test_erased_users_are_in_no_later_version(shop):
 def test_nothing_new_is_said(shop):
     with pytest.raises(ValueError, match="needs new feedback"):
         job.retrain(shop.folder / "loop", now=shop.world.now)
+
+
+def test_new_items_are_served_without_training(shop):
+    users = shop.world.users.index[:30].tolist()
+    items = shop.world.items.index[:30].tolist()
+    for _ in range(3):
+        shop.world.next_day()
+    shop.write_tables()
+    with Recommender(shop.address, "shop", timeout=30) as client:
+        before = client.score(users, items)
+        record = refresh(
+            shop.folder / "loop", shop.options(address=shop.address))
+        assert record["outcome"] == "promoted"
+        assert "items joined" in record["reason"]
+        after = client.score(users, items)
+        assert after.version == record["version"] > before.version
+        np.testing.assert_allclose(after.score, before.score, atol=1e-5)
+        np.testing.assert_allclose(after.rating, before.rating, atol=1e-5)
+        # What nobody has clicked yet is in the catalogue all the same.
+        everything = client.recommend(users[:1]).item_ids[0]
+        assert len(everything) == K
+    kept = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
+    assert set(shop.world.items.index) <= set(
+        pd.read_parquet(kept / "items.parquet").index)
+    with pytest.raises(ValueError, match="must hold new ids"):
+        refresh(shop.folder / "loop")
 
 
 def test_a_model_that_is_worse_is_not_promoted(shop):

@@ -24,6 +24,9 @@ def add_arguments(name: str, command) -> None:
         command.add_argument("--least", type=int, default=100, help="new "
                              "responses that --watch waits for (default: "
                              "100)")
+        command.add_argument("--only-grow", action="store_true", help="train "
+                             "nothing: serve new users and items by their "
+                             "columns and texts")
         command.add_argument("--quiet", action="store_true")
     else:
         command.add_argument("--to", required=True,
@@ -114,6 +117,7 @@ def retrain(arguments, given: dict) -> int:
     """One retraining, or one after another; `given` are its options."""
     from tfrecal.retrain import job
     from tfrecal.retrain.config import RetrainConfig
+    from tfrecal.retrain.refresh import refresh
     folder = arguments.output or f"{given.get('to', '').rstrip('/')}.loop"
     if folder == ".loop":
         raise ValueError("A retraining needs `--to` or the folder of a loop "
@@ -124,7 +128,8 @@ def retrain(arguments, given: dict) -> int:
     if arguments.watch:
         return job.watch(folder, config, seconds=arguments.watch,
                          least=arguments.least, quiet=arguments.quiet)
-    record = job.retrain(folder, config, quiet=arguments.quiet)
+    once = refresh if arguments.only_grow else job.retrain
+    record = once(folder, config, quiet=arguments.quiet)
     return 0 if record["outcome"] == "promoted" else 1
 
 

@@ -87,9 +87,9 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     base = _allowed(base, erased or {})
     back = set(found["user_id"])
     gone = [user for user in erased or {} if user not in back]
-    user_table = _grown(tables.users, users, back).drop(
+    user_table = grown_table(tables.users, users, back).drop(
         index=gone, errors="ignore")
-    item_table = _grown(tables.items, items, ())
+    item_table = grown_table(tables.items, items)
     there = Interactions(found, user_table, item_table, tables.scale,
                          tables.report, "feedback")
     base, before, kept = (
@@ -113,8 +113,14 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
         tables.with_frame(_inside(_latest(base, before), tables)), counts)
 
 
-def _grown(table, today, ids) -> pd.DataFrame:
-    """The table with rows of today's and of further ids below."""
+def grown_table(table, today, ids=()) -> pd.DataFrame:
+    """The table with rows of today's and of further ids below.
+
+    Args:
+        table: by id.
+        today: another one, or a CSV file of one, or None.
+        ids: further ones, which get no columns.
+    """
     name = table.index.name
     if today is not None and not isinstance(today, pd.DataFrame):
         today = table_files.read_csv(today, [name], None)[0]

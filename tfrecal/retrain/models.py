@@ -27,7 +27,8 @@ class Origin:
             models of the loop.
         model: as it was trained.
         tables: `Interactions` whose users and items it knows.
-        labels: what it was trained on, see `base_labels`.
+        pool: which it was trained on.
+        labels: those of the pool, see `base_labels`.
         mean: of these labels, where fresh models start.
     """
 
@@ -36,6 +37,7 @@ class Origin:
         self.config: RunConfig = parts.config
         self.model = parts.model
         self.tables = parts.split.train
+        self.pool = parts.pool
         self.labels = base_labels(parts.pool, parts.split.train)
         self.mean = float(self.labels["label"].mean())
 
