@@ -9,7 +9,7 @@ seeds: all policies meet the same visits and the same luck.
     retrain     retrained on logged clicks and skips
     ips         the same, weighed by inverse propensities of being seen
     explore     a fifth of the places are slots, half of them given to pairs
-                that `vopt` asks for (epsilon-greedy), with the same weights
+                that `vopt` asks for (epsilon-greedy), no weights
 
 Reported for the last 14 days: clicks a list, recall of the truly best ten,
 expected clicks as a share of the best possible; then the paired differences
@@ -48,7 +48,7 @@ K, WEEK = 10, 7
 POLICIES = {
     "none": None, "retrain": {},
     "ips": {"correction": "snips"},
-    "explore": {"correction": "snips", "questions": 400}}
+    "explore": {"questions": 400}}
 
 
 class Company:
