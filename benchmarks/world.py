@@ -32,7 +32,7 @@ import pandas as pd  # noqa: E402
 from scipy import stats  # noqa: E402
 
 from tfrecal import run  # noqa: E402  (tfrecal selects Keras 2)
-from tfrecal.export import export_model, read_manifest  # noqa: E402
+from tfrecal.export import export_model  # noqa: E402
 from tfrecal.feedback import FeedbackStore  # noqa: E402
 from tfrecal.retrain import job, models  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
@@ -66,8 +66,7 @@ class Company:
             rounds=1, final_epochs=9, batch_size=128, dropout=0.1,
             seed=seed), folder / "run", quiet=True)
         self.origin = models.Origin(folder / "run")
-        pool = run.restore_trained(
-            run.RunFolder.of_run(folder / "run"), "The benchmark").pool
+        pool = self.origin.pool
         export_model(self.origin.model, self.base, pool=pool, k=K)
         self.store = FeedbackStore(folder / "feedback.db")
         self.serve(self.origin.model, pool)
@@ -133,11 +132,8 @@ class Company:
             users=str(self.folder / "users.csv"), batch_size=256,
             items=str(self.folder / "items.csv"), k=K, seed=self.seed,
             **options), now=self.world.now, quiet=True)
-        version, _ = Loop(self.folder / "loop").served()
-        name = read_manifest(self.base / str(version))["run"]
-        model, tables = models.load_model(
-            self.origin, self.folder / "loop" / "runs" / name)
-        pool = models.load_pool(tables, self.folder / "loop" / "runs" / name)
+        loop = Loop(self.folder / "loop")
+        model, _, pool = loop.load(self.origin, loop.served()[1])
         self.serve(model, pool)
         if self.explore is not None:
             self.explore.wanted.refresh()

@@ -18,14 +18,13 @@ import threading
 import time
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from tfrecal import comparison_config, savings, scenarios, verdicts
 from tfrecal.comparison_config import BASELINE, ComparisonConfig
-from tfrecal.files import replace_file
+from tfrecal.files import lock_folder, replace_file
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TABLES = ("curves", "asked", "calibration")
@@ -88,18 +87,14 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     if workers < 1:
         raise ValueError("`workers` must be at least 1. Received: "
                          f"workers={workers}.")
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            _write_config(config, folder)
-            wanted = jobs(config)
-            left = [job for job in wanted
-                    if not (folder / job.folder).is_dir()]
-            _run_all(config, folder, left, len(wanted), workers, quiet)
-            return gather(folder, wanted, config)
-    except filelock.Timeout:
-        raise ValueError(
-            "One process at a time may work in a comparison folder. "
-            f"Received: {folder}, in which another one is at work.") from None
+    with lock_folder(
+            folder, "One process at a time may work in a comparison folder. "
+            f"Received: {folder}, in which another one is at work."):
+        _write_config(config, folder)
+        wanted = jobs(config)
+        left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        _run_all(config, folder, left, len(wanted), workers, quiet)
+        return gather(folder, wanted, config)
 
 
 def _write_config(config, folder):

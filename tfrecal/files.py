@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
+
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Has a file written beside its place, then renames it.
@@ -55,3 +57,20 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock_folder(folder: Path, refusal: str):
+    """A context in which no other process may lock the folder.
+
+    Args:
+        folder: is made.
+        refusal: what to say where another process is at work there.
+
+    Raises:
+        ValueError: one is.
+    """
+    make_folder(folder)
+    try:
+        return filelock.FileLock(Path(folder) / ".lock", timeout=0).acquire()
+    except filelock.Timeout:
+        raise ValueError(refusal) from None

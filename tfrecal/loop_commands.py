@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -66,23 +65,17 @@ def _feedback_arguments(command) -> None:
                                 help="that are kept")
 
 
-def open_store(url: str | None, scale=None):
-    """The feedback store of an option or of the environment.
+def _package():
+    """`tfrecal.feedback`, whose libraries are an extra.
 
     Raises:
-        ValueError: neither names one, or packages are missing.
+        ValueError: they are not installed.
     """
-    url = url or os.environ.get("TFRECAL_FEEDBACK")
-    if not url:
-        raise ValueError(
-            "The feedback store must be named. Received: no --feedback and "
-            "no TFRECAL_FEEDBACK in the environment. Give a file, such as "
-            "feedback.db, or an SQLAlchemy URL.")
     try:
-        from tfrecal.feedback import FeedbackStore
-        return FeedbackStore(url, scale)
+        from tfrecal import feedback
     except ImportError as error:
         raise ValueError(str(error)) from error
+    return feedback
 
 
 def feedback(arguments) -> int:
@@ -91,12 +84,13 @@ def feedback(arguments) -> int:
     if arguments.action == "drop" and not arguments.days >= 0:
         raise ValueError("`days` must be 0 or more. Received: "
                          f"days={arguments.days:g}.")
-    with open_store(arguments.feedback, scale) as store:
+    package = _package()
+    with package.named_store(arguments.feedback, scale) as store:
         if arguments.action == "ingest":
-            from tfrecal.feedback import ingest
             rejected = 0
             for path in arguments.files:
-                found = ingest(store, path, progress=not arguments.quiet)
+                found = package.ingest(
+                    store, path, progress=not arguments.quiet)
                 where = (f" (see {found.rejected_path})"
                          if found.rejected else "")
                 print(f"{path}: {found.new:,} new, {found.known:,} known, "
@@ -115,6 +109,7 @@ def feedback(arguments) -> int:
 
 def retrain(arguments, given: dict) -> int:
     """One retraining, or one after another; `given` are its options."""
+    _package()
     from tfrecal.retrain import job
     from tfrecal.retrain.config import RetrainConfig
     from tfrecal.retrain.refresh import refresh
@@ -170,7 +165,7 @@ def status(arguments) -> int:
         if version in states:
             parts.append(states[version][0])
         print("  ".join(parts))
-    with open_store(arguments.feedback) as store:
+    with _package().named_store(arguments.feedback) as store:
         counts, runs = store.counts(), store.runs()
         print(f"feedback in {store.url}: {counts['responses']:,} responses, "
               f"{counts['shown']:,} items shown; "

@@ -4,11 +4,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pandas as pd
 
-from tfrecal.files import make_folder, replace_file
+from tfrecal.files import lock_folder, replace_file
 from tfrecal.interactions import Interactions
 from tfrecal.journal import Journal
 from tfrecal.pool import STATES, Pool
@@ -41,15 +40,11 @@ class RunFolder:
         Raises:
             ValueError: another process is at work there.
         """
-        make_folder(self.path)
-        lock = filelock.FileLock(self / ".lock", timeout=0)
-        try:
-            return lock.acquire()
-        except filelock.Timeout:
-            raise ValueError(
-                "One process at a time may work in a run folder. Received: "
-                f"{self.path}, in which another one is at work. Wait for it "
-                "to end.") from None
+        return lock_folder(
+            self.path,
+            "One process at a time may work in a run folder. Received: "
+            f"{self.path}, in which another one is at work. Wait for it to "
+            "end.")
 
     @classmethod
     def of_run(cls, path) -> "RunFolder":

@@ -10,8 +10,8 @@ if not all(map(importlib.util.find_spec, ("alembic", "sqlalchemy"))):
 
 from tfrecal.feedback.database import FeedbackUnavailable  # noqa: E402
 from tfrecal.feedback.ingest import Ingested, ingest  # noqa: E402
-from tfrecal.feedback.store import FeedbackStore  # noqa: E402
+from tfrecal.feedback.store import FeedbackStore, named_store  # noqa: E402
 from tfrecal.feedback.writing import Added  # noqa: E402
 
 __all__ = ["Added", "FeedbackStore", "FeedbackUnavailable", "Ingested",
-           "ingest"]
+           "ingest", "named_store"]

@@ -66,7 +66,6 @@ class Checked:
         self.refuse(lengths > LONGEST,
                     f"{name} is longer than {LONGEST} characters")
         return self.keep(name, values)
-        return values
 
     def numbers(self, name: str) -> np.ndarray:
         """Reads a column of numbers; NaN where there is none."""

@@ -1,6 +1,7 @@
 """FeedbackStore: what was shown, what came back, what was learned of it."""
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -236,6 +237,24 @@ class FeedbackStore(QuestionTable, RunTable):
         found = self._database.read(lambda connection: connection.execute(
             _select(table, since, until)).all())
         return _frame(found, [column.name for column in table.columns])
+
+
+def named_store(url=None, scale=None) -> FeedbackStore:
+    """The store of a URL, or else of TFRECAL_FEEDBACK in the environment.
+
+    Args:
+        url, scale: see `FeedbackStore`.
+
+    Raises:
+        ValueError: neither names one.
+    """
+    url = url or os.environ.get("TFRECAL_FEEDBACK")
+    if not url:
+        raise ValueError(
+            "The feedback store must be named. Received: no --feedback and "
+            "no TFRECAL_FEEDBACK in the environment. Give a file, such as "
+            "feedback.db, or an SQLAlchemy URL.")
+    return FeedbackStore(url, scale)
 
 
 def _select(table, since, until):

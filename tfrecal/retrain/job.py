@@ -6,15 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import tf_keras
 
 from tfrecal import callbacks, export, off_policy
-from tfrecal.files import replace_file
 from tfrecal.journal import Journal
 from tfrecal.learner import Cosine
 from tfrecal.oracles.feedback import FeedbackOracle
-from tfrecal.retrain import gate, judging, models, promotion
+from tfrecal.retrain import gate, judging, models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, gather
@@ -106,20 +104,16 @@ class _Retraining:
         runs = self.store.runs()
         begun = runs["run_id"][runs["outcome"] == "running"]
         self.run_id = int(begun.iloc[-1]) if len(begun) else None
-        if self.run_id is not None and self._kept.exists():
-            self.record = json.loads(self._kept.read_text("utf-8"))
+        kept = self._folder / "record.json"
+        if self.run_id is not None and kept.exists():
+            self.record = json.loads(kept.read_text("utf-8"))
+        until = self.record["until"]
+        self.feedback = store.shown(until=until), store.responses(
+            until=until)
 
     @property
     def _folder(self) -> Path:
-        return self.loop.folder / "runs" / str(self.run_id)
-
-    @property
-    def _kept(self) -> Path:
-        return self._folder / "record.json"
-
-    def _keep(self):
-        replace_file(self._kept, lambda path: path.write_text(
-            json.dumps(self.record), "utf-8"))
+        return self.loop.of_run(self.run_id)
 
     def say(self, text):
         if not self.quiet:
@@ -130,11 +124,11 @@ class _Retraining:
         if done is not None:
             return self._promote(done)
         origin = models.Origin(self.config.run)
-        served, tables = self._served_model(origin)
+        served, tables, _ = self.loop.load(origin, self.record["base_run"])
         material = self._material(origin, tables)
         if self.run_id is None:
             self.run_id = self.store.begin_run(self.record["base_version"])
-        self._keep()
+        self.loop.keep(self.run_id, self.record)
         self.record["counts"] = material.counts
         self.say(f"retraining {self.run_id} of version "
                  f"{self.record['base_version']}: "
@@ -154,28 +148,10 @@ class _Retraining:
                 return version
         return None
 
-    def _served_model(self, origin):
-        run = self.record["base_run"]
-        if not run:
-            return origin.model, origin.tables
-        return models.load_model(origin, self.loop.folder / "runs" / run)
-
-    def _feedback(self):
-        """What was shown and what came back, as of this retraining."""
-        until = self.record["until"]
-        return self.store.shown(until=until), self.store.responses(
-            until=until)
-
-    def _before(self) -> float:
-        """When the feedback of the served model ends."""
-        if not self.record["base_run"]:
-            return -np.inf
-        runs = self.store.runs().set_index("run_id")["record"]
-        return json.loads(runs[int(self.record["base_run"])])["until"]
-
     def _material(self, origin, tables) -> Material:
-        config, before = self.config, self._before()
-        shown, responses = self._feedback()
+        config = self.config
+        before = self.loop.until(self.store, self.record["base_run"])
+        shown, responses = self.feedback
         users = {*origin.labels["user_id"], *tables.users.index}
         erased = self.store.erased(users)
         # Who was erased since then must not keep what was learned of them.
@@ -198,18 +174,18 @@ class _Retraining:
         self._fit(model, pool, material, seed)
         self.record["fit_seconds"] = round(time.perf_counter() - began, 3)
         before = served, material.pool(material.before)
-        feedback = self._feedback()
         binary = tuple(map(float, material.train.scale)) == (0.0, 1.0)
         metric = config.metric or ("list_dcg" if binary else "rmse")
         verdict = gate.judge(
             *judging.values(
-                before, (model, pool), material, *feedback, metric=metric,
-                position_bias=config.position_bias, clip=config.clip),
+                before, (model, pool), material, *self.feedback,
+                metric=metric, position_bias=config.position_bias,
+                clip=config.clip),
             metric=metric, tolerance=config.tolerance,
             least=config.least_users, seed=seed)
         self.record["gate"] = verdict.to_dict()
         self.record["off_policy"] = judging.estimate(
-            model, pool, material, *feedback, k=config.k,
+            model, pool, material, *self.feedback, k=config.k,
             clip=config.clip, seed=seed)
         self.record["fingerprint"] = material.train.fingerprint()
         self.record["reason"] = verdict.reason
@@ -218,14 +194,10 @@ class _Retraining:
                 return self._finish("refused", verdict.reason)
             self.record["reason"] = f"forced, although {verdict.reason}"
         models.save_model(model, pool, material.train, self._folder)
-        self._keep()
-        path = export.export_model(
-            model, self.loop.base, pool=pool, k=config.k, index=config.index,
-            target_recall=config.target_recall, server=config.server,
-            metrics={metric: verdict.candidate},
-            fingerprint=self.record["fingerprint"], run=str(self.run_id),
-            seed=config.seed)
-        return self._promote(int(path.name))
+        self.loop.keep(self.run_id, self.record)
+        return self._promote(self.loop.export(
+            model, pool, self.run_id, metrics={metric: verdict.candidate},
+            fingerprint=self.record["fingerprint"]))
 
     def _fit(self, model, pool, material, seed):
         config = self.config
@@ -268,16 +240,10 @@ class _Retraining:
             target=Target.from_interactions(material.held_out))
 
     def _promote(self, version: int) -> dict:
-        config = self.config
-        if config.address is not None:
-            name = config.model or self.loop.base.name
-            try:
-                promotion.wait_served(
-                    config.address, name, version, config.timeout)
-            except promotion.NotServed as error:
-                promotion.withdraw(self.loop.base, version)
-                self.record["version"] = None
-                return self._finish("failed", str(error))
+        wrong = self.loop.promote(version)
+        if wrong:
+            self.record["version"] = None
+            return self._finish("failed", wrong)
         self.record["version"] = version
         return self._finish("promoted", self.record["reason"])
 

@@ -1,13 +1,15 @@
 """Loop: the folder in which a served model is retrained."""
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 
-import filelock
+import numpy as np
 
 from tfrecal import export
-from tfrecal.feedback import FeedbackStore
+from tfrecal.feedback import FeedbackStore, named_store
+from tfrecal.files import lock_folder, replace_file
+from tfrecal.retrain import models, promotion
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.serving.versions import folders
 
@@ -34,24 +36,15 @@ class Loop:
         Raises:
             ValueError: another process is at it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return filelock.FileLock(
-                self.folder / ".lock", timeout=0).acquire()
-        except filelock.Timeout:
-            raise ValueError(
-                "One process at a time may retrain a model. Received: "
-                f"{self.folder}, in which another one is at work. Wait for "
-                "it to end, or leave it to that one (`--watch`).") from None
+        return lock_folder(
+            self.folder,
+            "One process at a time may retrain a model. Received: "
+            f"{self.folder}, in which another one is at work. Wait for it "
+            "to end, or leave it to that one (`--watch`).")
 
     def store(self) -> FeedbackStore:
         """The feedback store that the config or the environment names."""
-        url = self.config.feedback or os.environ.get("TFRECAL_FEEDBACK")
-        if not url:
-            raise ValueError(
-                "`feedback` must be a file or a URL. Received: none, and no "
-                "TFRECAL_FEEDBACK in the environment.")
-        return FeedbackStore(url)
+        return named_store(self.config.feedback)
 
     def served(self) -> tuple[int, str]:
         """The newest version, and which retraining it is of ("" for none).
@@ -67,3 +60,56 @@ class Loop:
                 f"export --run {self.config.run} --to {self.base}`.")
         version = max(found)
         return version, export.read_manifest(found[version]).get("run", "")
+
+    def of_run(self, run_id) -> Path:
+        """The folder of a retraining."""
+        return self.folder / "runs" / str(run_id)
+
+    def keep(self, run_id, record: dict) -> None:
+        """Stores the record of a retraining that is not finished."""
+        replace_file(self.of_run(run_id) / "record.json", lambda path:
+                     path.write_text(json.dumps(record), "utf-8"))
+
+    def load(self, origin: models.Origin, run: str):
+        """The model of a retraining, or with "" of the first run.
+
+        Returns:
+            `(model, tables, pool)`.
+        """
+        if not run:
+            return origin.model, origin.tables, origin.pool
+        return models.load_model(origin, self.of_run(run))
+
+    def until(self, store: FeedbackStore, run: str) -> float:
+        """When the feedback that a retraining used was received, at most."""
+        if not run:
+            return -np.inf
+        records = store.runs().set_index("run_id")["record"]
+        return json.loads(records[int(run)])["until"]
+
+    def export(self, model, pool, run_id, **manifest) -> int:
+        """Exports the model of a retraining; the version."""
+        config = self.config
+        path = export.export_model(
+            model, self.base, pool=pool, k=config.k, index=config.index,
+            target_recall=config.target_recall, server=config.server,
+            run=str(run_id), seed=config.seed, **manifest)
+        return int(path.name)
+
+    def promote(self, version: int) -> str:
+        """Waits until the server serves a version, where there is one.
+
+        Returns:
+            why it does not, and the version is withdrawn; "" where it does.
+        """
+        config = self.config
+        if config.address is None:
+            return ""
+        try:
+            promotion.wait_served(
+                config.address, config.model or self.base.name, version,
+                config.timeout)
+        except promotion.NotServed as error:
+            promotion.withdraw(self.base, version)
+            return str(error)
+        return ""

@@ -65,8 +65,9 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
         json.dumps({"users": len(tables.users), "items": len(tables.items)})))
 
 
-def load_model(origin: Origin, folder) -> tuple[TwoTower, Interactions]:
-    """What `save_model` wrote.
+def load_model(origin: Origin,
+               folder) -> tuple[TwoTower, Interactions, Pool]:
+    """What `save_model` wrote: model, tables and pool.
 
     Raises:
         ValueError: the folder does not hold a whole model.
@@ -82,12 +83,7 @@ def load_model(origin: Origin, folder) -> tuple[TwoTower, Interactions]:
     tf.train.Checkpoint(model=model).read(
         str(folder / "weights" / "model")).expect_partial()
     model.compile()
-    return model, tables
-
-
-def load_pool(tables: Interactions, folder) -> Pool:
-    """The pool that `save_model` wrote, over its tables."""
-    return Pool.load(Path(folder) / "pool.npz", tables)
+    return model, tables, Pool.load(folder / "pool.npz", tables)
 
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,

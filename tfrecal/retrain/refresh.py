@@ -1,16 +1,14 @@
 """refresh: new users and items are served, and nothing is trained."""
 from __future__ import annotations
 
-import json
 import time
 
 import numpy as np
 
 from tfrecal import export
-from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool
-from tfrecal.retrain import models, promotion
+from tfrecal.retrain import models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import base_labels, grown_table
@@ -34,7 +32,6 @@ def refresh(folder, config: RetrainConfig | None = None, *,
 
     Raises:
         ValueError: nobody and nothing is new, or nothing is served.
-        NotServed: the server did not load it; it is withdrawn.
     """
     loop = Loop(folder, config)
     config = loop.config
@@ -45,7 +42,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                              "that is still open. Finish it first: `tfrecal "
                              "retrain`.")
         origin = models.Origin(config.run)
-        served, tables, pool = _served(loop, origin, base_run)
+        served, tables, pool = loop.load(origin, base_run)
         today = Interactions(
             tables.frame.iloc[:0], grown_table(tables.users, config.users),
             grown_table(tables.items, config.items), tables.scale,
@@ -64,45 +61,22 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         grown = _over(pool, tables, today)
         reason = (f"{new[0]:,} users and {new[1]:,} items joined, nothing "
                   "was trained")
-        until = -np.inf
-        if base_run:
-            records = store.runs().set_index("run_id")["record"]
-            until = json.loads(records[int(base_run)])["until"]
-        record = {"until": until, "base_version": version,
-                  "base_run": base_run, "reason": reason,
+        record = {"until": loop.until(store, base_run),
+                  "base_version": version, "base_run": base_run,
+                  "reason": reason,
                   "started": time.time(), "now": time.time()}
-        kept = loop.folder / "runs" / str(run_id)
-        models.save_model(model, grown, today, kept)
-        replace_file(kept / "record.json", lambda path: path.write_text(
-            json.dumps(record), "utf-8"))
-        path = export.export_model(
-            model, loop.base, pool=grown, k=config.k, index=config.index,
-            target_recall=config.target_recall, server=config.server,
-            run=str(run_id), seed=config.seed)
-        made = int(path.name)
-        outcome = "promoted"
-        try:
-            if config.address is not None:
-                promotion.wait_served(
-                    config.address, config.model or loop.base.name, made,
-                    config.timeout)
-        except promotion.NotServed as error:
-            promotion.withdraw(loop.base, made)
-            outcome, reason, made = "failed", str(error), None
+        models.save_model(model, grown, today, loop.of_run(run_id))
+        loop.keep(run_id, record)
+        made = loop.export(model, grown, run_id)
+        outcome, wrong = "promoted", loop.promote(made)
+        if wrong:
+            outcome, reason, made = "failed", wrong, None
         store.finish_run(run_id, outcome=outcome, version=made,
                          reason=reason, record=record)
         if not quiet:
             print(f"{outcome}: {reason}", flush=True)
         return {**record, "run_id": run_id, "outcome": outcome,
                 "reason": reason, "version": made}
-
-
-def _served(loop, origin, base_run):
-    if not base_run:
-        return origin.model, origin.tables, origin.pool
-    kept = loop.folder / "runs" / base_run
-    model, tables = models.load_model(origin, kept)
-    return model, tables, models.load_pool(tables, kept)
 
 
 def _over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
