@@ -228,6 +228,10 @@ def test_new_items_are_served_without_training(shop):
         pd.read_parquet(kept / "items.parquet").index)
     with pytest.raises(ValueError, match="must hold new ids"):
         refresh(shop.folder / "loop")
+    store = FeedbackStore(shop.folder / "feedback.db")
+    store.erase_user(users[0])  # only a retraining takes them out
+    with pytest.raises(ValueError, match="users who were erased"):
+        refresh(shop.folder / "loop")
 
 
 def test_a_model_that_is_worse_is_not_promoted(shop):

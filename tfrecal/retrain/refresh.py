@@ -31,7 +31,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         the record, with `run_id`, `version` and `reason`.
 
     Raises:
-        ValueError: nobody and nothing is new, or nothing is served.
+        ValueError: nobody and nothing is new, nothing is served, or a user
+            was erased since.
     """
     loop = Loop(folder, config)
     config = loop.config
@@ -43,6 +44,13 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                              "retrain`.")
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
+        until = loop.until(store, base_run)
+        if any(erased > until for erased in store.erased(
+                tables.users.index).values()):
+            raise ValueError(
+                "The served model must not hold users who were erased. "
+                "Received: some who were since it was trained. Make one "
+                "without them: `tfrecal retrain`.")
         today = Interactions(
             tables.frame.iloc[:0], grown_table(tables.users, config.users),
             grown_table(tables.items, config.items), tables.scale,
@@ -61,9 +69,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         grown = _over(pool, tables, today)
         reason = (f"{new[0]:,} users and {new[1]:,} items joined, nothing "
                   "was trained")
-        record = {"until": loop.until(store, base_run),
-                  "base_version": version, "base_run": base_run,
-                  "reason": reason,
+        record = {"until": until, "base_version": version,
+                  "base_run": base_run, "reason": reason,
                   "started": time.time(), "now": time.time()}
         models.save_model(model, grown, today, loop.of_run(run_id))
         loop.keep(run_id, record)
