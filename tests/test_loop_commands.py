@@ -9,6 +9,7 @@ import pytest
 
 from tfrecal import cli
 from tfrecal.feedback import FeedbackStore
+from tfrecal.serving.feedback_log import FeedbackLog
 
 NOW = time.time() - 1000
 
@@ -87,3 +88,31 @@ def test_nothing_to_go_back_to(tfrecal, tmp_path):
     code, text = tfrecal("rollback", "--to", tmp_path / "models")
     assert code == 2 and "a version to go back to" in text
     assert (tmp_path / "models" / "1").exists()
+
+
+def test_rows_that_a_log_left_are_taken_in(tfrecal, tmp_path):
+    """Also those of a user who is to be erased: then they are nowhere."""
+    def leave(user):
+        with FeedbackLog(None, tmp_path / "spill") as log:
+            log.shown(user, ["i1", "i2"])
+            log.response("", "i1", "click", user_id=user, time=NOW)
+
+    store = "--feedback", tmp_path / "feedback.db"
+    leave("u1")
+    code, text = tfrecal("feedback", "ingest", tmp_path / "spill", *store)
+    assert code == 0 and "3 taken in, 0 rejected" in text
+    assert not list((tmp_path / "spill").iterdir())
+    leave("u2")
+    code, text = tfrecal("feedback", "erase", "--user", "u2", *store,
+                         "--spill", tmp_path / "spill")
+    assert code == 0 and "2 shown" in text and "1 responses" in text
+    with FeedbackLog(None, tmp_path / "spill") as log:
+        log.response("", "i1", "click", user_id="u2", time=NOW)
+        log.response("", "i1", "like", user_id="u1", time=NOW)
+    code, text = tfrecal("feedback", "ingest", tmp_path / "spill", *store)
+    assert code == 1 and "2 rejected" in text
+    left = "".join(path.read_text()
+                   for path in (tmp_path / "spill").iterdir())
+    assert "u1" in left and "u2" not in left
+    with FeedbackStore(tmp_path / "feedback.db") as there:
+        assert set(there.responses()["user_id"]) == {"u1"}

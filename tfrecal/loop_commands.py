@@ -53,13 +53,16 @@ def _feedback_arguments(command) -> None:
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("--feedback", help=_STORE)
         if name == "ingest":
-            action.add_argument("files", nargs="+")
+            action.add_argument("files", nargs="+", help="files of events, "
+                                "or folders in which logs left their rows")
             action.add_argument("--scale", nargs=2, type=float,
                                 metavar=("LOW", "HIGH"), help="of ratings")
             action.add_argument("--quiet", action="store_true",
                                 help="no progress bar")
         if name == "erase":
             action.add_argument("--user", required=True)
+            action.add_argument("--spill", help="folder of logs without a "
+                                "store, which are taken in first")
         if name == "drop":
             action.add_argument("--days", type=float, required=True,
                                 help="that are kept")
@@ -84,11 +87,18 @@ def feedback(arguments) -> int:
     if arguments.action == "drop" and not arguments.days >= 0:
         raise ValueError("`days` must be 0 or more. Received: "
                          f"days={arguments.days:g}.")
+    from tfrecal.serving.delivery import take_spilled
     package = _package()
     with package.named_store(arguments.feedback, scale) as store:
         if arguments.action == "ingest":
             rejected = 0
             for path in arguments.files:
+                if Path(path).is_dir():
+                    found = take_spilled(store, path)
+                    print(f"{path}: {found['written']:,} taken in, "
+                          f"{found['rejected']:,} rejected")
+                    rejected += found["rejected"]
+                    continue
                 found = package.ingest(
                     store, path, progress=not arguments.quiet)
                 where = (f" (see {found.rejected_path})"
@@ -98,6 +108,9 @@ def feedback(arguments) -> int:
                 rejected += found.rejected
             return 0 if not rejected else 1
         if arguments.action == "erase":
+            if arguments.spill:
+                # What comes from there later is refused.
+                take_spilled(store, arguments.spill)
             counts = store.erase_user(arguments.user)
         else:
             counts = store.drop_before(
@@ -110,7 +123,7 @@ def feedback(arguments) -> int:
 def retrain(arguments, given: dict) -> int:
     """One retraining, or one after another; `given` are its options."""
     _package()
-    from tfrecal.retrain import job
+    from tfrecal.retrain import job, watching
     from tfrecal.retrain.config import RetrainConfig
     from tfrecal.retrain.refresh import refresh
     folder = arguments.output or f"{given.get('to', '').rstrip('/')}.loop"
@@ -120,9 +133,10 @@ def retrain(arguments, given: dict) -> int:
     begun = (Path(folder) / "config.json").exists()
     config = (RetrainConfig.from_folder(folder, **given) if begun
               else RetrainConfig(**given))
-    if arguments.watch:
-        return job.watch(folder, config, seconds=arguments.watch,
-                         least=arguments.least, quiet=arguments.quiet)
+    if arguments.watch is not None:
+        return watching.watch(folder, config, seconds=arguments.watch,
+                              least=arguments.least,
+                              quiet=arguments.quiet)
     once = refresh if arguments.only_grow else job.retrain
     record = once(folder, config, quiet=arguments.quiet)
     return 0 if record["outcome"] == "promoted" else 1

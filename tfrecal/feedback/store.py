@@ -13,6 +13,7 @@ from tfrecal.feedback import erasure, rows, schema, writing
 from tfrecal.feedback.database import Database
 from tfrecal.feedback.questions import QuestionTable
 from tfrecal.feedback.runs import RunTable
+from tfrecal.serving.delivery import ERASED
 
 _TABLES = {"shown": schema.shown, "responses": schema.responses}
 _FLOATS = {"time", "score", "propensity", "value", "received"}
@@ -98,7 +99,7 @@ class FeedbackStore(QuestionTable, RunTable):
             gone, old = erasure.refused(
                 connection, good["user_id"], good["time"])
             checked.reason[where[old]] = "older than what is kept"
-            checked.reason[where[gone]] = "the user was erased"
+            checked.reason[where[gone]] = ERASED
             if (gone | old).any():
                 where, good = checked.good()
             if not len(where):

@@ -20,6 +20,8 @@ class RetrainConfig:
         to: base path of the served model, such as `models/recommender`.
         feedback: file or SQLAlchemy URL of the feedback store; by default
             the environment variable TFRECAL_FEEDBACK.
+        spill: a folder in which logs without a store leave their rows
+            (`FeedbackLog(None, spill)`); they are taken in first.
         users, items: CSV files of the tables as they are today; rows of new
             ids join the model. Users of the feedback that are in no table
             join without columns, items do not.
@@ -61,6 +63,7 @@ class RetrainConfig:
     run: str = ""
     to: str = ""
     feedback: str | None = None
+    spill: str | None = None
     users: str | None = None
     items: str | None = None
     patience: float = 3600.0

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -16,13 +15,12 @@ from tfrecal.retrain import gate, judging, models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, gather
+from tfrecal.serving.delivery import take_spilled
 from tfrecal.serving.versions import folders
 from tfrecal.target import Target
 
 # How much longer training from nothing is (benchmarks/retrain.py).
 RESET = 5
-# After a failure `watch` looks again this much later.
-_PATIENCE = 10
 
 
 def retrain(folder, config: RetrainConfig | None = None, *,
@@ -53,37 +51,11 @@ def retrain(folder, config: RetrainConfig | None = None, *,
             config.write(folder)
         # TensorFlow warns of graphs that are traced for each model anew.
         with loop.store() as store, export.quiet():
+            if loop.config.spill:
+                take_spilled(store, loop.config.spill)
             return _Retraining(
                 loop, store, time.time() if now is None else now,
                 quiet).run()
-
-
-def watch(folder, config: RetrainConfig | None = None, *,
-          seconds: float = 60.0, least: int = 100,
-          quiet: bool = False) -> None:
-    """Retrains whenever enough feedback has come, until it is stopped.
-
-    Args:
-        folder, config, quiet: see `retrain`.
-        seconds: between two looks at the store.
-        least: new responses that make a retraining worth while.
-    """
-    if config is not None:
-        config.write(folder)
-    loop = Loop(folder)
-    while True:
-        with loop.store() as store:
-            new = store.counts()["unused_responses"]
-            begun = (store.runs()["outcome"] == "running").any()
-        if new >= least or begun:
-            outcome = "failed"
-            try:
-                outcome = retrain(folder, quiet=quiet)["outcome"]
-            except OSError as error:  # a server or database that comes back
-                print(f"tfrecal: {error}", file=sys.stderr, flush=True)
-            if outcome == "failed":
-                time.sleep(_PATIENCE * seconds)
-        time.sleep(seconds)
 
 
 class _Retraining:

@@ -14,6 +14,10 @@ from tfrecal.pool import Pool
 _PAIR = ["user_id", "item_id"]
 
 
+class NothingNew(ValueError):
+    """Raised when there is no feedback to learn from."""
+
+
 @dataclasses.dataclass
 class Material:
     """Labels of one moment over tables that have grown.
@@ -75,7 +79,7 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
         erased: user -> time up to which nothing of them may be learned.
 
     Raises:
-        ValueError: there is no new feedback on items of the tables.
+        NothingNew: there is no new feedback on items of the tables.
     """
     old_responses, old_shown = (
         frame[frame["received"] <= served_until]
@@ -97,7 +101,7 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     counts["of_unknown_items"], found = len(found) - len(kept), kept
     fresh = _fresh(found, before)
     if not fresh.any():
-        raise ValueError(
+        raise NothingNew(
             "A retraining needs new feedback on items of the tables. "
             f"Received: {counts}. Wait for some, or pass `items`.")
     counts["new_pairs"] = int(fresh.sum())

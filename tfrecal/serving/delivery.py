@@ -5,6 +5,7 @@ import json
 import math
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ COLUMNS = {
               "propensity", "model", "version", "strategy"),
     "responses": ("event_id", "request_id", "user_id", "item_id", "time",
                   "kind", "value")}
+# The reason of the store for rows that must not be kept anywhere.
+ERASED = "the user was erased"
 _NUMBERS = ("time", "score", "propensity", "value")
 _OPEN = 10.0  # seconds after which others may take a segment
 _LONGEST_PAUSE = 60.0  # seconds until a store that failed is asked again
@@ -127,11 +130,13 @@ class Delivery:
             self._write(table, rows[:middle])
             self._write(table, rows[middle:])
             return
-        refused = len(added.rejected)
-        if refused:
-            self._reject(table, json.loads(
-                added.rejected.to_json(orient="records", double_precision=15)))
-        self.count("written", len(rows) - refused)
+        refused = json.loads(added.rejected.to_json(
+            orient="records", double_precision=15))
+        self.count("written", len(rows) - len(refused))
+        kept = [row for row in refused if row.get("reason") != ERASED]
+        self.count("rejected", len(refused) - len(kept))
+        if kept:
+            self._reject(table, kept)
 
     def _reject(self, table: str, rows: list[dict]) -> None:
         self.spill.append(table, [_plain(row) for row in rows], rejected=True)
@@ -147,6 +152,35 @@ class Delivery:
         self.notices.say("store", (
             f"The feedback store must answer. Received: {error!r} Rows go "
             f"to {self.spill.folder} until it does."))
+
+
+def take_spilled(store, folder, batch: int = 5000) -> dict[str, int]:
+    """Brings what logs have left in a folder into a store.
+
+    A segment that a process writes just now stays: a log without a store
+    lets it be taken after about ten seconds.
+
+    Args:
+        store: as of `FeedbackLog`.
+        folder: the `spill` of logs.
+        batch: rows that are handed to the store at a time.
+
+    Returns:
+        rows that were `written` (replayed ones too) and `rejected`, which
+        are in `*.rejected` of the folder.
+
+    Raises:
+        ValueError: there is no such folder.
+        OSError: the store does not answer; nothing is lost.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError("The folder of spilled logs must exist. Received: "
+                         f"{folder}. Give the `spill` of a FeedbackLog.")
+    delivery = Delivery(store, Spill(folder), batch)
+    for path in delivery.spill.segments():
+        delivery.spill.take(path, batch, delivery._write)
+    delivery.spill.finish()
+    return {name: delivery.counts[name] for name in ("written", "rejected")}
 
 
 def _frame(table: str, rows: list[dict]):

@@ -1,0 +1,59 @@
+"""watch: retrains whenever enough feedback has come."""
+from __future__ import annotations
+
+import sys
+import time
+
+from tfrecal.retrain import job
+from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.loop import Loop
+from tfrecal.retrain.material import NothingNew
+from tfrecal.serving.delivery import take_spilled
+
+# After a failure it looks again this much later.
+_PATIENCE = 10
+
+
+def watch(folder, config: RetrainConfig | None = None, *,
+          seconds: float = 60.0, least: int = 100,
+          quiet: bool = False) -> None:
+    """Retrains whenever enough feedback has come, until it is stopped.
+
+    A database or server that does not answer is told of on stderr and
+    waited for.
+
+    Args:
+        folder, config, quiet: see `job.retrain`.
+        seconds: between two looks at the store; ten times that after a
+            failure.
+        least: new responses that make a retraining worth while.
+
+    Raises:
+        ValueError: as `job.retrain`, but not for want of feedback.
+    """
+    if not seconds > 0:
+        raise ValueError("`watch` must be a positive number of seconds. "
+                         f"Received: watch={seconds:g}.")
+    loop = Loop(folder, config)
+    loop.served()  # before anything is written
+    if config is not None:
+        config.write(folder)
+    while True:
+        patience = 1
+        try:
+            if _is_due(loop, least) and job.retrain(
+                    folder, quiet=quiet)["outcome"] == "failed":
+                patience = _PATIENCE
+        except (NothingNew, OSError) as error:
+            print(f"tfrecal: {error}", file=sys.stderr, flush=True)
+            patience = _PATIENCE
+        time.sleep(patience * seconds)
+
+
+def _is_due(loop: Loop, least: int) -> bool:
+    """Whether enough feedback is there, or a retraining was interrupted."""
+    with loop.store() as store:
+        if loop.config.spill:
+            take_spilled(store, loop.config.spill)
+        return bool(store.counts()["unused_responses"] >= least
+                    or (store.runs()["outcome"] == "running").any())
