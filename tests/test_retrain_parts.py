@@ -1,6 +1,8 @@
 """Parts of a retraining: labels of feedback, the gate, versions."""
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,7 +98,7 @@ def gap(mean, sd=0.1, users=400, seed=0):
     (0.05, True, "better"), (0.0, True, "no loss beyond"),
     (-0.05, False, "worse"), (-0.018, False, "worse")])
 def test_the_gate(mean, passed, word):
-    found = gate.judge(*gap(mean), tolerance=0.02)
+    found = gate.judge(*gap(mean), tolerance=0.04)  # of about 0.5
     assert found.passed == passed and word in found.reason
     assert found.low < found.difference < found.high
     assert abs(found.difference - mean) < 0.02
@@ -109,6 +111,27 @@ def test_the_gate_wants_evidence():
     assert not noisy.passed and "cannot be ruled out" in noisy.reason
     nobody = gate.judge([], [])
     assert not nobody.passed and nobody.to_dict()["serving"] is None
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.005, -0.02, 0.03])
+def test_the_unit_of_the_metric_does_not_matter(mean):
+    served, candidate = gap(mean, users=150)
+    one, other = (gate.judge(served * unit, candidate * unit)
+                  for unit in (1, 0.01))
+    assert one.passed == other.passed
+    assert one.low == pytest.approx(100 * other.low)
+
+
+def test_the_gate_says_how_many_users_could_tell():
+    found = gate.judge(*gap(0.0, sd=0.3, users=100))
+    assert not found.passed
+    needed = int(re.search(r"about ([\d,]+) could", found.reason)[1].replace(
+        ",", ""))
+    assert needed > 200
+    told = [gate.judge(*gap(0.0, sd=0.3, users=size, seed=seed),
+                       draws=300).passed
+            for size in (needed // 4, 4 * needed) for seed in range(20)]
+    assert sum(told[:20]) < 8 < 17 < sum(told[20:])
 
 
 def test_the_interval_covers_as_often_as_it_says():

@@ -43,7 +43,8 @@ class RetrainConfig:
             `"list_dcg"` for labels of 0 and 1, else `"rmse"`; see
             `judging.values`.
         position_bias: looks fall with the rank as rank ** -position_bias.
-        tolerance: the loss of the metric that the gate puts up with.
+        tolerance: the loss that the gate puts up with where it cannot tell,
+            as a share of the served model's metric.
         least_users: that the gate must have.
         force: promote what the gate refuses; the record says so.
         strategy: of acquisition, which asks through exploration slots.
@@ -78,7 +79,7 @@ class RetrainConfig:
     clip: float = 10.0
     metric: str | None = None
     position_bias: float = 1.0
-    tolerance: float = 0.02
+    tolerance: float = 0.05
     least_users: int = 20
     force: bool = False
     strategy: str = "vopt"

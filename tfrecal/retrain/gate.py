@@ -38,7 +38,7 @@ class Verdict:
 
 
 def judge(serving, candidate, *, metric: str = "ndcg@10",
-          tolerance: float = 0.02, least: int = 20, draws: int = 2000,
+          tolerance: float = 0.05, least: int = 20, draws: int = 2000,
           seed: int = 0) -> Verdict:
     """Compares two models on the same users of fresh held-out feedback.
 
@@ -51,8 +51,8 @@ def judge(serving, candidate, *, metric: str = "ndcg@10",
         serving, candidate: a metric, higher is better, of each user,
             `[users]` in the same order.
         metric: its name, for the record.
-        tolerance: the largest loss that is put up with, in the metric's own
-            unit.
+        tolerance: the largest loss that is put up with, as a share of the
+            served model's value.
         least: number of users that must be there.
         draws: of the bootstrap.
         seed: of the bootstrap.
@@ -83,16 +83,23 @@ def judge(serving, candidate, *, metric: str = "ndcg@10",
     means = np.array([gap[rng.integers(0, users, users)].mean()
                       for _ in range(draws)])
     low, high = np.quantile(means, [0.025, 0.975])
+    limit = tolerance * abs(serving.mean())
     found = f"{gap.mean():+.4f} [{low:+.4f}, {high:+.4f}] {metric}"
     if high < 0:
         passed, reason = False, f"the candidate is worse: {found}"
-    elif low < -tolerance:
+    elif low < -limit:
         passed, reason = False, (
-            f"a loss of more than {tolerance:g} cannot be ruled out: {found}")
+            f"a loss of more than {limit:.4f} ({tolerance:.3g} of what is "
+            f"served) cannot be ruled out: {found}")
+        if limit:
+            # An interval is as narrow as the root of their number is large.
+            enough = users * ((gap.mean() - low) / limit) ** 2
+            reason += (f"; {users:,} users were there, and of one that is "
+                       f"as good about {enough:,.0f} could tell")
     elif low > 0:
         passed, reason = True, f"the candidate is better: {found}"
     else:
-        passed, reason = True, f"no loss beyond {tolerance:g}: {found}"
+        passed, reason = True, f"no loss beyond {limit:.4f}: {found}"
     return Verdict(passed, reason, metric, users, float(serving.mean()),
                    float(candidate.mean()), float(gap.mean()), float(low),
                    float(high))
