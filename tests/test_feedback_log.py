@@ -435,10 +435,12 @@ def test_a_forked_child_writes_its_own_rows_only(make, store, tmp_path):
     show(log, 1, user="early")
     assert log.flush()  # a segment is open
     show(log, 1, user="parent")
+    mark = log.new_id().partition("-")[0]
     child = os.fork()
     if child == 0:
         try:
             show(log, 1, user="child")
+            assert log.new_id().partition("-")[0] != mark
             assert log.counts["waiting"] == 3
             log.close()
             os._exit(0)

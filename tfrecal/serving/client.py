@@ -1,7 +1,6 @@
 """Recommender: an exported model on a server, as Python calls."""
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 import grpc
@@ -211,7 +210,7 @@ class Recommender:
             return found
         users = [""] * len(found.item_ids) if users is None else \
             [_text(user) for user in users]
-        request_ids = [uuid.uuid4().hex if user else "" for user in users]
+        request_ids = [self.log.new_id() if user else "" for user in users]
         propensities = strategies = [None] * len(users)
         if explore is not None:
             if exclude is not None:

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import math
 import os
+import secrets
 import time as clocks
-import uuid
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -76,6 +77,7 @@ class FeedbackLog:
         self._delivery = Delivery(store, Spill(spill), batch)
         self._outbox = Outbox(self._delivery, _rows, most, batch, seconds)
         self._open = True
+        self._number_ids()
         _living.add(self)
 
     def shown(self, user_id: str, item_ids: Sequence[str], *,
@@ -109,7 +111,7 @@ class FeedbackLog:
                 raise ValueError(
                     f"`{name}` must have one for each item. Received: "
                     f"{len(values)} for {len(item_ids)} items.")
-        request_id = request_id or uuid.uuid4().hex
+        request_id = request_id or self.new_id()
         # Copies: what the caller does with its lists is not recorded.
         self._outbox.put(len(item_ids), (
             "shown", request_id, self.clock(), user_id, tuple(item_ids),
@@ -152,11 +154,15 @@ class FeedbackLog:
         if not (math.isfinite(value) and math.isfinite(time)):
             raise ValueError("`value` and `time` must be finite. Received: "
                              f"value={value}, time={time}.")
-        event_id = event_id or uuid.uuid4().hex
+        event_id = event_id or self.new_id()
         self._outbox.put(1, (
             "responses", event_id, request_id, user_id, item_id, float(time),
             kind, float(value)))
         return event_id
+
+    def new_id(self) -> str:
+        """An id that no other list or event has, of any process."""
+        return f"{self._mark}{next(self._numbers):x}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -203,7 +209,14 @@ class FeedbackLog:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def _number_ids(self):
+        # Randomness is asked for once: a system call a list costs more than
+        # all else that a log does while a list waits for it.
+        self._mark = f"{secrets.token_hex(12)}-"
+        self._numbers = itertools.count(1)
+
     def _after_fork(self):
+        self._number_ids()
         self._delivery.after_fork()
         self._outbox.after_fork()
 
