@@ -315,8 +315,8 @@ def test_pairs_by_user():
 def test_a_client_explores_and_records_what_it_returns():
     recorded = []
     log = SimpleNamespace(
-        new_id=iter("abcdefghij").__next__, shown=lambda *args, **more: recorded.append(
-        (*args, more)))
+        new_id=iter("abcdefghij").__next__,
+        shown=lambda *args, **more: recorded.append((*args, more)))
     explore = Exploration(wants("w0", "w1", "w2", "i3"), epsilon=1)
     shop = client_module.Recommender("localhost:1", log=log, explore=explore)
     base = Recommendations([ITEMS, ITEMS], [np.ones(10, np.float32)] * 2, 3)
