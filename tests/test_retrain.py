@@ -110,15 +110,15 @@ def shop(tmp_path_factory):
 
 
 def test_the_loop(shop, capsys):
-    """Weeks in short: shown, clicked, retrained, promoted, rolled back."""
+    """Three weeks: shown, clicked, retrained, promoted, rolled back."""
     store = FeedbackStore(shop.folder / "feedback.db")
     explore = Exploration(lambda: by_user(store.questions()), share=0.2,
-                          epsilon=1.0, seconds=3600)
+                          epsilon=0.7, seconds=3600)
     with FeedbackLog(store, shop.folder / "spill",
                      clock=lambda: shop.world.now) as log, Recommender(
             shop.address, "shop", log=log, explore=explore,
             timeout=30) as client:
-        for _ in range(3):
+        for _ in range(7):
             shop.day(client, log)
         assert log.flush(30)
         shop.write_tables()
@@ -148,7 +148,7 @@ def test_the_loop(shop, capsys):
         asked = store.questions("open")
         assert len(asked) == 40 and set(asked["strategy"]) == {"vopt"}
         explore.wanted.refresh()
-        for _ in range(3):
+        for _ in range(7):
             shop.day(client, log)
         assert log.flush(30)
         shown = store.shown()
@@ -175,7 +175,7 @@ def test_the_loop(shop, capsys):
         assert "retraining 2: promoted" in out
         # The number of a version that was withdrawn is not used again, and
         # the model starts from what is served.
-        for _ in range(2):
+        for _ in range(7):
             shop.day(client, log)
         assert log.flush(30)
         record = job.retrain(shop.folder / "loop", now=shop.world.now)
