@@ -75,7 +75,7 @@ def test_rejected_rows_of_a_csv(sqlite, tmp_path):
     assert "since 1970" in rows[0]["reason"]
     assert rows[0]["user_id"] == "'=1+1" and rows[0]["value"] == "-3"
     assert rows[1]["reason"] == "7 cells under 6 columns"
-    assert rows[1]["content"] == "c,u1,i1,5,click,1,more"
+    assert rows[1]["content"] == "c;u1;i1;5;click;1;more"
     assert rows[2]["user_id"] == "\\udcff"
     stored = sqlite.responses()
     assert stored["item_id"].tolist() == ["i\n1", "i1"]

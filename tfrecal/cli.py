@@ -21,13 +21,15 @@ def main(argv=None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return arguments.command(arguments) or 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"tfrecal: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tfrecal: interrupted; the run folder holds the last whole "
-              "epoch. Go on with `tfrecal run --resume FOLDER`.",
-              file=sys.stderr)
+        how = ("The run folder holds the last whole epoch. Go on with "
+               "`tfrecal run --resume FOLDER`."
+               if arguments.command in (run, demo) else
+               "Nothing is half done that the same command would not end.")
+        print(f"tfrecal: interrupted. {how}", file=sys.stderr)
         return 130
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecal import index as indexes
+from tfrecal.files import replace_file, sync_folder, sync_tree
 from tfrecal.op_audit import SERVERS, audit
 from tfrecal.scoring import PoolScorer
 from tfrecal.serving_model import ServingModel
@@ -69,11 +70,17 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         beside = folder / f".{version}.part"
         for old in folder.glob(".*.part"):
             shutil.rmtree(old)
-        with quiet():
-            tf.saved_model.save(
-                serving, str(beside), signatures=serving.functions,
-                options=tf.saved_model.SaveOptions(
-                    namespace_whitelist=["Scann", "TFText"]))
+        try:
+            with quiet():
+                tf.saved_model.save(
+                    serving, str(beside), signatures=serving.functions,
+                    options=tf.saved_model.SaveOptions(
+                        namespace_whitelist=["Scann", "TFText"]))
+        except tf.errors.OpError as error:  # such as a full disk
+            raise OSError(
+                f"The export could not be written to {beside}: "
+                f"{error.message}. No version was made: mend this and "
+                "export again.") from error
         extra = beside / "assets.extra"
         extra.mkdir()
         requests = example_requests(serving, pool)
@@ -96,8 +103,11 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         with quiet():
             _check_loads(beside, requests)
         # The number is taken before the folder can be seen.
-        (folder / ".last_version").write_text(str(version))
+        replace_file(folder / ".last_version", lambda path:
+                     path.write_text(str(version)))
+        sync_tree(beside)
         os.rename(beside, folder / str(version))
+        sync_folder(folder)
     return folder / str(version)
 
 

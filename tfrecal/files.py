@@ -59,6 +59,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Returns when all that a folder holds is on the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(place) / name)
+        sync_folder(Path(place))
+
+
 def lock_folder(folder: Path, refusal: str):
     """A context in which no other process may lock the folder.
 

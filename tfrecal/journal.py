@@ -102,9 +102,10 @@ class Journal:
         self._note(record)
 
     def _write(self, line: bytes) -> None:
-        new = not self.path.exists()
+        new, size = not self.path.exists(), len(line)
         make_folder(self.path.parent)
-        with open(self.path, "ab") as file:
+        # Unbuffered: what a full disk refused must not come after all.
+        with open(self.path, "ab", buffering=0) as file:
             if file.tell() != self._size:
                 raise ValueError(
                     "One process at a time may write a journal. Received: "
@@ -112,8 +113,8 @@ class Journal:
                     "each pool a journal of its own.")
             file.truncate(self._good)
             try:
-                file.write(line)
-                file.flush()
+                while line:
+                    line = line[file.write(line):]
                 os.fsync(file.fileno())
             except BaseException:  # a full disk, Ctrl-C: no half line stays
                 self._size = self._good
@@ -121,7 +122,7 @@ class Journal:
                 raise
         if new:
             sync_folder(self.path.parent)
-        self._good += len(line)
+        self._good += size
         self._size = self._good
 
     def asked(self, questions: Questions, strategy, why=()) -> None:

@@ -89,7 +89,10 @@ def feedback(arguments) -> int:
                          f"days={arguments.days:g}.")
     from tfrecal.serving.delivery import take_spilled
     package = _package()
-    with package.named_store(arguments.feedback, scale) as store:
+    if arguments.action == "erase" and not arguments.user:
+        raise ValueError("`user` must be an id. Received: user=''.")
+    with package.named_store(arguments.feedback, scale,
+                             arguments.action != "ingest") as store:
         if arguments.action == "ingest":
             rejected = 0
             for path in arguments.files:
@@ -166,10 +169,13 @@ def status(arguments) -> int:
     if not found:
         raise ValueError("The base path of a model must hold a version. "
                          f"Received: {base}, which has none.")
-    states = {}
+    states, silence = {}, ""
     if arguments.address:
-        states = promotion.states(
-            arguments.address, arguments.model or base.name)
+        try:
+            states = promotion.states(
+                arguments.address, arguments.model or base.name)
+        except promotion.NotServed as error:
+            silence = str(error)
     print(f"{base}")
     for version in sorted(found):
         manifest = read_manifest(found[version])
@@ -179,7 +185,7 @@ def status(arguments) -> int:
         if version in states:
             parts.append(states[version][0])
         print("  ".join(parts))
-    with _package().named_store(arguments.feedback) as store:
+    with _package().named_store(arguments.feedback, made=True) as store:
         counts, runs = store.counts(), store.runs()
         print(f"feedback in {store.url}: {counts['responses']:,} responses, "
               f"{counts['shown']:,} items shown; "
@@ -195,4 +201,6 @@ def status(arguments) -> int:
         if gate and gate["serving"] is not None:
             print(f"  {gate['metric']} served {gate['serving']:.4f}, "
                   f"candidate {gate['candidate']:.4f}, {gate['users']} users")
+    if silence:
+        raise OSError(silence)
     return 0

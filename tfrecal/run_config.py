@@ -114,8 +114,8 @@ class RunConfig:
     def from_file(cls, path) -> "RunConfig":
         """Reads a JSON file; unknown names are refused."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+            values = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise ValueError("A config must be a JSON file. Received: "
                              f"{path}: {error}") from error
         known = [f.name for f in dataclasses.fields(cls)]
@@ -123,4 +123,8 @@ class RunConfig:
         if wrong:
             raise ValueError(f"A config may hold {known}. "
                              f"Received: {wrong} in {path}.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError("A config must hold numbers where they belong. "
+                             f"Received: {path}: {error}.") from error

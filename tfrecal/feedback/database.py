@@ -209,6 +209,13 @@ def _parse(url) -> URL:
         f"{_FORMS} Received: {parsed.set(query={}).render_as_string()}.")
 
 
+def is_there(url) -> bool:
+    """Whether the file of an SQLite database exists; True for others."""
+    url = _parse(url)
+    return (url.get_backend_name() != "sqlite"
+            or Path(url.database).is_file())
+
+
 def _make_private(path: Path) -> None:
     """Makes the file of a new database, which only its owner may read."""
     try:

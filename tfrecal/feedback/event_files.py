@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -65,7 +66,12 @@ class EventFile:
                        ".parquet": self._parquet}[form]
         if form == ".csv":
             with open(self.path, **_UTF8) as file:
-                self.columns = next(_reader(file), [])
+                try:
+                    self.columns = next(_reader(file), [])
+                except csv.Error as error:
+                    raise ValueError(
+                        "A CSV file must begin with a line of column names. "
+                        f"Received: {self.path}: {error}.") from error
             self._check_columns()
         elif form == ".parquet":
             file = self._open_parquet()
@@ -104,19 +110,13 @@ class EventFile:
     def _csv(self, chunk: int) -> Iterator[Part]:
         table, width = self._table(self.columns), len(self.columns)
         with open(self.path, **_UTF8) as file:
-            reader = _reader(file)
+            lines = _Lines(file)
+            reader = _reader(file, lines)
             next(reader)
-            found = _lines_of(reader)
+            found = _rows(reader, lines, width)
             while part := list(islice(found, chunk)):
-                good = [(line, cells) for line, cells in part
-                        if isinstance(cells, list) and len(cells) == width]
-                faults = [
-                    (line, *(("not CSV: " + cells, "") if isinstance(
-                        cells, str) else (
-                        f"{len(cells)} cells under {width} columns",
-                        ",".join(cells))))
-                    for line, cells in part
-                    if isinstance(cells, str) or len(cells) != width]
+                good = [row for row in part if len(row) == 2]
+                faults = [row for row in part if len(row) == 3]
                 frame = pd.DataFrame(
                     [cells for _, cells in good], columns=self.columns,
                     index=[line for line, _ in good], dtype=object)
@@ -165,23 +165,54 @@ class EventFile:
                              f"{error}. Write it again.") from error
 
 
-def _reader(file):
+def _reader(file, lines=None):
     head = file.readline()
     file.seek(0)
-    return csv.reader(file, delimiter=max(",;\t", key=head.count))
+    return csv.reader(lines or file, delimiter=max(",;\t", key=head.count))
 
 
-def _lines_of(reader):
-    """Yields `(line, cells)`; a text in place of cells says what is wrong."""
+class _Lines:
+    """Lines of a file; those of the present record can be read again."""
+
+    def __init__(self, file):
+        self._file, self._again = file, deque()
+        self.number, self.record = 0, []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._file)
+        self.number += 1
+        self.record.append(line)
+        return line
+
+    def back(self) -> None:
+        """Goes back to the second line of the record."""
+        self._again.extendleft(reversed(self.record[1:]))
+        self.number -= len(self.record) - 1
+
+
+def _rows(reader, lines: _Lines, width: int):
+    """Yields `(line, cells)`, or `(line, reason, content)` of a bad one."""
     while True:
-        line = reader.line_num + 1
+        lines.record = []
+        line = lines.number + 1
         try:
-            cells = next(reader)
+            cells, reason = next(reader), ""
         except StopIteration:
             return
         except csv.Error as error:
-            cells = str(error)
-        if cells:
+            cells, reason = [], f"not CSV: {error}"
+        if cells and len(cells) != width:
+            reason = f"{len(cells)} cells under {width} columns"
+        if reason and len(lines.record) > 1:
+            # It has swallowed the next lines; it costs no other.
+            reason = "a quote that is not closed"
+            lines.back()
+        if reason:
+            yield line, reason, lines.record[0].rstrip("\r\n")
+        elif cells:
             yield line, cells
 
 

@@ -82,8 +82,8 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         if result.rejected:
             result.rejected_path = rejected
             replace_file(rejected, lambda beside: _copy(bad, beside))
-        else:
-            rejected.unlink(missing_ok=True)
+        elif rejected.exists():  # unlink fails where all is read-only
+            rejected.unlink()
         text.detach()
     return result
 

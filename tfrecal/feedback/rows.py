@@ -1,6 +1,8 @@
 """Rows as they come in: typed columns, and why a row is refused."""
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 
@@ -177,14 +179,22 @@ def _text(value) -> str | None:
 def _numbers(column: pd.Series) -> pd.Series:
     """Numbers and texts of a column of anything; NaN for the rest."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        zero = pd.Timestamp(0, tz="UTC" if column.dt.tz else None)
+        # In the column's own unit: nanoseconds end in the year 2262.
+        zero = pd.Timestamp(0, tz="UTC" if column.dt.tz else None).as_unit(
+            column.dt.unit)
         return (column - zero).dt.total_seconds()
     if column.dtype != object:
         return column
+    return column.map(_number)
+
+
+def _number(value):
     # JSON holds lists, and whole numbers that no float can.
-    return column.map(lambda value: value if isinstance(value, str) or (
-        np.isreal(value) and abs(value) < 1e300) else np.nan,
-        na_action="ignore")
+    if isinstance(value, str):
+        return value
+    fits = (isinstance(value, (int, float, Decimal, np.number))
+            and not isinstance(value, bool) and abs(value) < 1e300)
+    return value if fits else np.nan
 
 
 def _storable(values: np.ndarray) -> np.ndarray:

@@ -17,11 +17,13 @@ _TABLE = schema.runs
 class RunTable:
     """The retrainings of a store; a part of `FeedbackStore`."""
 
-    def begin_run(self, base_version: int | None = None) -> int:
+    def begin_run(self, base_version: int | None = None,
+                  record: dict | None = None) -> int:
         """Records that a retraining has begun.
 
         Args:
             base_version: of the model that it starts from.
+            record: whose it is; JSON.
 
         Returns:
             its `run_id`, from 1.
@@ -31,7 +33,8 @@ class RunTable:
                 sa.select(sa.func.max(_TABLE.c.run_id))).scalar() or 0
             connection.execute(_TABLE.insert().values(
                 run_id=last + 1, started=time.time(), outcome="running",
-                base_version=base_version, reason="", record="{}"))
+                base_version=base_version, reason="",
+                record=json.dumps(record or {})))
             return last + 1
 
         return self._database.write(work)

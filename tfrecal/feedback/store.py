@@ -10,7 +10,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from tfrecal.feedback import erasure, rows, schema, writing
-from tfrecal.feedback.database import Database
+from tfrecal.feedback.database import Database, is_there
 from tfrecal.feedback.questions import QuestionTable
 from tfrecal.feedback.runs import RunTable
 from tfrecal.serving.delivery import ERASED
@@ -240,14 +240,15 @@ class FeedbackStore(QuestionTable, RunTable):
         return _frame(found, [column.name for column in table.columns])
 
 
-def named_store(url=None, scale=None) -> FeedbackStore:
+def named_store(url=None, scale=None, made: bool = False) -> FeedbackStore:
     """The store of a URL, or else of TFRECAL_FEEDBACK in the environment.
 
     Args:
         url, scale: see `FeedbackStore`.
+        made: whether an SQLite file must be there already.
 
     Raises:
-        ValueError: neither names one.
+        ValueError: neither names one, or it is not there.
     """
     url = url or os.environ.get("TFRECAL_FEEDBACK")
     if not url:
@@ -255,6 +256,9 @@ def named_store(url=None, scale=None) -> FeedbackStore:
             "The feedback store must be named. Received: no --feedback and "
             "no TFRECAL_FEEDBACK in the environment. Give a file, such as "
             "feedback.db, or an SQLAlchemy URL.")
+    if made and not is_there(url):
+        raise ValueError("The feedback store must be there. Received: "
+                         f"{url}, and no such file. Check the name.")
     return FeedbackStore(url, scale)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfrecal.files import replace_file
 
+INDEXES = ("auto", "exact", "scann")
 CORRECTIONS = ("none", "ips", "snips")
 
 
@@ -118,6 +119,15 @@ class RetrainConfig:
                 "`feedback` is stored and must hold no password. Received: a "
                 "URL with one. Give it by the environment variable "
                 "TFRECAL_FEEDBACK.")
+        if self.index not in INDEXES:
+            raise ValueError(
+                f"`index` must be one of {', '.join(INDEXES)}. Received: "
+                f"index={self.index!r}.")
+        name, _, k = (self.metric or "list_dcg").partition("@")
+        if name not in ("list_dcg", "rmse") and not k.isdigit():
+            raise ValueError(
+                "`metric` must be list_dcg, rmse, or one of the catalogue, "
+                f"such as ndcg@10. Received: metric={self.metric!r}.")
         if self.correction not in CORRECTIONS:
             raise ValueError(
                 f"`correction` must be one of {', '.join(CORRECTIONS)}. "
@@ -138,12 +148,16 @@ class RetrainConfig:
         """
         path = Path(folder) / "config.json"
         try:
-            values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            values = dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError("The folder of a loop must hold config.json. "
                              f"Received: {path}: {error}") from error
         known = {field.name for field in dataclasses.fields(cls)}
         if set(values) - known:
             raise ValueError(f"A config may hold {sorted(known)}. Received: "
                              f"{sorted(set(values) - known)} in {path}.")
-        return cls(**{**values, **changes})
+        try:
+            return cls(**{**values, **changes})
+        except TypeError as error:
+            raise ValueError("A config must hold numbers where they belong. "
+                             f"Received: {path}: {error}.") from error

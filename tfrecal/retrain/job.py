@@ -8,6 +8,7 @@ from pathlib import Path
 import tf_keras
 
 from tfrecal import callbacks, export, off_policy
+from tfrecal.feedback import FeedbackUnavailable
 from tfrecal.journal import Journal
 from tfrecal.learner import Cosine
 from tfrecal.oracles.feedback import FeedbackOracle
@@ -68,14 +69,22 @@ class _Retraining:
     def __init__(self, loop: Loop, store, now: float, quiet: bool):
         self.loop, self.config, self.quiet = loop, loop.config, quiet
         self.store = store
-        self.started = time.perf_counter()
+        self.started, self.read_at = time.perf_counter(), time.time()
         version, origin = loop.served()
         self.record = {"until": self.store.latest(), "now": now,
                        "base_version": version, "base_run": origin,
                        "started": time.time()}
         runs = self.store.runs()
-        begun = runs["run_id"][runs["outcome"] == "running"]
-        self.run_id = int(begun.iloc[-1]) if len(begun) else None
+        begun = runs[runs["outcome"] == "running"]
+        self.run_id = int(begun["run_id"].iloc[-1]) if len(begun) else None
+        if len(begun):
+            owner = json.loads(begun["record"].iloc[-1]).get("loop")
+            if owner not in (None, loop.name):
+                raise ValueError(
+                    "One loop at a time may retrain from a feedback store. "
+                    f"Received: retraining {self.run_id} of {owner}, which "
+                    f"has not ended, beside {loop.name}. Let that one end, "
+                    "or give each model a store of its own.")
         kept = self._folder / "record.json"
         if self.run_id is not None and kept.exists():
             self.record = json.loads(kept.read_text("utf-8"))
@@ -99,7 +108,8 @@ class _Retraining:
         served, tables, _ = self.loop.load(origin, self.record["base_run"])
         material = self._material(origin, tables)
         if self.run_id is None:
-            self.run_id = self.store.begin_run(self.record["base_version"])
+            self.run_id = self.store.begin_run(
+                self.record["base_version"], {"loop": self.loop.name})
         self.loop.keep(self.run_id, self.record)
         self.record["counts"] = material.counts
         self.say(f"retraining {self.run_id} of version "
@@ -108,6 +118,8 @@ class _Retraining:
                  f"{material.counts['held_out']:,} judge")
         try:
             return self._candidate(origin, served, material)
+        except FeedbackUnavailable:
+            raise  # it stays open; the next retraining ends it
         except (ValueError, OSError) as error:
             self._finish("failed", str(error))
             raise
@@ -165,6 +177,10 @@ class _Retraining:
             if not config.force:
                 return self._finish("refused", verdict.reason)
             self.record["reason"] = f"forced, although {verdict.reason}"
+        if any(until >= self.read_at for until in self.store.erased(
+                material.train.users.index).values()):
+            return self._finish(
+                "failed", "a user was erased while it ran: retrain again")
         models.save_model(model, pool, material.train, self._folder)
         self.loop.keep(self.run_id, self.record)
         return self._promote(self.loop.export(

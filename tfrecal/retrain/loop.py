@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tfrecal.serving.versions import folders
 class Loop:
     """The folder of a loop, which retrains one served model.
 
-    `config.json`; `runs/<run id>/`, the weights and tables of each
+    `config.json`; `name`; `runs/<run id>/`, the weights and tables of each
     retraining. What became of each stands in the feedback store.
 
     Args:
@@ -29,6 +30,15 @@ class Loop:
         self.folder = Path(folder)
         self.config = config or RetrainConfig.from_folder(folder)
         self.base = Path(self.config.to)
+
+    @property
+    def name(self) -> str:
+        """Whose a retraining is, wherever the folder is moved to."""
+        path = self.folder / "name"
+        if not path.exists():
+            replace_file(path, lambda beside: beside.write_text(
+                f"{self.folder.name}-{secrets.token_hex(4)}", "utf-8"))
+        return path.read_text("utf-8")
 
     def lock(self):
         """A context in which no other process may retrain.
@@ -44,7 +54,8 @@ class Loop:
 
     def store(self) -> FeedbackStore:
         """The feedback store that the config or the environment names."""
-        return named_store(self.config.feedback)
+        return named_store(self.config.feedback,
+                           made=not self.config.spill)
 
     def served(self) -> tuple[int, str]:
         """The newest version, and which retraining it is of ("" for none).
@@ -84,8 +95,15 @@ class Loop:
         """When the feedback that a retraining used was received, at most."""
         if not run:
             return -np.inf
-        records = store.runs().set_index("run_id")["record"]
-        return json.loads(records[int(run)])["until"]
+        runs = store.runs()
+        record = runs["record"][runs["run_id"].astype(str) == run]
+        if not len(record) or "until" not in json.loads(record.iloc[0]):
+            raise ValueError(
+                "The feedback store must be the one of the served model. "
+                f"Received: {store.url}, which knows no retraining {run}. "
+                "Name the one that it was made from (--feedback), or serve "
+                f"`{self.config.run}` anew and begin a new loop (-o).")
+        return json.loads(record.iloc[0])["until"]
 
     def export(self, model, pool, run_id, **manifest) -> int:
         """Exports the model of a retraining; the version."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal import table_files
+from tfrecal.cleaning import CleaningReport, as_table
 from tfrecal.feedback.labels import feedback_labels
 from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool
@@ -129,11 +130,10 @@ def grown_table(table, today, ids=()) -> pd.DataFrame:
     if today is not None and not isinstance(today, pd.DataFrame):
         today = table_files.read_csv(today, [name], None)[0]
     if today is not None:
-        if name in today:
-            today = today.set_index(name)
-        today.index = today.index.astype(str)
-        new = ~today.index.isin(table.index) & ~today.index.duplicated()
-        table = pd.concat([table, today[new].reindex(columns=table.columns)])
+        # The first row of an id counts, and none without one.
+        today = as_table(today, name, (), CleaningReport())
+        new = today[~today.index.isin(table.index)]
+        table = pd.concat([table, new.reindex(columns=table.columns)])
     more = sorted(set(ids) - set(table.index))
     found = table.reindex([*table.index, *more])
     found.index = pd.Index(found.index, name=name, dtype=object)

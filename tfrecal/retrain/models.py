@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfrecal.files import replace_file
+from tfrecal.files import replace_file, sync_tree
 from tfrecal.growth import transfer
 from tfrecal.interactions import Interactions
 from tfrecal.models import TwoTower
@@ -60,7 +60,14 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
     tables.take(np.zeros(0, int)).to_parquet(
         folder / "tables", overwrite=True)
     pool.save(folder / "pool.npz")
-    tf.train.Checkpoint(model=model).write(str(folder / "weights" / "model"))
+    try:
+        tf.train.Checkpoint(model=model).write(
+            str(folder / "weights" / "model"))
+    except tf.errors.OpError as error:  # such as a full disk
+        raise OSError(
+            f"The weights could not be written to {folder}: {error.message}. "
+            "Mend this and retrain again.") from error
+    sync_tree(folder)
     replace_file(folder / "made.json", lambda path: path.write_text(
         json.dumps({"users": len(tables.users), "items": len(tables.items)})))
 

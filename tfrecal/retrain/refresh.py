@@ -63,7 +63,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                 f"users={config.users}, items={config.items}, of which the "
                 "served model knows all.")
         config.write(folder)
-        run_id = store.begin_run(version)
+        run_id = store.begin_run(version, {"loop": loop.name})
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
         grown = _over(pool, tables, today)

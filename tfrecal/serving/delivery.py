@@ -176,6 +176,13 @@ def take_spilled(store, folder, batch: int = 5000) -> dict[str, int]:
     if not Path(folder).is_dir():
         raise ValueError("The folder of spilled logs must exist. Received: "
                          f"{folder}. Give the `spill` of a FeedbackLog.")
+    strangers = [path.name for path in Path(folder).glob("[!.]*")
+                 if path.name.partition("-")[0] not in COLUMNS]
+    if strangers:
+        raise ValueError(
+            "The folder of spilled logs must hold nothing else. Received: "
+            f"{folder} with {', '.join(sorted(strangers)[:3])}. Give the "
+            "files of events by their names.")
     delivery = Delivery(store, Spill(folder), batch)
     for path in delivery.spill.segments():
         delivery.spill.take(path, batch, delivery._write)
