@@ -2,7 +2,7 @@
 
 Each scene is a piece of work in a folder that is started, killed with
 SIGKILL, started again, and so on to its end: half of the kills come at a
-random time, half at a random one of its durable steps (fsync, rename), where
+random time, half at a random one of its steps (fsync, rename, a wait), where
 damage would be done. At the end, the oracle's own ledger is compared with
 what the work holds, and all that it holds with that of an undisturbed one.
 
@@ -14,19 +14,19 @@ itself never runs an operation of TensorFlow. POSIX only.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from kill_scenes import IngestScene, RetrainScene, digest
+from kill_processes import call, kill_at, start
+from kill_promote import PromoteScene
+from kill_scenes import IngestScene, RetrainScene, Scene, digest
 
 from tfrecal import run, splits  # before TensorFlow
 from tfrecal.datasets import load
@@ -71,13 +71,10 @@ class Service(ReplayOracle):
         return super().reply(questions)
 
 
-class RunScene:
+class RunScene(Scene):
     """`tfrecal run`, and `--resume` after each kill."""
 
     name = "run"
-
-    def prepare(self, folder: Path) -> None:
-        """What all lives start from."""
 
     def work(self, folder: Path) -> None:
         """Goes on to the end, from whatever a kill has left."""
@@ -141,7 +138,7 @@ class RunScene:
 
 
 SCENES = {scene.name: scene for scene in (
-    RunScene(), IngestScene(), RetrainScene())}
+    RunScene(), IngestScene(), RetrainScene(), PromoteScene())}
 
 
 def weights(place: RunFolder) -> dict[str, np.ndarray]:
@@ -164,132 +161,66 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def start(function, log: Path, die_at: int = 0) -> int:
-    """Forks a process that calls `function`; it kills itself at a step.
-
-    Returns:
-        its process id. What `function` returns, and the number of durable
-        steps that it made, is the last line of `log`.
-    """
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        with open(log, "w", encoding="utf-8") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            steps = die_at_step(die_at)
-            result = function()
-            file.write("\n" + json.dumps([result, len(steps)]) + "\n")
-        code = 0
-    except BaseException:
-        traceback.print_exc(file=sys.__stderr__)
-    finally:
-        os._exit(code)
-
-
-def die_at_step(number: int) -> list[str]:
-    """Counts fsyncs and renames, and kills this process before one."""
-    steps: list[str] = []
-    for name in ("fsync", "replace"):
-        def wrapped(*args, _real=getattr(os, name), _name=name, **kwargs):
-            steps.append(_name)
-            if len(steps) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return _real(*args, **kwargs)
-        setattr(os, name, wrapped)
-    return steps
-
-
-def finish(child: int, log: Path):
-    """Waits for a process that is not killed; what it returned, its steps.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise RuntimeError(f"A process failed:\n{log.read_text()}")
-    return json.loads(log.read_text().splitlines()[-1])
-
-
-def kill_at(child: int, seconds: float) -> bool:
-    """Kills a process after a time; False where it had ended by then.
-
-    Raises:
-        RuntimeError: it failed by itself.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            if code not in (0, -signal.SIGKILL):
-                raise RuntimeError(f"A process ended with {code}.")
-            return bool(code)
-        if time.monotonic() >= end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return True
-        time.sleep(0.002)
-
-
 def measure(scene, kills: int, folder: Path, rng) -> dict:
     """Lives of a scene, each killed at random to its end.
 
     Returns:
-        `kills`, `lives`, `lost`, `twice`, `asked_again`, `half_visible` and
+        `kills`, `lives`, `half_visible`, what the scene has `bought`, and
         `identical`, whether all ended as the undisturbed one.
     """
-    def call(function, *args):
-        return finish(start(lambda: function(*args), folder / "log"),
-                      folder / "log")
-
-    call(scene.prepare, folder)
+    log = folder / "log"
+    call(log, scene.prepare, folder)
     whole = folder / "undisturbed"
     whole.mkdir()
-    began = time.monotonic()
-    _, steps = call(scene.work, whole)
-    seconds = time.monotonic() - began
-    expected, _ = call(scene.outcome, whole)
-    found = {"kills": 0, "lives": 0, "billed": 0, "lost": 0, "twice": 0,
-             "asked_again": 0, "half_visible": 0, "identical": True}
+    with scene.beside(whole):
+        began = time.monotonic()
+        _, steps = call(log, scene.work, whole)
+        seconds = time.monotonic() - began
+        expected, _ = call(log, scene.outcome, whole)
     print(f"{scene.name}: undisturbed {seconds:.1f} s, {steps} steps",
           flush=True)
+    found = collections.Counter(kills=0, lives=0, half_visible=0)
+    identical = True
     while found["kills"] < kills:
         life = folder / f"life{found['lives']}"
         life.mkdir()
-        log = folder / "work.log"
-        while True:
-            # SQLite's own steps are not seen here.
-            by_time = not steps or rng.random() < 0.5
-            child = start(
-                lambda: scene.work(life), log,
-                0 if by_time else int(rng.integers(1, steps + 1)))
-            try:
-                killed = kill_at(child, rng.uniform(0, seconds)
-                                 if by_time else np.inf)
-            except RuntimeError as error:
-                raise RuntimeError(f"{error}\n{log.read_text()}") from error
-            if not killed:
-                break
-            found["kills"] += 1
-            for line in call(scene.half_visible, life)[0]:
-                found["half_visible"] += 1
-                print(f"  half visible in {life.name}: {line}", flush=True)
-        for name, number in call(scene.bought, life)[0].items():
-            found[name] += number
-        outcome, _ = call(scene.outcome, life)
-        differs = [name for name in expected
-                   if outcome[name] != expected[name]]
-        found["identical"] &= not differs
+        with scene.beside(life):
+            for half in killed_to_the_end(scene, life, seconds, steps, rng):
+                found["kills"] += 1
+                found["half_visible"] += len(half)
+                for line in half:
+                    print(f"  half visible in {life.name}: {line}",
+                          flush=True)
+            found.update(call(log, scene.bought, life)[0])
+            outcome, _ = call(log, scene.outcome, life)
         found["lives"] += 1
-        print(f"  life {found['lives']}: {found['kills']} kills"
-              + (f", DIFFERS in {', '.join(differs)}" if differs else ""),
-              flush=True)
+        differs = [f"{name}: {outcome[name]} for {value}" for name, value
+                   in expected.items() if outcome[name] != value]
+        print("\n    DIFFERS in ".join([
+            f"  life {found['lives']}: {found['kills']} kills", *differs]),
+            flush=True)
+        identical &= not differs
         if not differs:
             shutil.rmtree(life)
-    return found
+    return {**found, "identical": identical}
+
+
+def killed_to_the_end(scene, life: Path, seconds, steps, rng):
+    """Yields after each kill what is half visible; ends with the work."""
+    log = life.parent / "work.log"
+    while True:
+        # SQLite's own steps are not seen here.
+        by_time = not steps or rng.random() < 0.5
+        child = start(lambda: scene.work(life), log,
+                      0 if by_time else int(rng.integers(1, steps + 1)))
+        try:
+            killed = kill_at(
+                child, rng.uniform(0, seconds) if by_time else np.inf)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{log.read_text()}") from error
+        if not killed:
+            return
+        yield call(life.parent / "log", scene.half_visible, life)[0]
 
 
 def main() -> None:

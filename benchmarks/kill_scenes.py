@@ -1,6 +1,7 @@
 """Scenes of `kill.py` beyond `tfrecal run`: ingest, retrain with export."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -62,7 +63,18 @@ def rows(path: Path, table: str, columns: str) -> pd.DataFrame:
             f"select {columns} from {table} order by 1, 2", base)
 
 
-class IngestScene:
+class Scene:
+    """A piece of work that is killed, and what is looked at afterwards."""
+
+    def prepare(self, folder: Path) -> None:
+        """Makes in `folder` what all lives start from."""
+
+    def beside(self, folder: Path):
+        """A context of what lives through all the kills of a life."""
+        return contextlib.nullcontext()
+
+
+class IngestScene(Scene):
     """`tfrecal feedback ingest` of a file of responses."""
 
     name = "ingest"
@@ -101,7 +113,7 @@ class IngestScene:
         return {"responses": digest(have.to_csv().encode())}
 
 
-class RetrainScene:
+class RetrainScene(Scene):
     """`tfrecal retrain`: fit, gate, export, promotion."""
 
     name = "retrain"
@@ -129,9 +141,8 @@ class RetrainScene:
             store.add_shown(shown)
             store.add_responses(told)
 
-    def work(self, folder: Path) -> None:
-        from tfrecal.retrain import job
-
+    def lay_out(self, folder: Path) -> None:
+        """Copies what the life starts from."""
         made = folder.parent / "made"
         if not (folder / "begun").exists():
             for name in ("models", "feedback.db"):
@@ -139,14 +150,24 @@ class RetrainScene:
                 shutil.rmtree(folder / name, ignore_errors=True)
                 copy(made / name, folder / name)
             (folder / "begun").touch()
+
+    def options(self, folder: Path) -> RetrainConfig:
+        return RetrainConfig(
+            run=str(folder.parent / "made" / "run"),
+            to=str(folder / "models" / "shop"),
+            feedback=str(folder / "feedback.db"), force=True, steps=5,
+            questions=20, k=K)
+
+    def work(self, folder: Path) -> None:
+        from tfrecal.retrain import job
+
+        self.lay_out(folder)
         with FeedbackStore(folder / "feedback.db") as store:
             runs = store.runs()
             if len(runs) and (runs["outcome"] == "promoted").all():
                 return
-        job.retrain(folder / "loop", RetrainConfig(
-            run=str(made / "run"), to=str(folder / "models" / "shop"),
-            feedback=str(folder / "feedback.db"), force=True, steps=5,
-            questions=20, k=K), now=2e9, quiet=True)
+        job.retrain(folder / "loop", self.options(folder), now=2e9,
+                    quiet=True)
 
     def half_visible(self, folder: Path) -> list[str]:
         from tfrecal.export import read_manifest

@@ -34,6 +34,7 @@ from scipy import stats  # noqa: E402
 from tfrecal import run  # noqa: E402  (tfrecal selects Keras 2)
 from tfrecal.export import export_model  # noqa: E402
 from tfrecal.feedback import FeedbackStore  # noqa: E402
+from tfrecal.oracles.feedback import FeedbackOracle  # noqa: E402
 from tfrecal.retrain import job, models  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.retrain.loop import Loop  # noqa: E402
@@ -73,8 +74,8 @@ class Company:
         self.explore = None
         if policy == "explore":
             self.explore = Exploration(
-                lambda: by_user(self.store.questions()), seed=seed,
-                seconds=1e6)
+                lambda: by_user(FeedbackOracle(self.store).waiting()),
+                seed=seed, seconds=1e6)
 
     def write_tables(self):
         self.world.users.to_csv(self.folder / "users.csv")

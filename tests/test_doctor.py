@@ -91,7 +91,7 @@ def test_other_tensorflow_is_a_note(stack):
                  tensorflow_text="2.19.0", scann=None) == []
     notes = {note.name: str(note) for note in doctor.check()}
     assert set(notes) == {"tensorflow", "scann"}
-    assert 'pip install "tfrecal[scann]"' in notes["scann"]
+    assert 'pip install ".[scann]"' in notes["scann"]
     assert doctor.report()[1] == 0
 
 
@@ -127,6 +127,19 @@ def test_pins_and_extras_are_those_of_setup_cfg():
     for extra, (packages, _) in doctor.EXTRAS.items():
         listed = config["options.extras_require"][extra]
         assert set(packages) == set(re.findall(r"^([\w-]+)", listed, re.M))
+    # Those of developers have a command of their own.
+    assert set(doctor.EXTRAS) == set(
+        config["options.extras_require"]) - {"lint", "test"}
+
+
+def test_a_missing_database_library_is_a_note(monkeypatch):
+    missing = {"alembic", "psycopg"}
+    monkeypatch.setattr(
+        doctor, "version", lambda name: None if name in missing else "1.0")
+    notes = {note.name: str(note) for note in doctor._extras()}
+    assert notes["feedback"].startswith("alembic not installed")
+    assert "`tfrecal retrain`" in notes["feedback"]
+    assert notes["postgres"].startswith("psycopg not installed")
 
 
 def python(code, **environment):

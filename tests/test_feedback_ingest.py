@@ -98,9 +98,38 @@ def test_json_lines_may_mix_both_tables(sqlite, tmp_path):
     rows = rejected_rows(result)
     assert [row["line"] for row in rows] == ["6", "8", "9", "10"]
     assert [row["reason"] for row in rows] == [
-        "not a JSON object", "event_id is no valid text", "no request_id",
-        "not a JSON object"]
-    assert rows[3]["content"] == lines[0][:30]
+        "not a JSON object", "event_id is no valid text",
+        "neither `event_id` nor `rank`", "not a JSON object"]
+    assert [row["content"] for row in rows] == [
+        "[1]", "", '{"other": 1}', lines[0][:30]]
+
+
+@pytest.mark.parametrize("lines, bad", [
+    (['a,u,"i,5,click', "b,u,i,5,click"], "a"),  # too few cells
+    (['a,u,i,5,"click', "b,u,i,5,click"], "a"),  # all in one cell, to the end
+    (['a,u,i,5,"click', 'b,"u",i,5,click'], "a"),
+    (['a,u,i,5,"click', 'b,u,"i\n1",5,click'], "a"),
+    (['a,"u,i,5,click', 'b,"u,i,5,click', "c,u,i,5,click"], "ab"),  # 5 cells
+    (["a,u,i,5,click", 'b,u,i,5,"click'], "b"),
+    (['a,u,i,5,"cl"ick', "b,u,i,5,click"], "a")])
+def test_a_quote_that_is_not_closed_costs_one_line(
+        sqlite, tmp_path, lines, bad):
+    path = tmp_path / "events.csv"
+    path.write_text("\n".join(["event_id,user_id,item_id,time,kind", *lines]))
+    result = ingest(sqlite, path, progress=False)
+    assert [row["content"] for row in rejected_rows(result)] == [
+        line for line in lines if line[0] in bad]
+    assert sqlite.responses()["event_id"].tolist() == [
+        line[0] for line in lines if line[0] not in bad]
+
+
+@pytest.mark.parametrize("form, unit", [
+    ("csv", "B/s"), ("jsonl", "B/s"), ("parquet", " rows/s")])
+def test_the_bar_says_what_it_counts(sqlite, tmp_path, capsys, form, unit):
+    path = write(clicks("abc"), tmp_path / f"events.{form}")
+    ingest(sqlite, path)
+    told = capsys.readouterr().err
+    assert unit in told and "it/s" not in told and "100%" in told
 
 
 def test_numbers_of_parquet_ids(sqlite, tmp_path):
@@ -138,6 +167,8 @@ def test_interrupted_and_begun_again(store, tmp_path, monkeypatch):  # noqa: F81
     ("events.csv", b"a,b\n1,2\n", "`event_id`"),
     ("events.csv", "event_id,kind\n".encode("utf-16"), "`event_id`"),
     ("events.csv", b"event_id,user_id,item_id\n", "without time, kind"),
+    ("events.csv", b"user,event\n", "event_id, request_id, .*, kind, value"),
+    ("lists.csv", b"user,event\n", "request_id, rank, .*, propensity"),
     ("lists.csv", b"request_id,rank\n", "without time"),
     ("events.csv", b"event_id,event_id\n", "once"),
     ("events.parquet", b"PAR1", "Parquet"),

@@ -102,6 +102,11 @@ def test_a_file_of_something_else(tfrecal, tmp_path, name, content, parts):
 @pytest.mark.parametrize("line, reason", [
     ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": NaN, '
      '"kind": "click"}', "since 1970"),
+    ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": true, '
+     '"kind": "click"}', "time must be seconds since 1970 (UTC), such as"),
+    ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": '
+     '"2026-11-24T10:00:00Z", "kind": "click"}',
+     "time must be seconds since 1970 (UTC), such as 1795550915.8"),
     ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": 1e999, '
      '"kind": "click"}', "not a finite number"),
     ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": '
@@ -114,6 +119,7 @@ def test_a_file_of_something_else(tfrecal, tmp_path, name, content, parts):
      '1700000000000, "kind": "click"}', "in the future"),
     ('{"event_id": "x", "user_id": "u", "item_id": "i", "time": 5, '
      '"kind": "rating", "value": -1}', "off the scale from 0"),
+    ('{"user": "u", "event": "click"}', "neither `event_id` nor `rank`"),
     ('[{"event_id": "x"}]', "not a JSON object"),
     ('{"event_id": "x", "user', "not a JSON object"),
     ("[" * 100_000, "not a JSON object"), ("\0" * 50, "not a JSON object")])
@@ -258,8 +264,12 @@ def test_erased_in_the_middle_of_an_ingest(
     found = ingest(store, path, chunk=4, progress=False)
     assert (found.new, found.rejected) == (10, 2)
     assert set(store.responses()["user_id"]) == {"u0"}
-    assert {row["reason"] for row in rejected_rows(path)} == {
-        "the user was erased"}
+    rows = rejected_rows(path)
+    assert [row["line"] for row in rows] == ["10", "12"]
+    assert {row["reason"] for row in rows} == {"the user was erased"}
+    # Nothing else of them: neither the user nor what the user did.
+    assert not any(row[name] for row in rows for name in row
+                   if name not in ("line", "reason"))
 
 
 def test_exclusively_locked(tmp_path):

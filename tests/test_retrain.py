@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import job, promotion
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
+from tfrecal.retrain.material import NothingNew
 from tfrecal.retrain.refresh import refresh
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
@@ -112,8 +114,9 @@ def shop(tmp_path_factory):
 def test_the_loop(shop, capsys):
     """Three weeks: shown, clicked, retrained, promoted, rolled back."""
     store = FeedbackStore(shop.folder / "feedback.db")
-    explore = Exploration(lambda: by_user(store.questions()), share=0.2,
-                          epsilon=0.7, seconds=3600)
+    explore = Exploration(
+        lambda: by_user(FeedbackOracle(store).waiting()), share=0.2,
+        epsilon=0.7, seconds=3600)
     with FeedbackLog(store, shop.folder / "spill",
                      clock=lambda: shop.world.now) as log, Recommender(
             shop.address, "shop", log=log, explore=explore,
@@ -155,13 +158,19 @@ def test_the_loop(shop, capsys):
         explored = shown[shown["strategy"] == "vopt"]
         assert len(explored) and (explored["propensity"] < 1.0).any()
         assert not explored.merge(asked, on=["user_id", "item_id"]).empty
-        oracle = FeedbackOracle(store, clock=lambda: shop.world.now)
-        oracle.answers()
-        before = store.questions("open")
-        record = job.retrain(shop.folder / "loop", now=shop.world.now)
+        # Clients see by themselves which pairs need no slot any more.
+        waiting = FeedbackOracle(store).waiting()
+        heard = store.responses().merge(asked, on=["user_id", "item_id"])
+        heard = heard[heard["received"] > heard["asked"]]
+        assert len(heard)
+        assert set(waiting["ticket"]) == set(asked["ticket"]) - set(
+            heard["ticket"])
+        assert store.counts()["answered"] == heard["ticket"].nunique()
+        record = job.retrain(
+            shop.folder / "loop", shop.options(
+                address=shop.address, questions=40), now=shop.world.now)
         assert record["version"] == 3 and record["base_run"] == "1"
         assert record["counts"]["new_pairs"] > 0
-        assert len(before) <= 40
 
         # One command goes back, and the server follows.
         assert cli.main(["rollback", "--to", str(shop.base), "--address",
@@ -172,13 +181,18 @@ def test_the_loop(shop, capsys):
                          shop.address]) == 0
         out = capsys.readouterr().out
         assert "version 2" in out and "AVAILABLE" in out
-        assert "retraining 2: promoted" in out
+        assert "retraining 2: promoted as version 3, withdrawn since" in out
+        later = (store.responses()["received"]
+                 > Loop(shop.folder / "loop").until(store, "1")).sum()
+        assert f"version 2 has not learned {later:,} responses" in out
         # The number of a version that was withdrawn is not used again, and
         # the model starts from what is served.
         for _ in range(7):
             shop.day(client, log)
         assert log.flush(30)
-        record = job.retrain(shop.folder / "loop", now=shop.world.now)
+        record = job.retrain(
+            shop.folder / "loop", shop.options(address=shop.address),
+            now=shop.world.now)
         assert record["version"] == 4 and record["base_version"] == 2
 
 
@@ -191,7 +205,9 @@ def test_erased_users_are_in_no_later_version(shop):
     store.add_responses(responses.assign(
         event_id=responses["event_id"] + "-again", request_id="",
         time=responses["time"] + 1, kind="click", value=1.0))
-    record = job.retrain(shop.folder / "loop", now=shop.world.now, quiet=True)
+    record = job.retrain(
+        shop.folder / "loop", shop.options(address=shop.address),
+        now=shop.world.now, quiet=True)
     assert record["version"] > version
     tables = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
     assert user not in pd.read_parquet(tables / "users.parquet").index
@@ -228,10 +244,54 @@ def test_new_items_are_served_without_training(shop):
         pd.read_parquet(kept / "items.parquet").index)
     with pytest.raises(ValueError, match="must hold new ids"):
         refresh(shop.folder / "loop")
+
+
+def test_a_user_is_erased_where_nothing_is_new(shop, monkeypatch):
+    """Also where it is killed once."""
     store = FeedbackStore(shop.folder / "feedback.db")
-    store.erase_user(users[0])  # only a retraining takes them out
-    with pytest.raises(ValueError, match="users who were erased"):
+    users = shop.world.users.index[:30].tolist()
+    items = shop.world.items.index[:30].tolist()
+    store.erase_user(users[3])
+    whole = Loop.export
+
+    def die(*args, **more):
+        raise KeyboardInterrupt
+    with Recommender(shop.address, "shop", timeout=30) as client:
+        before = client.score(users, items)
+        monkeypatch.setattr(Loop, "export", die)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(shop.folder / "loop")
+        monkeypatch.setattr(Loop, "export", whole)
+        record = refresh(shop.folder / "loop")
+        assert "1 users were erased, nothing was" in record["reason"]
+        assert store.runs()["outcome"].tolist()[-2:] == ["failed", "promoted"]
+        after = client.score(users, items)
+        assert after.version == record["version"] > before.version
+        others = np.arange(30) != 3
+        np.testing.assert_allclose(
+            after.score[others], before.score[others], atol=1e-5)
+        assert abs(after.score[3] - before.score[3]) > 1e-5
+    tables = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
+    assert users[3] not in pd.read_parquet(tables / "users.parquet").index
+    with pytest.raises(ValueError, match="must hold new ids"):
         refresh(shop.folder / "loop")
+
+
+def test_a_killed_refresh_does_not_keep_others_from_retraining(
+        shop, monkeypatch):
+    for _ in range(2):
+        shop.world.next_day()
+    shop.write_tables()
+
+    def die(*args, **more):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "export", die)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(shop.folder / "loop", shop.options(address=shop.address))
+    with pytest.raises(NothingNew):
+        job.retrain(shop.folder / "loop", now=shop.world.now)
+    assert refresh(shop.folder / "loop")["outcome"] == "promoted"
 
 
 def test_a_model_that_is_worse_is_not_promoted(shop):
@@ -256,14 +316,29 @@ def test_a_model_that_is_worse_is_not_promoted(shop):
             event_id=lambda f: f["request_id"] + f["item_id"], kind="click"))
         shop.world.next_day()
     shop.write_tables()
-    record = job.retrain(
-        shop.folder / "loop", shop.options(
-            force=False, learning_rate=30.0), now=shop.world.now)
+    wrong = shop.options(force=False, learning_rate=30.0)
+    record = job.retrain(shop.folder / "loop", wrong, now=shop.world.now)
     assert record["outcome"] == "refused", record["reason"]
     assert record["gate"]["low"] < 0
     assert Loop(shop.folder / "loop").served() == before
     last = store.runs().iloc[-1]
     assert last["outcome"] == "refused" and last["reason"]
+    # Another draw on the same feedback could pass by luck.
+    with pytest.raises(NothingNew, match="was refused on"):
+        job.retrain(shop.folder / "loop", now=shop.world.now)
+
+
+def test_force_holds_for_one_retraining(shop):
+    """And whom there are too few of is noticed before the training."""
+    few = shop.options(least_users=10_000)
+    mild = dataclasses.replace(few, force=False)
+    record = job.retrain(shop.folder / "loop", mild, now=shop.world.now)
+    assert record["outcome"] == "refused" and "too few" in record["reason"]
+    assert "fit_seconds" not in record
+    record = job.retrain(shop.folder / "loop", few, now=shop.world.now)
+    assert record["reason"].startswith("forced, although")
+    config = RetrainConfig.from_folder(shop.folder / "loop")
+    assert config == mild
 
 
 def test_two_retrainers_at_once(shop):

@@ -138,7 +138,7 @@ def test_missing_ops_are_named_with_a_cure(folder, monkeypatch):
         "scann.scann_ops.py.scann_ops": "ImportError: none"})
     with pytest.raises(ServingError, match="Scann>NoSuchOpV2X") as seen:
         Servable(folder, "m", 2)
-    assert "pip install 'tfrecal[scann]'" in seen.value.message
+    assert "pip install '.[scann]'" in seen.value.message
 
 
 def write_records(folder, *records):

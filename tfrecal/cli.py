@@ -311,7 +311,7 @@ def serve(arguments) -> int:
     except ImportError as error:
         raise ValueError(
             "`tfrecal serve` needs the extra packages of serving. Received: "
-            f"{error}. Install them: `pip install 'tfrecal[serving]'`."
+            f"{error}. Install them: `pip install '.[serving]'`."
         ) from error
     return server.main(arguments.flags)
 

@@ -21,6 +21,9 @@ EXTRAS = {
                  "running the notebooks"),
     "serving": (("grpcio-health-checking", "prometheus-client", "waitress"),
                 "`tfrecal serve`"),
+    "feedback": (("sqlalchemy", "alembic"),
+                 "`tfrecal feedback` and `tfrecal retrain`"),
+    "postgres": (("psycopg",), "feedback in PostgreSQL"),
     "report": (("jinja2", "matplotlib"), "`tfrecal report`"),
     "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib",
                "scikit-activeml"), "comparing with other libraries")}
@@ -248,5 +251,5 @@ def _extras() -> list[Problem]:
             found.append(Problem(
                 extra, f"{', '.join(missing)} not installed",
                 f"only needed for {purpose}",
-                f'Run: pip install "tfrecal[{extra}]"', note=True))
+                f'Run: pip install ".[{extra}]"', note=True))
     return found

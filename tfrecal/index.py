@@ -26,7 +26,7 @@ _MUST = {"k": "`k` must be from 1 to the number of candidates.",
          "kind": f"`kind` must be one of {', '.join(KINDS)}."}
 _NO_SCANN = ("An index of kind \"scann\" needs the package scann, built for "
              "this TensorFlow. Received: {}. Install it: "
-             "`pip install 'tfrecal[scann]'`.")
+             "`pip install '.[scann]'`.")
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -161,6 +162,8 @@ def rollback(arguments) -> int:
 
 def status(arguments) -> int:
     """The loop at a glance: versions, feedback since, the last gate."""
+    import pandas as pd
+
     from tfrecal.export import read_manifest
     from tfrecal.retrain import promotion
     from tfrecal.serving.versions import folders
@@ -186,15 +189,23 @@ def status(arguments) -> int:
             parts.append(states[version][0])
         print("  ".join(parts))
     with _package().named_store(arguments.feedback, made=True) as store:
-        counts, runs = store.counts(), store.runs()
+        runs = store.runs()
+        served = read_manifest(found[max(found)]).get("run", "")
+        of_it = runs["record"][runs["run_id"].astype(str) == served]
+        until = max((json.loads(record).get("until", -math.inf)
+                     for record in of_it), default=-math.inf)
+        counts = store.counts(since=until)
         print(f"feedback in {store.url}: {counts['responses']:,} responses, "
-              f"{counts['shown']:,} items shown; "
-              f"{counts['unused_responses']:,} responses are new")
+              f"{counts['shown']:,} items shown; version {max(found)} has "
+              f"not learned {counts['later_responses']:,} responses")
         print(f"questions: {counts['open']:,} open, "
               f"{counts['answered']:,} answered, "
               f"{counts['expired']:,} expired")
     for run in runs.tail(3).itertuples():
-        print(f"retraining {run.run_id}: {run.outcome}"
+        made = "" if pd.isna(run.version) else f" as version {run.version}"
+        if made and run.version not in found:
+            made += ", withdrawn since"
+        print(f"retraining {run.run_id}: {run.outcome}{made}"
               + (f", {run.reason}" if run.reason else ""))
         record = json.loads(run.record)
         gate = record.get("gate")

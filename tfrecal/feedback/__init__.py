@@ -6,7 +6,7 @@ import importlib.util
 # Alembic is slow to import, and only a database of an old schema needs it.
 if not all(map(importlib.util.find_spec, ("alembic", "sqlalchemy"))):
     raise ImportError("Feedback needs SQLAlchemy and Alembic: "
-                      "pip install 'tfrecal[feedback]'.")
+                      "pip install '.[feedback]'.")
 
 from tfrecal.feedback.database import FeedbackUnavailable  # noqa: E402
 from tfrecal.feedback.ingest import Ingested, ingest  # noqa: E402

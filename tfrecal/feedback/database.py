@@ -181,7 +181,7 @@ class Database:
         except ImportError as error:
             raise ImportError(
                 "Feedback in PostgreSQL needs psycopg: "
-                "pip install 'tfrecal[postgres]'.") from error
+                "pip install '.[postgres]'.") from error
 
         @sa.event.listens_for(engine, "connect")
         def prepare(connection, record):

@@ -48,6 +48,7 @@ class EventFile:
     Attributes:
         columns: of its rows.
         total: what `Part.done` comes to.
+        unit: what that counts.
 
     Raises:
         ValueError: another ending or other columns, a damaged Parquet file.
@@ -60,7 +61,7 @@ class EventFile:
             raise ValueError(
                 "A file of feedback must end in .csv, .jsonl or .parquet. "
                 f"Received: {self.path.name}.")
-        self.total = self.path.stat().st_size
+        self.total, self.unit = self.path.stat().st_size, "B"
         self.columns = _COLUMNS
         self._parts = {".csv": self._csv, ".jsonl": self._json,
                        ".parquet": self._parquet}[form]
@@ -75,7 +76,7 @@ class EventFile:
             self._check_columns()
         elif form == ".parquet":
             file = self._open_parquet()
-            self.total = file.metadata.num_rows
+            self.total, self.unit = file.metadata.num_rows, " rows"
             self.columns = file.schema_arrow.names
             self._check_columns()
 
@@ -89,26 +90,25 @@ class EventFile:
         if twice:
             raise ValueError("Each column of feedback must be there once. "
                              f"Received: {self.path}: columns={ascii(twice)}.")
-        table = self._table(self.columns)
+        if not self._table:
+            raise ValueError(
+                "Feedback must have a column `event_id` (responses: "
+                f"{', '.join(rows.RESPONSES)}) or `rank` (lists that were "
+                f"shown: {', '.join(rows.SHOWN)}). Received: {self.path}: "
+                f"columns={ascii(self.columns)}.")
         # The store says which column is missing.
         empty = pd.DataFrame(columns=pd.Index(self.columns, dtype=object))
-        if table == "responses":
+        if self._table == "responses":
             rows.check_responses(empty, 0.0, None)
         else:
             rows.check_shown(empty, 0.0)
 
-    def _table(self, columns) -> str:
-        if "event_id" in columns:
-            return "responses"
-        if "rank" in columns:
-            return "shown"
-        raise ValueError(
-            "Feedback must have a column `event_id` (responses) or `rank` "
-            f"(lists that were shown). Received: {self.path}: "
-            f"columns={ascii(list(columns))}.")
+    @property
+    def _table(self) -> str:
+        return _table_of(self.columns)
 
     def _csv(self, chunk: int) -> Iterator[Part]:
-        table, width = self._table(self.columns), len(self.columns)
+        table, width = self._table, len(self.columns)
         with open(self.path, **_UTF8) as file:
             lines = _Lines(file)
             reader = _reader(file, lines)
@@ -129,12 +129,16 @@ class EventFile:
                 found = {"shown": ([], []), "responses": ([], [])}
                 faults = []
                 for line, text in part:
-                    row = _object(text)
-                    if row is None:
-                        if text.strip():
-                            faults.append((line, "not a JSON object", text))
+                    if not text.strip():
                         continue
-                    name = "responses" if "event_id" in row else "shown"
+                    row = _object(text)
+                    name = "" if row is None else _table_of(row)
+                    if not name:
+                        faults.append((
+                            line, "not a JSON object" if row is None
+                            else "neither `event_id` nor `rank`",
+                            text.rstrip("\r\n")))
+                        continue
                     found[name][0].append(line)
                     found[name][1].append(
                         [row.get(column) for column in _COLUMNS])
@@ -145,7 +149,7 @@ class EventFile:
                     faults, file.buffer.tell())
 
     def _parquet(self, chunk: int) -> Iterator[Part]:
-        table, done = self._table(self.columns), 0
+        table, done = self._table, 0
         for batch in self._open_parquet().iter_batches(batch_size=chunk):
             frame = batch.to_pandas()
             frame.index = np.arange(done, done + len(frame)) + 1
@@ -165,10 +169,20 @@ class EventFile:
                              f"{error}. Write it again.") from error
 
 
+def _table_of(columns) -> str:
+    """The table of rows with these columns, "" if it is none."""
+    if "event_id" in columns:
+        return "responses"
+    return "shown" if "rank" in columns else ""
+
+
 def _reader(file, lines=None):
     head = file.readline()
     file.seek(0)
-    return csv.reader(lines or file, delimiter=max(",;\t", key=head.count))
+    # Strict, or a quote that is not closed goes on to the next one, or to
+    # the end of the file, where nobody sees it.
+    return csv.reader(lines or file, delimiter=max(",;\t", key=head.count),
+                      strict=True)
 
 
 class _Lines:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from tfrecal.feedback.event_files import EventFile, Part
 from tfrecal.feedback.store import FeedbackStore
 from tfrecal.files import replace_file
+from tfrecal.serving.delivery import ERASED
 
 _LONGEST = 1_000  # characters of a line that is no row
 
@@ -49,8 +50,8 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
             `.rejected.csv`. Line and reason come first. It is written at
             the end, and removed where there is nothing to reject. A cell
             that a spreadsheet could take for a formula starts with an
-            apostrophe. It holds what people did: delete it when it has been
-            read.
+            apostrophe. Of erased users there are line and reason only. It
+            holds what others did: delete it when it has been read.
         chunk: rows of a part; memory does not grow with the file.
         progress: show a bar on stderr.
 
@@ -65,8 +66,8 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
                          f"Received: rejected={rejected}.")
     result = Ingested()
     with tempfile.TemporaryFile() as bad, tqdm(
-            total=file.total, desc=file.path.name, unit_scale=True,
-            disable=not progress) as bar:
+            total=file.total, desc=file.path.name, unit=file.unit,
+            unit_scale=True, disable=not progress) as bar:
         text = io.TextIOWrapper(bad, "utf-8", errors="backslashreplace",
                                 newline="")
         writer = csv.writer(text, lineterminator="\n")
@@ -101,6 +102,7 @@ def _store(store, part: Part, names, result: Ingested) -> list[list]:
         result.known += added.known
         bad = added.rejected
         cells = bad.reindex(columns=names).astype(object)
+        cells[bad["reason"] == ERASED] = ""  # must not be kept anywhere
         lines.extend(
             [line, reason, *map(_cell, row), ""] for line, reason, row in zip(
                 bad.index.tolist(), bad["reason"].tolist(),

@@ -59,6 +59,9 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
     label = found["kind"].map(values).astype(np.float64)
     found = found.assign(
         label=label.where(label.notna(), found["value"].astype(np.float64)))
+    low, high = scale
+    on = found["label"].between(low, high)
+    counts["off_the_scale"], found = int((~on).sum()), found[on]
     keys = ["request_id", *_PAIR]
     # One pair can stand in a list once, so a response finds one row.
     slots = shown.drop_duplicates(keys)

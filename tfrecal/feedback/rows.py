@@ -69,8 +69,12 @@ class Checked:
                     f"{name} is longer than {LONGEST} characters")
         return self.keep(name, values)
 
-    def numbers(self, name: str) -> np.ndarray:
-        """Reads a column of numbers; NaN where there is none."""
+    def numbers(self, name: str, must: str = "") -> np.ndarray:
+        """Reads a column of numbers; NaN where there is none.
+
+        Args:
+            must: what must hold, for the reason of those that are none.
+        """
         if name not in self.frame:
             return self.keep(name, np.full(
                 len(self.frame), _DEFAULTS[name], np.float64))
@@ -81,7 +85,8 @@ class Checked:
         if name in _DEFAULTS:
             values = np.where(empty, _DEFAULTS[name], values)
         self.refuse((np.isnan(values) & ~empty) | np.isinf(values),
-                    f"{name} is not a finite number")
+                    f"{must}; this is not a finite number" if must
+                    else f"{name} is not a finite number")
         if name in _WHOLE:
             self.refuse((np.mod(values, 1) > 0)
                         | (np.abs(values) > _WHOLE[name]),
@@ -95,9 +100,9 @@ class Checked:
 
     def times(self, now: float) -> None:
         """Reads the column `time`."""
-        time = self.numbers("time")
-        self.refuse(np.isnan(time) | (time <= 0),
-                    "time is not in seconds since 1970 (UTC)")
+        must = "time must be seconds since 1970 (UTC), such as 1795550915.8"
+        time = self.numbers("time", must)
+        self.refuse(np.isnan(time) | (time <= 0), must)
         self.refuse(time > now + AHEAD, "time is in the future")
 
     def good(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -211,9 +211,13 @@ class FeedbackStore(QuestionTable, RunTable):
         self._database.scrub()
         return counts
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, since: float | None = None) -> dict[str, int]:
         """How much there is: rows, rows no retraining has used, questions
-        by state, runs, erased users."""
+        by state, runs, erased users.
+
+        Args:
+            since: then `later_responses` are those received after it.
+        """
         def work(connection):
             def count(table, *where):
                 return connection.execute(sa.select(sa.func.count())
@@ -228,6 +232,9 @@ class FeedbackStore(QuestionTable, RunTable):
                 state: count(schema.questions,
                              schema.questions.c.state == state)
                 for state in schema.STATES})
+            if since is not None:
+                found["later_responses"] = count(
+                    schema.responses, schema.responses.c.received > since)
             return {**found, "runs": count(schema.runs),
                     "erased": count(schema.erased)}
 

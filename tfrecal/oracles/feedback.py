@@ -61,12 +61,24 @@ class FeedbackOracle(Oracle):
             # Of users who were erased nothing is asked.
             self._gone += questions.ticket[given == 0].tolist()
 
-    def waiting(self) -> pd.DataFrame:
-        """The store's open questions; those past their time are closed."""
+    def waiting(self, until: float | None = None) -> pd.DataFrame:
+        """The store's open questions, once those to whose pair a response
+        came, and those past their time, are closed, whoever asked them.
+
+        Args:
+            until: responses received later are not looked at.
+        """
         found = self.store.questions("open")
-        late = (found["expires"] <= self.clock()).to_numpy()
+        if not len(found):
+            return found
+        told = found.merge(
+            self._responses(found["asked"].min(), until), on=_PAIR)
+        told = told["ticket"][told["received"] > told["asked"]]
+        done = found["ticket"].isin(told)
+        late = ~done & (found["expires"] <= self.clock())
+        self.store.close_questions(found["ticket"][done], "answered")
         self.store.close_questions(found["ticket"][late], "expired")
-        return found[~late]
+        return found[~(done | late)]
 
     def answers(self) -> Answers:
         """Labels of open tickets to whose pair a response came since.
@@ -84,14 +96,7 @@ class FeedbackOracle(Oracle):
             asked[[*_PAIR, "asked"]], on=_PAIR)
         if not len(found):
             return Answers.empty()
-        responses = self.store.responses(since=found["asked"].min())
-        values = label_values(self.scale or (0, 1))
-        responses = responses[responses["kind"].isin(list(values))]
-        label = responses["kind"].map(values).astype(np.float64)
-        responses = responses.assign(
-            label=label.fillna(responses["value"])).drop_duplicates(
-                _PAIR, keep="last")
-        found = found.merge(responses[[*_PAIR, "label"]], on=_PAIR)
+        found = found.merge(self._responses(found["asked"].min()), on=_PAIR)
         self._open = [part for part in (
             part.take(~np.isin(part.ticket, found["ticket"].to_numpy()))
             for part in self._open) if len(part)]
@@ -100,6 +105,16 @@ class FeedbackOracle(Oracle):
         return Answers(
             found["ticket"], found["label"], np.zeros(len(found), bool),
             np.full(len(found), self.cost))
+
+    def _responses(self, since, until=None) -> pd.DataFrame:
+        """The latest label of each pair, and when it was received."""
+        responses = self.store.responses(since, until)
+        values = label_values(self.scale or (0, 1))
+        responses = responses[responses["kind"].isin(list(values))]
+        label = responses["kind"].map(values).astype(np.float64)
+        return responses.assign(
+            label=label.fillna(responses["value"])).drop_duplicates(
+                _PAIR, keep="last")[[*_PAIR, "label", "received"]]
 
     def _declined(self) -> Answers:
         gone, self._gone = self._gone, []

@@ -13,7 +13,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"A report needs jinja2 and matplotlib ({error}). Install them with "
-        "`pip install \"tfrecal[report]\"`.") from error
+        "`pip install \".[report]\"`.") from error
 
 from tfrecal import savings, verdicts
 from tfrecal.files import replace_file

@@ -32,7 +32,7 @@ class RetrainConfig:
             and does not train it.
         passes, steps: training goes over all labels so often, and has at
             least so many steps, from the weights that are served.
-        reset: train from fresh weights, five times as long.
+        reset: train from fresh weights, five times as long, this time.
         batch_size: rows of a training step.
         learning_rate: of all but the encoder, at the start.
         encoder_learning_rate: of the encoder's trained layers.
@@ -47,9 +47,11 @@ class RetrainConfig:
         tolerance: the loss that the gate puts up with where it cannot tell,
             as a share of the served model's metric.
         least_users: that the gate must have.
-        force: promote what the gate refuses; the record says so.
+        force: promote what the gate refuses, this time; the record says
+            so.
         strategy: of acquisition, which asks through exploration slots.
-        questions: pairs that each retraining asks for; 0 asks nothing.
+        questions: pairs that each retraining asks for, whatever its gate
+            says; 0 asks nothing.
         expires: days after which a question without an answer is dropped.
         k: items of an answer of the export.
         index: `"auto"`, `"exact"` or `"scann"`.
@@ -134,10 +136,11 @@ class RetrainConfig:
                 f"Received: correction={self.correction!r}.")
 
     def write(self, folder) -> None:
-        """Stores it as `config.json` of the loop's folder."""
+        """Stores it as `config.json` of the loop's folder, but for `force`
+        and `reset`, which hold for one retraining."""
+        kept = {**dataclasses.asdict(self), "force": False, "reset": False}
         replace_file(Path(folder) / "config.json", lambda path:
-                     path.write_text(json.dumps(dataclasses.asdict(self),
-                                                indent=1), "utf-8"))
+                     path.write_text(json.dumps(kept, indent=1), "utf-8"))
 
     @classmethod
     def from_folder(cls, folder, **changes) -> "RetrainConfig":

@@ -15,9 +15,8 @@ from tfrecal.oracles.feedback import FeedbackOracle
 from tfrecal.retrain import gate, judging, models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
-from tfrecal.retrain.material import Material, gather
+from tfrecal.retrain.material import Material, NothingNew, gather, grown_table
 from tfrecal.serving.delivery import take_spilled
-from tfrecal.serving.versions import folders
 from tfrecal.target import Target
 
 # How much longer training from nothing is (benchmarks/retrain.py).
@@ -46,7 +45,7 @@ def retrain(folder, config: RetrainConfig | None = None, *,
         ValueError: no new feedback, or nothing is served.
     """
     loop = Loop(folder, config)
-    loop.served()  # before anything is written
+    loop.check()  # before anything is written
     with loop.lock():
         if config is not None:
             config.write(folder)
@@ -73,6 +72,9 @@ class _Retraining:
         version, origin = loop.served()
         self.record = {"until": self.store.latest(), "now": now,
                        "base_version": version, "base_run": origin,
+                       "force": self.config.force,
+                       "reset": self.config.reset,
+                       "options": self.loop.options(),
                        "started": time.time()}
         runs = self.store.runs()
         begun = runs[runs["outcome"] == "running"]
@@ -85,9 +87,8 @@ class _Retraining:
                     f"Received: retraining {self.run_id} of {owner}, which "
                     f"has not ended, beside {loop.name}. Let that one end, "
                     "or give each model a store of its own.")
-        kept = self._folder / "record.json"
-        if self.run_id is not None and kept.exists():
-            self.record = json.loads(kept.read_text("utf-8"))
+        if self.run_id is not None:
+            self.record.update(self.loop.kept(self.run_id))
         until = self.record["until"]
         self.feedback = store.shown(until=until), store.responses(
             until=until)
@@ -101,42 +102,58 @@ class _Retraining:
             print(text, flush=True)
 
     def run(self) -> dict:
-        done = self._exported()
-        if done is not None:
-            return self._promote(done)
+        if self.run_id is not None:
+            done = self.loop.exported(
+                self.run_id, self.record["base_version"])
+            if done is not None:
+                return self._promote(done)
         origin = models.Origin(self.config.run)
         served, tables, _ = self.loop.load(origin, self.record["base_run"])
-        material = self._material(origin, tables)
-        if self.run_id is None:
-            self.run_id = self.store.begin_run(
-                self.record["base_version"], {"loop": self.loop.name})
-        self.loop.keep(self.run_id, self.record)
-        self.record["counts"] = material.counts
-        self.say(f"retraining {self.run_id} of version "
-                 f"{self.record['base_version']}: "
-                 f"{material.counts['new_pairs']:,} new labels, of which "
-                 f"{material.counts['held_out']:,} judge")
         try:
-            return self._candidate(origin, served, material)
+            material = self._material(origin, tables)
+            if self.run_id is None:
+                self._refuse_again()
+                self.run_id = self.store.begin_run(
+                    self.record["base_version"], {"loop": self.loop.name})
+            self.loop.keep(self.run_id, self.record)
+            self.record["counts"] = material.counts
+            self.say(f"retraining {self.run_id} of version "
+                     f"{self.record['base_version']}: "
+                     f"{material.counts['new_pairs']:,} new labels, of which "
+                     f"{material.counts['held_out']:,} judge")
+            refusal = self._candidate(origin, served, material)
+            if refusal:
+                return self._finish("refused", refusal)
+            version = self._export(material)
         except FeedbackUnavailable:
             raise  # it stays open; the next retraining ends it
         except (ValueError, OSError) as error:
-            self._finish("failed", str(error))
+            if self.run_id is not None:
+                self._finish("failed", str(error))
             raise
+        return self._promote(version)
 
-    def _exported(self) -> int | None:
-        """The version of this retraining, where the last kill came later."""
-        for version, folder in folders(self.loop.base).items():
-            if self.run_id is not None and export.read_manifest(
-                    folder).get("run") == str(self.run_id):
-                return version
-        return None
+    def _refuse_again(self) -> None:
+        """Another draw on the same feedback could pass by luck."""
+        runs = self.store.runs()
+        last = json.loads(runs["record"].iloc[-1]) if len(runs) else {}
+        same = ("until", "base_version", "options")
+        if (not self.record["force"] and len(runs)
+                and runs["outcome"].iloc[-1] == "refused"
+                and all(last.get(name) == self.record[name]
+                        for name in same)):
+            raise NothingNew(
+                "A retraining needs new feedback. Received: what retraining "
+                f"{runs['run_id'].iloc[-1]} was refused on: "
+                f"{runs['reason'].iloc[-1]}. Wait for more, or give "
+                "--force.")
 
     def _material(self, origin, tables) -> Material:
         config = self.config
         before = self.loop.until(self.store, self.record["base_run"])
         shown, responses = self.feedback
-        users = {*origin.labels["user_id"], *tables.users.index}
+        users = {*origin.labels["user_id"],
+                 *grown_table(tables.users, config.users).index}
         erased = self.store.erased(users)
         # Who was erased since then must not keep what was learned of them.
         self._forget = {user for user, until in erased.items()
@@ -147,11 +164,17 @@ class _Retraining:
             patience=config.patience, users=config.users, items=config.items,
             erased=erased)
 
-    def _candidate(self, origin, served, material) -> dict:
+    def _candidate(self, origin, served, material) -> str:
+        """Trains it; why it may not be served, or ""."""
         config = self.config
+        users = material.held_out.frame["user_id"].nunique()
+        if users < config.least_users and not self.record["force"]:
+            return (f"{users} users with held-out feedback are too few to "
+                    f"tell; {config.least_users} are needed")
         pool = material.pool(material.train)
         seed = config.seed + self.run_id
-        model = (origin.fresh(material.train, seed) if config.reset else
+        model = (origin.fresh(material.train, seed)
+                 if self.record["reset"] else
                  models.grown(origin, served, material.train, seed,
                               self._forget))
         began = time.perf_counter()
@@ -173,19 +196,27 @@ class _Retraining:
             clip=config.clip, seed=seed)
         self.record["fingerprint"] = material.train.fingerprint()
         self.record["reason"] = verdict.reason
-        if not verdict.passed:
-            if not config.force:
-                return self._finish("refused", verdict.reason)
-            self.record["reason"] = f"forced, although {verdict.reason}"
+        self.made = model, pool, {metric: verdict.candidate}
+        if verdict.passed:
+            return ""
+        if not self.record["force"]:
+            return verdict.reason
+        self.record["reason"] = f"forced, although {verdict.reason}"
+        return ""
+
+    def _export(self, material) -> int:
+        """Stores the candidate and exports it; the version."""
+        model, pool, found = self.made
         if any(until >= self.read_at for until in self.store.erased(
                 material.train.users.index).values()):
-            return self._finish(
-                "failed", "a user was erased while it ran: retrain again")
+            raise OSError(
+                "A retraining must know all erasures. Received: a user who "
+                "was erased while it ran. Retrain again.")
         models.save_model(model, pool, material.train, self._folder)
         self.loop.keep(self.run_id, self.record)
-        return self._promote(self.loop.export(
-            model, pool, self.run_id, metrics={metric: verdict.candidate},
-            fingerprint=self.record["fingerprint"]))
+        return self.loop.export(
+            model, pool, self.run_id, metrics=found,
+            fingerprint=self.record["fingerprint"])
 
     def _fit(self, model, pool, material, seed):
         config = self.config
@@ -199,7 +230,7 @@ class _Retraining:
                 -config.position_bias)
             weights = off_policy.training_weights(
                 seen, config.clip, config.correction == "snips")
-        longer = RESET if config.reset else 1
+        longer = RESET if self.record["reset"] else 1
         watch = [Cosine(config.learning_rate)]
         if config.questions:
             watch.append(self._acquire(pool, material, seed))
@@ -214,9 +245,12 @@ class _Retraining:
     def _acquire(self, pool, material, seed):
         """Asks through exploration slots, for those who came lately."""
         config = self.config
+        # At the time of its start, however often it was killed since.
         oracle = FeedbackOracle(
-            self.store, config.expires * 86_400, config.strategy)
-        waiting = oracle.waiting()
+            self.store, config.expires * 86_400, config.strategy,
+            clock=lambda: self.record["started"])
+        oracle.use_scale(material.train.scale)
+        waiting = oracle.waiting(self.record["until"])
         # Those that this retraining asked before it was killed are its own.
         waiting = waiting[waiting["asked"] < self.record["started"]]
         pool.exclude(*material.train.codes(

@@ -1,18 +1,23 @@
 """Loop: the folder in which a served model is retrained."""
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from pathlib import Path
 
 import numpy as np
 
-from tfrecal import export
+from tfrecal import acquisition, export
 from tfrecal.feedback import FeedbackStore, named_store
 from tfrecal.files import lock_folder, replace_file
 from tfrecal.retrain import models, promotion
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.serving.versions import folders
+
+# Options of where things are and who is asked, which change no candidate.
+_ELSEWHERE = ("run", "to", "feedback", "spill", "address", "model", "timeout",
+              "questions", "expires", "force", "reset")
 
 
 class Loop:
@@ -72,6 +77,19 @@ class Loop:
         version = max(found)
         return version, export.read_manifest(found[version]).get("run", "")
 
+    def check(self) -> None:
+        """Raises a ValueError for options of which only training would say
+        that they cannot be."""
+        self.served()
+        acquisition.get(self.config.strategy)
+        export.check_server(self.config.server, self.config.index)
+
+    def options(self) -> str:
+        """Of what decides a candidate and its verdict, as text."""
+        kept = dataclasses.asdict(self.config)
+        return json.dumps({name: kept[name] for name in sorted(kept)
+                           if name not in _ELSEWHERE})
+
     def of_run(self, run_id) -> Path:
         """The folder of a retraining."""
         return self.folder / "runs" / str(run_id)
@@ -80,6 +98,19 @@ class Loop:
         """Stores the record of a retraining that is not finished."""
         replace_file(self.of_run(run_id) / "record.json", lambda path:
                      path.write_text(json.dumps(record), "utf-8"))
+
+    def kept(self, run_id) -> dict:
+        """What `keep` stored; empty where it was killed before."""
+        path = self.of_run(run_id) / "record.json"
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def exported(self, run_id, base_version: int) -> int | None:
+        """The version that a retraining of `base_version` was exported as."""
+        for version, folder in folders(self.base).items():
+            if version > base_version and export.read_manifest(
+                    folder).get("run") == str(run_id):
+                return version
+        return None
 
     def load(self, origin: models.Origin, run: str):
         """The model of a retraining, or with "" of the first run.

@@ -101,6 +101,14 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
         _inside(frame, there) for frame in (base, before, found))
     counts["of_unknown_items"], found = len(found) - len(kept), kept
     fresh = _fresh(found, before)
+    if not fresh.any() and counts["responses"] and (
+            counts["responses"] == counts["responses_of_other_kinds"]):
+        low, high = map(float, tables.scale)
+        raise NothingNew(
+            f"This model learns from ratings of {low:g} to {high:g}. "
+            f"Received: {counts['responses']:,} responses, and none of the "
+            "kind `rating`. Log ratings, or train the first run on labels "
+            "of 0 and 1, which clicks are.")
     if not fresh.any():
         raise NothingNew(
             "A retraining needs new feedback on items of the tables. "

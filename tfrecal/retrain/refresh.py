@@ -19,9 +19,10 @@ def refresh(folder, config: RetrainConfig | None = None, *,
     """Exports the served model over the tables of today.
 
     A new item is recommended by its text and columns, a new user by columns
-    and by the history in the request; what was learned of others stays as it
-    is, so no gate is needed. Use it as often as the catalogue changes, and
-    `retrain` as often as there is feedback.
+    and by the history in the request, and users who were erased are gone.
+    What was learned of others stays as it is, so no gate is needed. Use it
+    as often as the catalogue changes, and `retrain` as often as there is
+    feedback.
 
     Args:
         folder, config, quiet: see `job.retrain`; `users` and `items` are the
@@ -31,49 +32,49 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         the record, with `run_id`, `version` and `reason`.
 
     Raises:
-        ValueError: nobody and nothing is new, nothing is served, or a user
-            was erased since.
+        ValueError: nobody and nothing is new, or nothing is served.
     """
     loop = Loop(folder, config)
     config = loop.config
     version, base_run = loop.served()
     with loop.lock(), loop.store() as store, export.quiet():
-        if (store.runs()["outcome"] == "running").any():
-            raise ValueError("A retraining was interrupted. Received: one "
-                             "that is still open. Finish it first: `tfrecal "
-                             "retrain`.")
+        _close(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
         until = loop.until(store, base_run)
-        if any(erased > until for erased in store.erased(
-                tables.users.index).values()):
-            raise ValueError(
-                "The served model must not hold users who were erased. "
-                "Received: some who were since it was trained. Make one "
-                "without them: `tfrecal retrain`.")
+        users = grown_table(tables.users, config.users)
+        erased = store.erased(users.index)
+        gone = [user for user in tables.users.index
+                if erased.get(user, until) > until]
+        # A table that still has them does not bring them back.
+        users = users.drop(index={*gone, *erased} - (
+            set(tables.users.index) - set(gone)))
         today = Interactions(
-            tables.frame.iloc[:0], grown_table(tables.users, config.users),
+            tables.frame.iloc[:0], users,
             grown_table(tables.items, config.items), tables.scale,
             tables.report, tables.name)
-        new = [len(after) - len(before) for after, before in (
-            (today.users, tables.users), (today.items, tables.items))]
-        if not any(new):
+        new = [len(after.index.difference(before.index))
+               for after, before in ((today.users, tables.users),
+                                     (today.items, tables.items))]
+        if not any(new) and not gone:
             raise ValueError(
                 "`users` or `items` must hold new ids. Received: "
                 f"users={config.users}, items={config.items}, of which the "
                 "served model knows all.")
         config.write(folder)
         run_id = store.begin_run(version, {"loop": loop.name})
+        reason = f"{new[0]:,} users and {new[1]:,} items joined, "
+        if gone:
+            reason += f"{len(gone):,} users were erased, "
+        reason += "nothing was trained"
+        record = {"only_grow": True, "until": until, "base_version": version,
+                  "base_run": base_run, "reason": reason,
+                  "started": time.time(), "now": time.time()}
+        loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
         grown = _over(pool, tables, today)
-        reason = (f"{new[0]:,} users and {new[1]:,} items joined, nothing "
-                  "was trained")
-        record = {"until": until, "base_version": version,
-                  "base_run": base_run, "reason": reason,
-                  "started": time.time(), "now": time.time()}
         models.save_model(model, grown, today, loop.of_run(run_id))
-        loop.keep(run_id, record)
         made = loop.export(model, grown, run_id)
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
@@ -86,11 +87,32 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                 "reason": reason, "version": made}
 
 
+def _close(loop: Loop, store) -> None:
+    """Ends a refresh that was killed; one that was exported is served."""
+    runs = store.runs()
+    for run_id in runs["run_id"][runs["outcome"] == "running"]:
+        record = loop.kept(run_id)
+        if not record.get("only_grow"):
+            raise ValueError("A retraining was interrupted. Received: one "
+                             "that is still open. Finish it first: `tfrecal "
+                             "retrain`.")
+        version = loop.exported(run_id, record["base_version"])
+        store.finish_run(
+            run_id, outcome="failed" if version is None else "promoted",
+            reason="interrupted" if version is None else record["reason"],
+            version=version, record=record)
+
+
 def _over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
-    """The labels and the traffic of a pool, over larger tables."""
+    """The labels and the traffic of a pool, over the tables of today."""
     labels = base_labels(pool, tables)
-    traffic = [np.repeat(np.arange(len(counts)), counts.astype(np.int64))
-               for counts in (pool.user_traffic, pool.item_traffic)]
-    # Old ids come first, so their codes stay.
+    labels = labels[labels["user_id"].isin(today.users.index)]
+    traffic = []
+    for counts, ids, table in (
+            (pool.user_traffic, pool.user_ids, today.users),
+            (pool.item_traffic, pool.item_ids, today.items)):
+        codes = np.concatenate([[0], 1 + table.index.get_indexer(ids)])
+        kept = (codes > 0) | (np.arange(len(codes)) == 0)
+        traffic.append(np.repeat(codes[kept], counts[kept].astype(np.int64)))
     return Pool.cross(today.with_frame(labels), traffic_user=traffic[0],
                       traffic_item=traffic[1])

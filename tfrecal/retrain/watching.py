@@ -35,14 +35,14 @@ def watch(folder, config: RetrainConfig | None = None, *,
         raise ValueError("`watch` must be a positive number of seconds. "
                          f"Received: watch={seconds:g}.")
     loop = Loop(folder, config)
-    loop.served()  # before anything is written
+    loop.check()  # before anything is written
     if config is not None:
         config.write(folder)
     while True:
         patience = 1
         try:
             if _is_due(loop, least) and job.retrain(
-                    folder, quiet=quiet)["outcome"] == "failed":
+                    folder, config, quiet=quiet)["outcome"] == "failed":
                 patience = _PATIENCE
         except (NothingNew, OSError) as error:
             print(f"tfrecal: {error}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from tfrecal.serving.errors import ServingError
 # Module that registers ops -> what to install where a model needs them.
 _LIBRARIES = {
     "tensorflow_text": "pip install tensorflow-text",
-    "scann.scann_ops.py.scann_ops": "pip install 'tfrecal[scann]'"}
+    "scann.scann_ops.py.scann_ops": "pip install '.[scann]'"}
 
 
 @functools.cache

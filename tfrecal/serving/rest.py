@@ -20,7 +20,7 @@ try:
     import waitress
 except ImportError as error:
     raise ImportError(
-        "The REST port needs waitress: pip install 'tfrecal[serving]'."
+        "The REST port needs waitress: pip install '.[serving]'."
     ) from error
 
 _HTTP = {
