@@ -108,9 +108,10 @@ def test_rows_that_a_log_left_are_taken_in(tfrecal, tmp_path):
     assert code == 0 and "2 shown" in text and "1 responses" in text
     with FeedbackLog(None, tmp_path / "spill") as log:
         log.response("", "i1", "click", user_id="u2", time=NOW)
+        log.response("", "i1", "like", user_id="u2", time=NOW)
         log.response("", "i1", "like", user_id="u1", time=NOW)
     code, text = tfrecal("feedback", "ingest", tmp_path / "spill", *store)
-    assert code == 1 and "2 rejected" in text
+    assert code == 1 and "3 rejected" in text
     left = "".join(path.read_text()
                    for path in (tmp_path / "spill").iterdir())
     assert "u1" in left and "u2" not in left

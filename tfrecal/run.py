@@ -337,5 +337,7 @@ def verdict(history: pd.DataFrame) -> str:
              if key in history]
     rest = (f" {left:,} more came after the last epoch and are not trained "
             "on yet." if left else "")
-    return (f"{trained:,} labels ({last['cost']:,.0f} spent) bought: "
-            + ", ".join(parts) + "." + rest)
+    bought = (f"{trained:,} labels ({last['cost']:,.0f} spent) bought: "
+              if trained or last["cost"] else
+              f"trained on {int(last['rows']):,} labels: ")
+    return (bought + ", ".join(parts) + "." + rest)

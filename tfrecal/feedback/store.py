@@ -118,8 +118,22 @@ class FeedbackStore(QuestionTable, RunTable):
 
         new, known = self._database.write(work)
         bad = checked.reason != ""
+        if bad.any():
+            self._keep_secret(checked, bad)
         return writing.Added(new, known, checked.frame[bad].assign(
             reason=checked.reason[bad]))
+
+    def _keep_secret(self, checked, bad) -> None:
+        """Rows of the erased are refused as theirs, whatever else they lack:
+        then nobody keeps what is in them."""
+        if "user_id" not in checked.frame:
+            return
+        users = [str(user) for user in
+                 checked.frame["user_id"].to_numpy(object)[bad]]
+        # No database holds halves of surrogate pairs.
+        erased = self.erased({user for user in users if user.isprintable()})
+        gone = [user in erased for user in users]
+        checked.reason[np.flatnonzero(bad)[gone]] = ERASED
 
     def shown(self, since: float | None = None,
               until: float | None = None) -> pd.DataFrame:

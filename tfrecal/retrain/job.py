@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -188,7 +189,8 @@ class _Retraining:
                 before, (model, pool), material, *self.feedback,
                 metric=metric, position_bias=config.position_bias,
                 clip=config.clip),
-            metric=metric, tolerance=config.tolerance,
+            metric="negative rmse" if metric == "rmse" else metric,
+            tolerance=config.tolerance,
             least=config.least_users, seed=seed)
         self.record["gate"] = verdict.to_dict()
         self.record["off_policy"] = judging.estimate(
@@ -196,7 +198,7 @@ class _Retraining:
             clip=config.clip, seed=seed)
         self.record["fingerprint"] = material.train.fingerprint()
         self.record["reason"] = verdict.reason
-        self.made = model, pool, {metric: verdict.candidate}
+        self.made = model, pool, {metric: abs(verdict.candidate)}
         if verdict.passed:
             return ""
         if not self.record["force"]:
@@ -239,7 +241,8 @@ class _Retraining:
             pool.sequence(
                 config.batch_size, seed, steps=longer * config.steps,
                 passes=longer * config.passes, weights=weights),
-            epochs=1, verbose=0, callbacks=watch).history
+            epochs=1, callbacks=watch, verbose=int(
+                not self.quiet and sys.stdout.isatty())).history
         self.record["asked"] = int(history.get("pending", [0])[0])
 
     def _acquire(self, pool, material, seed):
