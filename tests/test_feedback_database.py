@@ -45,7 +45,7 @@ def test_other_urls(url):
 
 def test_no_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ImportError, match=r"tfrecal\[postgres\]"):
+    with pytest.raises(ImportError, match=r"\.\[postgres\]"):
         FeedbackStore("postgresql://localhost/name")
 
 

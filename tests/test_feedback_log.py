@@ -279,8 +279,8 @@ def test_without_a_store_others_bring_the_rows(
     with FeedbackLog(None, folder, seconds=0.02) as log, \
             FeedbackLog(store, folder, seconds=0.02) as other:
         request, = show(log, 1)
-        wait_until(lambda: len(store.rows["shown"]) == 3)
-        assert log.counts["spilled"] == 3 == other.counts["written"]
+        wait_until(lambda: other.counts["written"] == 3)
+        assert log.counts["spilled"] == 3 == len(store.rows["shown"])
     assert {key[0] for key in store.rows["shown"]} == {request}
     assert not segments(tmp_path) and not caplog.text
 

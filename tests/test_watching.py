@@ -34,7 +34,7 @@ class Watched:
         monkeypatch.setattr(watching.Loop, "served", lambda _: (1, ""))
         monkeypatch.setattr(watching.time, "sleep", self.sleep)
 
-    def retrain(self, folder, quiet):
+    def retrain(self, folder, config, quiet):
         outcome = self.left.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
