@@ -31,6 +31,20 @@ def shop():
     return datasets.shop(users=40, items=30, topics=4, ratings=500, seed=0)
 
 
+@pytest.fixture
+def command_line(capsys):
+    """`tfrecal` with arguments, in this process: (exit code, what it said)."""
+    from tfrecal import cli
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(part) for part in arguments])
+        except SystemExit as error:  # of argparse
+            code = error.code
+        return code, "".join(capsys.readouterr())
+    return call
+
+
 @pytest.fixture(scope="session")
 def ml100k():
     """MovieLens-100K; for tests marked `large`."""

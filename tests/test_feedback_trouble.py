@@ -23,7 +23,6 @@ from feedback_stores import (  # noqa: F401
     store,
 )
 
-from tfrecal import cli
 from tfrecal.feedback import FeedbackStore, FeedbackUnavailable, ingest
 from tfrecal.feedback.labels import feedback_labels
 from tfrecal.journal import Journal
@@ -43,19 +42,12 @@ def empty(tmp_path_factory):
 
 
 @pytest.fixture
-def tfrecal(empty, capsys, monkeypatch, tmp_path):
+def tfrecal(empty, command_line, monkeypatch, tmp_path):
     """Runs a command in a folder of its own: (exit code, what it said)."""
     shutil.copy(empty, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFRECAL_FEEDBACK", "feedback.db")
-
-    def call(*arguments):
-        try:
-            code = cli.main([str(part) for part in arguments])
-        except SystemExit as error:  # of argparse
-            code = error.code
-        return code, "".join(capsys.readouterr())
-    return call
+    return command_line
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import time
 import pandas as pd
 import pytest
 
-from tfrecal import cli
 from tfrecal.feedback import FeedbackStore
 from tfrecal.serving.feedback_log import FeedbackLog
 
@@ -15,18 +14,11 @@ NOW = time.time() - 1000
 
 
 @pytest.fixture
-def tfrecal(capsys, monkeypatch, tmp_path):
+def tfrecal(command_line, monkeypatch, tmp_path):
     """Runs a command in a folder of its own: (exit code, what it said)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TFRECAL_FEEDBACK", raising=False)
-
-    def call(*arguments):
-        try:
-            code = cli.main([str(part) for part in arguments])
-        except SystemExit as error:  # of argparse
-            code = error.code
-        return code, "".join(capsys.readouterr())
-    return call
+    return command_line
 
 
 def events(path, **changes):
