@@ -37,6 +37,14 @@ class Verdict:
                 for name, value in dataclasses.asdict(self).items()}
 
 
+def too_few(users: int, least: int) -> str:
+    """Why so many users cannot judge, or ""; known before any training."""
+    if users >= least:
+        return ""
+    return (f"{users} users with held-out feedback are too few to tell; "
+            f"{least} are needed")
+
+
 def judge(serving, candidate, *, metric: str = "ndcg@10",
           tolerance: float = 0.05, least: int = 20, draws: int = 2000,
           seed: int = 0) -> Verdict:
@@ -71,12 +79,12 @@ def judge(serving, candidate, *, metric: str = "ndcg@10",
         raise ValueError("Values of the gate must be finite. Received: NaN "
                          "or infinity.")
     users = len(serving)
-    if users < least:
+    few = too_few(users, least)
+    if few:
         means = [float(values.mean()) if users else float("nan")
                  for values in (serving, candidate)]
         return Verdict(
-            False, f"{users} users with held-out feedback are too few to "
-            f"tell; {least} are needed", metric, users, *means,
+            False, few, metric, users, *means,
             means[1] - means[0], float("-inf"), float("inf"))
     gap = candidate - serving
     rng = np.random.default_rng([seed, 31])

@@ -168,10 +168,10 @@ class _Retraining:
     def _candidate(self, origin, served, material) -> str:
         """Trains it; why it may not be served, or ""."""
         config = self.config
-        users = material.held_out.frame["user_id"].nunique()
-        if users < config.least_users and not self.record["force"]:
-            return (f"{users} users with held-out feedback are too few to "
-                    f"tell; {config.least_users} are needed")
+        few = gate.too_few(material.held_out.frame["user_id"].nunique(),
+                           config.least_users)
+        if few and not self.record["force"]:
+            return few
         pool = material.pool(material.train)
         seed = config.seed + self.run_id
         model = (origin.fresh(material.train, seed)
