@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -32,7 +33,9 @@ class Watched:
         self.pauses, self.before = [], iter(())
         monkeypatch.setattr(job, "retrain", self.retrain)
         monkeypatch.setattr(watching.Loop, "served", lambda _: (1, ""))
-        monkeypatch.setattr(watching.time, "sleep", self.sleep)
+        # Not `time.sleep` itself, which threads of other tests may call.
+        monkeypatch.setattr(watching, "time", SimpleNamespace(
+            sleep=self.sleep))
 
     def retrain(self, folder, config, quiet):
         outcome = self.left.pop(0)
