@@ -42,7 +42,12 @@ def by_keras(model, pool, users, history, exclude):
         "history": tf.ragged.constant(rows, tf.int32, ragged_rank=1)})
     candidate = model.embed_candidates({"item_id": tf.range(
         1, len(pool.item_ids) + 1)})["retrieval"].numpy()
-    scores = query["retrieval"].numpy() @ candidate.T
+    query = query["retrieval"].numpy()
+    likes = strangers(model, pool)
+    for n, (c, row) in enumerate(zip(codes, rows)):
+        if c == 0 and row:
+            query[n] = likes(row)
+    scores = query @ candidate.T
     traffic = pool.item_traffic[1:] + 1.0
     popular = np.log(traffic / traffic.sum()).astype(np.float32)
     scores[[c == 0 and not row for c, row in zip(codes, rows)]] = popular
@@ -50,6 +55,34 @@ def by_keras(model, pool, users, history, exclude):
         row[[item[i] for i in out if i in item]] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
     return pool.item_ids[order], np.take_along_axis(scores, order, 1)
+
+
+def strangers(model, pool):
+    """Item codes to the query of an unknown user who likes them."""
+    indptr, items = pool.histories()
+    number = np.diff(indptr)
+    users = np.arange(1, len(number))
+    vectors = model.embed_queries({
+        "user_id": tf.constant(users, tf.int32),
+        "history": tf.ragged.constant(
+            [items[indptr[u]:indptr[u + 1]][-200:].tolist() for u in users],
+            tf.int32, ragged_rank=1)})["retrieval"].numpy().astype(float)
+    vectors = np.concatenate([0 * vectors[:1], vectors])
+    mean = np.average(vectors, axis=0, weights=number)
+    prior = 30 * number[number > 0].mean()
+    of = np.repeat(np.arange(len(number)), number)
+
+    def query(likes):
+        away = []
+        for item in likes:
+            fans = of[items == item]
+            weight = number[fans]
+            away.append(weight @ (vectors[fans] - mean)
+                        / (weight.sum() + prior))
+        n = len(likes)
+        return mean + np.mean(away, axis=0) * 3 * n / (n + 2)
+
+    return query
 
 
 def by_loaded(path):

@@ -142,12 +142,77 @@ def test_a_history_replaces_that_of_the_pool(exported):
     user = exported.pool.user_ids[0]
     items = exported.pool.item_ids[[4, 9]]
     query = exported.model.embed_queries({
-        "user_id": tf.constant([user, "nobody"]),
-        "history": tf.constant(lists(items, items))})["retrieval"]
+        "user_id": tf.constant([user]),
+        "history": tf.constant(lists(items))})["retrieval"]
     found = exported.by_session("embed_queries", {
-        "user_id": np.array([user, "nobody"], object),
-        "history": lists([*items], ["", items[0], "nothing", items[1]])})
+        "user_id": np.array([user], object),
+        "history": lists(["", items[0], "nothing", items[1]])})
     np.testing.assert_allclose(found["embedding"], query, atol=1e-5)
+
+
+def by_who_likes(pool, query, trained, items):
+    """What a stranger is to get, user by user and item by item."""
+    indptr, liked = pool.histories()
+    of = {u: set(liked[indptr[u]:indptr[u + 1]].tolist()) for u in trained}
+    likes = sum(map(len, of.values()))
+    mean = sum(len(of[u]) * query[u] for u in trained) / likes
+    prior = 30 * likes / sum(1 for u in trained if of[u])
+    away = []
+    for item in items:
+        fans = [u for u in trained if item in of[u]]
+        weight = sum(len(of[u]) for u in fans)
+        away.append(sum((len(of[u]) * (query[u] - mean) for u in fans), 0)
+                    / (weight + prior))
+    n = len(items)
+    return mean + np.mean(away, axis=0) * 3 * n / (n + 2)
+
+
+def test_a_stranger_is_answered_by_those_who_like_the_same(exported):
+    pool, items = exported.pool, exported.pool.item_ids[[4, 9, 11]]
+    query = exported.blocks(pool.user_ids)[0]["retrieval"].numpy()
+    query = np.concatenate([[0 * query[0]], query])
+    trained = range(1, len(query))
+    found = exported.by_session("embed_queries", {
+        "user_id": np.array(["nobody", ""], object),
+        "history": lists(["", items[0], "nothing", items[1]], items[2:])})
+    np.testing.assert_allclose(found["embedding"], [
+        by_who_likes(pool, query, trained, codes)
+        for codes in ([5, 10], [12])], atol=1e-5)
+    lists_of = exported.by_session("recommend", {
+        "user_id": np.array(["nobody"], object), "history": lists(items[:2]),
+        "exclude": lists(items[:2])})
+    candidate = exported.blocks(pool.user_ids)[1]["retrieval"].numpy()[1:]
+    scores = candidate @ found["embedding"][0]
+    scores[[4, 9]] = -np.inf
+    np.testing.assert_allclose(
+        lists_of["scores"][0], np.sort(scores)[::-1][:K], atol=1e-5)
+
+
+def test_a_user_whose_labels_never_trained_is_a_stranger(shop):
+    """As after `retrain --only-grow`: rows are there, the id is cold."""
+    pool = Pool.from_interactions(shop, initial=0.5, seed=0)
+    model = TwoTower.from_interactions(
+        shop, embedding_dim=4, query_columns=["segment"])
+    model.compile()
+    model.fit(pool.sequence(64), epochs=2, verbose=0)
+    indptr, items = pool.histories()
+    new = np.flatnonzero(np.diff(indptr) > 1)[:2]
+    model.query_tower.warm.scatter_update(
+        tf.IndexedSlices([0.0, 0.0], new))
+    scorer = PoolScorer(model, pool)
+    query, candidate = scorer.vectors("retrieval")
+    serving = ServingModel(
+        model, pool, build_index(candidate[1:], kind="exact"))
+    trained = np.setdiff1d(np.arange(1, 41), new)
+    expected = [by_who_likes(pool, query, trained.tolist(),
+                             items[indptr[u]:indptr[u + 1]].tolist())
+                for u in new]
+    users = tf.constant(pool.user_ids[new - 1].astype(str))
+    found = serving.functions["embed_queries"](users)["embedding"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    scores = serving.functions["recommend"](users)["scores"].numpy()
+    np.testing.assert_allclose(
+        scores[:, 0], (expected @ candidate[1:].T).max(1), atol=1e-5)
 
 
 def test_an_unknown_user_gets_the_popular_items(exported):
@@ -288,9 +353,9 @@ def test_training_weights_stay_behind(exported):
     floats = sum(int(np.prod(shape)) for name, shape in shapes.items()
                  if "encoder" not in name and shape)
     users, items = 41, 31
-    # Own part, history and bias of users; history table and two blocks of
-    # items; vectors of the index; kernels of texts.
-    tables = users * (8 + 8 + 1) + items * (8 + 4 + 6) + 30 * 4
+    # Own part, history and bias of users; history table, rows of strangers
+    # and two blocks of items; vectors of the index; kernels of texts.
+    tables = users * (8 + 8 + 1) + items * (8 + 4 + 4 + 6) + 30 * 4
     assert tables <= floats <= tables + 200 + 32 * (8 + 4 + 1)
     assert not [name for name in shapes if "tower" in name
                 or "optimizer" in name or "id_table" in name]

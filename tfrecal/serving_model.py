@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfrecal.histories import mean_rows
+from tfrecal.histories import mean_rows, ragged_histories
 from tfrecal.index import best_without
 from tfrecal.scoring import PoolScorer
+from tfrecal.strangers import stranger_queries, stranger_rows
 from tfrecal.tasks import Rating, label_of
 
 _IDS = tf.TensorSpec([None], tf.string)
@@ -26,8 +27,9 @@ class ServingModel(tf.Module):
 
     A query is the sum of what is known: the user's own part, the items of
     the history (those of the request, or else those that the pool knows of),
-    the search text. A user of whom nothing is known gets the items of the
-    largest traffic.
+    the search text. A user whose id was never trained is answered by those
+    who liked the items of their history (`strangers`); one of whom nothing is
+    known gets the items of the largest traffic.
 
     Args:
         model: a trained `TwoTower`.
@@ -61,7 +63,7 @@ class ServingModel(tf.Module):
         self._user_own = _table(tf.add_n(list(parts.values())))
         self._history_table = _table(model.query_tower.history_table)
         query, candidate = scorer.vectors("retrieval")
-        self._user_vectors = _table(query)
+        self._make_strangers(scorer, np.any(parts["id"], axis=1), query)
         self._candidates = _table(candidate)
         # A user is known from what was learned, not from being in a table.
         self._user_known = _table(tf.reduce_any(
@@ -76,6 +78,25 @@ class ServingModel(tf.Module):
             str(i).encode() for i in pool.item_ids)])
         self._users = _lookup(pool.user_ids)
         self._items = _lookup(pool.item_ids)
+
+    def _make_strangers(self, scorer, trained, query):
+        """What likes say of a stranger; and the queries of all users."""
+        if not trained.any():
+            trained = ~trained  # nobody to ask: histories have to do
+        indptr, items = scorer.pool.histories()
+        mean, rows = stranger_rows(
+            query, indptr, items, trained, len(scorer.pool.item_ids) + 1)
+        self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
+        self._user_trained = _table(trained)
+        some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
+        query = query.copy()
+        query[some] = self._of_likes(ragged_histories(
+            indptr, items, some, scorer.max_history))
+        self._user_vectors = _table(query)
+
+    def _of_likes(self, codes):
+        return stranger_queries(
+            self._stranger_mean, self._stranger_rows, codes)
 
     def _make_rating(self, model):
         self._rates = (model.query_tower.dropout,
@@ -170,26 +191,29 @@ class ServingModel(tf.Module):
             inputs["text"] = text
         inputs = _same_rows(inputs)
         codes = self._users.lookup(inputs["user_id"])
-        given, some = self._mean_of(inputs["history"])
+        likes = self._items.lookup(inputs["history"])
+        some = tf.reduce_any(likes > 0, axis=1, keepdims=True)
         total = tf.gather(self._user_own, codes) + tf.where(
-            some, given, tf.gather(self._user_history, codes))
+            some, mean_rows(
+                self._history_table, {"history": likes}, self._items.lookup),
+            tf.gather(self._user_history, codes))
         known = tf.gather(self._user_known, codes) | some[:, 0]
+        rating, retrieval = tf.split(total, 2, axis=1)
+        # As in training, but for those that training never saw.
+        retrieval = tf.where(
+            tf.gather(self._user_trained, codes)[:, tf.newaxis], retrieval,
+            tf.where(some, self._of_likes(likes),
+                     tf.gather(self._user_vectors, codes)))
         if text is not None:
             there = tf.strings.length(inputs["text"]) > 0
             both = tf.matmul(self._text(inputs["text"]), self._search_kernel)
-            total += tf.where(there[:, tf.newaxis], both, 0.0)
+            both = tf.where(there[:, tf.newaxis], both, 0.0)
+            more, wanted = tf.split(both, 2, axis=1)
+            rating, retrieval = rating + more, retrieval + wanted
             known |= there
-        rating, retrieval = tf.split(total, 2, axis=1)
         bias = tf.gather(self._user_bias, codes)[:, tf.newaxis]
         rating = tf.concat([rating, bias, tf.ones_like(bias)], axis=1)
         return retrieval, rating, known
-
-    def _mean_of(self, history):
-        """Mean history rows `[B, 2d]`; whether any item is known `[B, 1]`."""
-        codes = self._items.lookup(history)
-        mean = mean_rows(
-            self._history_table, {"history": codes}, self._items.lookup)
-        return mean, tf.reduce_any(codes > 0, axis=1, keepdims=True)
 
     def _text(self, texts):
         return (self._encoder(texts) - self._centre) * self._text_scale
