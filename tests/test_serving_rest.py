@@ -254,16 +254,18 @@ def test_timeout_and_cors(manager):
             assert headers["Access-Control-Allow-Headers"] == "Content-Type"
 
 
-def test_stop_answers_what_runs(manager):
-    found = []
+def test_stop_answers_what_runs(manager, monkeypatch):
+    found, begun = [], threading.Event()
     with running(manager) as (server, url):
+        answer = server._api.answer
+        monkeypatch.setattr(server._api, "answer", lambda *arguments: (
+            begun.set() or answer(*arguments)))
         idle = socket.create_connection(("localhost", server.port))
         client = threading.Thread(target=lambda: found.append(requests.post(
             f"{url}:predict", json={"signature_name": "spin",
                                     "instances": [1000]})))
         client.start()
-        while server._server.task_dispatcher.active_count == 0:
-            time.sleep(0.001)
+        assert begun.wait(60)
     client.join()
     assert found[0].json() == {"predictions": [1000]}
     assert idle.recv(1) == b""

@@ -15,14 +15,14 @@ _SERVICE = "tensorflow.serving.PredictionService"
 # threads, and other clients.
 _AT_ONCE = 4
 # gRPC's own retries. Predict changes nothing, so one that was not answered
-# may be sent again; backoff ends with the deadline, and stops altogether
-# while most requests fail.
+# may be sent again, four times in 1.7 s; backoff ends with the deadline, and
+# stops altogether while most requests fail.
 _RETRIES = json.dumps({
     "methodConfig": [{
         "name": [{"service": _SERVICE}],
         "retryPolicy": {
             "maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s",
-            "backoffMultiplier": 2,
+            "backoffMultiplier": 3,
             "retryableStatusCodes": ["UNAVAILABLE"]}}],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     # All addresses of a name: replicas behind a Kubernetes service.
