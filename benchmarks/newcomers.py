@@ -46,7 +46,6 @@ from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
     run,
 )
 from tfrecal.export import export_model  # noqa: E402
-from tfrecal.feedback import FeedbackStore  # noqa: E402
 from tfrecal.interactions import Interactions  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.run_config import RunConfig  # noqa: E402
@@ -138,7 +137,6 @@ class Shop:
         Returns:
             `(lists, seconds)` from the arrival to the last of these lists.
         """
-        FeedbackStore(self.folder / "feedback.db").close()
         RetrainConfig(
             run=str(self.folder / "run"), to=str(self.base), k=K,
             feedback=str(self.folder / "feedback.db"), address=address,

@@ -5,11 +5,14 @@ import contextlib
 import dataclasses
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pandas as pd
+import postgres
 import pytest
+from feedback_stores import postgres_server  # noqa: F401
 from serving_models import free_port
 
 from tfrecal import cli, run
@@ -51,10 +54,15 @@ class Shop:
             oracle="people", rounds=1, final_epochs=7, dropout=0.1,
             batch_size=128)
         run.run(self.config, folder / "run", quiet=True)
-        parts = run.restore_trained(
-            RunFolder.of_run(folder / "run"), "The test")
-        export_model(parts.model, self.base, pool=parts.pool, k=K)
+        self.export(self.base)
         self.port = free_port()
+
+    def export(self, base):
+        """The first model as version 1 in `base`, which is returned."""
+        parts = run.restore_trained(
+            RunFolder.of_run(self.folder / "run"), "The test")
+        export_model(parts.model, base, pool=parts.pool, k=K)
+        return base
 
     def write_tables(self):
         """The tables of today; new users and items have joined them."""
@@ -246,6 +254,19 @@ def test_new_items_are_served_without_training(shop):
         refresh(shop.folder / "loop")
 
 
+def test_new_items_before_any_feedback(shop, tmp_path):
+    """Then there is no store yet: it is made for the record."""
+    options = shop.options(to=str(shop.export(tmp_path / "models" / "shop")),
+                           feedback=str(tmp_path / "new.db"))
+    record = refresh(tmp_path / "loop", options)
+    assert record["outcome"] == "promoted" and record["version"] == 2
+    with FeedbackStore(tmp_path / "new.db") as store:
+        assert store.runs()["outcome"].tolist() == ["promoted"]
+    with pytest.raises(ValueError, match="must be there"):
+        job.retrain(tmp_path / "loop", shop.options(
+            to=options.to, feedback=str(tmp_path / "wrong.db")))
+
+
 def test_a_user_is_erased_where_nothing_is_new(shop, monkeypatch):
     """Also where it is killed once."""
     store = FeedbackStore(shop.folder / "feedback.db")
@@ -364,3 +385,37 @@ def test_a_server_that_never_loads(shop):
     assert "AVAILABLE within 2 seconds" in record["reason"]
     assert Loop(shop.folder / "loop").served()[0] == version
     assert store.runs()["outcome"].iloc[-1] == "failed"
+
+
+def test_a_database_that_restarts_while_a_retraining_runs(
+        shop, postgres_server, tmp_path, monkeypatch):  # noqa: F811
+    """It goes on, asks each question once and knows what it used."""
+    if isinstance(postgres_server, postgres.GivenPostgres):
+        pytest.skip("a server that was given is not restarted")
+    base = shop.export(tmp_path / "models" / "shop")
+    url = postgres_server.new_database()
+    monkeypatch.setenv("TFRECAL_FEEDBACK", url)
+    with FeedbackStore(shop.folder / "feedback.db") as old:
+        shown, responses = old.shown(), old.responses()
+    fit = job._Retraining._fit
+
+    def down(*arguments):
+        postgres_server.stop()
+        timer = threading.Timer(0.5, postgres_server.start)
+        timer.start()
+        fit(*arguments)
+        timer.join()
+        postgres_server.restart()
+
+    monkeypatch.setattr(job._Retraining, "_fit", down)
+    with FeedbackStore(url) as store:
+        store.add_shown(shown)
+        store.add_responses(responses)
+        record = job.retrain(tmp_path / "loop", shop.options(
+            to=str(base), feedback=None, questions=20), now=shop.world.now)
+        assert record["outcome"] == "promoted" and record["version"] == 2
+        assert store.runs()["outcome"].tolist() == ["promoted"]
+        assert store.counts()["unused_responses"] == 0
+        asked = store.questions("open")
+        assert len(asked) == record["asked"] == 20
+        assert not asked.duplicated(["user_id", "item_id"]).any()

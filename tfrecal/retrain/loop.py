@@ -57,10 +57,15 @@ class Loop:
             f"{self.folder}, in which another one is at work. Wait for it "
             "to end, or leave it to that one (`--watch`).")
 
-    def store(self) -> FeedbackStore:
-        """The feedback store that the config or the environment names."""
+    def store(self, made: bool = True) -> FeedbackStore:
+        """The feedback store that the config or the environment names.
+
+        Args:
+            made: whether it must be there already, where no logs are named
+                that would fill it.
+        """
         return named_store(self.config.feedback,
-                           made=not self.config.spill)
+                           made=made and not self.config.spill)
 
     def served(self) -> tuple[int, str]:
         """The newest version, and which retraining it is of ("" for none).

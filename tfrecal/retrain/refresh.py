@@ -37,7 +37,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
     loop = Loop(folder, config)
     config = loop.config
     version, base_run = loop.served()
-    with loop.lock(), loop.store() as store, export.quiet():
+    with loop.lock(), loop.store(made=False) as store, export.quiet():
         _close(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
