@@ -40,6 +40,9 @@ CONFIG = RunConfig(
     data="shop", encoder="none", strategy="bald", initial=0.1, batch=40,
     rounds=3, final_epochs=1, batch_size=128, dropout=0.1)
 _BILLED = 10  # tickets at once
+# Times and steps at which to kill are drawn up to so many times those of the
+# undisturbed work: where the machine has become slower, a life must end too.
+_BEYOND = 1.5
 
 
 class Service(ReplayOracle):
@@ -212,10 +215,12 @@ def killed_to_the_end(scene, life: Path, seconds, steps, rng):
         # SQLite's own steps are not seen here.
         by_time = not steps or rng.random() < 0.5
         child = start(lambda: scene.work(life), log,
-                      0 if by_time else int(rng.integers(1, steps + 1)))
+                      0 if by_time else int(
+                          rng.integers(1, _BEYOND * steps + 1)))
         try:
             killed = kill_at(
-                child, rng.uniform(0, seconds) if by_time else np.inf)
+                child, rng.uniform(0, _BEYOND * seconds)
+                if by_time else np.inf)
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{log.read_text()}") from error
         if not killed:
