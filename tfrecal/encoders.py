@@ -1,4 +1,4 @@
-"""TextEncoder: texts to vectors with a pretrained BERT, fine-tuned or not.
+"""TextEncoder: texts to vectors with a pretrained model, fine-tuned or not.
 
 The one place that knows TF-Transformers. Its weights and layers are used as
 they are, but run without padding (`packing`).
@@ -15,19 +15,18 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import bulk, packing, transformer
-from tfrecal.checkpoints import find_folder, load_bert, read_config
+from tfrecal.checkpoints import find_folder, load_base, read_architecture
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
-from tfrecal.wordpiece import WordPiece
 
-POOLINGS = ("mean", "cls")
+POOLINGS = ("mean", "cls", "last")
 TUNINGS = ("frozen", "top_n", "full")
 PRECISIONS = ("float32", "bfloat16")
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TextEncoder(tf_keras.layers.Layer):
-    """A pretrained BERT as a Keras layer, strings in, vectors out.
+    """A pretrained transformer as a Keras layer, strings in, vectors out.
 
     Tokenising is in the graph, each distinct text of a batch is encoded once,
     and padding costs nothing. For a fixed catalogue use `table`, which also
@@ -35,7 +34,8 @@ class TextEncoder(tf_keras.layers.Layer):
 
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
-        pooling: `"mean"` over all tokens, or `"cls"`, the first one.
+        pooling: `"mean"` over all tokens, `"cls"`, the first one, or
+            `"last"`; None is what the kind of the checkpoint is made for.
         tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers,
             `"full"` everything. `trainable_weights` are exactly those.
         top_n: layers that `tuning="top_n"` trains.
@@ -59,7 +59,7 @@ class TextEncoder(tf_keras.layers.Layer):
     def __init__(
         self,
         checkpoint: str = "minilm",
-        pooling: str = "mean",
+        pooling: str | None = None,
         tuning: str = "frozen",
         top_n: int = 1,
         max_length: int = 64,
@@ -68,7 +68,8 @@ class TextEncoder(tf_keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _one_of("pooling", pooling, POOLINGS)
+        if pooling is not None:
+            _one_of("pooling", pooling, POOLINGS)
         _one_of("tuning", tuning, TUNINGS)
         _one_of("precision", precision, PRECISIONS)
         if not 0 <= dropout < 1:
@@ -76,44 +77,55 @@ class TextEncoder(tf_keras.layers.Layer):
                 f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
             )
         self.checkpoint = str(checkpoint)
-        self.pooling = pooling
         self.tuning = tuning
         self.top_n = top_n
         self.max_length = max_length
         self.dropout = dropout
         self.precision = precision
         folder = find_folder(self.checkpoint)
-        config = read_config(folder)
-        layers = config.num_hidden_layers
+        kind = self._architecture = read_architecture(folder)
+        self.pooling = pooling or kind.pooling
+        self._check_sizes()
+        self.dim = kind.form.hidden
+        self._bounds = packing.bucket_bounds(max_length)
+        # Closures, not lists: Keras would track and export what is in them.
+        self._steps = [
+            transformer.make_layer(
+                kind.form, len(self._bounds), rate, precision
+            )
+            for rate in (0.0, dropout)
+        ].__getitem__
+        self._tokenizer = kind.tokenizer(folder)
+        self.base = load_base(folder, kind)
+        layers = kind.layers(self.base)
+        self._layers_run = (lambda: layers)
+        # Layers from here up are trained; what is below only with "full".
+        self._lowest = {
+            "frozen": len(layers), "top_n": len(layers) - top_n, "full": 0
+        }[tuning]
+        self.fingerprint = self.weights_fingerprint()
+
+    def _check_sizes(self):
+        kind, top_n = self._architecture, self.top_n
+        if self.tuning == "top_n" and kind.shares_layers:
+            raise ValueError(
+                "`tuning` must be \"frozen\" or \"full\" where all layers "
+                f"share their weights. Received: tuning=\"top_n\" for "
+                f"{self.checkpoint!r}, a {kind.kind}."
+            )
+        layers = kind.config.num_hidden_layers
         if not (isinstance(top_n, int) and 1 <= top_n <= layers):
             raise ValueError(
                 f"`top_n` must be a whole number from 1 to {layers}, the "
                 f"layers of {self.checkpoint!r}. Received: top_n={top_n}."
             )
-        longest = config.max_position_embeddings
-        if not (isinstance(max_length, int) and 2 <= max_length <= longest):
+        longest, given = kind.longest, self.max_length
+        if not (isinstance(given, int) and 2 <= given <= longest):
             raise ValueError(
                 f"`max_length` must be a whole number from 2 to {longest}, "
                 f"the positions of {self.checkpoint!r}. Received: "
-                f"max_length={max_length}."
+                f"max_length={given}."
             )
-        self.dim = config.hidden_size
-        self._config = config
-        self._bounds = packing.bucket_bounds(max_length)
-        # Closures, not lists: Keras would track and export what is in them.
-        self._steps = [
-            transformer.make_layer(
-                config, len(self._bounds), rate, precision
-            )
-            for rate in (0.0, dropout)
-        ].__getitem__
-        self._wordpiece = WordPiece.from_folder(folder, config.vocab_size)
-        self.bert = load_bert(folder, config)
-        # Layers from here up are trained; the embeddings only with "full".
-        self._lowest = {
-            "frozen": layers, "top_n": layers - top_n, "full": 0
-        }[tuning]
-        self.fingerprint = self.weights_fingerprint()
 
     @property
     def trainable_weights(self):
@@ -121,19 +133,21 @@ class TextEncoder(tf_keras.layers.Layer):
         # sets those of all layers alike.
         if not self.trainable or self.tuning == "frozen":
             return []
-        trained = list(self.bert.encoder.layer[self._lowest:])
+        kind, base = self._architecture, self.base
+        trained = self._layers_run()[self._lowest:] + kind.above(base)
         if self.tuning == "full":
-            trained.insert(0, self.bert.embeddings)
-        return [weight for layer in trained for weight in layer.weights]
+            trained = kind.below(base) + trained
+        distinct = {id(layer): layer for layer in trained}.values()
+        return [weight for layer in distinct for weight in layer.weights]
 
     @property
     def non_trainable_weights(self):
         trained = {weight.ref() for weight in self.trainable_weights}
-        return [w for w in self.bert.weights if w.ref() not in trained]
+        return [w for w in self.base.weights if w.ref() not in trained]
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, [CLS] and [SEP] included."""
-        return self._wordpiece.tokenize(
+        """Strings `[n]` to int32 ids `[n, None]`, special tokens included."""
+        return self._tokenizer.tokenize(
             tf.convert_to_tensor(texts, tf.string), self.max_length
         )
 
@@ -202,25 +216,27 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._below(tf.gather(ids, place), layout), place
 
     def _pack(self, starts, lengths):
-        return packing.pack(
-            starts, lengths, self._bounds, self._config.num_attention_heads
-        )
+        kind = self._architecture
+        layout = packing.pack(starts, lengths, self._bounds, kind.form.heads)
+        return kind.arrange(self.base, layout)
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
-        hidden = transformer.embed(self.bert.embeddings, ids, layout)
+        hidden = self._architecture.embed(self.base, ids, layout)
         for n in range(self._lowest):
             hidden = self._layer(n, hidden, layout, False)
         return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
 
     def _above(self, hidden, layout, training):
-        for n in range(self._lowest, self._config.num_hidden_layers):
+        for n in range(self._lowest, len(self._layers_run())):
             hidden = self._layer(n, hidden, layout, training)
+        hidden = self._architecture.finish(self.base, hidden)
         return packing.pool(hidden, layout, self.pooling)
 
     def _layer(self, number, hidden, layout, training):
+        kind = self._architecture
         weights = transformer.layer_weights(
-            self.bert.encoder.layer[number], self._config, self.precision
+            kind.parts(self._layers_run()[number]), kind.form, self.precision
         )
         dropping = bool(training and self.dropout)
         seed = tf.zeros([2], tf.int32)
@@ -256,8 +272,9 @@ class TextEncoder(tf_keras.layers.Layer):
     def for_serving(self) -> ServedEncoder:
         """The same weights as now in the form that is exported."""
         return ServedEncoder(
-            self.bert, self._config, self._wordpiece, pooling=self.pooling,
-            max_length=self.max_length, precision=self.precision,
+            self.base, self._architecture, self._tokenizer,
+            pooling=self.pooling, max_length=self.max_length,
+            precision=self.precision,
         )
 
     def table(self, texts: Sequence[str]) -> TextTable:
@@ -267,15 +284,10 @@ class TextEncoder(tf_keras.layers.Layer):
     def weights_fingerprint(self) -> str:
         """Hash of everything that an encoding depends on, as it is now."""
         digest = hashlib.sha256()
-        kept = {
-            name: getattr(self._config, name)
-            for name in ("hidden_act", "layer_norm_eps", "num_attention_heads")
-        }
-        kept["precision"] = self.precision
-        words = self._wordpiece
-        parts = [kept, words.lower_case, words.vocabulary]
+        kept = {**self._architecture.facts, "precision": self.precision}
+        parts = [kept, *self._tokenizer.facts]
         digest.update(json.dumps(parts).encode())
-        for weight in self.bert.weights:
+        for weight in self.base.weights:
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()
 

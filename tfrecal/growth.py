@@ -143,8 +143,8 @@ def _copy_encoders(old, new) -> None:
              if after.encoder is not None}
     for before, after in pairs.values():
         if before.tuning != "frozen":
-            for weight, source in zip(after.bert.weights,
-                                      before.bert.weights):
+            for weight, source in zip(after.base.weights,
+                                      before.base.weights):
                 weight.assign(source)
 
 

@@ -15,40 +15,54 @@ class ServedEncoder(tf.Module):
     batch all alike, which takes a tenth of the operations.
 
     Args:
-        bert, config: of the encoder.
-        wordpiece: its tokenizer.
+        base, architecture: the model, and what kind it is.
+        tokenizer: of the encoder.
         pooling, max_length, precision: see `TextEncoder`.
     """
 
-    def __init__(self, bert, config, wordpiece, *, pooling: str,
+    def __init__(self, base, architecture, tokenizer, *, pooling: str,
                  max_length: int, precision: str):
         super().__init__()
+        form = architecture.form
         self.pooling = pooling
         self.max_length = max_length
-        self._heads = config.num_attention_heads
-        self._wordpiece = wordpiece
-        self._embeddings = bert.embeddings
-        self._layers = [
+        self._heads = form.heads
+        self._tokenizer = tokenizer
+        # What the functions below use of `base`, to be exported with them.
+        self._kept = [*architecture.below(base), *architecture.above(base),
+                      *architecture.constant(base)]
+        layers = architecture.layers(base)
+        distinct = list({id(layer): layer for layer in layers}.values())
+        self._weights = [
             [tf.Variable(weight, trainable=False) for weight
-             in transformer.layer_weights(layer, config, precision)]
-            for layer in bert.encoder.layer]
-        # In a closure: a graph of its own must not be exported beside.
-        step = transformer.make_layer(config, 1, 0.0, precision)
-        self._step = lambda *arguments: step(*arguments)
+             in transformer.layer_weights(
+                 architecture.parts(layer), form, precision)]
+            for layer in distinct]
+        order = [distinct.index(layer) for layer in layers]
+        # In a closure: neither the whole of `base` nor a graph of its own
+        # must be exported beside.
+        step = transformer.make_layer(form, 1, 0.0, precision)
+
+        def encode(ids, layout):
+            layout = architecture.arrange(base, layout)
+            hidden = architecture.embed(base, ids, layout)
+            for number in order:
+                hidden = step(
+                    hidden, layout,
+                    [weight.value() for weight in self._weights[number]],
+                    tf.zeros([2], tf.int32))
+            return architecture.finish(base, hidden)
+
+        self._encode = encode
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Strings `[n]` to float32 `[n, dim]`."""
         distinct, place = tf.unique(texts)
-        tokens = self._wordpiece.tokenize(distinct, self.max_length)
+        tokens = self._tokenizer.tokenize(distinct, self.max_length)
         layout = packing.pack(
             tokens.row_starts(), tokens.row_lengths(), (self.max_length,),
             self._heads)
-        hidden = transformer.embed(
-            self._embeddings,
+        hidden = self._encode(
             tf.gather(tokens.flat_values, layout.token_index), layout)
-        for weights in self._layers:
-            hidden = self._step(
-                hidden, layout, [weight.value() for weight in weights],
-                tf.zeros([2], tf.int32))
         return tf.gather(
             packing.pool(hidden, layout, self.pooling), place)

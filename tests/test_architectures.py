@@ -1,0 +1,328 @@
+"""Every architecture of `TextEncoder` against Hugging Face's own.
+
+The reference runs one text at a time, so that it knows nothing of padding.
+All weights are at random, biases and norms too, so that each one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import transformers
+from conftest import tiny_vocabulary
+from safetensors.numpy import save_file
+from transformers.modeling_tf_pytorch_utils import (
+    apply_transpose,
+    convert_tf_weight_name_to_pt_weight_name,
+)
+
+from tfrecal.encoders import TextEncoder
+
+TEXTS = [
+    "title: the blue chair; price: 12.50",
+    "",
+    "and",
+    "and",
+    "the Blue CHAIR of 1,234, and 7, ``or'' it's",
+    "Ünïcödé, ß, ½ and x² for 5 €",
+    "wide １２, ΣΑΣ, İstanbul, 东京 tower",
+    "👨‍👩‍👧 of the ☃️ \t and\n more \u00a0 space \u3000 here ",
+    "word chair " * 30,
+    "a b c d e f g h i j",
+    "и" * 60 + " - ไทย" * 3,
+]
+MOST = 24
+WIDTH = 32
+_BERT = dict(
+    hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=48, max_position_embeddings=40,
+)
+
+
+class Kind(NamedTuple):
+    """How a tiny checkpoint of one kind is made."""
+
+    config: dict
+    model: str
+    tokenizer: str  # writes its files; a function of this module
+    reads: str  # class of Hugging Face's tokenizer
+    pooling: str = "mean"
+    fixed: tuple[str, ...] = ()  # weights that `full` does not train
+    top: tuple[str, ...] = ()  # trained with the last layer
+
+
+KINDS = {
+    "bert": Kind(_BERT, "TFBertModel", "word_pieces", "BertTokenizer"),
+    "electra": Kind(
+        {**_BERT, "embedding_size": 16}, "TFElectraModel", "word_pieces",
+        "ElectraTokenizer"),
+    "distilbert": Kind(
+        dict(dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=48,
+             max_position_embeddings=40),
+        "TFDistilBertModel", "word_pieces", "DistilBertTokenizer"),
+    "mpnet": Kind(
+        {**_BERT, "relative_attention_num_buckets": 8}, "TFMPNetModel",
+        "mpnet_word_pieces", "MPNetTokenizer",
+        fixed=("relative_attention_bias",)),
+}
+
+
+def word_pieces(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
+    pieces = [*special, *tiny_vocabulary()[5:]]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    return len(pieces)
+
+
+def mpnet_word_pieces(folder):
+    return word_pieces(folder, ("<s>", "<pad>", "</s>", "[UNK]", "<mask>"))
+
+
+class Checkpoint(NamedTuple):
+    folder: object
+    kind: Kind
+    model: object
+    tokenizer: object
+
+    def vectors(self, texts, pooling=None):
+        """By Hugging Face, text by text; zeros where there is no token."""
+        return tf.stack([
+            self._vector(text, pooling or self.kind.pooling)
+            for text in texts])
+
+    def _vector(self, text, pooling):
+        batch = self.tokenizer(
+            text, truncation=True, max_length=MOST, return_tensors="np")
+        if not batch["input_ids"].size:
+            return tf.zeros([WIDTH])
+        hidden = self.model(dict(batch)).last_hidden_state[0]
+        return {"mean": lambda: tf.reduce_mean(hidden, 0),
+                "cls": lambda: hidden[0], "last": lambda: hidden[-1]}[
+                    pooling]()
+
+
+def write_torch_weights(folder, model, prefix=""):
+    """model.safetensors in the layout of PyTorch."""
+    found = {}
+    for weight in model.weights:
+        name, transpose = convert_tf_weight_name_to_pt_weight_name(
+            weight.name, model.base_model_prefix + ".", weight.shape)
+        values = apply_transpose(transpose, weight.numpy(), pt_to_tf=False)
+        found[prefix + name] = np.ascontiguousarray(values)
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write(folder, name) -> Checkpoint:
+    kind = KINDS[name]
+    size = globals()[kind.tokenizer](folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {"tokenizer_class": kind.reads}))
+    of_model = getattr(transformers, kind.model)
+    model = of_model(of_model.config_class(vocab_size=size, **kind.config))
+    model(model.dummy_inputs)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        values = rng.normal(0, 0.3, weight.shape) + ("gamma" in weight.name)
+        weight.assign(values.astype(np.float32))
+    model.config.save_pretrained(folder)
+    write_torch_weights(folder, model)
+    tokenizer = getattr(transformers, kind.reads).from_pretrained(folder)
+    return Checkpoint(folder, kind, model, tokenizer)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request, tmp_path_factory):
+    return write(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path / "home"))
+
+
+def encoder_of(made, **options):
+    return TextEncoder(made.folder, max_length=MOST, **options)
+
+
+def short_name(weight):
+    """Without the name of the model's instance."""
+    return weight.name.partition("/")[2]
+
+
+def test_vectors_equal_hugging_face(made):
+    for pooling in (None, "mean", "cls", "last"):
+        encoder = encoder_of(made, pooling=pooling)
+        assert encoder.pooling == (pooling or made.kind.pooling)
+        np.testing.assert_allclose(
+            encoder(tf.constant(TEXTS)), made.vectors(TEXTS, pooling),
+            atol=1e-4)
+    assert encoder(tf.constant([], tf.string)).shape == (0, WIDTH)
+
+
+def test_tokens_equal_hugging_face(made):
+    ours = encoder_of(made).tokenize(tf.constant(TEXTS)).to_list()
+    for text, ids in zip(TEXTS, ours):
+        assert ids == made.tokenizer(
+            text, truncation=True, max_length=MOST)["input_ids"], text
+
+
+def test_special_tokens_in_a_text_are_text(made):
+    encoder = encoder_of(made)
+    special = made.tokenizer.all_special_tokens
+    around = encoder.tokenize(tf.constant([""])).to_list()[0]
+    for token in special:
+        (ids,) = encoder.tokenize(tf.constant([f"a {token} b"])).to_list()
+        unknown = made.tokenizer.unk_token_id
+        own = made.tokenizer.convert_tokens_to_ids(token)
+        assert ids.count(own) == around.count(own) or own == unknown, token
+
+
+def test_gradients_equal_hugging_face(made):
+    encoder = encoder_of(made, tuning="full")
+    target = np.random.default_rng(1).normal(size=[len(TEXTS), WIDTH])
+    target = target.astype(np.float32)
+
+    def gradients(vectors, weights):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(vectors() * target)
+        found = tape.gradient(loss, weights)
+        return {short_name(w): tf.convert_to_tensor(g)
+                for w, g in zip(weights, found) if g is not None}
+
+    ours = gradients(lambda: encoder(tf.constant(TEXTS), training=True),
+                     encoder.trainable_weights)
+    theirs = gradients(lambda: made.vectors(TEXTS),
+                       made.model.trainable_weights)
+    fixed = [n for n in theirs if any(f in n for f in made.kind.fixed)]
+    assert len(ours) > 30 and set(ours) == set(theirs) - set(fixed)
+    for name, gradient in ours.items():
+        scale = max(1, np.abs(theirs[name]).max())
+        np.testing.assert_allclose(
+            gradient / scale, theirs[name] / scale, atol=1e-4, err_msg=name)
+
+
+def trained_names(made, top_n):
+    found = set()
+    for weight in made.model.weights:
+        name = short_name(weight)
+        layer = re.search(r"(?:layer|h)_\._(\d)", name)
+        if layer and int(layer[1]) >= 2 - top_n:
+            found.add(name)
+        found |= {name for top in made.kind.top if f"/{top}/" in name}
+    return found
+
+
+@pytest.mark.parametrize("top_n", [1, 2])
+def test_top_n_moves_just_its_weights(made, top_n):
+    encoder = encoder_of(made, tuning="top_n", top_n=top_n)
+    expected = trained_names(made, top_n)
+    weights = encoder.trainable_weights
+    assert {short_name(w) for w in weights} == expected
+    table = encoder.table(TEXTS)
+    with tf.GradientTape() as tape:
+        vectors = table(tf.range(len(TEXTS) + 1), training=True)
+        loss = tf.reduce_sum(vectors ** 2)
+    np.testing.assert_allclose(vectors[1:], encoder(TEXTS), atol=1e-4)
+    before = {w.ref(): w.numpy() for w in encoder.weights}
+    for weight, gradient in zip(weights, tape.gradient(loss, weights)):
+        weight.assign_sub(0.1 * gradient)
+    for weight in encoder.weights:
+        # The gradient of a key's bias is zero: softmax ignores it.
+        if not re.search(r"/(key|k|k_lin)/bias", weight.name):
+            moved = not np.array_equal(weight, before[weight.ref()])
+            assert moved == (short_name(weight) in expected), weight.name
+
+
+def test_saved_model_gives_the_same(made, tmp_path):
+    encoder = encoder_of(made, tuning="full")
+    for weight in encoder.trainable_weights:
+        weight.assign_add(0.05 * tf.ones_like(weight))
+    module = tf.Module()
+    module.encoder = encoder.for_serving()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def embed(text):
+        return {"embedding": module.encoder(text)}
+
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=embed)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    served = loaded.signatures["serving_default"]
+    for texts in (TEXTS, TEXTS[1:2], TEXTS[:1]):
+        np.testing.assert_allclose(
+            served(tf.constant(texts))["embedding"], encoder(texts),
+            atol=1e-4)
+
+
+def test_catalogue_and_cache(made):
+    encoder = encoder_of(made)
+    vectors = encoder.encode(TEXTS)
+    np.testing.assert_allclose(vectors, made.vectors(TEXTS), atol=1e-4)
+    again = TextEncoder.from_config(encoder.get_config())
+    assert again.fingerprint == encoder.fingerprint
+    np.testing.assert_allclose(again.encode(TEXTS), vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["tf", "torch head"])
+def test_other_layouts_of_weights(made, tmp_path, layout):
+    folder = tmp_path / "other"
+    shutil.copytree(made.folder, folder)
+    if layout == "tf":
+        made.model.save_pretrained(folder, safe_serialization=True)
+    else:  # as saved from a model with a head
+        write_torch_weights(
+            folder, made.model, made.model.base_model_prefix + ".")
+    encoder = TextEncoder(folder, max_length=MOST)
+    assert encoder.fingerprint == encoder_of(made).fingerprint
+
+
+def test_fingerprint_knows_every_weight(made):
+    encoder = encoder_of(made, tuning="full")
+    for weight in encoder.trainable_weights:
+        old = weight.numpy()
+        weight.assign_add(tf.ones_like(weight))
+        assert encoder.weights_fingerprint() != encoder.fingerprint
+        weight.assign(old)
+    assert encoder.weights_fingerprint() == encoder.fingerprint
+
+
+class TestBadInput:
+    @pytest.fixture
+    def broken(self, made, tmp_path):
+        folder = tmp_path / "broken"
+        shutil.copytree(made.folder, folder)
+        return folder
+
+    def test_truncated_weights(self, broken):
+        path = broken / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(ValueError, match="fetch it again"):
+            TextEncoder(broken, max_length=MOST)
+
+    def test_tokenizer_of_another_kind(self, broken):
+        (broken / "tokenizer_config.json").write_text(
+            '{"tokenizer_class": "T5Tokenizer"}')
+        with pytest.raises(ValueError, match="T5Tokenizer"):
+            TextEncoder(broken, max_length=MOST)
+
+    def test_tokenizer_of_another_size(self, broken):
+        path = broken / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "vocab_size": 12}))
+        with pytest.raises(ValueError, match="vocab_size=12"):
+            TextEncoder(broken, max_length=MOST)
+
+    def test_tokenizer_is_missing(self, broken):
+        for name in ("vocab.txt", "spiece.model", "vocab.json",
+                     "merges.txt", "tokenizer.json"):
+            (broken / name).unlink(missing_ok=True)
+        with pytest.raises(ValueError, match="must come with"):
+            TextEncoder(broken, max_length=MOST)
+
+    def test_longer_than_the_positions(self, made):
+        with pytest.raises(ValueError, match="whole number from 2 to"):
+            TextEncoder(made.folder, max_length=10**6)
