@@ -17,6 +17,7 @@ import tensorflow as tf
 import transformers
 from conftest import tiny_vocabulary
 from safetensors.numpy import save_file
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers.modeling_tf_pytorch_utils import (
     apply_transpose,
     convert_tf_weight_name_to_pt_weight_name,
@@ -70,10 +71,17 @@ KINDS = {
         {**_BERT, "relative_attention_num_buckets": 8}, "TFMPNetModel",
         "mpnet_word_pieces", "MPNetTokenizer",
         fixed=("relative_attention_bias",)),
+    "albert": Kind(
+        {**_BERT, "num_hidden_layers": 3, "num_hidden_groups": 2,
+         "inner_group_num": 1, "embedding_size": 16, "hidden_act": "gelu_new"},
+        "TFAlbertModel", "albert_pieces", "AlbertTokenizer"),
 }
 
 
-def word_pieces(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
+_BRACKETS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def word_pieces(folder, special=_BRACKETS):
     pieces = [*special, *tiny_vocabulary()[5:]]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
     return len(pieces)
@@ -81,6 +89,26 @@ def word_pieces(folder, special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
 
 def mpnet_word_pieces(folder):
     return word_pieces(folder, ("<s>", "<pad>", "</s>", "[UNK]", "<mask>"))
+
+
+def albert_pieces(folder):
+    return sentence_pieces(folder, ["[CLS]", "[SEP]", "[MASK]"])
+
+
+def sentence_pieces(folder, special):
+    """A tiny SentencePiece model, with pieces such as "1," and "90,"."""
+    words = tiny_vocabulary()[60:]
+    lines = [" ".join(words[n: n + 7]) for n in range(0, len(words), 7)]
+    numbers = ["1,234 and 90, 90, 7,5 chairs, 12.50, \"it's the chair\""] * 9
+    path = folder / "spiece.model"
+    with open(path, "wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(TEXTS[:6] + numbers + 3 * lines),
+            model_writer=file, vocab_size=150, hard_vocab_limit=False,
+            control_symbols=special, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
+            pad_piece="<pad>", unk_piece="<unk>", minloglevel=2,
+            user_defined_symbols=["\u258190,", "1,"])
+    return SentencePieceProcessor(model_file=str(path)).get_piece_size()
 
 
 class Checkpoint(NamedTuple):
@@ -199,7 +227,7 @@ def test_gradients_equal_hugging_face(made):
     theirs = gradients(lambda: made.vectors(TEXTS),
                        made.model.trainable_weights)
     fixed = [n for n in theirs if any(f in n for f in made.kind.fixed)]
-    assert len(ours) > 30 and set(ours) == set(theirs) - set(fixed)
+    assert len(ours) > 20 and set(ours) == set(theirs) - set(fixed)
     for name, gradient in ours.items():
         scale = max(1, np.abs(theirs[name]).max())
         np.testing.assert_allclose(
@@ -219,6 +247,10 @@ def trained_names(made, top_n):
 
 @pytest.mark.parametrize("top_n", [1, 2])
 def test_top_n_moves_just_its_weights(made, top_n):
+    if made.kind.model == "TFAlbertModel":
+        with pytest.raises(ValueError, match="share their weights"):
+            encoder_of(made, tuning="top_n", top_n=top_n)
+        return
     encoder = encoder_of(made, tuning="top_n", top_n=top_n)
     expected = trained_names(made, top_n)
     weights = encoder.trainable_weights

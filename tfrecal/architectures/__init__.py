@@ -1,10 +1,11 @@
 """The kinds of transformers that `TextEncoder` can run, by `model_type`."""
 
+from tfrecal.architectures.albert import Albert
 from tfrecal.architectures.base import Architecture
 from tfrecal.architectures.bert import Bert, Electra
 from tfrecal.architectures.distilbert import DistilBert
 from tfrecal.architectures.mpnet import MPNet
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
-    each.kind: each for each in (Bert, Electra, DistilBert, MPNet)
+    each.kind: each for each in (Bert, Electra, DistilBert, MPNet, Albert)
 }

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfrecal.architectures.base import (
-    Architecture,
-    linear,
-    normalise,
-    scaling,
-)
+from tfrecal.architectures.base import Architecture, linear, normalise, scaling
 from tfrecal.transformer import Parts
 from tfrecal.wordpiece import WordPiece
 
