@@ -18,6 +18,7 @@ import transformers
 from conftest import tiny_vocabulary
 from safetensors.numpy import save_file
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import ByteLevelBPETokenizer
 from transformers.modeling_tf_pytorch_utils import (
     apply_transpose,
     convert_tf_weight_name_to_pt_weight_name,
@@ -56,6 +57,7 @@ class Kind(NamedTuple):
     pooling: str = "mean"
     fixed: tuple[str, ...] = ()  # weights that `full` does not train
     top: tuple[str, ...] = ()  # trained with the last layer
+    in_graph: bool = True  # whether texts are tokenised in the graph
 
 
 KINDS = {
@@ -75,6 +77,13 @@ KINDS = {
         {**_BERT, "num_hidden_layers": 3, "num_hidden_groups": 2,
          "inner_group_num": 1, "embedding_size": 16, "hidden_act": "gelu_new"},
         "TFAlbertModel", "albert_pieces", "AlbertTokenizer"),
+    "roberta": Kind(
+        _BERT, "TFRobertaModel", "roberta_pairs", "RobertaTokenizerFast",
+        in_graph=False),
+    "gpt2": Kind(
+        dict(n_embd=WIDTH, n_layer=2, n_head=2, n_positions=40),
+        "TFGPT2Model", "gpt2_pairs", "GPT2TokenizerFast", pooling="last",
+        top=("ln_f",), in_graph=False),
 }
 
 
@@ -109,6 +118,24 @@ def sentence_pieces(folder, special):
             pad_piece="<pad>", unk_piece="<unk>", minloglevel=2,
             user_defined_symbols=["\u258190,", "1,"])
     return SentencePieceProcessor(model_file=str(path)).get_piece_size()
+
+
+def roberta_pairs(folder):
+    return byte_pairs(folder, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+
+
+def gpt2_pairs(folder):
+    return byte_pairs(folder, ["<|endoftext|>"])
+
+
+def byte_pairs(folder, special):
+    """vocab.json and merges.txt of a tiny byte-level BPE."""
+    made = ByteLevelBPETokenizer()
+    made.train_from_iterator(
+        TEXTS + [" ".join(tiny_vocabulary()[60:])] * 3, vocab_size=340,
+        min_frequency=2, special_tokens=special, show_progress=False)
+    made.save_model(str(folder))
+    return made.get_vocab_size()
 
 
 class Checkpoint(NamedTuple):
@@ -277,17 +304,34 @@ def test_saved_model_gives_the_same(made, tmp_path):
     module = tf.Module()
     module.encoder = encoder.for_serving()
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def embed(text):
-        return {"embedding": module.encoder(text)}
+    @tf.function(input_signature=[module.encoder.spec])
+    def embed(texts):
+        return {"embedding": module.encoder(texts)}
 
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=embed)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     served = loaded.signatures["serving_default"]
     for texts in (TEXTS, TEXTS[1:2], TEXTS[:1]):
+        given = {"text": tf.constant(texts)}
+        if not made.kind.in_graph:
+            ids = encoder.tokenize(given["text"])
+            given = {"token_ids": ids.to_tensor(-1)}
         np.testing.assert_allclose(
-            served(tf.constant(texts))["embedding"], encoder(texts),
-            atol=1e-4)
+            served(**given)["embedding"], encoder(texts), atol=1e-4)
+
+
+def test_strings_in_a_graph(made):
+    encoder = encoder_of(made, tuning="full")
+    expected = encoder(tf.constant(TEXTS))
+    if not made.kind.in_graph:
+        with pytest.raises(ValueError, match="outside of a graph"):
+            tf.function(encoder)(tf.constant(TEXTS))
+        ids = encoder.tokenize(tf.constant(TEXTS))
+        np.testing.assert_allclose(
+            tf.function(encoder)(ids), expected, atol=1e-4)
+    else:
+        np.testing.assert_allclose(
+            tf.function(encoder)(tf.constant(TEXTS)), expected, atol=1e-4)
 
 
 def test_catalogue_and_cache(made):
@@ -304,6 +348,7 @@ def test_other_layouts_of_weights(made, tmp_path, layout):
     folder = tmp_path / "other"
     shutil.copytree(made.folder, folder)
     if layout == "tf":
+        made.tokenizer.save_pretrained(folder)
         made.model.save_pretrained(folder, safe_serialization=True)
     else:  # as saved from a model with a head
         write_torch_weights(

@@ -29,6 +29,8 @@ class SentencePiece(tf.Module):
         ValueError: `model` is none, or lacks a special token.
     """
 
+    in_graph = True
+
     def __init__(
         self,
         model: bytes,

@@ -55,14 +55,35 @@ class ServedEncoder(tf.Module):
 
         self._encode = encode
 
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """What it is called with: texts, or padded ids of a client."""
+        if self._tokenizer.in_graph:
+            return tf.TensorSpec([None], tf.string, "text")
+        return tf.TensorSpec([None, None], tf.int32, "token_ids")
+
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Strings `[n]` to float32 `[n, dim]`."""
+        """Strings `[n]`, or ids `[n, length]` int32, to float32 `[n, dim]`.
+
+        Ids, padded with -1, are for tokenizers that run on the client.
+        """
+        if not self._tokenizer.in_graph:
+            return self._of_padded(texts)
         distinct, place = tf.unique(texts)
         tokens = self._tokenizer.tokenize(distinct, self.max_length)
+        vectors = self._of_rows(
+            tokens.flat_values, tokens.row_starts(), tokens.row_lengths())
+        return tf.gather(vectors, place)
+
+    def _of_padded(self, ids):
+        rows, length = tf.unstack(tf.shape(ids))
+        lengths = tf.reduce_sum(tf.cast(ids >= 0, tf.int32), axis=1)
+        return self._of_rows(
+            tf.reshape(ids, [-1]), tf.range(rows) * length,
+            tf.minimum(lengths, self.max_length))
+
+    def _of_rows(self, ids, starts, lengths):
         layout = packing.pack(
-            tokens.row_starts(), tokens.row_lengths(), (self.max_length,),
-            self._heads)
-        hidden = self._encode(
-            tf.gather(tokens.flat_values, layout.token_index), layout)
-        return tf.gather(
-            packing.pool(hidden, layout, self.pooling), place)
+            starts, lengths, (self.max_length,), self._heads)
+        hidden = self._encode(tf.gather(ids, layout.token_index), layout)
+        return packing.pool(hidden, layout, self.pooling)

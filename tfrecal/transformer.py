@@ -112,15 +112,25 @@ def make_layer(
     def layer(hidden, packing, weights, seed):
         (kernel, out, inner, outer, bias, out_bias, inner_bias, outer_bias,
          gamma, beta, last_gamma, last_beta) = weights
-        context = attention(
-            dense(hidden, kernel, bias), packing, heads, dropout, seed
-        )
-        context = drop(dense(context, out, out_bias), seed, 1)
-        hidden = layer_norm(hidden + context, gamma, beta, epsilon)
-        wide = between(dense(hidden, inner, inner_bias))
-        wide = dense(wide, outer, outer_bias)
+
+        def attend(hidden):
+            context = attention(
+                dense(hidden, kernel, bias), packing, heads, dropout, seed
+            )
+            return drop(dense(context, out, out_bias), seed, 1)
+
+        def widen(hidden):
+            wide = between(dense(hidden, inner, inner_bias))
+            return drop(dense(wide, outer, outer_bias), seed, 2)
+
+        if form.norm_first:
+            hidden += attend(layer_norm(hidden, gamma, beta, epsilon))
+            return hidden + widen(
+                layer_norm(hidden, last_gamma, last_beta, epsilon)
+            )
+        hidden = layer_norm(hidden + attend(hidden), gamma, beta, epsilon)
         return layer_norm(
-            hidden + drop(wide, seed, 2), last_gamma, last_beta, epsilon
+            hidden + widen(hidden), last_gamma, last_beta, epsilon
         )
 
     return layer

@@ -34,6 +34,8 @@ class WordPiece(tf.Module):
         marks: what stands before and after a text.
     """
 
+    in_graph = True
+
     def __init__(
         self,
         vocabulary: list[str],

@@ -4,8 +4,11 @@ from tfrecal.architectures.albert import Albert
 from tfrecal.architectures.base import Architecture
 from tfrecal.architectures.bert import Bert, Electra
 from tfrecal.architectures.distilbert import DistilBert
+from tfrecal.architectures.gpt2 import GPT2
 from tfrecal.architectures.mpnet import MPNet
+from tfrecal.architectures.roberta import Roberta
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
-    each.kind: each for each in (Bert, Electra, DistilBert, MPNet, Albert)
+    each.kind: each
+    for each in (Bert, Electra, DistilBert, MPNet, Roberta, Albert, GPT2)
 }
