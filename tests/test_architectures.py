@@ -84,6 +84,10 @@ KINDS = {
         dict(n_embd=WIDTH, n_layer=2, n_head=2, n_positions=40),
         "TFGPT2Model", "gpt2_pairs", "GPT2TokenizerFast", pooling="last",
         top=("ln_f",), in_graph=False),
+    "xlnet": Kind(
+        dict(d_model=WIDTH, n_layer=2, n_head=2, d_inner=48),
+        "TFXLNetModel", "xlnet_pieces", "XLNetTokenizer", pooling="last",
+        fixed=("mask_emb",)),
 }
 
 
@@ -102,6 +106,10 @@ def mpnet_word_pieces(folder):
 
 def albert_pieces(folder):
     return sentence_pieces(folder, ["[CLS]", "[SEP]", "[MASK]"])
+
+
+def xlnet_pieces(folder):
+    return sentence_pieces(folder, ["<sep>", "<cls>", "<mask>"])
 
 
 def sentence_pieces(folder, special):
@@ -348,13 +356,30 @@ def test_other_layouts_of_weights(made, tmp_path, layout):
     folder = tmp_path / "other"
     shutil.copytree(made.folder, folder)
     if layout == "tf":
-        made.tokenizer.save_pretrained(folder)
         made.model.save_pretrained(folder, safe_serialization=True)
     else:  # as saved from a model with a head
         write_torch_weights(
             folder, made.model, made.model.base_model_prefix + ".")
     encoder = TextEncoder(folder, max_length=MOST)
     assert encoder.fingerprint == encoder_of(made).fingerprint
+
+
+def test_tokenizer_json(made, tmp_path):
+    if made.kind.in_graph:
+        pytest.skip("read from other files")
+    folder = tmp_path / "other"
+    shutil.copytree(made.folder, folder)
+    made.tokenizer(TEXTS, truncation=True, max_length=3)  # is saved with it
+    made.tokenizer.save_pretrained(folder)
+    encoder = TextEncoder(folder, max_length=MOST)
+    special = " ".join(made.tokenizer.all_special_tokens)
+    texts = tf.constant(TEXTS + [f"a {special} b"])
+    assert encoder.tokenize(texts).to_list() == (
+        encoder_of(made).tokenize(texts).to_list())
+    (folder / "merges.txt").unlink()
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="Fetch them again"):
+        TextEncoder(folder, max_length=MOST)
 
 
 def test_fingerprint_knows_every_weight(made):

@@ -91,7 +91,7 @@ class TextEncoder(tf_keras.layers.Layer):
         # Closures, not lists: Keras would track and export what is in them.
         self._steps = [
             transformer.make_layer(
-                kind.form, len(self._bounds), rate, precision
+                kind.form, len(self._bounds), rate, precision, kind.attention
             )
             for rate in (0.0, dropout)
         ].__getitem__

@@ -41,7 +41,8 @@ class ServedEncoder(tf.Module):
         order = [distinct.index(layer) for layer in layers]
         # In a closure: neither the whole of `base` nor a graph of its own
         # must be exported beside.
-        step = transformer.make_layer(form, 1, 0.0, precision)
+        step = transformer.make_layer(
+            form, 1, 0.0, precision, architecture.attention)
 
         def encode(ids, layout):
             layout = architecture.arrange(base, layout)

@@ -26,6 +26,7 @@ class Form(NamedTuple):
     norm_first: bool = False  # before each sublayer, or after its sum
     # Axes of an attention bias [rows, heads, width, width] that are 1.
     shared: tuple[int, ...] = (1, 2)
+    extra: tuple[tuple[int, ...], ...] = ()  # shapes of `Parts.extra`
 
 
 class Parts(NamedTuple):
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     outer: tuple[tf.Tensor, tf.Tensor]
     norm: tuple[tf.Tensor, tf.Tensor]  # of the attention sublayer
     last: tuple[tf.Tensor, tf.Tensor]  # of the dense sublayer
+    extra: tuple[tf.Tensor, ...] = ()  # further arguments of attention
 
 
 def layer_weights(parts: Parts, form: Form, precision: str = "float32"):
@@ -50,7 +52,7 @@ def layer_weights(parts: Parts, form: Form, precision: str = "float32"):
     """
     scale = (form.hidden // form.heads) ** -0.5
     factor = _gelu_factor(form)
-    query, key, value, out, inner, outer, norm, last = parts
+    query, key, value, out, inner, outer, norm, last, extra = parts
     kernels = [
         tf.concat([query[0] * scale, key[0], value[0]], 1),
         out[0],
@@ -61,7 +63,7 @@ def layer_weights(parts: Parts, form: Form, precision: str = "float32"):
         kernels = [tf.cast(kernel, tf.bfloat16) for kernel in kernels]
     mixed = tf.concat([query[1] * scale, key[1], value[1]], 0)
     return kernels + [
-        mixed, out[1], inner[1] * factor, outer[1], *norm, *last]
+        mixed, out[1], inner[1] * factor, outer[1], *norm, *last, *extra]
 
 
 def _gelu_factor(form) -> float:
@@ -70,7 +72,11 @@ def _gelu_factor(form) -> float:
 
 
 def make_layer(
-    form: Form, buckets: int, dropout: float = 0.0, precision: str = "float32"
+    form: Form,
+    buckets: int,
+    dropout: float = 0.0,
+    precision: str = "float32",
+    attention: Callable | None = None,
 ) -> Callable:
     """One transformer layer as a graph that all layers of a model share.
 
@@ -83,12 +89,15 @@ def make_layer(
         dropout: rate of attention weights and of sublayers' outputs.
         precision: `"float32"`, or `"bfloat16"` for the factors of products
             with weights.
+        attention: what stands in for `packed_attention`; takes
+            `Parts.extra` besides.
 
     Returns:
         A function of hidden states `[tokens, hidden]`, a `Packing`, what
         `layer_weights` gives, and a seed `[2]` int32 for dropout.
     """
     heads, epsilon = form.heads, form.epsilon
+    attention = attention or packed_attention
     product = _bfloat16_product if precision == "bfloat16" else tf.matmul
     between = _u_erf
     if form.activation != "gelu":
@@ -111,11 +120,12 @@ def make_layer(
     )
     def layer(hidden, packing, weights, seed):
         (kernel, out, inner, outer, bias, out_bias, inner_bias, outer_bias,
-         gamma, beta, last_gamma, last_beta) = weights
+         gamma, beta, last_gamma, last_beta, *extra) = weights
 
         def attend(hidden):
             context = attention(
-                dense(hidden, kernel, bias), packing, heads, dropout, seed
+                dense(hidden, kernel, bias), packing, heads, dropout, seed,
+                *extra
             )
             return drop(dense(context, out, out_bias), seed, 1)
 
@@ -141,6 +151,7 @@ def _signature(form, buckets, precision):
     kernels = [[width, 3 * width], [width, width], [width, wide],
                [wide, width]]
     others = [[3 * width], [width], [wide], [width]] + [[width]] * 4
+    others += form.extra
     return [
         tf.TensorSpec([None, width]),
         Packing.spec(buckets, form.shared),
@@ -208,7 +219,7 @@ def layer_norm(
     return normalised(values, gamma, beta)
 
 
-def attention(
+def packed_attention(
     mixed: tf.Tensor,
     packing: Packing,
     heads: int,
@@ -292,3 +303,14 @@ def attention(
 
 def _times(values, factor):
     return values if factor is None else values * factor
+
+
+def drop_weights(
+    weights: tf.Tensor, rate: float, seed: tf.Tensor, bucket: int
+) -> tf.Tensor:
+    """Attention weights of a bucket, some of them dropped."""
+    if not rate:
+        return weights
+    return tf.nn.experimental.stateless_dropout(
+        weights, rate, seed + [bucket + 1, 0]
+    )

@@ -7,8 +7,9 @@ from tfrecal.architectures.distilbert import DistilBert
 from tfrecal.architectures.gpt2 import GPT2
 from tfrecal.architectures.mpnet import MPNet
 from tfrecal.architectures.roberta import Roberta
+from tfrecal.architectures.xlnet import XLNet
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
-    each.kind: each
-    for each in (Bert, Electra, DistilBert, MPNet, Roberta, Albert, GPT2)
+    each.kind: each for each in (
+        Bert, Electra, DistilBert, MPNet, Roberta, Albert, GPT2, XLNet)
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import tensorflow as tf
 
@@ -34,6 +34,7 @@ class Architecture:
         settings: what else config.json must say, where it says anything.
         pooling: the right one for encoders of this kind.
         shares_layers: whether all layers have the same weights.
+        attention: what stands in for `transformer.packed_attention`.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Architecture:
     )
     pooling = "mean"
     shares_layers = False
+    attention: Callable | None = None
 
     def __init__(self, config):
         self.config = config
