@@ -18,6 +18,7 @@ import transformers
 from conftest import tiny_vocabulary
 from safetensors.numpy import save_file
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from test_export import Exported
 from tokenizers import ByteLevelBPETokenizer
 from transformers.modeling_tf_pytorch_utils import (
     apply_transpose,
@@ -25,6 +26,7 @@ from transformers.modeling_tf_pytorch_utils import (
 )
 
 from tfrecal.encoders import TextEncoder
+from tfrecal.export import read_manifest
 
 TEXTS = [
     "title: the blue chair; price: 12.50",
@@ -428,3 +430,52 @@ class TestBadInput:
     def test_longer_than_the_positions(self, made):
         with pytest.raises(ValueError, match="whole number from 2 to"):
             TextEncoder(made.folder, max_length=10**6)
+
+
+@pytest.mark.large  # half a minute
+class TestExportOfClientTokens:
+    @pytest.fixture(scope="class")
+    def exported(self, shop, tmp_path_factory):
+        made = write(tmp_path_factory.mktemp("roberta"), "roberta")
+        return Exported(shop, encoder_of(made), made.folder)
+
+    def test_manifest_says_so(self, exported):
+        manifest = read_manifest(exported.path)
+        assert manifest["tokenizer"] == "client"
+        assert manifest["tokenizer_files"] == ["vocab.json", "merges.txt"]
+        assert manifest["max_length"] == MOST
+        assert "stock" in manifest["servers"]
+
+    def test_token_ids_are_read(self, exported):
+        query, candidate = (
+            exported.model.query_tower, exported.model.candidate_tower)
+        texts = tf.constant(["the blue chair", "a"])
+        ids = candidate.encoder.tokenize(texts).to_tensor(-1).numpy()
+        vector = query.standardise(candidate.encoder(texts))
+        expected = tf.split(query.search(vector), 2, axis=1)[1]
+        found = exported.by_session("embed_queries", {"token_ids": ids})
+        np.testing.assert_allclose(found["embedding"], expected, atol=1e-5)
+        candidates = exported.blocks([])[1]["retrieval"].numpy()[1:]
+        best = np.argmax(expected @ candidates.T, axis=1)
+        found = exported.by_session("search", {"token_ids": ids})
+        np.testing.assert_array_equal(
+            found["item_ids"][:, 0].astype(str),
+            exported.pool.item_ids[best].astype(str))
+        found = exported.by_session("embed_candidates", {"token_ids": ids})
+        np.testing.assert_allclose(
+            found["embedding"], vector @ candidate.text_kernel[:, 4:],
+            atol=1e-5)
+
+    def test_ids_may_be_left_out(self, exported):
+        user = np.array(["nobody", "else"], object)
+        recommended = exported.by_session("recommend", {"user_id": user})
+        found = exported.by_session("search", {
+            "user_id": user, "token_ids": np.full([2, 3], -1, np.int32)})
+        np.testing.assert_array_equal(
+            found["item_ids"], recommended["item_ids"])
+        ids = np.array([exported.pool.item_ids[3], "nothing"], object)
+        found = exported.by_session("embed_candidates", {"item_id": ids})
+        candidates = exported.blocks([])[1]["retrieval"].numpy()
+        np.testing.assert_allclose(
+            found["embedding"][0], candidates[4], atol=1e-5)
+        assert not np.any(found["embedding"][1])

@@ -277,6 +277,17 @@ class TextEncoder(tf_keras.layers.Layer):
             precision=self.precision,
         )
 
+    def tokenizer_facts(self) -> dict:
+        """Where exported texts are tokenised, for the manifest.
+
+        `"graph"`, or `"client"` with the files of the checkpoint that the
+        client needs and the most tokens that it may send.
+        """
+        if self._tokenizer.in_graph:
+            return {"tokenizer": "graph"}
+        return {"tokenizer": "client", "max_length": self.max_length,
+                "tokenizer_files": self._tokenizer.files}
+
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""
         return TextTable(self, texts)
