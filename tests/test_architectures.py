@@ -154,21 +154,26 @@ class Checkpoint(NamedTuple):
     model: object
     tokenizer: object
 
-    def vectors(self, texts, pooling=None):
-        """By Hugging Face, text by text; zeros where there is no token."""
-        return tf.stack([
-            self._vector(text, pooling or self.kind.pooling)
-            for text in texts])
+    def hidden(self, texts) -> list:
+        """`[tokens, width]` of each text by Hugging Face, one by one."""
+        found = []
+        for text in texts:
+            batch = self.tokenizer(
+                text, truncation=True, max_length=MOST, return_tensors="np")
+            some = batch["input_ids"].size
+            found.append(self.model(dict(batch)).last_hidden_state[0]
+                         if some else tf.zeros([0, WIDTH]))
+        return found
 
-    def _vector(self, text, pooling):
-        batch = self.tokenizer(
-            text, truncation=True, max_length=MOST, return_tensors="np")
-        if not batch["input_ids"].size:
-            return tf.zeros([WIDTH])
-        hidden = self.model(dict(batch)).last_hidden_state[0]
-        return {"mean": lambda: tf.reduce_mean(hidden, 0),
-                "cls": lambda: hidden[0], "last": lambda: hidden[-1]}[
-                    pooling]()
+    def vectors(self, texts):
+        return self.pool(self.hidden(texts), self.kind.pooling)
+
+    def pool(self, hidden, pooling):
+        """`[texts, width]`; zeros where there is no token."""
+        pooled = {"mean": lambda rows: tf.reduce_mean(rows, 0),
+                  "cls": lambda rows: rows[0], "last": lambda rows: rows[-1]}
+        return tf.stack([pooled[pooling](rows) if len(rows)
+                         else tf.zeros([WIDTH]) for rows in hidden])
 
 
 def write_torch_weights(folder, model, prefix=""):
@@ -220,11 +225,12 @@ def short_name(weight):
 
 
 def test_vectors_equal_hugging_face(made):
-    for pooling in (None, "mean", "cls", "last"):
-        encoder = encoder_of(made, pooling=pooling)
-        assert encoder.pooling == (pooling or made.kind.pooling)
+    encoder, hidden = encoder_of(made), made.hidden(TEXTS)
+    assert encoder.pooling == made.kind.pooling
+    for pooling in ("mean", "cls", "last"):
+        encoder.pooling = pooling
         np.testing.assert_allclose(
-            encoder(tf.constant(TEXTS)), made.vectors(TEXTS, pooling),
+            encoder(tf.constant(TEXTS)), made.pool(hidden, pooling),
             atol=1e-4)
     assert encoder(tf.constant([], tf.string)).shape == (0, WIDTH)
 
@@ -282,6 +288,7 @@ def trained_names(made, top_n):
     return found
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("top_n", [1, 2])
 def test_top_n_moves_just_its_weights(made, top_n):
     if made.kind.model == "TFAlbertModel":
@@ -330,6 +337,7 @@ def test_saved_model_gives_the_same(made, tmp_path):
             served(**given)["embedding"], encoder(texts), atol=1e-4)
 
 
+@pytest.mark.large
 def test_strings_in_a_graph(made):
     encoder = encoder_of(made, tuning="full")
     expected = encoder(tf.constant(TEXTS))
@@ -344,6 +352,19 @@ def test_strings_in_a_graph(made):
             tf.function(encoder)(tf.constant(TEXTS)), expected, atol=1e-4)
 
 
+@pytest.mark.large
+def test_bfloat16_and_dropout(made):
+    exact = encoder_of(made)(TEXTS)
+    near = encoder_of(made, precision="bfloat16")(TEXTS)
+    assert 1e-5 < tf.norm(near - exact) / tf.norm(exact) < 5e-2
+    encoder = encoder_of(made, tuning="full", dropout=0.5)
+    np.testing.assert_allclose(encoder(TEXTS), exact, atol=1e-5)
+    moved = encoder(TEXTS, training=True)
+    assert np.abs(moved - exact).max() > 0.01
+    assert np.abs(moved - encoder(TEXTS, training=True)).max() > 0.01
+
+
+@pytest.mark.large
 def test_catalogue_and_cache(made):
     encoder = encoder_of(made)
     vectors = encoder.encode(TEXTS)
@@ -353,6 +374,7 @@ def test_catalogue_and_cache(made):
     np.testing.assert_allclose(again.encode(TEXTS), vectors, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("layout", ["tf", "torch head"])
 def test_other_layouts_of_weights(made, tmp_path, layout):
     folder = tmp_path / "other"
@@ -384,6 +406,7 @@ def test_tokenizer_json(made, tmp_path):
         TextEncoder(folder, max_length=MOST)
 
 
+@pytest.mark.large
 def test_fingerprint_knows_every_weight(made):
     encoder = encoder_of(made, tuning="full")
     for weight in encoder.trainable_weights:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import warnings
 from pathlib import Path
 
 import tf_keras
@@ -89,19 +91,16 @@ def load_base(
             f"{', '.join(_WEIGHTS)}. Received: {folder}, which has none. "
             "Convert PyTorch .bin weights to safetensors first."
         )
-    loud = logging.get_verbosity()
-    # An unused pooler and the like are not worth a warning; a weight that is
-    # missing is an error below.
-    logging.set_verbosity_error()
+    of_kind = getattr(transformers, architecture.model_name)
     try:
-        of_kind = getattr(transformers, architecture.model_name)
-        model, report = of_kind.from_pretrained(
-            str(folder),
-            config=architecture.config,
-            use_safetensors=_WEIGHTS[name],
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        with _quiet():
+            model, report = of_kind.from_pretrained(
+                str(folder),
+                config=architecture.config,
+                use_safetensors=_WEIGHTS[name],
+                output_loading_info=True,
+                local_files_only=True,
+            )
     # TypeError: transformers stumbles over its own error for other shapes.
     except (
         OSError, ValueError, KeyError, TypeError, SafetensorError
@@ -110,8 +109,6 @@ def load_base(
             f"The weights in {name} must fit config.json. Received: {folder}: "
             f"{error} If the file was cut off, fetch it again."
         ) from error
-    finally:
-        logging.set_verbosity(loud)
     missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     if missing:
         raise ValueError(
@@ -128,3 +125,19 @@ def load_base(
         # Dropouts are not called here, and Keras would warn of each at export.
         module.built = True
     return base
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without warnings of an unused pooler, of initial values and the like.
+
+    A weight that is missing is an error of `load_base`.
+    """
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The initializer", UserWarning)
+            yield
+    finally:
+        logging.set_verbosity(loud)

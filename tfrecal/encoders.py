@@ -1,7 +1,7 @@
 """TextEncoder: texts to vectors with a pretrained model, fine-tuned or not.
 
-The one place that knows TF-Transformers. Its weights and layers are used as
-they are, but run without padding (`packing`).
+Weights are those of TF-Transformers (`checkpoints`, `architectures`); the
+layers run without padding (`packing`, `transformer`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,26 @@ PRECISIONS = ("float32", "bfloat16")
 class TextEncoder(tf_keras.layers.Layer):
     """A pretrained transformer as a Keras layer, strings in, vectors out.
 
-    Tokenising is in the graph, each distinct text of a batch is encoded once,
-    and padding costs nothing. For a fixed catalogue use `table`, which also
-    does the layers that are not trained only once.
+    Each distinct text of a batch is encoded once, and padding costs nothing.
+    For a fixed catalogue use `table`, which also does the layers that are not
+    trained only once.
+
+    The checkpoint is one of BERT, ELECTRA, DistilBERT, MPNet, ALBERT or
+    XLNet, whose texts are tokenised in the graph, or of RoBERTa or GPT-2,
+    whose texts must be tokenised outside of graphs: eager calls, `encode` and
+    `table` do so, but a `tf.function` and an export take ids. XLM-RoBERTa and
+    other kinds are refused.
 
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
         pooling: `"mean"` over all tokens, `"cls"`, the first one, or
             `"last"`; None is what the kind of the checkpoint is made for.
-        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers,
-            `"full"` everything. `trainable_weights` are exactly those.
+        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
+            (not of ALBERT, whose layers are one), `"full"` everything (but
+            MPNet's biases by distance). `trainable_weights` are exactly
+            those.
         top_n: layers that `tuning="top_n"` trains.
-        max_length: tokens of a text that are read, [CLS] and [SEP] included.
+        max_length: tokens of a text that are read, special ones included.
         dropout: rate inside the trained layers; 0 makes training
             deterministic.
         precision: `"bfloat16"` rounds the factors of products with weights;
@@ -85,7 +93,7 @@ class TextEncoder(tf_keras.layers.Layer):
         folder = find_folder(self.checkpoint)
         kind = self._architecture = read_architecture(folder)
         self.pooling = pooling or kind.pooling
-        self._check_sizes()
+        kind.check_options(self.checkpoint, tuning, top_n, max_length)
         self.dim = kind.form.hidden
         self._bounds = packing.bucket_bounds(max_length)
         # Closures, not lists: Keras would track and export what is in them.
@@ -96,36 +104,20 @@ class TextEncoder(tf_keras.layers.Layer):
             for rate in (0.0, dropout)
         ].__getitem__
         self._tokenizer = kind.tokenizer(folder)
-        self.base = load_base(folder, kind)
+        # Under the name of its kind: the files of runs know it by that.
+        setattr(self, kind.kind, load_base(folder, kind))
         layers = kind.layers(self.base)
-        self._layers_run = (lambda: layers)
+        self._layers_run = lambda: layers
         # Layers from here up are trained; what is below only with "full".
         self._lowest = {
             "frozen": len(layers), "top_n": len(layers) - top_n, "full": 0
         }[tuning]
         self.fingerprint = self.weights_fingerprint()
 
-    def _check_sizes(self):
-        kind, top_n = self._architecture, self.top_n
-        if self.tuning == "top_n" and kind.shares_layers:
-            raise ValueError(
-                "`tuning` must be \"frozen\" or \"full\" where all layers "
-                f"share their weights. Received: tuning=\"top_n\" for "
-                f"{self.checkpoint!r}, a {kind.kind}."
-            )
-        layers = kind.config.num_hidden_layers
-        if not (isinstance(top_n, int) and 1 <= top_n <= layers):
-            raise ValueError(
-                f"`top_n` must be a whole number from 1 to {layers}, the "
-                f"layers of {self.checkpoint!r}. Received: top_n={top_n}."
-            )
-        longest, given = kind.longest, self.max_length
-        if not (isinstance(given, int) and 2 <= given <= longest):
-            raise ValueError(
-                f"`max_length` must be a whole number from 2 to {longest}, "
-                f"the positions of {self.checkpoint!r}. Received: "
-                f"max_length={given}."
-            )
+    @property
+    def base(self):
+        """The Keras layer of TF-Transformers, without pooler and heads."""
+        return getattr(self, self._architecture.kind)
 
     @property
     def trainable_weights(self):
@@ -146,7 +138,11 @@ class TextEncoder(tf_keras.layers.Layer):
         return [w for w in self.base.weights if w.ref() not in trained]
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, special tokens included."""
+        """Strings `[n]` to int32 ids `[n, None]`, special tokens included.
+
+        Raises:
+            ValueError: in a graph, of RoBERTa and GPT-2.
+        """
         return self._tokenizer.tokenize(
             tf.convert_to_tensor(texts, tf.string), self.max_length
         )
@@ -155,11 +151,13 @@ class TextEncoder(tf_keras.layers.Layer):
         """Vectors of texts.
 
         Args:
-            texts: strings of any shape, or ids as `tokenize` gives them.
+            texts: strings of any shape, or ids as `tokenize` gives them (in
+                a graph only ids for RoBERTa and GPT-2).
             training: whether dropout acts.
 
         Returns:
-            float32, the shape of `texts` with `dim` added.
+            float32, the shape of `texts` with `dim` added; zeros for a text
+            without any token, which only GPT-2 knows.
         """
         if isinstance(texts, tf.RaggedTensor):
             return self._encode_tokens(texts, training)
@@ -270,7 +268,10 @@ class TextEncoder(tf_keras.layers.Layer):
         return bulk.encode(self, texts, 16 * batch_size, progress)
 
     def for_serving(self) -> ServedEncoder:
-        """The same weights as now in the form that is exported."""
+        """The same weights as now in the form that is exported.
+
+        It takes strings, or, of RoBERTa and GPT-2, ids padded with -1.
+        """
         return ServedEncoder(
             self.base, self._architecture, self._tokenizer,
             pooling=self.pooling, max_length=self.max_length,

@@ -8,7 +8,7 @@ from tfrecal import packing, transformer
 
 
 class ServedEncoder(tf.Module):
-    """Strings in, vectors out; made by `TextEncoder.for_serving`.
+    """Strings or ids in, vectors out; made by `TextEncoder.for_serving`.
 
     As `TextEncoder`, but fastest for single texts: what would be done to the
     weights in each call is done once, and attention pads the texts of a

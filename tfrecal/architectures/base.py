@@ -68,6 +68,30 @@ class Architecture:
         """Tokens of the longest text, special tokens included."""
         return self.config.max_position_embeddings
 
+    def check_options(
+        self, checkpoint: str, tuning: str, top_n: int, max_length: int
+    ) -> None:
+        """Raises ValueError where this model cannot have them."""
+        if tuning == "top_n" and self.shares_layers:
+            raise ValueError(
+                "`tuning` must be \"frozen\" or \"full\" where all layers "
+                "share their weights. Received: tuning=\"top_n\" for "
+                f"{checkpoint!r}, of the kind {self.kind}."
+            )
+        layers = self.config.num_hidden_layers
+        if not (isinstance(top_n, int) and 1 <= top_n <= layers):
+            raise ValueError(
+                f"`top_n` must be a whole number from 1 to {layers}, the "
+                f"layers of {checkpoint!r}. Received: top_n={top_n}."
+            )
+        most = self.longest
+        if not (isinstance(max_length, int) and 2 <= max_length <= most):
+            raise ValueError(
+                f"`max_length` must be a whole number from 2 to {most}, "
+                f"the positions of {checkpoint!r}. Received: "
+                f"max_length={max_length}."
+            )
+
     @property
     def facts(self) -> dict:
         """What an encoding depends on besides weights and vocabulary."""
