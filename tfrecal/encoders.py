@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import bulk, packing, transformer
+from tfrecal import bulk, lora, packing, transformer
 from tfrecal.checkpoints import find_folder, load_base, read_architecture
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
 
 POOLINGS = ("mean", "cls", "last")
-TUNINGS = ("frozen", "top_n", "full")
+TUNINGS = ("frozen", "top_n", "full", "lora", "bitfit")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -44,12 +44,15 @@ class TextEncoder(tf_keras.layers.Layer):
             `"last"`; None is what the kind of the checkpoint is made for.
         tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
             (not of ALBERT, whose layers are one), `"full"` everything (but
-            MPNet's biases by distance). `trainable_weights` are exactly
+            MPNet's biases by distance), `"lora"` updates of low rank to all
+            layers (`lora.LoRA`), `"bitfit"` the biases of all layers, those
+            of layer normalisation included. `trainable_weights` are exactly
             those.
         top_n: layers that `tuning="top_n"` trains.
         max_length: tokens of a text that are read, special ones included.
         dropout: rate inside the trained layers; 0 makes training
             deterministic.
+        rank, alpha, projections: of `tuning="lora"`, see `lora.LoRA`.
         precision: `"bfloat16"` rounds the factors of products with weights;
             weights, sums and all else stay float32. Faster where the
             processor has `avx512_bf16` or `amx_bf16` (`tfrecal doctor` shows
@@ -61,7 +64,8 @@ class TextEncoder(tf_keras.layers.Layer):
 
     Reference:
         Devlin et al. 2019, BERT (arXiv 1810.04805); mean pooling: Reimers and
-        Gurevych 2019 (arXiv 1908.10084).
+        Gurevych 2019 (arXiv 1908.10084); BitFit: Ben Zaken et al. 2021
+        (arXiv 2106.10199).
     """
 
     def __init__(
@@ -73,6 +77,9 @@ class TextEncoder(tf_keras.layers.Layer):
         max_length: int = 64,
         dropout: float = 0.0,
         precision: str = "float32",
+        rank: int = 8,
+        alpha: float = 16.0,
+        projections: Sequence[str] = ("query", "value"),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -90,6 +97,9 @@ class TextEncoder(tf_keras.layers.Layer):
         self.max_length = max_length
         self.dropout = dropout
         self.precision = precision
+        self.rank, self.alpha = rank, alpha
+        self.projections = projections
+        lora.check(rank, alpha, projections)
         folder = find_folder(self.checkpoint)
         kind = self._architecture = read_architecture(folder)
         self.pooling = pooling or kind.pooling
@@ -104,20 +114,29 @@ class TextEncoder(tf_keras.layers.Layer):
             for rate in (0.0, dropout)
         ].__getitem__
         self._tokenizer = kind.tokenizer(folder)
-        # Under the name of its kind: the files of runs know it by that.
-        setattr(self, kind.kind, load_base(folder, kind))
+        # The Keras layer of TF-Transformers, without pooler and heads.
+        self.base = load_base(folder, kind)
         layers = kind.layers(self.base)
         self._layers_run = lambda: layers
         # Layers from here up are trained; what is below only with "full".
         self._lowest = {
-            "frozen": len(layers), "top_n": len(layers) - top_n, "full": 0
-        }[tuning]
+            "frozen": len(layers), "top_n": len(layers) - top_n
+        }.get(tuning, 0)
+        self._place = kind.order(self.base).__getitem__
+        self.lora = None
+        if tuning == "lora":
+            self.lora = lora.LoRA(
+                self._distinct_parts(), rank, alpha, tuple(projections))
         self.fingerprint = self.weights_fingerprint()
+        # Tracked by itself: a checkpoint holds nothing else of the encoder.
+        self.trained = self.trainable_weights
 
-    @property
-    def base(self):
-        """The Keras layer of TF-Transformers, without pooler and heads."""
-        return getattr(self, self._architecture.kind)
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "checkpoint":
+            children = {name: child for name, child in children.items()
+                        if name not in ("base", "lora")}
+        return children
 
     @property
     def trainable_weights(self):
@@ -125,17 +144,35 @@ class TextEncoder(tf_keras.layers.Layer):
         # sets those of all layers alike.
         if not self.trainable or self.tuning == "frozen":
             return []
+        if self.lora is not None:
+            return self.lora.weights
         kind, base = self._architecture, self.base
         trained = self._layers_run()[self._lowest:] + kind.above(base)
         if self.tuning == "full":
             trained = kind.below(base) + trained
         distinct = {id(layer): layer for layer in trained}.values()
-        return [weight for layer in distinct for weight in layer.weights]
+        weights = [weight for layer in distinct for weight in layer.weights]
+        if self.tuning == "bitfit":
+            weights = [w for w in weights if w.shape.rank == 1 and
+                       not w.name.endswith("gamma:0")]
+        return weights
 
     @property
     def non_trainable_weights(self):
         trained = {weight.ref() for weight in self.trainable_weights}
-        return [w for w in self.base.weights if w.ref() not in trained]
+        return [w for w in self._all_weights() if w.ref() not in trained]
+
+    def _all_weights(self):
+        return self.base.weights + (self.lora.weights if self.lora else [])
+
+    @property
+    def summary(self) -> str:
+        """How much is trained, in one line."""
+        total, trained = (sum(w.shape.num_elements() for w in weights)
+                          for weights in (self._all_weights(),
+                                          self.trainable_weights))
+        return (f"encoder {self.checkpoint}, {self.tuning}: {trained:,} of "
+                f"{total:,} weights are trained")
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Strings `[n]` to int32 ids `[n, None]`, special tokens included.
@@ -233,14 +270,23 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def _layer(self, number, hidden, layout, training):
         kind = self._architecture
-        weights = transformer.layer_weights(
-            kind.parts(self._layers_run()[number]), kind.form, self.precision
-        )
+        parts = kind.parts(self._layers_run()[number])
+        if self.lora is not None:
+            parts = self.lora.adapt(parts, self._place(number))
+        weights = transformer.layer_weights(parts, kind.form, self.precision)
         dropping = bool(training and self.dropout)
         seed = tf.zeros([2], tf.int32)
         if dropping:
             seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
         return self._steps(dropping)(hidden, layout, weights, seed)
+
+    def _distinct_parts(self):
+        """Weights of each distinct layer, as they are used."""
+        kind = self._architecture
+        found = [kind.parts(layer) for layer in kind.distinct(self.base)]
+        if self.lora is None:
+            return found
+        return [self.lora.adapt(parts, n) for n, parts in enumerate(found)]
 
     def encode(
         self,
@@ -274,6 +320,7 @@ class TextEncoder(tf_keras.layers.Layer):
         """
         return ServedEncoder(
             self.base, self._architecture, self._tokenizer,
+            self._distinct_parts(),
             pooling=self.pooling, max_length=self.max_length,
             precision=self.precision,
         )
@@ -299,18 +346,19 @@ class TextEncoder(tf_keras.layers.Layer):
         kept = {**self._architecture.facts, "precision": self.precision}
         parts = [kept, *self._tokenizer.facts]
         digest.update(json.dumps(parts).encode())
-        for weight in self.base.weights:
+        for weight in self._all_weights():
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()
 
     def get_config(self):
         names = (
             "checkpoint", "pooling", "tuning", "top_n", "max_length",
-            "dropout", "precision",
+            "dropout", "precision", "rank", "alpha",
         )
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in names},
+            "projections": list(self.projections),
         }
 
 

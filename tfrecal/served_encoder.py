@@ -17,11 +17,12 @@ class ServedEncoder(tf.Module):
     Args:
         base, architecture: the model, and what kind it is.
         tokenizer: of the encoder.
+        parts: the weights of each distinct layer, as they are used.
         pooling, max_length, precision: see `TextEncoder`.
     """
 
-    def __init__(self, base, architecture, tokenizer, *, pooling: str,
-                 max_length: int, precision: str):
+    def __init__(self, base, architecture, tokenizer, parts, *,
+                 pooling: str, max_length: int, precision: str):
         super().__init__()
         form = architecture.form
         self.pooling = pooling
@@ -31,14 +32,11 @@ class ServedEncoder(tf.Module):
         # What the functions below use of `base`, to be exported with them.
         self._kept = [*architecture.below(base), *architecture.above(base),
                       *architecture.constant(base)]
-        layers = architecture.layers(base)
-        distinct = list({id(layer): layer for layer in layers}.values())
         self._weights = [
             [tf.Variable(weight, trainable=False) for weight
-             in transformer.layer_weights(
-                 architecture.parts(layer), form, precision)]
-            for layer in distinct]
-        order = [distinct.index(layer) for layer in layers]
+             in transformer.layer_weights(each, form, precision)]
+            for each in parts]
+        order = architecture.order(base)
         # In a closure: neither the whole of `base` nor a graph of its own
         # must be exported beside.
         step = transformer.make_layer(

@@ -105,6 +105,15 @@ class Architecture:
         """The Keras layers in the order that they run."""
         return list(base.encoder.layer)
 
+    def distinct(self, base) -> list:
+        """`layers` without repetitions."""
+        return list({id(one): one for one in self.layers(base)}.values())
+
+    def order(self, base) -> list[int]:
+        """For each of `layers`, its number in `distinct`."""
+        number = {id(one): n for n, one in enumerate(self.distinct(base))}
+        return [number[id(one)] for one in self.layers(base)]
+
     def parts(self, layer) -> Parts:
         """The weights of one of `layers`."""
         raise NotImplementedError
