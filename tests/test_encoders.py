@@ -254,7 +254,7 @@ class TestTuning:
 
     def test_word_gradient_is_sparse(self, tiny_bert_folder):
         encoder = short(tiny_bert_folder, tuning="full")
-        words = encoder.bert.embeddings.weight
+        words = encoder.base.embeddings.weight
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(encoder(tf.constant(["a chair"])))
         assert isinstance(tape.gradient(loss, words), tf.IndexedSlices)
@@ -453,6 +453,16 @@ class TestKeras:
         assert served(texts[:0]).shape == (0, 32)
         assert not served.trainable_variables[5:]
 
+    def test_files_of_runs_know_the_model_by_its_kind(
+        self, tiny_bert_folder, tmp_path
+    ):
+        encoder = short(tiny_bert_folder)
+        path = tf.train.Checkpoint(encoder=encoder).write(str(tmp_path / "w"))
+        names = [name for name, _ in tf.train.list_variables(path)]
+        found = [name for name in names if name.startswith("encoder/")]
+        assert found
+        assert all(name.startswith("encoder/bert/") for name in found)
+
     def test_export_takes_strings(self, tiny_bert_folder, tmp_path):
         encoder = short(tiny_bert_folder, tuning="top_n")
         module = tf.Module()
@@ -491,7 +501,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "options, message",
         [
-            ({"pooling": "max"}, "`pooling` must be one of 'mean', 'cls'"),
+            ({"pooling": "max"}, "one of 'mean', 'cls', 'last'"),
             ({"tuning": "lora"}, "`tuning` must be one of"),
             ({"tuning": "top_n", "top_n": 0}, "from 1 to 2"),
             ({"tuning": "top_n", "top_n": 3}, "from 1 to 2"),
@@ -513,14 +523,19 @@ class TestBadInput:
     @pytest.mark.parametrize(
         "name, value",
         [
-            ("model_type", "gpt2"),
             ("position_embedding_type", "relative_key"),
             ("is_decoder", True),
         ],
     )
-    def test_another_architecture(self, broken, name, value):
+    def test_another_kind_of_bert(self, broken, name, value):
         edit(broken / "config.json", name, value)
-        with pytest.raises(ValueError, match="must be a BERT encoder"):
+        with pytest.raises(ValueError, match=f"must have {name}="):
+            TextEncoder(broken)
+
+    @pytest.mark.parametrize("kind", ["t5", None])
+    def test_another_architecture(self, broken, kind):
+        edit(broken / "config.json", "model_type", kind)
+        with pytest.raises(ValueError, match="must be one of bert, "):
             TextEncoder(broken)
 
     def test_no_readable_config(self, broken):

@@ -1,14 +1,18 @@
-"""Pretrained BERT checkpoints from disk into TF-Transformers, without torch."""
+"""Pretrained checkpoints from disk into TF-Transformers, without torch."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import warnings
 from pathlib import Path
 
 import tf_keras
+import transformers
 from safetensors import SafetensorError
-from transformers import BertConfig, TFBertModel
 from transformers.utils import logging
+
+from tfrecal.architectures import ARCHITECTURES, Architecture
 
 _WEIGHTS = {
     "model.safetensors": True,
@@ -37,11 +41,12 @@ def find_folder(checkpoint: str) -> Path:
     return Path(encoder_folder(checkpoint))
 
 
-def read_config(folder: Path) -> BertConfig:
-    """The configuration of a BERT checkpoint.
+def read_architecture(folder: Path) -> Architecture:
+    """The kind of a checkpoint, with its configuration.
 
     Raises:
-        ValueError: it is missing, broken, or not of a BERT encoder.
+        ValueError: config.json is missing, broken, or of a model that is
+            none of `architectures.ARCHITECTURES`.
     """
     path = Path(folder) / "config.json"
     try:
@@ -50,22 +55,30 @@ def read_config(folder: Path) -> BertConfig:
         raise ValueError(
             "A checkpoint folder must hold a readable `config.json`. "
             f"Received: {folder}: {error}. Give the folder that has the "
-            "weights, config.json and vocab.txt."
+            "weights, config.json and the tokenizer's files."
         ) from error
     kind = config.get("model_type")
-    positions = config.get("position_embedding_type", "absolute")
-    if kind != "bert" or positions != "absolute" or config.get("is_decoder"):
+    if kind not in ARCHITECTURES:
         raise ValueError(
-            "The checkpoint must be a BERT encoder with absolute positions. "
-            f"Received: model_type={kind!r}, "
-            f"position_embedding_type={positions!r}, "
-            f"is_decoder={config.get('is_decoder', False)} in {path}. Choose "
-            "a BERT-type checkpoint, such as \"minilm\"."
+            f"The checkpoint must be one of {', '.join(ARCHITECTURES)}. "
+            f"Received: model_type={kind!r} in {path}. Choose another "
+            "checkpoint, such as \"minilm\"."
         )
-    return BertConfig.from_dict(config)
+    architecture = ARCHITECTURES[kind]
+    for name, wanted in architecture.settings:
+        if config.get(name, wanted) != wanted:
+            raise ValueError(
+                f"A {kind} checkpoint must have {name}={wanted!r}. Received: "
+                f"{name}={config[name]!r} in {path}. Choose another "
+                "checkpoint, such as \"minilm\"."
+            )
+    of_kind = getattr(transformers, architecture.config_name)
+    return architecture(of_kind.from_dict(config))
 
 
-def load_bert(folder: Path, config: BertConfig) -> tf_keras.layers.Layer:
+def load_base(
+    folder: Path, architecture: Architecture
+) -> tf_keras.layers.Layer:
     """Embeddings and layers with their pretrained weights, no pooler.
 
     Raises:
@@ -78,19 +91,16 @@ def load_bert(folder: Path, config: BertConfig) -> tf_keras.layers.Layer:
             f"{', '.join(_WEIGHTS)}. Received: {folder}, which has none. "
             "Convert PyTorch .bin weights to safetensors first."
         )
-    loud = logging.get_verbosity()
-    # An unused pooler and the like are not worth a warning; a weight that is
-    # missing is an error below.
-    logging.set_verbosity_error()
+    of_kind = getattr(transformers, architecture.model_name)
     try:
-        model, report = TFBertModel.from_pretrained(
-            str(folder),
-            config=config,
-            use_safetensors=_WEIGHTS[name],
-            add_pooling_layer=False,
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        with _quiet():
+            model, report = of_kind.from_pretrained(
+                str(folder),
+                config=architecture.config,
+                use_safetensors=_WEIGHTS[name],
+                output_loading_info=True,
+                local_files_only=True,
+            )
     # TypeError: transformers stumbles over its own error for other shapes.
     except (
         OSError, ValueError, KeyError, TypeError, SafetensorError
@@ -99,16 +109,35 @@ def load_bert(folder: Path, config: BertConfig) -> tf_keras.layers.Layer:
             f"The weights in {name} must fit config.json. Received: {folder}: "
             f"{error} If the file was cut off, fetch it again."
         ) from error
-    finally:
-        logging.set_verbosity(loud)
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
+    if missing:
         raise ValueError(
             "The checkpoint must hold all weights of its config.json. "
             f"Received: {folder} without {', '.join(missing[:3])} "
             f"({len(missing)} missing). Fetch it again."
         )
-    for module in model.bert.submodules:
+    base = getattr(model, model.base_model_prefix)
+    if getattr(base, "pooler", None) is not None:
+        # Never used, and at random where the file has none. None in its place
+        # would leave it among what is saved.
+        base.pooler = tf_keras.layers.Layer(name="no_pooler")
+    for module in base.submodules:
         # Dropouts are not called here, and Keras would warn of each at export.
         module.built = True
-    return model.bert
+    return base
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without warnings of an unused pooler, of initial values and the like.
+
+    A weight that is missing is an error of `load_base`.
+    """
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The initializer", UserWarning)
+            yield
+    finally:
+        logging.set_verbosity(loud)

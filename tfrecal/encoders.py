@@ -1,7 +1,7 @@
-"""TextEncoder: texts to vectors with a pretrained BERT, fine-tuned or not.
+"""TextEncoder: texts to vectors with a pretrained model, fine-tuned or not.
 
-The one place that knows TF-Transformers. Its weights and layers are used as
-they are, but run without padding (`packing`).
+Weights are those of TF-Transformers (`checkpoints`, `architectures`); the
+layers run without padding (`packing`, `transformer`).
 """
 
 from __future__ import annotations
@@ -14,34 +14,45 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import bulk, packing, transformer
-from tfrecal.checkpoints import find_folder, load_bert, read_config
+from tfrecal import bulk, lora, packing, transformer
+from tfrecal.checkpoints import find_folder, load_base, read_architecture
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
-from tfrecal.wordpiece import WordPiece
 
-POOLINGS = ("mean", "cls")
-TUNINGS = ("frozen", "top_n", "full")
+POOLINGS = ("mean", "cls", "last")
+TUNINGS = ("frozen", "top_n", "full", "lora", "bitfit")
 PRECISIONS = ("float32", "bfloat16")
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TextEncoder(tf_keras.layers.Layer):
-    """A pretrained BERT as a Keras layer, strings in, vectors out.
+    """A pretrained transformer as a Keras layer, strings in, vectors out.
 
-    Tokenising is in the graph, each distinct text of a batch is encoded once,
-    and padding costs nothing. For a fixed catalogue use `table`, which also
-    does the layers that are not trained only once.
+    Each distinct text of a batch is encoded once, and padding costs nothing.
+    For a fixed catalogue use `table`, which also does the layers that are not
+    trained only once.
+
+    The checkpoint is one of BERT, ELECTRA, DistilBERT, MPNet, ALBERT or
+    XLNet, whose texts are tokenised in the graph, or of RoBERTa or GPT-2,
+    whose texts must be tokenised outside of graphs: eager calls, `encode` and
+    `table` do so, but a `tf.function` and an export take ids. XLM-RoBERTa and
+    other kinds are refused.
 
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
-        pooling: `"mean"` over all tokens, or `"cls"`, the first one.
-        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers,
-            `"full"` everything. `trainable_weights` are exactly those.
+        pooling: `"mean"` over all tokens, `"cls"`, the first one, or
+            `"last"`; None is what the kind of the checkpoint is made for.
+        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
+            (not of ALBERT, whose layers are one), `"full"` everything (but
+            MPNet's biases by distance), `"lora"` updates of low rank to all
+            layers (`lora.LoRA`), `"bitfit"` the biases of all layers, those
+            of layer normalisation included. `trainable_weights` are exactly
+            those.
         top_n: layers that `tuning="top_n"` trains.
-        max_length: tokens of a text that are read, [CLS] and [SEP] included.
+        max_length: tokens of a text that are read, special ones included.
         dropout: rate inside the trained layers; 0 makes training
             deterministic.
+        rank, alpha, projections: of `tuning="lora"`, see `lora.LoRA`.
         precision: `"bfloat16"` rounds the factors of products with weights;
             weights, sums and all else stay float32. Faster where the
             processor has `avx512_bf16` or `amx_bf16` (`tfrecal doctor` shows
@@ -53,22 +64,27 @@ class TextEncoder(tf_keras.layers.Layer):
 
     Reference:
         Devlin et al. 2019, BERT (arXiv 1810.04805); mean pooling: Reimers and
-        Gurevych 2019 (arXiv 1908.10084).
+        Gurevych 2019 (arXiv 1908.10084); BitFit: Ben Zaken et al. 2021
+        (arXiv 2106.10199).
     """
 
     def __init__(
         self,
         checkpoint: str = "minilm",
-        pooling: str = "mean",
+        pooling: str | None = None,
         tuning: str = "frozen",
         top_n: int = 1,
         max_length: int = 64,
         dropout: float = 0.0,
         precision: str = "float32",
+        rank: int = 8,
+        alpha: float = 16.0,
+        projections: Sequence[str] = ("query", "value"),
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _one_of("pooling", pooling, POOLINGS)
+        if pooling is not None:
+            _one_of("pooling", pooling, POOLINGS)
         _one_of("tuning", tuning, TUNINGS)
         _one_of("precision", precision, PRECISIONS)
         if not 0 <= dropout < 1:
@@ -76,44 +92,51 @@ class TextEncoder(tf_keras.layers.Layer):
                 f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
             )
         self.checkpoint = str(checkpoint)
-        self.pooling = pooling
         self.tuning = tuning
         self.top_n = top_n
         self.max_length = max_length
         self.dropout = dropout
         self.precision = precision
+        self.rank, self.alpha = rank, alpha
+        self.projections = projections
+        lora.check(rank, alpha, projections)
         folder = find_folder(self.checkpoint)
-        config = read_config(folder)
-        layers = config.num_hidden_layers
-        if not (isinstance(top_n, int) and 1 <= top_n <= layers):
-            raise ValueError(
-                f"`top_n` must be a whole number from 1 to {layers}, the "
-                f"layers of {self.checkpoint!r}. Received: top_n={top_n}."
-            )
-        longest = config.max_position_embeddings
-        if not (isinstance(max_length, int) and 2 <= max_length <= longest):
-            raise ValueError(
-                f"`max_length` must be a whole number from 2 to {longest}, "
-                f"the positions of {self.checkpoint!r}. Received: "
-                f"max_length={max_length}."
-            )
-        self.dim = config.hidden_size
-        self._config = config
+        kind = self._architecture = read_architecture(folder)
+        self.pooling = pooling or kind.pooling
+        kind.check_options(self.checkpoint, tuning, top_n, max_length)
+        self.dim = kind.form.hidden
         self._bounds = packing.bucket_bounds(max_length)
         # Closures, not lists: Keras would track and export what is in them.
         self._steps = [
             transformer.make_layer(
-                config, len(self._bounds), rate, precision
+                kind.form, len(self._bounds), rate, precision, kind.attention
             )
             for rate in (0.0, dropout)
         ].__getitem__
-        self._wordpiece = WordPiece.from_folder(folder, config.vocab_size)
-        self.bert = load_bert(folder, config)
-        # Layers from here up are trained; the embeddings only with "full".
+        self._tokenizer = kind.tokenizer(folder)
+        # The Keras layer of TF-Transformers, without pooler and heads.
+        self.base = load_base(folder, kind)
+        layers = kind.layers(self.base)
+        self._layers_run = lambda: layers
+        # Layers from here up are trained; what is below only with "full".
         self._lowest = {
-            "frozen": layers, "top_n": layers - top_n, "full": 0
-        }[tuning]
+            "frozen": len(layers), "top_n": len(layers) - top_n
+        }.get(tuning, 0)
+        self._place = kind.order(self.base).__getitem__
+        self.lora = None
+        if tuning == "lora":
+            self.lora = lora.LoRA(
+                self._distinct_parts(), rank, alpha, tuple(projections))
         self.fingerprint = self.weights_fingerprint()
+        # Tracked by itself: a checkpoint holds nothing else of the encoder.
+        self.trained = self.trainable_weights
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "checkpoint":
+            children = {name: child for name, child in children.items()
+                        if name not in ("base", "lora")}
+        return children
 
     @property
     def trainable_weights(self):
@@ -121,19 +144,43 @@ class TextEncoder(tf_keras.layers.Layer):
         # sets those of all layers alike.
         if not self.trainable or self.tuning == "frozen":
             return []
-        trained = list(self.bert.encoder.layer[self._lowest:])
+        if self.lora is not None:
+            return self.lora.weights
+        kind, base = self._architecture, self.base
+        trained = self._layers_run()[self._lowest:] + kind.above(base)
         if self.tuning == "full":
-            trained.insert(0, self.bert.embeddings)
-        return [weight for layer in trained for weight in layer.weights]
+            trained = kind.below(base) + trained
+        distinct = {id(layer): layer for layer in trained}.values()
+        weights = [weight for layer in distinct for weight in layer.weights]
+        if self.tuning == "bitfit":
+            weights = [w for w in weights if w.shape.rank == 1 and
+                       not w.name.endswith("gamma:0")]
+        return weights
 
     @property
     def non_trainable_weights(self):
         trained = {weight.ref() for weight in self.trainable_weights}
-        return [w for w in self.bert.weights if w.ref() not in trained]
+        return [w for w in self._all_weights() if w.ref() not in trained]
+
+    def _all_weights(self):
+        return self.base.weights + (self.lora.weights if self.lora else [])
+
+    @property
+    def summary(self) -> str:
+        """How much is trained, in one line."""
+        total, trained = (sum(w.shape.num_elements() for w in weights)
+                          for weights in (self._all_weights(),
+                                          self.trainable_weights))
+        return (f"encoder {self.checkpoint}, {self.tuning}: {trained:,} of "
+                f"{total:,} weights are trained")
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, [CLS] and [SEP] included."""
-        return self._wordpiece.tokenize(
+        """Strings `[n]` to int32 ids `[n, None]`, special tokens included.
+
+        Raises:
+            ValueError: in a graph, of RoBERTa and GPT-2.
+        """
+        return self._tokenizer.tokenize(
             tf.convert_to_tensor(texts, tf.string), self.max_length
         )
 
@@ -141,11 +188,13 @@ class TextEncoder(tf_keras.layers.Layer):
         """Vectors of texts.
 
         Args:
-            texts: strings of any shape, or ids as `tokenize` gives them.
+            texts: strings of any shape, or ids as `tokenize` gives them (in
+                a graph only ids for RoBERTa and GPT-2).
             training: whether dropout acts.
 
         Returns:
-            float32, the shape of `texts` with `dim` added.
+            float32, the shape of `texts` with `dim` added; zeros for a text
+            without any token, which only GPT-2 knows.
         """
         if isinstance(texts, tf.RaggedTensor):
             return self._encode_tokens(texts, training)
@@ -202,31 +251,42 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._below(tf.gather(ids, place), layout), place
 
     def _pack(self, starts, lengths):
-        return packing.pack(
-            starts, lengths, self._bounds, self._config.num_attention_heads
-        )
+        kind = self._architecture
+        layout = packing.pack(starts, lengths, self._bounds, kind.form.heads)
+        return kind.arrange(self.base, layout)
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
-        hidden = transformer.embed(self.bert.embeddings, ids, layout)
+        hidden = self._architecture.embed(self.base, ids, layout)
         for n in range(self._lowest):
             hidden = self._layer(n, hidden, layout, False)
         return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
 
     def _above(self, hidden, layout, training):
-        for n in range(self._lowest, self._config.num_hidden_layers):
+        for n in range(self._lowest, len(self._layers_run())):
             hidden = self._layer(n, hidden, layout, training)
+        hidden = self._architecture.finish(self.base, hidden)
         return packing.pool(hidden, layout, self.pooling)
 
     def _layer(self, number, hidden, layout, training):
-        weights = transformer.layer_weights(
-            self.bert.encoder.layer[number], self._config, self.precision
-        )
+        kind = self._architecture
+        parts = kind.parts(self._layers_run()[number])
+        if self.lora is not None:
+            parts = self.lora.adapt(parts, self._place(number))
+        weights = transformer.layer_weights(parts, kind.form, self.precision)
         dropping = bool(training and self.dropout)
         seed = tf.zeros([2], tf.int32)
         if dropping:
             seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
         return self._steps(dropping)(hidden, layout, weights, seed)
+
+    def _distinct_parts(self):
+        """Weights of each distinct layer, as they are used."""
+        kind = self._architecture
+        found = [kind.parts(layer) for layer in kind.distinct(self.base)]
+        if self.lora is None:
+            return found
+        return [self.lora.adapt(parts, n) for n, parts in enumerate(found)]
 
     def encode(
         self,
@@ -254,11 +314,27 @@ class TextEncoder(tf_keras.layers.Layer):
         return bulk.encode(self, texts, 16 * batch_size, progress)
 
     def for_serving(self) -> ServedEncoder:
-        """The same weights as now in the form that is exported."""
+        """The same weights as now in the form that is exported.
+
+        It takes strings, or, of RoBERTa and GPT-2, ids padded with -1.
+        """
         return ServedEncoder(
-            self.bert, self._config, self._wordpiece, pooling=self.pooling,
-            max_length=self.max_length, precision=self.precision,
+            self.base, self._architecture, self._tokenizer,
+            self._distinct_parts(),
+            pooling=self.pooling, max_length=self.max_length,
+            precision=self.precision,
         )
+
+    def tokenizer_facts(self) -> dict:
+        """Where exported texts are tokenised, for the manifest.
+
+        `"graph"`, or `"client"` with the files of the checkpoint that the
+        client needs and the most tokens that it may send.
+        """
+        if self._tokenizer.in_graph:
+            return {"tokenizer": "graph"}
+        return {"tokenizer": "client", "max_length": self.max_length,
+                "tokenizer_files": self._tokenizer.files}
 
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""
@@ -267,26 +343,22 @@ class TextEncoder(tf_keras.layers.Layer):
     def weights_fingerprint(self) -> str:
         """Hash of everything that an encoding depends on, as it is now."""
         digest = hashlib.sha256()
-        kept = {
-            name: getattr(self._config, name)
-            for name in ("hidden_act", "layer_norm_eps", "num_attention_heads")
-        }
-        kept["precision"] = self.precision
-        words = self._wordpiece
-        parts = [kept, words.lower_case, words.vocabulary]
+        kept = {**self._architecture.facts, "precision": self.precision}
+        parts = [kept, *self._tokenizer.facts]
         digest.update(json.dumps(parts).encode())
-        for weight in self.bert.weights:
+        for weight in self._all_weights():
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()
 
     def get_config(self):
         names = (
             "checkpoint", "pooling", "tuning", "top_n", "max_length",
-            "dropout", "precision",
+            "dropout", "precision", "rank", "alpha",
         )
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in names},
+            "projections": list(self.projections),
         }
 
 

@@ -98,7 +98,8 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             "stack": _stack(), "data_fingerprint": fingerprint, "run": run,
             "metrics": metrics or {}, "k": serving.k,
             "index": dataclasses.asdict(made.report),
-            "signatures": sorted(serving.functions), **found}
+            "signatures": sorted(serving.functions), **serving.tokenizer,
+            **found}
         (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
         with quiet():
             _check_loads(beside, requests)
@@ -161,7 +162,7 @@ def _stack() -> dict:
 
 
 def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
-    """Requests of every signature: `(signature, name -> NumPy strings)`."""
+    """Requests of every signature: `(signature, name -> NumPy array)`."""
     rng = np.random.default_rng(0)
     found = []
     for rows in (1, 32):
@@ -170,6 +171,7 @@ def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
         items = rng.choice(pool.item_ids, (rows, 4)).astype(object)
         texts = np.array(["something new to try"] * rows, object)
         inputs = {"user_id": users, "item_id": items[:, 0], "text": texts,
+                  "token_ids": np.zeros((rows, 4), np.int32),
                   "history": items[:, 1:3], "exclude": items[:, 3:]}
         for name, function in serving.functions.items():
             names = [spec.name for spec in function.input_signature]
@@ -194,8 +196,8 @@ def _write_warm_up(path, model_name, requests):
                 model_spec=model_pb2.ModelSpec(
                     name=model_name, signature_name=signature))
             for name, values in inputs.items():
-                request.inputs[name].CopyFrom(
-                    tf.make_tensor_proto(values, tf.string))
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(
+                    values, tf.string if values.dtype == object else None))
             writer.write(prediction_log_pb2.PredictionLog(
                 predict_log=prediction_log_pb2.PredictLog(
                     request=request)).SerializeToString())

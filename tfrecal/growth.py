@@ -130,6 +130,8 @@ def _encoder_options(tower) -> dict | None:
     names = ["pooling", "tuning", "max_length", "precision"]
     if config["tuning"] == "top_n":
         names.append("top_n")
+    if config["tuning"] == "lora":
+        names += ["rank", "alpha", "projections"]
     # The weights as loaded, wherever the folder lies.
     return {"checkpoint": tower.encoder.fingerprint[:12],
             **{name: config[name] for name in names}}
@@ -143,8 +145,7 @@ def _copy_encoders(old, new) -> None:
              if after.encoder is not None}
     for before, after in pairs.values():
         if before.tuning != "frozen":
-            for weight, source in zip(after.bert.weights,
-                                      before.bert.weights):
+            for weight, source in zip(after.weights, before.weights):
                 weight.assign(source)
 
 

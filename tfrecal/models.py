@@ -198,6 +198,25 @@ class TwoTower(tfrs.Model):
             self.encoder_optimizer.apply_gradients(slow)
         return {m.name: m.result() for m in self.metrics}
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder's weights as loaded; "" for a model without.
+
+        Checkpoints hold only what was trained: they need the same encoder.
+        """
+        encoder = self.candidate_tower.encoder or self.query_tower.encoder
+        return encoder.fingerprint if encoder else ""
+
+    def check_encoder(self, fingerprint: str, folder) -> None:
+        """Raises a ValueError where a folder's weights are of another."""
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                "Trained weights need the encoder that they were trained "
+                f"with. Received: weights in {folder} of the encoder "
+                f"{fingerprint[:12] or 'none'}, and the encoder "
+                f"{self.fingerprint[:12] or 'none'}. Bring its folder back "
+                "as it was.")
+
     def _encoder_variables(self) -> set:
         towers = (self.query_tower, self.candidate_tower)
         return {variable.ref() for tower in towers if tower.encoder

@@ -35,14 +35,18 @@ class Packing(NamedTuple):
     biases: list[tf.Tensor]  # per bucket [rows, 1, 1, width], added to scores
 
     @classmethod
-    def spec(cls, buckets: int) -> Packing:
-        """The `TensorSpec`s of packings with so many buckets."""
+    def spec(cls, buckets: int, shared: Sequence[int] = (1, 2)) -> Packing:
+        """The `TensorSpec`s of packings with so many buckets.
+
+        `shared` are the axes of the biases whose length is 1.
+        """
+        axes = [1 if axis in shared else None for axis in range(4)]
         ints = tf.TensorSpec([None], tf.int32)
         return cls(**{name: ints for name in cls._fields})._replace(
             real=tf.TensorSpec([None, 1]),
             sizes=tf.TensorSpec([buckets], tf.int32),
             shapes=[tf.TensorSpec([3], tf.int32)] * buckets,
-            biases=[tf.TensorSpec([None, 1, 1, None])] * buckets,
+            biases=[tf.TensorSpec(axes)] * buckets,
         )
 
 
@@ -143,7 +147,8 @@ def pool(hidden: tf.Tensor, packing: Packing, pooling: str) -> tf.Tensor:
     Args:
         hidden: `[tokens, hidden]`.
         packing: the layout of the tokens.
-        pooling: `"mean"` of all tokens, or `"cls"`, the first token.
+        pooling: `"mean"` of all tokens, `"cls"`, the first token, or
+            `"last"`.
 
     Returns:
         `[rows, hidden]` float32.
@@ -155,8 +160,9 @@ def pool(hidden: tf.Tensor, packing: Packing, pooling: str) -> tf.Tensor:
         pooled /= count[:, tf.newaxis]
     else:
         zero = tf.zeros([1, hidden.shape[-1]], hidden.dtype)
-        place = tf.where(
-            packing.length > 0, packing.first, tf.shape(hidden)[0]
-        )
+        place = packing.first
+        if pooling == "last":
+            place += packing.length - 1
+        place = tf.where(packing.length > 0, place, tf.shape(hidden)[0])
         pooled = tf.gather(tf.concat([hidden, zero], 0), place)
     return tf.gather(pooled, packing.inverse)

@@ -121,7 +121,8 @@ def make_encoder(config: RunConfig, data: Interactions) -> TextEncoder | None:
     if config.encoder == "none" or not len(data.items.columns):
         return None
     return TextEncoder(config.encoder, tuning=config.tuning,
-                       top_n=config.top_n, precision=config.precision)
+                       top_n=config.top_n, rank=config.rank,
+                       alpha=config.alpha, precision=config.precision)
 
 
 def restore(folder: RunFolder) -> tuple[Run, dict]:
@@ -131,6 +132,8 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
     state = folder.state
     if state:
         parts.pool = folder.pool(parts.split.train)
+        parts.model.check_encoder(
+            state.get("encoder", ""), folder.path)
         tf.train.Checkpoint(model=parts.model).restore(
             str(folder / "weights" / state["checkpoint"])).expect_partial()
     return parts, state
@@ -209,6 +212,8 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle):
     lines = RoundLines(folder.path, pool, first, quiet)
     if first >= stop:
         return lines.history
+    if not quiet and model.candidate_tower.encoder is not None:
+        print(model.candidate_tower.encoder.summary, file=sys.stderr)
     watch = [callbacks.EvaluateRetrieval(
         pool, parts.split.test, seen=parts.split.validation)]
     acquire = None

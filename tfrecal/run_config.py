@@ -25,9 +25,10 @@ class RunConfig:
         split: `"random"` and `"temporal"` (80/10/10), `"leave_last_n"`,
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
-        tuning: how much of the encoder is trained: `"frozen"`, `"top_n"` or
-            `"full"`.
+        tuning: how much of the encoder is trained: `"frozen"`, `"top_n"`,
+            `"full"`, `"lora"` or `"bitfit"`; see `TextEncoder`.
         top_n: how many of its layers, with `"top_n"`.
+        rank, alpha: of the updates, with `"lora"`.
         precision: of products with the encoder's weights: `"float32"`, or
             `"bfloat16"` where the processor has it.
         oracle: `"replay"` hides the log's labels and buys them back in
@@ -61,6 +62,8 @@ class RunConfig:
     encoder: str = "minilm"
     tuning: str = "top_n"
     top_n: int = 1
+    rank: int = 8
+    alpha: float = 16.0
     precision: str = "float32"
     oracle: str = "replay"
     strategy: str = "vopt"

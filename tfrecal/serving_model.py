@@ -1,7 +1,8 @@
 """ServingModel: a trained TwoTower in the form that is exported.
 
 Tables of vectors, lookups of ids, an index and, where the model reads texts,
-the encoder. Strings in, strings out. No training weights, no optimizer.
+the encoder. Strings in, strings out, but for texts whose tokenizer runs on
+the client: those are token ids. No training weights, no optimizer.
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ _LISTS = tf.TensorSpec([None, None], tf.string)
 # request has some.
 _NO_ID = tf.zeros([0], tf.string)
 _NO_LIST = tf.zeros([0, 0], tf.string)
+_NO_TOKENS = tf.zeros([0, 0], tf.int32)
 
 
 class ServingModel(tf.Module):
@@ -40,6 +42,7 @@ class ServingModel(tf.Module):
 
     Attributes:
         functions: signature name -> `tf.function`.
+        tokenizer: for the manifest, what a client must know of texts.
     """
 
     def __init__(self, model, pool, index, k: int = 20):
@@ -51,6 +54,7 @@ class ServingModel(tf.Module):
         self._make_tables(model, scorer, pool)
         self._make_rating(model)
         self._encoder = None
+        self.tokenizer = {}
         if model.candidate_tower.encoder is not None:
             self._make_texts(model)
         self.functions = self._functions()
@@ -113,6 +117,7 @@ class ServingModel(tf.Module):
     def _make_texts(self, model):
         query, candidate = model.query_tower, model.candidate_tower
         self._encoder = candidate.encoder.for_serving()
+        self.tokenizer = candidate.encoder.tokenizer_facts()
         self._centre = tf.constant(candidate.text_centre)
         self._text_scale = tf.constant(
             candidate.text_scale / candidate.text_norm)
@@ -160,20 +165,23 @@ class ServingModel(tf.Module):
                 codes = self._items.lookup(item_id)
                 return {"embedding": tf.gather(self._candidates, codes)}
         else:
+            # A client's tokens come under the name `token_ids`.
+            texts = self._encoder.spec
+            none = _NO_ID if texts.dtype == tf.string else _NO_TOKENS
 
-            @signature(_named(_IDS, "text"), _named(_IDS, "user_id"),
+            @signature(texts, _named(_IDS, "user_id"),
                        _named(_LISTS, "exclude"))
             def search(text, user_id=_NO_ID, exclude=_NO_LIST):
                 query, _, known = self._query(user_id, _NO_LIST, text)
                 return self._answer(query, known, exclude)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
-                       _named(_IDS, "text"))
-            def embed_queries(user_id=_NO_ID, history=_NO_LIST, text=_NO_ID):
+                       texts)
+            def embed_queries(user_id=_NO_ID, history=_NO_LIST, text=none):
                 return {"embedding": self._query(user_id, history, text)[0]}
 
-            @signature(_named(_IDS, "item_id"), _named(_IDS, "text"))
-            def embed_candidates(item_id=_NO_ID, text=_NO_ID):
+            @signature(_named(_IDS, "item_id"), texts)
+            def embed_candidates(item_id=_NO_ID, text=none):
                 return {"embedding": self._candidate(item_id, text)}
 
             found["search"] = search
@@ -205,7 +213,7 @@ class ServingModel(tf.Module):
             tf.where(some, self._of_likes(likes),
                      tf.gather(self._user_vectors, codes)))
         if text is not None:
-            there = tf.strings.length(inputs["text"]) > 0
+            there = _there(inputs["text"])
             both = tf.matmul(self._text(inputs["text"]), self._search_kernel)
             both = tf.where(there[:, tf.newaxis], both, 0.0)
             more, wanted = tf.split(both, 2, axis=1)
@@ -221,7 +229,7 @@ class ServingModel(tf.Module):
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
         codes = self._items.lookup(inputs["item_id"])
-        new = (codes == 0) & (tf.strings.length(inputs["text"]) > 0)
+        new = (codes == 0) & _there(inputs["text"])
         return tf.where(
             new[:, tf.newaxis],
             tf.matmul(self._text(inputs["text"]), self._text_kernel),
@@ -311,6 +319,13 @@ def _lookup(ids) -> tf.lookup.StaticHashTable:
         tf.lookup.KeyValueTensorInitializer(keys, codes), 0)
 
 
+def _there(texts) -> tf.Tensor:
+    """Which rows of strings, or of token ids, are not blank."""
+    if texts.dtype == tf.string:
+        return tf.strings.length(texts) > 0
+    return tf.reduce_any(texts >= 0, axis=1)
+
+
 def _same_rows(inputs: dict) -> dict:
     """Inputs with a row for each of the batch; those left out are blank.
 
@@ -327,6 +342,12 @@ def _same_rows(inputs: dict) -> dict:
              f"Received: `{name}` with", given, "rows beside", rows])
         shape = tf.concat([[rows - given], tf.shape(value)[1:]], axis=0)
         with tf.control_dependencies([check] if check is not None else []):
-            found[name] = tf.concat(
-                [value, tf.zeros(shape, value.dtype)], axis=0)
+            found[name] = tf.concat([value, _blank(shape, value.dtype)], 0)
     return found
+
+
+def _blank(shape, dtype):
+    """Empty strings, zeros, or no token."""
+    if dtype == tf.int32:
+        return tf.fill(shape, -1)
+    return tf.zeros(shape, dtype)

@@ -1,4 +1,4 @@
-"""The layers of a BERT on packed tokens, with the weights of TF-Transformers.
+"""The layers of transformers on packed tokens, of TF-Transformers' weights.
 
 Same numbers as `TFBertLayer`, fewer passes over memory: gradients are written
 out where TensorFlow's own would scatter, transpose or keep more than needed.
@@ -7,7 +7,7 @@ out where TensorFlow's own would scatter, transpose or keep more than needed.
 from __future__ import annotations
 
 import math
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 from transformers.activations_tf import get_tf_activation
@@ -15,55 +15,68 @@ from transformers.activations_tf import get_tf_activation
 from tfrecal.packing import Packing
 
 
-def embed(embeddings, ids: tf.Tensor, packing: Packing) -> tf.Tensor:
-    """Token ids `[tokens]` to `[tokens, hidden]` by a `TFBertEmbeddings`."""
-    kind = tf.gather(embeddings.token_type_embeddings, 0)
-    place = embeddings.position_embeddings + kind
-    hidden = tf.gather(embeddings.weight, ids)
-    hidden += tf.gather(place, packing.position)
-    norm = embeddings.LayerNorm
-    return layer_norm(
-        hidden, norm.gamma.value(), norm.beta.value(), norm.epsilon
-    )
+class Form(NamedTuple):
+    """What all layers of a model have in common."""
+
+    hidden: int  # width of the hidden states
+    inner: int  # width between the two dense layers
+    heads: int
+    activation: str
+    epsilon: float  # of layer normalisation
+    norm_first: bool = False  # before each sublayer, or after its sum
+    # Axes of an attention bias [rows, heads, width, width] that are 1.
+    shared: tuple[int, ...] = (1, 2)
+    extra: tuple[tuple[int, ...], ...] = ()  # shapes of `Parts.extra`
 
 
-def layer_weights(layer, config, precision: str = "float32"):
-    """The weights of a `TFBertLayer`, as the layer function takes them.
+class Parts(NamedTuple):
+    """The weights of one layer: `(kernel, bias)`, `(gamma, beta)`."""
+
+    query: tuple[tf.Tensor, tf.Tensor]
+    key: tuple[tf.Tensor, tf.Tensor]
+    value: tuple[tf.Tensor, tf.Tensor]
+    out: tuple[tf.Tensor, tf.Tensor]
+    inner: tuple[tf.Tensor, tf.Tensor]
+    outer: tuple[tf.Tensor, tf.Tensor]
+    norm: tuple[tf.Tensor, tf.Tensor]  # of the attention sublayer
+    last: tuple[tf.Tensor, tf.Tensor]  # of the dense sublayer
+    extra: tuple[tf.Tensor, ...] = ()  # further arguments of attention
+
+
+def layer_weights(parts: Parts, form: Form, precision: str = "float32"):
+    """The weights of a layer, as the layer function takes them.
 
     Query, key and value side by side; factors that would be applied to
     activations are in the kernels, which are far smaller; kernels in the
     precision of their products.
     """
-    own, out = layer.attention.self_attention, layer.attention.dense_output
-    scale = (config.hidden_size // config.num_attention_heads) ** -0.5
-    factor = _gelu_factor(config)
-    query, key, value = own.query, own.key, own.value
-    inner, outer = layer.intermediate.dense, layer.bert_output.dense
+    scale = (form.hidden // form.heads) ** -0.5
+    factor = _gelu_factor(form)
+    query, key, value, out, inner, outer, norm, last, extra = parts
     kernels = [
-        tf.concat([query.kernel * scale, key.kernel, value.kernel], 1),
-        out.dense.kernel.value(),
-        inner.kernel * factor,
-        outer.kernel * factor,
+        tf.concat([query[0] * scale, key[0], value[0]], 1),
+        out[0],
+        inner[0] * factor,
+        outer[0] * factor,
     ]
     if precision == "bfloat16":
         kernels = [tf.cast(kernel, tf.bfloat16) for kernel in kernels]
-    mixed = tf.concat([query.bias * scale, key.bias, value.bias], 0)
-    norm, last = out.LayerNorm, layer.bert_output.LayerNorm
-    others = [
-        mixed, out.dense.bias.value(), inner.bias * factor,
-        outer.bias.value(), norm.gamma.value(), norm.beta.value(),
-        last.gamma.value(), last.beta.value(),
-    ]
-    return kernels + others
+    mixed = tf.concat([query[1] * scale, key[1], value[1]], 0)
+    return kernels + [
+        mixed, out[1], inner[1] * factor, outer[1], *norm, *last, *extra]
 
 
-def _gelu_factor(config) -> float:
+def _gelu_factor(form) -> float:
     """gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2)."""
-    return math.sqrt(0.5) if config.hidden_act == "gelu" else 1.0
+    return math.sqrt(0.5) if form.activation == "gelu" else 1.0
 
 
 def make_layer(
-    config, buckets: int, dropout: float = 0.0, precision: str = "float32"
+    form: Form,
+    buckets: int,
+    dropout: float = 0.0,
+    precision: str = "float32",
+    attention: Callable | None = None,
 ) -> Callable:
     """One transformer layer as a graph that all layers of a model share.
 
@@ -71,21 +84,24 @@ def make_layer(
     (layers differ in their weights only, and those are arguments).
 
     Args:
-        config: a `BertConfig`.
+        form: of the layers.
         buckets: length buckets of the packings.
         dropout: rate of attention weights and of sublayers' outputs.
         precision: `"float32"`, or `"bfloat16"` for the factors of products
             with weights.
+        attention: what stands in for `packed_attention`; takes
+            `Parts.extra` besides.
 
     Returns:
         A function of hidden states `[tokens, hidden]`, a `Packing`, what
         `layer_weights` gives, and a seed `[2]` int32 for dropout.
     """
-    heads, epsilon = config.num_attention_heads, config.layer_norm_eps
+    heads, epsilon = form.heads, form.epsilon
+    attention = attention or packed_attention
     product = _bfloat16_product if precision == "bfloat16" else tf.matmul
     between = _u_erf
-    if config.hidden_act != "gelu":
-        between = get_tf_activation(config.hidden_act)
+    if form.activation != "gelu":
+        between = get_tf_activation(form.activation)
 
     def dense(values, kernel, bias):
         return tf.nn.bias_add(product(values, kernel), bias)
@@ -100,33 +116,45 @@ def make_layer(
     # Without a signature, eager calls would trace every number of tokens.
     @tf.function(
         autograph=False,
-        input_signature=_signature(config, buckets, precision),
+        input_signature=_signature(form, buckets, precision),
     )
     def layer(hidden, packing, weights, seed):
         (kernel, out, inner, outer, bias, out_bias, inner_bias, outer_bias,
-         gamma, beta, last_gamma, last_beta) = weights
-        context = attention(
-            dense(hidden, kernel, bias), packing, heads, dropout, seed
-        )
-        context = drop(dense(context, out, out_bias), seed, 1)
-        hidden = layer_norm(hidden + context, gamma, beta, epsilon)
-        wide = between(dense(hidden, inner, inner_bias))
-        wide = dense(wide, outer, outer_bias)
+         gamma, beta, last_gamma, last_beta, *extra) = weights
+
+        def attend(hidden):
+            context = attention(
+                dense(hidden, kernel, bias), packing, heads, dropout, seed,
+                *extra
+            )
+            return drop(dense(context, out, out_bias), seed, 1)
+
+        def widen(hidden):
+            wide = between(dense(hidden, inner, inner_bias))
+            return drop(dense(wide, outer, outer_bias), seed, 2)
+
+        if form.norm_first:
+            hidden += attend(layer_norm(hidden, gamma, beta, epsilon))
+            return hidden + widen(
+                layer_norm(hidden, last_gamma, last_beta, epsilon)
+            )
+        hidden = layer_norm(hidden + attend(hidden), gamma, beta, epsilon)
         return layer_norm(
-            hidden + drop(wide, seed, 2), last_gamma, last_beta, epsilon
+            hidden + widen(hidden), last_gamma, last_beta, epsilon
         )
 
     return layer
 
 
-def _signature(config, buckets, precision):
-    width, wide = config.hidden_size, config.intermediate_size
+def _signature(form, buckets, precision):
+    width, wide = form.hidden, form.inner
     kernels = [[width, 3 * width], [width, width], [width, wide],
                [wide, width]]
     others = [[3 * width], [width], [wide], [width]] + [[width]] * 4
+    others += form.extra
     return [
         tf.TensorSpec([None, width]),
-        Packing.spec(buckets),
+        Packing.spec(buckets, form.shared),
         [tf.TensorSpec(shape, precision) for shape in kernels]
         + [tf.TensorSpec(shape) for shape in others],
         tf.TensorSpec([2], tf.int32),
@@ -191,7 +219,7 @@ def layer_norm(
     return normalised(values, gamma, beta)
 
 
-def attention(
+def packed_attention(
     mixed: tf.Tensor,
     packing: Packing,
     heads: int,
@@ -275,3 +303,14 @@ def attention(
 
 def _times(values, factor):
     return values if factor is None else values * factor
+
+
+def drop_weights(
+    weights: tf.Tensor, rate: float, seed: tf.Tensor, bucket: int
+) -> tf.Tensor:
+    """Attention weights of a bucket, some of them dropped."""
+    if not rate:
+        return weights
+    return tf.nn.experimental.stateless_dropout(
+        weights, rate, seed + [bucket + 1, 0]
+    )

@@ -1,4 +1,4 @@
-"""WordPiece in the graph: the texts of BERT checkpoints to token ids."""
+"""WordPiece in the graph: texts to the token ids of BERT and its kin."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DELETED = (
 # ASCII are made unknown beforehand.
 _MOST_BYTES = 400
 _LONG_WORD = r"[0-9A-Za-z]{101,}"
-_SPECIAL = ("[CLS]", "[SEP]", "[UNK]")
+_UNKNOWN = "[UNK]"
 
 
 class WordPiece(tf.Module):
-    """Texts to ids with `[CLS]` and `[SEP]`, as Hugging Face makes them.
+    """Texts to ids between two marks, as Hugging Face makes them.
 
     One difference is meant: `"[SEP]"` written in a text is text, never a
     special token.
@@ -31,22 +31,30 @@ class WordPiece(tf.Module):
     Args:
         vocabulary: the word pieces; a piece's id is its place.
         lower_case: whether to lower-case and strip accents.
+        marks: what stands before and after a text.
     """
 
-    def __init__(self, vocabulary: list[str], lower_case: bool = True):
+    in_graph = True
+
+    def __init__(
+        self,
+        vocabulary: list[str],
+        lower_case: bool = True,
+        marks: tuple[str, str] = ("[CLS]", "[SEP]"),
+    ):
         super().__init__()
         self.vocabulary = vocabulary
         self.lower_case = lower_case
-        missing = [t for t in _SPECIAL if t not in vocabulary]
+        special = (*marks, _UNKNOWN)
+        missing = [t for t in special if t not in vocabulary]
         if missing:
             raise ValueError(
-                "A BERT vocabulary must hold [CLS], [SEP] and [UNK]. "
+                f"The vocabulary must hold {', '.join(special)}. "
                 f"Received: {len(vocabulary)} word pieces without "
                 f"{', '.join(missing)}. Take `vocab.txt` from the folder "
                 "that the weights came from."
             )
-        self._first = vocabulary.index("[CLS]")
-        self._last = vocabulary.index("[SEP]")
+        self._first, self._last = map(vocabulary.index, marks)
         pieces = set(vocabulary)
         # A character that makes any word unknown, out of the Gothic alphabet.
         self._unknown = next(
@@ -63,9 +71,22 @@ class WordPiece(tf.Module):
             lower_case_nfd_strip_accents=False,
         )
 
+    @property
+    def facts(self) -> list:
+        """All that the ids of a text depend on."""
+        return [self.lower_case, self.vocabulary]
+
     @classmethod
-    def from_folder(cls, folder: Path, vocab_size: int) -> WordPiece:
+    def from_folder(
+        cls,
+        folder: Path,
+        vocab_size: int,
+        marks: tuple[str, str] = ("[CLS]", "[SEP]"),
+        kinds: tuple[str, ...] = ("Bert", "DistilBert", "Electra"),
+    ) -> WordPiece:
         """Reads `vocab.txt` and `tokenizer_config.json` of a checkpoint.
+
+        `kinds` begin the names of the tokenizers that it may ask for.
 
         Raises:
             ValueError: the vocabulary is missing or not of `vocab_size`
@@ -74,7 +95,7 @@ class WordPiece(tf.Module):
         path = Path(folder) / "vocab.txt"
         if not path.is_file():
             raise ValueError(
-                "A BERT checkpoint must come with its `vocab.txt`. "
+                "The checkpoint must come with its `vocab.txt`. "
                 f"Received: no such file in {folder}. Copy it from the folder "
                 "that the weights came from."
             )
@@ -89,7 +110,7 @@ class WordPiece(tf.Module):
                 f"config.json of {folder}. The two are of different "
                 "checkpoints, or the file was cut off: fetch both again."
             )
-        return cls(vocabulary, _lower_case(Path(folder)))
+        return cls(vocabulary, _lower_case(Path(folder), kinds), marks)
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
         """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`."""
@@ -111,22 +132,23 @@ class WordPiece(tf.Module):
         return replace(texts, _LONG_WORD, self._unknown)
 
 
-def _lower_case(folder):
+def _lower_case(folder, kinds):
     path = folder / "tokenizer_config.json"
     options = {}
     if path.is_file():
         options = json.loads(path.read_text(encoding="utf-8"))
     lower_case = options.get("do_lower_case", True)
     strip_accents = options.get("strip_accents")
-    kind = options.get("tokenizer_class", "BertTokenizer")
+    kind = options.get("tokenizer_class", f"{kinds[0]}Tokenizer")
     if (
-        kind not in ("BertTokenizer", "BertTokenizerFast")
+        kind.removesuffix("Fast") not in [f"{k}Tokenizer" for k in kinds]
         or options.get("tokenize_chinese_chars", True) is False
         or strip_accents not in (None, lower_case)
     ):
         raise ValueError(
-            "The checkpoint's tokenizer must be a BertTokenizer that splits "
-            "Chinese characters and strips accents just when it lower-cases. "
+            f"The checkpoint's tokenizer must be a {kinds[0]}Tokenizer that "
+            "splits Chinese characters and strips accents just when it "
+            "lower-cases. "
             f"Received: tokenizer_class={kind!r}, "
             f"do_lower_case={lower_case}, strip_accents={strip_accents}, "
             "tokenize_chinese_chars="

@@ -15,9 +15,10 @@ class SavePool(tf_keras.callbacks.Callback):
     """Writes the pool, the acquisitions and the weights after each epoch.
 
     See `RunFolder` for the files. The weights are TensorFlow checkpoints
-    with the optimizers. `explanations.jsonl` says in words why the best
-    pairs of each round were asked; it is written anew from what the state
-    holds, so that a round stands there once whatever was interrupted.
+    with the optimizers, of an encoder only what is trained.
+    `explanations.jsonl` says in words why the best pairs of each round were
+    asked; it is written anew from what the state holds, so that a round
+    stands there once whatever was interrupted.
 
     Args:
         pool: the `Pool`.
@@ -52,6 +53,7 @@ class SavePool(tf_keras.callbacks.Callback):
             self._explain(self.acquire.explanations)
         if self.weights:
             state["checkpoint"] = os.path.basename(self._save(epoch + 1))
+            state["encoder"] = self.model.fingerprint
         self.folder.write(self.pool, **state)
 
     def _explain(self, explanations):

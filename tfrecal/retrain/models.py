@@ -69,7 +69,8 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
             "Mend this and retrain again.") from error
     sync_tree(folder)
     replace_file(folder / "made.json", lambda path: path.write_text(
-        json.dumps({"users": len(tables.users), "items": len(tables.items)})))
+        json.dumps({"users": len(tables.users), "items": len(tables.items),
+                    "encoder": model.fingerprint})))
 
 
 def load_model(origin: Origin,
@@ -87,6 +88,8 @@ def load_model(origin: Origin,
             "from the first run with `reset`.")
     tables = Interactions.load(folder / "tables")
     model = origin.fresh(tables, 0)
+    made = json.loads((folder / "made.json").read_text("utf-8"))
+    model.check_encoder(made.get("encoder", ""), folder)
     tf.train.Checkpoint(model=model).read(
         str(folder / "weights" / "model")).expect_partial()
     model.compile()
