@@ -1,6 +1,7 @@
 """The README's Python runs as it stands."""
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def run(block, names=None):
 
 def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
-    loop, client, audience, feedback = re.findall(
+    loop, client, audience, feedback, batch = re.findall(
         r"```python\n(.*?)```", README.read_text(), re.S)
     names = run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
@@ -30,6 +31,11 @@ def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
     chosen = acquire.choose()
     assert len(chosen.user) and "i001" not in names["pool"].item_ids[
         chosen.item - 1]
+
+    if importlib.util.find_spec("apache_beam"):
+        run(batch, names)
+        assert {path.name for path in tmp_path.iterdir()} >= {
+            "vectors", "lists", "questions"}
 
     pool = Pool.from_interactions(shop, initial=0.5)
     model = TwoTower.from_interactions(shop, embedding_dim=4)

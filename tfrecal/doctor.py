@@ -25,6 +25,7 @@ EXTRAS = {
                  "`tfrecal feedback` and `tfrecal retrain`"),
     "postgres": (("psycopg",), "feedback in PostgreSQL"),
     "report": (("jinja2", "matplotlib"), "`tfrecal report`"),
+    "beam": (("apache-beam",), "batch jobs, `tfrecal.beam`"),
     "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib",
                "scikit-activeml"), "comparing with other libraries")}
 # Packages under which TensorFlow itself is installed.

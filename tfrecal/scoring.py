@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecal import pool_stream
-from tfrecal.acquisition import View, probabilities
+from tfrecal.acquisition import View
 from tfrecal.block_scores import Labels, Products
+from tfrecal.calibration import Calibration
 from tfrecal.heads import head_vectors
 from tfrecal.histories import ragged_histories
 from tfrecal.pair_blocks import Block
@@ -306,25 +307,7 @@ class PoolScorer:
             rows = pool.labelled_rows()
             calibration = pool.user[rows], pool.item[rows], pool.label[rows]
         user, item, label = calibration
-        predicted = self.predict(user, item)
-        if self.model.task(Rating).loss == "binary_crossentropy":
-            logit = _logit(predicted)
-            temperature = probabilities.fit_temperature(label, logit)
-            return (lambda p: probabilities.binary(_logit(p), temperature),
-                    np.array([0.0, 1.0]))
-        sigma = probabilities.fit_sigma(label, predicted)
-        levels = _levels(label, *pool.scale)
-        return lambda p: probabilities.ordinal(p, sigma, levels), levels
-
-
-def _levels(label, low, high, most=20):
-    """The labels that the scale allows, in the smallest step seen."""
-    gaps = np.diff(np.unique(label))
-    step = min(gaps.min(initial=1.0), 1.0)
-    number = int(round((high - low) / step)) + 1
-    return np.linspace(low, high, number if 2 <= number <= most else 5)
-
-
-def _logit(probability):
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    return np.log(clipped) - np.log1p(-clipped)
+        classes = Calibration.fit(
+            label, self.predict(user, item),
+            self.model.task(Rating).loss, pool.scale)
+        return classes, np.array(classes.levels)
