@@ -52,7 +52,8 @@ def encoder_of(texts, epochs: int, seed: int):
     started = time.perf_counter()
     history = simcse.warm_up(warmed, texts, epochs=epochs, seed=seed)
     seconds = time.perf_counter() - started
-    frozen.bert.set_weights(warmed.bert.get_weights())
+    warmed.trainable = False  # then weights come in the frozen one's order
+    frozen.set_weights(warmed.get_weights())
     return frozen, {**{key: [float(values[0]), float(values[-1])]
                        for key, values in history.items()},
                     "seconds": seconds}
