@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal import adversarial as fgm
-from tfrecal.tasks import Rating, Retrieval, Search
+from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
 
@@ -245,18 +245,26 @@ class TwoTower(tfrs.Model):
                 for variable in encoder.trainable_variables}
 
 
-def default_tasks(scale, mean: float | None = None,
-                  search: bool = False) -> list:
+def default_tasks(scale, mean: float | None = None, search: bool = False,
+                  losses=("rating", "retrieval", "search"),
+                  temperature: float = 1.0) -> list:
     """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
         scale: (lowest, highest) label.
         mean: see `Rating`.
         search: whether items have texts to be searched for.
+        losses: names of those to take, also `"pairwise"`; `"search"` only
+            counts with `search`.
+        temperature: see `Retrieval`.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
     positive = low + 0.75 * (high - low)
-    return [Rating(loss, (low, high), mean, name="rating"),
-            Retrieval(positive, name="retrieval"),
-            *([Search(name="search")] if search else [])]
+    made = {"rating": lambda: Rating(loss, (low, high), mean, name="rating"),
+            "retrieval": lambda: Retrieval(positive, temperature,
+                                           name="retrieval"),
+            "pairwise": lambda: Pairwise(name="pairwise"),
+            "search": lambda: Search(name="search")}
+    return [make() for name, make in made.items()
+            if name in losses and (search or name != "search")]
