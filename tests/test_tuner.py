@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfrecal import datasets, metrics, run, tuner
+from tfrecal import datasets, metrics, run, search_space, tuner
 from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
 from tfrecal.scoring import PoolScorer
@@ -238,11 +238,11 @@ def test_the_losses_of_a_config_are_those_of_its_model(shop):
 
 def test_no_encoder_is_tried_without_texts():
     data = datasets.shop(users=20, items=10, ratings=60)
-    space = tuner.default_space(RunConfig(), data)
+    space = search_space.default_space(RunConfig(), data)
     assert space["encoder"] == ["minilm", "none"]
-    assert "encoder" not in tuner.default_space(CONFIG, data)
+    assert "encoder" not in search_space.default_space(CONFIG, data)
     bare = dataclasses.replace(data, items=data.items[[]])
-    assert "tuning" not in tuner.default_space(RunConfig(), bare)
+    assert "tuning" not in search_space.default_space(RunConfig(), bare)
 
 
 def test_the_command_line(command_line, tiny_bert_folder, tmp_path):

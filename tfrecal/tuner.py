@@ -25,10 +25,12 @@ from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool
 from tfrecal.run import learning_rate, load_data, load_split, make_model
 from tfrecal.run_config import RunConfig
+from tfrecal.search_space import COUNTS, SEARCHED, checked, default_space
 
 try:
     import keras_tuner
-    from keras_tuner.engine import base_tuner, trial
+    from keras_tuner.engine.base_tuner import BaseTuner
+    from keras_tuner.engine.trial import Trial
     from keras_tuner.errors import FatalError
     from keras_tuner.oracles import RandomSearchOracle
 except ImportError as error:
@@ -37,18 +39,6 @@ except ImportError as error:
         "`pip install '.[tuner]'`.") from error
 
 OBJECTIVES = {"ndcg@10": "max", "rmse": "min"}
-# What may be searched; each after those that decide whether it counts.
-SEARCHED = ("encoder", "tuning", "top_n", "precision",
-            "encoder_learning_rate", "losses", "temperature", "dropout",
-            "learning_rate", "batch_size", "final_epochs")
-_COUNTS = {
-    "tuning": {"encoder": lambda name: name != "none"},
-    "top_n": {"encoder": lambda name: name != "none",
-              "tuning": lambda name: name == "top_n"},
-    "precision": {"encoder": lambda name: name != "none"},
-    "encoder_learning_rate": {"encoder": lambda name: name != "none",
-                              "tuning": lambda name: name != "frozen"},
-    "temperature": {"losses": lambda names: "retrieval" in names}}
 
 
 class Found(NamedTuple):
@@ -103,8 +93,8 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
     seed = config.seed if seed is None else seed
     _check_budget(trials, seconds, objective)
     data = load_data(config) if data is None else data
-    space = _checked(default_space(config, data) if space is None else space,
-                     config)
+    space = checked(default_space(config, data) if space is None else space,
+                    config)
     split = load_split(config, data)
     if not len(split.validation):
         raise ValueError("A search needs validation rows. Received: none by "
@@ -121,23 +111,6 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
         with contextlib.suppress(_TimeIsUp):
             _run(tuner)
         return _write(folder, tuner.table(), config, objective)
-
-
-def default_space(config: RunConfig, data: Interactions) -> dict:
-    """What is searched by default: encoder, tuning, losses and the like.
-
-    Without an encoder in the config, or without texts, no encoder is tried.
-    `tuning="full"` is left out: it costs far more than the others.
-    """
-    losses = ["rating,retrieval", "rating,retrieval,pairwise",
-              "rating,pairwise"]
-    space = {"losses": [f"{names},search" for names in losses],
-             "temperature": {"low": 0.3, "high": 3.0, "log": True},
-             "dropout": {"low": 0.0, "high": 0.3}}
-    if config.encoder != "none" and len(data.items.columns):
-        space = {"encoder": [config.encoder, "none"],
-                 "tuning": ["frozen", "top_n"], **space}
-    return space
 
 
 def validate(config: RunConfig, split) -> dict[str, float]:
@@ -163,51 +136,6 @@ def _check_budget(trials, seconds, objective) -> None:
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` must be one of {list(OBJECTIVES)}. "
                          f"Received: objective={objective!r}.")
-
-
-def _checked(space: dict, config: RunConfig) -> dict:
-    """The space with values of the fields' types, parents first."""
-    wrong = sorted(set(space) - set(SEARCHED)) if isinstance(
-        space, dict) else [space]
-    if wrong or not space:
-        raise ValueError(f"A space may hold {list(SEARCHED)}. Received: "
-                         f"{wrong or 'none of them'}.")
-    kinds = {field.name: {"int": int, "float": float}.get(field.type, str)
-             for field in dataclasses.fields(RunConfig)}
-    found = {name: _values(name, space[name], kinds[name])
-             for name in SEARCHED if name in space}
-    for name, given in found.items():
-        ends = given if isinstance(given, list) else [
-            given["low"], given["high"]]
-        for value in ends:
-            dataclasses.replace(config, **{name: value})
-    return found
-
-
-def _values(name, given, kind):
-    """A list of values, or a range, as JSON keeps it."""
-    if isinstance(given, list) and given:
-        return [_one(name, value, kind) for value in given]
-    if (isinstance(given, dict) and kind is not str
-            and {"low", "high"} <= set(given) <= {"low", "high", "log"}):
-        low, high = (_one(name, given[end], kind) for end in ("low", "high"))
-        log = given.get("log", False)
-        if low < high and log in (True, False) and (low > 0 or not log):
-            return {"low": low, "high": high, "log": log}
-    raise ValueError(
-        "A setting to be searched must be a list of values"
-        + (", or low and high (above 0 where log is true)"
-           if kind is not str else "")
-        + f". Received: {name}={given!r}.")
-
-
-def _one(name, value, kind):
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if (isinstance(value, str) if kind is str else number and math.isfinite(
-            value) and kind(value) == value):
-        return kind(value)
-    raise ValueError(f"`{name}` must be searched over values of type "
-                     f"{kind.__name__}. Received: {value!r}.")
 
 
 def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
@@ -253,7 +181,7 @@ def _declared(space: dict) -> keras_tuner.HyperParameters:
     for name, given in space.items():
         with contextlib.ExitStack() as scopes:
             counts = {parent: [value for value in space[parent] if fits(value)]
-                      for parent, fits in _COUNTS.get(name, {}).items()
+                      for parent, fits in COUNTS.get(name, {}).items()
                       if parent in space}
             if not all(counts.values()):
                 continue
@@ -278,9 +206,9 @@ class _Oracle(RandomSearchOracle):
     def save(self):
         _write_json(self._get_oracle_fname(), self.get_state())
 
-    def _save_trial(self, one):
-        _write_json(Path(self._get_trial_dir(one.trial_id)) / "trial.json",
-                    one.get_state())
+    def _save_trial(self, trial):
+        _write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json",
+                    trial.get_state())
 
     def reload(self):
         super().reload()
@@ -289,14 +217,14 @@ class _Oracle(RandomSearchOracle):
         for number in set(self.trials) - set(self.start_order):
             del self.trials[number]
         for number in set(self.trials) - set(self.end_order):
-            self.trials[number] = trial.Trial(
+            self.trials[number] = Trial(
                 self.trials[number].hyperparameters, number)
         # The state in which a trial ends still calls it under way.
         self._retry_queue = [number for number in self._retry_queue
                              if number not in self.end_order]
 
 
-class _Tuner(base_tuner.BaseTuner):
+class _Tuner(BaseTuner):
     """Trials that fit and judge a config; one process."""
 
     def __init__(self, config, split, seconds, quiet, **options):
