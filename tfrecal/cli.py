@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 import time
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),
             ("label", label), ("compare", compare), ("report", report),
+            ("tune", tune),
             ("export", export), ("serve", serve), ("recommend", recommend),
             ("feedback", loop_commands.feedback), ("retrain", retrain),
             ("rollback", loop_commands.rollback),
@@ -72,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
                                  help="question file with labels filled in")
         if name == "compare":
             _compare_arguments(command)
+        if name == "tune":
+            _tune_arguments(command)
         if name == "report":
             command.add_argument("folder", help="of a run or a comparison")
             command.add_argument("--to", help="the page (default: "
@@ -133,6 +137,30 @@ def _run_arguments(command) -> None:
     _field_arguments(command, RunConfig)
 
 
+def _tune_arguments(command) -> None:
+    from tfrecal.run_config import RunConfig
+    command.add_argument("-o", "--output", required=True, help="folder of "
+                         "the search; one that was begun is gone on with")
+    command.add_argument("--config", help="JSON file, as in a run folder: "
+                         "the settings that are not searched; options given "
+                         "beside it win")
+    command.add_argument("--space", help="JSON file: setting -> list of "
+                         "values, or {low, high, log} (default: encoder, "
+                         "tuning, losses, temperature, dropout)")
+    command.add_argument("--trials", type=int, default=20,
+                         help="in total (default: 20)")
+    command.add_argument("--seconds", type=float, help="after which no "
+                         "trial is begun, all calls together")
+    command.add_argument("--objective", default="ndcg@10", help="of the "
+                         "validation part: ndcg@10 or rmse (default: "
+                         "ndcg@10)")
+    command.add_argument("--overwrite", action="store_true",
+                         help="throw an earlier search in the folder away")
+    command.add_argument("--quiet", action="store_true",
+                         help="no line a trial")
+    _field_arguments(command, RunConfig)
+
+
 def _compare_arguments(command) -> None:
     from tfrecal.comparison_config import ComparisonConfig
     command.add_argument("-o", "--output", required=True, help="comparison "
@@ -177,12 +205,17 @@ def _documented(kind) -> dict[str, str]:
 def run(arguments) -> int:
     """Train and acquire labels in one fit."""
     from tfrecal.run_config import RunConfig
-    given = _given(arguments, RunConfig)
     if arguments.resume:
-        return _resume(arguments, given)
+        return _resume(arguments, _given(arguments, RunConfig))
+    return _run(_run_config(arguments), arguments)
+
+
+def _run_config(arguments):
+    """The config of `--config` and of the options beside it."""
+    from tfrecal.run_config import RunConfig
     base = (RunConfig.from_file(arguments.config) if arguments.config
             else RunConfig())
-    return _run(dataclasses.replace(base, **given), arguments)
+    return dataclasses.replace(base, **_given(arguments, RunConfig))
 
 
 def _given(arguments, kind) -> dict:
@@ -261,6 +294,29 @@ def compare(arguments) -> int:
                                 quiet=arguments.quiet)
     print(experiment.spoken(experiment.summary(curves)))
     print(f"tfrecal report {arguments.output}", file=sys.stderr)
+    return 0
+
+
+def tune(arguments) -> int:
+    """Search for settings, judged on the validation part."""
+    from tfrecal.tuner import search
+    space = None
+    if arguments.space:
+        try:
+            space = json.loads(Path(arguments.space).read_text())
+        except ValueError as error:
+            raise ValueError("A space must be a JSON file. Received: "
+                             f"{arguments.space}: {error}.") from error
+    found = search(
+        _run_config(arguments), folder=arguments.output, space=space,
+        trials=arguments.trials, seconds=arguments.seconds,
+        objective=arguments.objective, overwrite=arguments.overwrite,
+        quiet=arguments.quiet)
+    best_first = found.trials.sort_values(
+        arguments.objective, ascending=arguments.objective == "rmse")
+    print(best_first.to_string(index=False, na_rep="", float_format="%.4g"))
+    print(f"tfrecal run --config {Path(arguments.output) / 'best.json'}",
+          file=sys.stderr)
     return 0
 
 

@@ -5,7 +5,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrecal.tasks import Rating, Retrieval, Search
+from tfrecal import adversarial as fgm
+from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
 
@@ -82,7 +83,8 @@ class TwoTower(tfrs.Model):
 
     def compile(self, optimizer=None, encoder_optimizer=None, *,
                 learning_rate: float = 5e-3,
-                encoder_learning_rate: float = 5e-5, **kwargs):
+                encoder_learning_rate: float = 5e-5,
+                adversarial: float = 0.0, **kwargs):
         """Sets the optimizers; the encoder has its own, slower one.
 
         Args:
@@ -90,7 +92,13 @@ class TwoTower(tfrs.Model):
             encoder_optimizer: of the encoder's trained layers; by default
                 Adam, with gradients clipped to norm 1.
             learning_rate, encoder_learning_rate: of the defaults.
+            adversarial: FGM: each step is also taken against word embeddings
+                that are moved by this length to where the loss rises most
+                (`tfrecal.adversarial`). Twice the time; needs an encoder
+                with `tuning="full"`, whose embeddings are trained.
         """
+        fgm.check(adversarial, self._encoders())
+        self.adversarial = adversarial
         super().compile(
             optimizer or tf_keras.optimizers.Adam(learning_rate), **kwargs)
         self.encoder_optimizer = (
@@ -135,6 +143,18 @@ class TwoTower(tfrs.Model):
 
     def compute_loss(self, inputs: dict, training: bool = False):
         """Weighted sum of the tasks' losses over a batch."""
+        losses = self._losses_of(inputs, training)
+        for mean, loss in zip(self._means, losses):
+            mean.update_state(loss)
+        self._rows.update_state(tf.shape(inputs["label"])[0])
+        return self._weighted(losses)
+
+    def _weighted(self, losses):
+        return sum(task.weight * loss
+                   for task, loss in zip(self.tasks, losses))
+
+    def _losses_of(self, inputs, training):
+        """One loss a task, not weighted."""
         batch = self._with_codes(inputs)
         queries = self.embed_queries(
             {k: v for k, v in batch.items()
@@ -142,15 +162,12 @@ class TwoTower(tfrs.Model):
         candidates = self.embed_candidates(
             {k: v for k, v in batch.items()
              if k in self.candidate_tower.inputs_read}, training)
-        total = 0.0
-        for task, mean in zip(self.tasks, self._means):
+        losses = []
+        for task in self.tasks:
             query = (self._searches(candidates)
                      if isinstance(task, Search) else queries[task.block])
-            loss = task(query, candidates[task.block], batch)
-            mean.update_state(loss)
-            total += task.weight * loss
-        self._rows.update_state(tf.shape(batch["label"])[0])
-        return total
+            losses.append(task(query, candidates[task.block], batch))
+        return losses
 
     def _searches(self, candidates):
         """The query tower's retrieval block of the items' own texts."""
@@ -186,6 +203,8 @@ class TwoTower(tfrs.Model):
             total += tf.add_n(self.losses)
         variables = self.trainable_variables
         gradients = tape.gradient(total, variables)
+        if self.adversarial:
+            gradients = self._and_adversarial(inputs, variables, gradients)
         encoder = self._encoder_variables()
         slow, fast = [], []
         for gradient, variable in zip(gradients, variables):
@@ -217,24 +236,54 @@ class TwoTower(tfrs.Model):
                 f"{self.fingerprint[:12] or 'none'}. Bring its folder back "
                 "as it was.")
 
-    def _encoder_variables(self) -> set:
+    def _and_adversarial(self, inputs, variables, gradients):
+        """Gradients, and on top those under perturbed word embeddings."""
+        tables = [fgm.word_embeddings(encoder, variables, gradients)
+                  for encoder in self._encoders()]
+        moved = [(table, *fgm.perturb(table, gradient, self.adversarial))
+                 for table, gradient in filter(None, tables)]
+        if not moved:
+            return gradients
+        with tf.GradientTape() as tape:
+            # Not `compute_loss`: its metrics count a batch once.
+            total = self._weighted(self._losses_of(inputs, True))
+            total += tf.add_n(self.losses)
+        others = tape.gradient(total, variables)
+        for table, rows, values in moved:
+            fgm.restore(table, rows, values)
+        return [fgm.add(*pair) for pair in zip(gradients, others)]
+
+    def _encoders(self) -> list:
+        """The towers' encoders, each once."""
         towers = (self.query_tower, self.candidate_tower)
-        return {variable.ref() for tower in towers if tower.encoder
-                for variable in tower.encoder.trainable_variables}
+        return list({id(tower.encoder): tower.encoder for tower in towers
+                     if tower.encoder}.values())
+
+    def _encoder_variables(self) -> set:
+        return {variable.ref() for encoder in self._encoders()
+                for variable in encoder.trainable_variables}
 
 
-def default_tasks(scale, mean: float | None = None,
-                  search: bool = False) -> list:
+def default_tasks(scale, mean: float | None = None, search: bool = False,
+                  losses=("rating", "retrieval", "search"),
+                  temperature: float = 1.0) -> list:
     """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
         scale: (lowest, highest) label.
         mean: see `Rating`.
         search: whether items have texts to be searched for.
+        losses: names of those to take, also `"pairwise"`; `"search"` only
+            counts with `search`.
+        temperature: see `Retrieval`.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
     positive = low + 0.75 * (high - low)
-    return [Rating(loss, (low, high), mean, name="rating"),
-            Retrieval(positive, name="retrieval"),
-            *([Search(name="search")] if search else [])]
+    made = {"rating": lambda: Rating(loss, (low, high), mean, name="rating"),
+            "retrieval": lambda: Retrieval(positive, temperature,
+                                           name="retrieval"),
+            "pairwise": lambda: Pairwise(name="pairwise"),
+            "search": lambda: Search(name="search")}
+    return [make() for name, make in made.items()
+            if name in losses and (search or name != "search")]

@@ -15,7 +15,7 @@ from tfrecal import callbacks, datasets, splits
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
-from tfrecal.models import TwoTower
+from tfrecal.models import TwoTower, default_tasks
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
@@ -108,12 +108,31 @@ def build(config: RunConfig, data: Interactions | None = None) -> Run:
         raise ValueError(
             "Training needs at least one labelled row. Received: initial="
             f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
+    model = make_model(config, data, float(pool.label[rows].mean()))
+    return Run(config, split, pool, model)
+
+
+def make_model(config: RunConfig, data: Interactions, mean: float,
+               seed: int | None = None, **options) -> TwoTower:
+    """The config's model over tables, with fresh weights, compiled.
+
+    Args:
+        config: whose model settings hold.
+        data: whose tables it covers.
+        mean: of the known labels.
+        seed: in place of the config's.
+        **options: of `TwoTower.from_interactions`.
+    """
+    encoder = make_encoder(config, data)
     model = TwoTower.from_interactions(
-        data, encoder=make_encoder(config, data), dropout=config.dropout,
-        mean=float(pool.label[rows].mean()), seed=config.seed)
+        data, encoder=encoder, dropout=config.dropout, mean=mean,
+        tasks=default_tasks(
+            data.scale, mean, encoder is not None, config.loss_names,
+            config.temperature),
+        seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate)
-    return Run(config, split, pool, model)
+    return model
 
 
 def make_encoder(config: RunConfig, data: Interactions) -> TextEncoder | None:

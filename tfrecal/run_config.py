@@ -9,6 +9,7 @@ from tfrecal import acquisition
 
 SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
 ORACLES = ("replay", "people")
+LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 
 @dataclasses.dataclass
@@ -50,6 +51,9 @@ class RunConfig:
         learning_rate: of all but the encoder.
         encoder_learning_rate: of the encoder's trained layers.
         dropout: share of the vector elements dropped in training.
+        losses: comma-separated: `rating`, one or both of `retrieval` and
+            `pairwise`, and `search`, which is left out without texts.
+        temperature: divides the inner products of the retrieval loss.
         seed: of everything.
     """
 
@@ -80,10 +84,13 @@ class RunConfig:
     learning_rate: float = 5e-3
     encoder_learning_rate: float = 5e-5
     dropout: float = 0.05
+    losses: str = "rating,retrieval,search"
+    temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("batch", "rounds", "batch_size", "learning_rate"):
+        for name in ("batch", "rounds", "batch_size", "learning_rate",
+                     "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be a positive number. "
                                  f"Received: {name}={getattr(self, name)}.")
@@ -100,6 +107,13 @@ class RunConfig:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be 0 or more. "
                                  f"Received: {name}={getattr(self, name)}.")
+        given = self.loss_names
+        if not set(given) <= set(LOSSES) or "rating" not in given or not (
+                {"retrieval", "pairwise"} & set(given)):
+            raise ValueError(
+                f"`losses` must be of {', '.join(LOSSES)}: rating, and "
+                "retrieval or pairwise at least. Received: "
+                f"losses={self.losses!r}.")
         if self.budget is not None and not self.budget > 0:
             raise ValueError("`budget` must be a positive number. "
                              f"Received: budget={self.budget}.")
@@ -107,6 +121,12 @@ class RunConfig:
             raise ValueError(
                 "`initial` must be above 0: the first epoch needs labels. "
                 f"Received: initial={self.initial}.")
+
+    @property
+    def loss_names(self) -> list[str]:
+        """The losses, each once."""
+        given = [part.strip() for part in self.losses.split(",")]
+        return list(dict.fromkeys(filter(None, given)))
 
     @property
     def epochs(self) -> int:

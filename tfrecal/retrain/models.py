@@ -14,7 +14,7 @@ from tfrecal.interactions import Interactions
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
 from tfrecal.retrain.material import base_labels
-from tfrecal.run import make_encoder, restore_trained
+from tfrecal.run import make_model, restore_trained
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 
@@ -23,8 +23,8 @@ class Origin:
     """The run whose export was served first.
 
     Attributes:
-        config: its `RunConfig`, whose encoder and dropout hold for all
-            models of the loop.
+        config: its `RunConfig`, whose encoder, dropout and losses hold for
+            all models of the loop.
         model: as it was trained.
         tables: `Interactions` whose users and items it knows.
         pool: which it was trained on.
@@ -46,11 +46,10 @@ class Origin:
         columns = [
             [] if tower.categories is None else list(tower.categories.columns)
             for tower in (self.model.query_tower, self.model.candidate_tower)]
-        return TwoTower.from_interactions(
-            tables, encoder=make_encoder(self.config, tables),
+        return make_model(
+            self.config, tables, self.mean, seed,
             query_columns=columns[0], candidate_columns=columns[1],
-            embedding_dim=self.model.query_tower.embedding_dim,
-            dropout=self.config.dropout, mean=self.mean, seed=seed)
+            embedding_dim=self.model.query_tower.embedding_dim)
 
 
 def save_model(model: TwoTower, pool: Pool, tables: Interactions,

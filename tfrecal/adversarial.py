@@ -1,0 +1,87 @@
+"""FGM: a step against the worst small change of the word embeddings."""
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def check(epsilon: float, encoders) -> None:
+    """Raises ValueError where FGM is asked for and cannot be.
+
+    Args:
+        epsilon: length of the perturbation; 0 is none.
+        encoders: the model's `TextEncoder`s.
+    """
+    if not 0 <= epsilon < float("inf"):
+        raise ValueError("`adversarial` must be 0 or a positive number. "
+                         f"Received: adversarial={epsilon}.")
+    tunings = [encoder.tuning for encoder in encoders]
+    if epsilon and "full" not in tunings:
+        raise ValueError(
+            "`adversarial` perturbs word embeddings, which must be trained. "
+            f"Received: adversarial={epsilon} with encoders of tuning="
+            f"{tunings}. Make the encoder with `tuning=\"full\"`.")
+
+
+def word_embeddings(encoder, variables, gradients):
+    """The largest table that rows are looked up in, and its gradient.
+
+    Only tables have gradients by row (`tf.IndexedSlices`), and there are
+    more words than positions.
+
+    Args:
+        encoder: a `TextEncoder` with `tuning="full"`.
+        variables, gradients: of the model, one gradient a variable.
+
+    Returns:
+        `(variable, tf.IndexedSlices)`, or None where nothing was looked up.
+    """
+    own = {weight.ref() for weight in encoder.trainable_weights}
+    tables = [(variable, gradient)
+              for variable, gradient in zip(variables, gradients)
+              if variable.ref() in own
+              and isinstance(gradient, tf.IndexedSlices)]
+    return max(tables, key=lambda pair: pair[0].shape[0], default=None)
+
+
+def perturb(variable: tf.Variable, gradient: tf.IndexedSlices,
+            epsilon: float):
+    """Moves rows by `epsilon * g / |g|`, |g| over all rows of the batch.
+
+    Args:
+        variable: `[words, dim]` float32.
+        gradient: of the loss; a row may come several times.
+        epsilon: length of the step; a gradient of 0 moves nothing.
+
+    Returns:
+        `(rows, values)` for `restore`: the rows that were moved, each once,
+        and what they were.
+
+    Reference:
+        Miyato et al. 2017 (arXiv 1605.07725), eq. 5, over the words of a
+        batch in place of those of one text, and with embeddings that are not
+        normalised.
+    """
+    rows, place = tf.unique(gradient.indices)
+    total = tf.math.unsorted_segment_sum(
+        gradient.values, place, tf.size(rows))
+    step = epsilon * tf.math.divide_no_nan(total, tf.norm(total))
+    values = tf.gather(variable, rows)
+    variable.scatter_update(tf.IndexedSlices(values + step, rows))
+    return rows, values
+
+
+def restore(variable: tf.Variable, rows, values) -> None:
+    """Undoes `perturb`, to the bit."""
+    variable.scatter_update(tf.IndexedSlices(values, rows))
+
+
+def add(one, two):
+    """The sum of two gradients, either of which may be None or by row."""
+    if one is None or two is None:
+        return two if one is None else one
+    if isinstance(one, tf.IndexedSlices) and isinstance(
+            two, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            tf.concat([one.values, two.values], 0),
+            tf.concat([one.indices, two.indices], 0), one.dense_shape)
+    return tf.convert_to_tensor(one) + tf.convert_to_tensor(two)

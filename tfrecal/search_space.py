@@ -1,0 +1,88 @@
+"""What `tfrecal tune` searches: settings and the values they may have."""
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tfrecal.run_config import RunConfig
+
+# What may be searched; each after those that decide whether it counts.
+SEARCHED = ("encoder", "tuning", "top_n", "precision",
+            "encoder_learning_rate", "losses", "temperature", "dropout",
+            "learning_rate", "batch_size", "final_epochs")
+# Setting -> what others must be, where they are searched too, for it to count.
+COUNTS = {
+    "tuning": {"encoder": lambda name: name != "none"},
+    "top_n": {"encoder": lambda name: name != "none",
+              "tuning": lambda name: name == "top_n"},
+    "precision": {"encoder": lambda name: name != "none"},
+    "encoder_learning_rate": {"encoder": lambda name: name != "none",
+                              "tuning": lambda name: name != "frozen"},
+    "temperature": {"losses": lambda names: "retrieval" in names}}
+
+
+def default_space(config: RunConfig, data) -> dict:
+    """What is searched by default: encoder, tuning, losses and the like.
+
+    Without an encoder in the config, or without texts, no encoder is tried.
+    `tuning="full"` is left out: it costs far more than the others.
+    """
+    losses = ["rating,retrieval", "rating,retrieval,pairwise",
+              "rating,pairwise"]
+    space = {"losses": [f"{names},search" for names in losses],
+             "temperature": {"low": 0.3, "high": 3.0, "log": True},
+             "dropout": {"low": 0.0, "high": 0.3}}
+    if config.encoder != "none" and len(data.items.columns):
+        space = {"encoder": [config.encoder, "none"],
+                 "tuning": ["frozen", "top_n"], **space}
+    return space
+
+
+def checked(space: dict, config: RunConfig) -> dict:
+    """A space with values of the fields' types, deciding settings first.
+
+    Raises:
+        ValueError: a setting that cannot be searched, or a value that it
+            cannot have.
+    """
+    wrong = sorted(set(space) - set(SEARCHED)) if isinstance(
+        space, dict) else [space]
+    if wrong or not space:
+        raise ValueError(f"A space may hold {list(SEARCHED)}. Received: "
+                         f"{wrong or 'none of them'}.")
+    kinds = {field.name: {"int": int, "float": float}.get(field.type, str)
+             for field in dataclasses.fields(RunConfig)}
+    found = {name: _values(name, space[name], kinds[name])
+             for name in SEARCHED if name in space}
+    for name, given in found.items():
+        ends = given if isinstance(given, list) else [
+            given["low"], given["high"]]
+        for value in ends:
+            dataclasses.replace(config, **{name: value})
+    return found
+
+
+def _values(name, given, kind):
+    """A list of values, or a range, as JSON keeps it."""
+    if isinstance(given, list) and given:
+        return [_one(name, value, kind) for value in given]
+    if (isinstance(given, dict) and kind is not str
+            and {"low", "high"} <= set(given) <= {"low", "high", "log"}):
+        low, high = (_one(name, given[end], kind) for end in ("low", "high"))
+        log = given.get("log", False)
+        if low < high and log in (True, False) and (low > 0 or not log):
+            return {"low": low, "high": high, "log": log}
+    raise ValueError(
+        "A setting to be searched must be a list of values"
+        + (", or low and high (above 0 where log is true)"
+           if kind is not str else "")
+        + f". Received: {name}={given!r}.")
+
+
+def _one(name, value, kind):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (isinstance(value, str) if kind is str else number and math.isfinite(
+            value) and kind(value) == value):
+        return kind(value)
+    raise ValueError(f"`{name}` must be searched over values of type "
+                     f"{kind.__name__}. Received: {value!r}.")
