@@ -11,6 +11,7 @@ taking turns:
   own longest text;
 - full: `TextEncoder(tuning="full")`, distinct texts without padding;
 - bfloat16: the same with `precision="bfloat16"`;
+- lora, bitfit: updates of rank 8 to all queries and values; all biases;
 - top 1, top 2: the last layers, over hidden states computed once;
 - frozen: encodings computed once.
 
@@ -224,6 +225,8 @@ def make_towers(texts, users, max_length, say) -> dict[str, TwoTowers]:
         "buckets": lambda: found["naive"].distinct(buckets=True),
         "full": lambda: table(tuning="full"),
         "bfloat16": lambda: table(tuning="full", precision="bfloat16"),
+        "lora": lambda: table(tuning="lora"),
+        "bitfit": lambda: table(tuning="bitfit"),
         "top 2": lambda: table(tuning="top_n", top_n=2),
         "top 1": lambda: table(tuning="top_n", top_n=1),
         "frozen": lambda: table(tuning="frozen")}
