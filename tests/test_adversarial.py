@@ -11,6 +11,8 @@ from tfrecal.encoders import TextEncoder
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
 
+pytestmark = pytest.mark.large  # a minute
+
 
 def make(shop, folder, tuning="full", seed=0):
     """A model without dropout of any kind: a step is its gradients."""
@@ -45,7 +47,7 @@ def test_it_moves_the_words_of_the_batch_and_returns(shop, tiny_bert_folder):
     encoder = model.candidate_tower.encoder
     table, gradient = adversarial.word_embeddings(
         encoder, model.trainable_variables, gradients)
-    assert table is encoder.bert.embeddings.weight
+    assert table is encoder.base.embeddings.weight
     old = table.numpy()
     full = dense(gradient)
     rows, values = adversarial.perturb(table, gradient, 0.5)

@@ -23,6 +23,8 @@ pytest.importorskip("apache_beam")
 
 from tfrecal import beam as jobs  # noqa: E402
 
+pytestmark = pytest.mark.large  # a minute
+
 ONE = ["--direct_num_workers=1"]
 TWO = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 

@@ -11,6 +11,8 @@ from tfrecal.growth import transfer
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
 
+pytestmark = pytest.mark.large  # a minute
+
 TEXTS = ["chair", "a blue chair of the", "", "and the and the and"]
 EVERY = ("query", "key", "value", "out", "inner", "outer")
 

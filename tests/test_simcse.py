@@ -9,6 +9,8 @@ from tfrecal import simcse
 from tfrecal.encoders import TextEncoder
 from tfrecal.texts import default_template
 
+pytestmark = pytest.mark.large  # a minute
+
 
 @pytest.fixture(scope="module")
 def texts(shop):

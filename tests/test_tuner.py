@@ -15,6 +15,8 @@ from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
 from tfrecal.scoring import PoolScorer
 
+pytestmark = pytest.mark.large  # a minute
+
 CONFIG = RunConfig(data="shop", encoder="none", rounds=1, final_epochs=1,
                    batch_size=256)
 SPACE = {"encoder": ["minilm", "none"], "tuning": ["frozen", "top_n"],
