@@ -28,6 +28,8 @@ from transformers.modeling_tf_pytorch_utils import (
 from tfrecal.encoders import TextEncoder
 from tfrecal.export import read_manifest
 
+pytestmark = pytest.mark.large  # two minutes
+
 TEXTS = [
     "title: the blue chair; price: 12.50",
     "",
@@ -288,7 +290,6 @@ def trained_names(made, top_n):
     return found
 
 
-@pytest.mark.large
 @pytest.mark.parametrize("top_n", [1, 2])
 def test_top_n_moves_just_its_weights(made, top_n):
     if made.kind.model == "TFAlbertModel":
@@ -337,7 +338,6 @@ def test_saved_model_gives_the_same(made, tmp_path):
             served(**given)["embedding"], encoder(texts), atol=1e-4)
 
 
-@pytest.mark.large
 def test_strings_in_a_graph(made):
     encoder = encoder_of(made, tuning="full")
     expected = encoder(tf.constant(TEXTS))
@@ -352,7 +352,6 @@ def test_strings_in_a_graph(made):
             tf.function(encoder)(tf.constant(TEXTS)), expected, atol=1e-4)
 
 
-@pytest.mark.large
 def test_bfloat16_and_dropout(made):
     exact = encoder_of(made)(TEXTS)
     near = encoder_of(made, precision="bfloat16")(TEXTS)
@@ -364,7 +363,6 @@ def test_bfloat16_and_dropout(made):
     assert np.abs(moved - encoder(TEXTS, training=True)).max() > 0.01
 
 
-@pytest.mark.large
 def test_catalogue_and_cache(made):
     encoder = encoder_of(made)
     vectors = encoder.encode(TEXTS)
@@ -374,7 +372,6 @@ def test_catalogue_and_cache(made):
     np.testing.assert_allclose(again.encode(TEXTS), vectors, atol=1e-5)
 
 
-@pytest.mark.large
 @pytest.mark.parametrize("layout", ["tf", "torch head"])
 def test_other_layouts_of_weights(made, tmp_path, layout):
     folder = tmp_path / "other"
@@ -406,7 +403,6 @@ def test_tokenizer_json(made, tmp_path):
         TextEncoder(folder, max_length=MOST)
 
 
-@pytest.mark.large
 def test_fingerprint_knows_every_weight(made):
     encoder = encoder_of(made, tuning="full")
     for weight in encoder.trainable_weights:
@@ -455,7 +451,6 @@ class TestBadInput:
             TextEncoder(made.folder, max_length=10**6)
 
 
-@pytest.mark.large  # half a minute
 class TestExportOfClientTokens:
     @pytest.fixture(scope="class")
     def exported(self, shop, tmp_path_factory):
