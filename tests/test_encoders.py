@@ -453,16 +453,6 @@ class TestKeras:
         assert served(texts[:0]).shape == (0, 32)
         assert not served.trainable_variables[5:]
 
-    def test_files_of_runs_know_the_model_by_its_kind(
-        self, tiny_bert_folder, tmp_path
-    ):
-        encoder = short(tiny_bert_folder)
-        path = tf.train.Checkpoint(encoder=encoder).write(str(tmp_path / "w"))
-        names = [name for name, _ in tf.train.list_variables(path)]
-        found = [name for name in names if name.startswith("encoder/")]
-        assert found
-        assert all(name.startswith("encoder/bert/") for name in found)
-
     def test_export_takes_strings(self, tiny_bert_folder, tmp_path):
         encoder = short(tiny_bert_folder, tuning="top_n")
         module = tf.Module()
@@ -502,7 +492,7 @@ class TestBadInput:
         "options, message",
         [
             ({"pooling": "max"}, "one of 'mean', 'cls', 'last'"),
-            ({"tuning": "lora"}, "`tuning` must be one of"),
+            ({"tuning": "prefix"}, "`tuning` must be one of"),
             ({"tuning": "top_n", "top_n": 0}, "from 1 to 2"),
             ({"tuning": "top_n", "top_n": 3}, "from 1 to 2"),
             ({"precision": "float16"}, "`precision` must be one of"),

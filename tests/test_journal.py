@@ -410,6 +410,7 @@ def test_weights_are_on_the_disk_before_they_are_named(
         tmp_path, monkeypatch):
     model = tf.Module()
     model.weight = tf.Variable([1.0])
+    model.fingerprint = ""
     model.stop_training = False
     save = callbacks.SavePool(world(initial=1), tmp_path)
     save.set_model(model)

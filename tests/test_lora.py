@@ -1,15 +1,20 @@
 """LoRA and BitFit: what is trained, what is used, what is exported."""
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from safetensors.numpy import load_file, save_file
 
+from tfrecal import run
 from tfrecal.encoders import TextEncoder
 from tfrecal.growth import transfer
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
+from tfrecal.run_config import RunConfig
 
 pytestmark = pytest.mark.large  # a minute
 
@@ -168,3 +173,18 @@ def test_a_checkpoint_holds_only_what_was_trained(
     for before, after in zip(old.candidate_tower.encoder.weights,
                              new.candidate_tower.encoder.weights):
         np.testing.assert_array_equal(before, after)
+
+
+def test_weights_of_another_encoder(tiny_bert_folder, tmp_path):
+    """A run whose encoder's folder was changed does not go on with it."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert_folder, folder)
+    config = RunConfig(data="shop", encoder=str(folder), tuning="lora",
+                       strategy="random", rounds=1, final_epochs=1)
+    run.run(config, tmp_path / "run", quiet=True)
+    values = load_file(folder / "model.safetensors")
+    name = next(name for name in values if "LayerNorm" in name)
+    save_file({**values, name: values[name] + 1},
+              folder / "model.safetensors", {"format": "tf"})
+    with pytest.raises(ValueError, match="need the encoder that they were"):
+        run.resume(tmp_path / "run", quiet=True)

@@ -26,6 +26,7 @@ EXTRAS = {
     "postgres": (("psycopg",), "feedback in PostgreSQL"),
     "report": (("jinja2", "matplotlib"), "`tfrecal report`"),
     "beam": (("apache-beam",), "batch jobs, `tfrecal.beam`"),
+    "tuner": (("keras-tuner",), "`tfrecal tune`"),
     "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib",
                "scikit-activeml"), "comparing with other libraries")}
 # Packages under which TensorFlow itself is installed.
