@@ -185,6 +185,6 @@ def test_weights_of_another_encoder(tiny_bert_folder, tmp_path):
     values = load_file(folder / "model.safetensors")
     name = next(name for name in values if "LayerNorm" in name)
     save_file({**values, name: values[name] + 1},
-              folder / "model.safetensors", {"format": "tf"})
+              folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="need the encoder that they were"):
         run.resume(tmp_path / "run", quiet=True)
