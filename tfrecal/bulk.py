@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tfrecal.assets import cache_folder
 from tfrecal.encoding_cache import EncodingCache, text_key
 
-_STEP_TOKENS = 4096
+STEP_TOKENS = 4096
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
@@ -41,7 +41,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 def encode(
     encoder,
     texts: Sequence[str],
-    tokens: int = _STEP_TOKENS,
+    tokens: int = STEP_TOKENS,
     progress: bool = False,
 ) -> np.ndarray:
     """Vectors of texts; see `TextEncoder.encode`.
@@ -110,7 +110,7 @@ def states(encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     ids, lengths = tokenize(encoder, texts)
     ends = np.cumsum(lengths)
     out = np.empty([len(ids), encoder.dim], np.float32)
-    for start, end in _batches(lengths, _STEP_TOKENS):
+    for start, end in _batches(lengths, STEP_TOKENS):
         first = ends[start] - lengths[start]
         part = tf.constant(ids[first:ends[end - 1]])
         own = lengths[start:end]

@@ -6,6 +6,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal import adversarial as fgm
+from tfrecal import gradient_cache
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
@@ -84,7 +85,7 @@ class TwoTower(tfrs.Model):
     def compile(self, optimizer=None, encoder_optimizer=None, *,
                 learning_rate: float = 5e-3,
                 encoder_learning_rate: float = 5e-5,
-                adversarial: float = 0.0, **kwargs):
+                encoder_every: int = 1, adversarial: float = 0.0, **kwargs):
         """Sets the optimizers; the encoder has its own, slower one.
 
         Args:
@@ -92,6 +93,10 @@ class TwoTower(tfrs.Model):
             encoder_optimizer: of the encoder's trained layers; by default
                 Adam, with gradients clipped to norm 1.
             learning_rate, encoder_learning_rate: of the defaults.
+            encoder_every: batches for one step of the encoder: each distinct
+                text is encoded once for all of them, and the encoder's
+                gradient is summed exactly (`tfrecal.gradient_cache`). Needs
+                texts in a table, as `from_interactions` makes it.
             adversarial: FGM: each step is also taken against word embeddings
                 that are moved by this length to where the loss rises most
                 (`tfrecal.adversarial`). Twice the time; needs an encoder
@@ -104,6 +109,17 @@ class TwoTower(tfrs.Model):
         self.encoder_optimizer = (
             encoder_optimizer or tf_keras.optimizers.Adam(
                 encoder_learning_rate, global_clipnorm=1.0))
+        gradient_cache.check(encoder_every, self._encoders(), adversarial)
+        # No part of the model: its variables are in no checkpoint.
+        self.gradient_cache = None
+        tables = [tower.table for tower in (
+            self.query_tower, self.candidate_tower)
+            if tower.table is not None and tower.encoder.trainable_weights]
+        for table in tables:
+            table.held = None
+        if encoder_every > 1 and tables:
+            self.gradient_cache = gradient_cache.GradientCache(
+                tables, self.encoder_optimizer, encoder_every)
 
     def task(self, kind):
         """The first task of a class, or None."""
@@ -194,15 +210,23 @@ class TwoTower(tfrs.Model):
         """
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)
+        if self.gradient_cache:
+            # First of all: others look at the model at the end of an epoch.
+            options["callbacks"] = [gradient_cache.EncoderSteps(),
+                                    *(options.get("callbacks") or ())]
         return super().fit(x, **options)
 
     def train_step(self, inputs: dict) -> dict:
-        """One step of both optimizers."""
+        """One step of both optimizers, or of one (`encoder_every`)."""
+        cache = self.gradient_cache
+        held = cache.watched() if cache else []
         with tf.GradientTape() as tape:
+            tape.watch(held)
             total = self.compute_loss(inputs, training=True)
             total += tf.add_n(self.losses)
         variables = self.trainable_variables
-        gradients = tape.gradient(total, variables)
+        gradients = tape.gradient(total, [*held, *variables])
+        of_held, gradients = gradients[:len(held)], gradients[len(held):]
         if self.adversarial:
             gradients = self._and_adversarial(inputs, variables, gradients)
         encoder = self._encoder_variables()
@@ -213,7 +237,11 @@ class TwoTower(tfrs.Model):
                 group.append((gradient, variable))
         self._total.update_state(total)
         self.optimizer.apply_gradients(fast)
-        if slow:
+        if cache:
+            given = {variable.ref(): gradient for gradient, variable in slow}
+            cache.take(of_held, [given.get(weight.ref())
+                                 for weight in cache.weights])
+        elif slow:
             self.encoder_optimizer.apply_gradients(slow)
         return {m.name: m.result() for m in self.metrics}
 

@@ -39,6 +39,9 @@ class TextTable(tf_keras.layers.Layer):
         self.encoder = encoder
         self.texts = bulk.check_texts(texts)
         distinct = list(dict.fromkeys(self.texts))
+        self.num_texts = len(distinct)
+        # Of `gradient_cache`, while a model trains with one.
+        self.held = None
         number = {text: n + 1 for n, text in enumerate(distinct)}
         rows = np.array([0] + [number[t] for t in self.texts], np.int32)
         vectors = np.concatenate(
@@ -68,18 +71,39 @@ class TextTable(tf_keras.layers.Layer):
         if self.encoder.tuning == "frozen":
             return tf.gather(self._vectors, rows)
         texts, place = tf.unique(tf.gather(self._text_of_row, rows))
+        if training and self.held is not None:
+            vectors = self.held.gather(texts)
+        else:
+            vectors = self.encode_texts(texts, training)
+        return tf.gather(vectors, place)
+
+    def encode_texts(self, texts: tf.Tensor, training: bool) -> tf.Tensor:
+        """Numbers of distinct texts `[n]` to float32 `[n, dim]`."""
         encode = (
             self.encoder.encode_ids
             if self.encoder.tuning == "full"
             else self.encoder.encode_states
         )
-        vectors = encode(
+        return encode(
             self._states,
             tf.gather(self._starts, texts),
             tf.gather(self._lengths, texts),
             training,
         )
-        return tf.gather(vectors, place)
+
+    def chunks(self, texts: tf.Tensor, tokens: int = bulk.STEP_TOKENS):
+        """Numbers of texts in chunks of at most so many tokens, or one text.
+
+        Returns:
+            the numbers, short texts first, and where each chunk ends.
+        """
+        lengths = tf.gather(self._lengths, texts)
+        order = tf.argsort(lengths, stable=True)
+        texts = tf.gather(texts, order)
+        ends = tf.cumsum(tf.gather(lengths, order))
+        chunk = tf.maximum(ends - 1, 0) // tokens
+        _, _, sizes = tf.unique_with_counts(chunk)
+        return texts, tf.cumsum(sizes)
 
     def get_config(self):
         serialise = tf_keras.saving.serialize_keras_object

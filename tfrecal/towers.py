@@ -82,7 +82,7 @@ class Tower(tf_keras.layers.Layer):
             vocabulary=self.ids or [""], num_oov_indices=1)
         self._rows = (None if categories is None else
                       tf.constant(category_rows, tf.float32))
-        self._table = (None if encoder is None or texts is None
+        self.table = (None if encoder is None or texts is None
                        else encoder.table(self.texts))
         self._make_weights()
 
@@ -101,7 +101,7 @@ class Tower(tf_keras.layers.Layer):
         if self.encoder is not None:
             self.text_kernel = self._weight(
                 "text_kernel", [self.encoder.dim, width], 0.005)
-            sample = None if self._table is None else self._table.initial[1:]
+            sample = None if self.table is None else self.table.initial[1:]
             centre, norm = _centre_and_norm(sample, self.encoder.dim)
             self.text_centre = self.add_weight(
                 "text_centre", [self.encoder.dim], trainable=False,
@@ -180,8 +180,8 @@ class Tower(tf_keras.layers.Layer):
         if self.encoder is None:
             return None
         vector, codes = None, self._codes_of(features)
-        if self._table is not None:
-            vector = self._table(codes, training=training)
+        if self.table is not None:
+            vector = self.table(codes, training=training)
             there = codes > 0
         if self.text_name in features:
             texts = features[self.text_name]
@@ -189,7 +189,7 @@ class Tower(tf_keras.layers.Layer):
             here = tf.strings.length(texts) > 0
             vector = given if vector is None else tf.where(
                 here[:, tf.newaxis], given, vector)
-            there = here if self._table is None else here | there
+            there = here if self.table is None else here | there
         if vector is None:
             return None
         return tf.where(there[:, tf.newaxis], self.standardise(vector), 0.0)
