@@ -100,16 +100,17 @@ def run(encoder, texts: list[str], tokens: int, progress: bool) -> np.ndarray:
     return out
 
 
-def states(encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def states(encoder, ids: np.ndarray, lengths: np.ndarray):
     """Hidden states of texts below the lowest trained layer.
 
-    Returns:
-        Per token, all texts behind each other, `[tokens, hidden]` float32;
-        and the tokens of each text.
+    Args:
+        encoder: a `TextEncoder`.
+        ids, lengths: as `tokenize` gives them.
+
+    Yields:
+        `[tokens, hidden]` float32 of some texts after the other.
     """
-    ids, lengths = tokenize(encoder, texts)
     ends = np.cumsum(lengths)
-    out = np.empty([len(ids), encoder.dim], np.float32)
     for start, end in _batches(lengths, STEP_TOKENS):
         first = ends[start] - lengths[start]
         part = tf.constant(ids[first:ends[end - 1]])
@@ -118,8 +119,9 @@ def states(encoder, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
             part, np.cumsum(own) - own, own
         )
         # Rows came back in order of length; here as they were given.
-        out[first + place.numpy()] = hidden.numpy()
-    return out, lengths
+        out = np.empty(hidden.shape, np.float32)
+        out[place.numpy()] = hidden.numpy()
+        yield out
 
 
 def tokenize(encoder, texts: list[str], step: int = 4096):

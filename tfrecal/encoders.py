@@ -166,6 +166,11 @@ class TextEncoder(tf_keras.layers.Layer):
         return self.base.weights + (self.lora.weights if self.lora else [])
 
     @property
+    def layers_below(self) -> int:
+        """Layers whose output no training changes, from below."""
+        return self._lowest
+
+    @property
     def summary(self) -> str:
         """How much is trained, in one line."""
         total, trained = (sum(w.shape.num_elements() for w in weights)
@@ -233,11 +238,13 @@ class TextEncoder(tf_keras.layers.Layer):
         """As `encode_ids`, from hidden states below the trained layers.
 
         Args:
-            states: `[tokens, hidden]` float32, as `hidden_below` gives them.
+            states: `[tokens, hidden]` float32, as `hidden_below` gives them,
+                or a function that gives its rows.
             starts, lengths, training: as in `encode_ids`.
         """
         layout = self._pack(starts, lengths)
-        hidden = tf.gather(states, layout.token_index)
+        rows = layout.token_index
+        hidden = states(rows) if callable(states) else tf.gather(states, rows)
         return self._above(hidden, layout, training)
 
     def hidden_below(self, ids, starts, lengths):
@@ -342,11 +349,21 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def weights_fingerprint(self) -> str:
         """Hash of everything that an encoding depends on, as it is now."""
+        return self._digest([], self._all_weights())
+
+    def fingerprint_below(self) -> str:
+        """The same of the hidden states below the lowest trained layer."""
+        return self._digest(
+            [self._lowest, self.max_length],
+            self.non_trainable_weights if self.tuning == "top_n"
+            else self._all_weights())
+
+    def _digest(self, more, weights):
         digest = hashlib.sha256()
         kept = {**self._architecture.facts, "precision": self.precision}
-        parts = [kept, *self._tokenizer.facts]
+        parts = [kept, *self._tokenizer.facts, *more]
         digest.update(json.dumps(parts).encode())
-        for weight in self._all_weights():
+        for weight in weights:
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()
 

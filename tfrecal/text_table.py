@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import bulk
+from tfrecal import bulk, state_cache
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
@@ -17,12 +17,14 @@ class TextTable(tf_keras.layers.Layer):
 
     What cannot change is done once, when the table is made: everything for a
     frozen encoder, the layers below the lowest trained one for `top_n`, the
-    tokenising for `full`. A batch then costs the trained layers on its
+    tokenising for the others. A batch then costs the trained layers on its
     distinct texts. The table holds no weights of its own and adds nothing to
     a checkpoint: it is made again from its texts.
 
     Weights of the layers that are not trained must not change afterwards.
-    With `top_n` the hidden states take 4 x hidden bytes a token in memory.
+    With `top_n` the hidden states take 4 x hidden bytes a token: kept on
+    disk for the next time (`state_cache`), in memory up to 1 GiB, mapped
+    from disk beyond.
 
     Args:
         encoder: a `TextEncoder`.
@@ -58,13 +60,22 @@ class TextTable(tf_keras.layers.Layer):
         if encoder.tuning == "frozen":
             self._vectors = tf.constant(self.initial)
             return
-        store = bulk.tokenize if encoder.tuning == "full" else bulk.states
-        states, lengths = store(encoder, distinct)
-        lengths = np.concatenate([[0], lengths])
         self._text_of_row = tf.constant(rows)
-        self._states = tf.constant(states)
-        self._lengths = tf.constant(lengths, tf.int32)
-        self._starts = tf.constant(np.cumsum(lengths) - lengths, tf.int32)
+        states = (state_cache.states_of(encoder, distinct)
+                  if encoder.layers_below else None)
+        self._stored = states is not None
+        if states is None:
+            ids, lengths = bulk.tokenize(encoder, distinct)
+            starts = np.cumsum(lengths) - lengths
+            self._kept = tf.constant(ids)
+        else:
+            values, starts, lengths = states
+            on_disk = isinstance(values, np.memmap)
+            # In a closure: Keras would track what is not a tensor.
+            self._kept = (_gathered(values) if on_disk
+                          else tf.constant(values))
+        self._lengths = tf.constant([0, *lengths], tf.int32)
+        self._starts = tf.constant([0, *starts], tf.int32)
 
     def call(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Integers `[B]` to float32 `[B, dim]`."""
@@ -80,12 +91,12 @@ class TextTable(tf_keras.layers.Layer):
     def encode_texts(self, texts: tf.Tensor, training: bool) -> tf.Tensor:
         """Numbers of distinct texts `[n]` to float32 `[n, dim]`."""
         encode = (
-            self.encoder.encode_ids
-            if self.encoder.tuning == "full"
-            else self.encoder.encode_states
+            self.encoder.encode_states
+            if self._stored
+            else self.encoder.encode_ids
         )
         return encode(
-            self._states,
+            self._kept,
             tf.gather(self._starts, texts),
             tf.gather(self._lengths, texts),
             training,
@@ -120,3 +131,16 @@ class TextTable(tf_keras.layers.Layer):
             config["encoder"]
         )
         return cls(**config)
+
+
+def _gathered(values: np.ndarray):
+    """A function that takes rows of what is mapped from disk."""
+
+    def gather(rows):
+        found = tf.numpy_function(
+            lambda rows: np.asarray(values[rows]), [rows], tf.float32,
+            stateful=False)
+        found.set_shape([None, values.shape[1]])
+        return found
+
+    return gather

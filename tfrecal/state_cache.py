@@ -1,0 +1,145 @@
+"""Hidden states below the trained layers, computed once and kept on disk.
+
+One folder for the weights that the states hang on, in it one segment a
+catalogue: `NAME.f32`, the states of all tokens behind each other, which is
+mapped into memory, and `NAME.json`, whose texts they are and the hash of the
+first. Both are written beside and renamed, the second last, so that what can
+be seen is whole; what was cut off or altered is removed and made again. All
+segments together are bounded: those used longest ago make room.
+"""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from tfrecal import bulk
+from tfrecal.assets import cache_folder
+from tfrecal.downloads import sha256
+from tfrecal.encoding_cache import text_key
+from tfrecal.files import replace_file
+
+# Bytes that all segments may take on disk.
+ON_DISK = 8 << 30
+# States up to here are read into memory, larger ones stay on disk and are
+# gathered there.
+IN_MEMORY = 1 << 30
+
+
+class States(NamedTuple):
+    """Of many texts.
+
+    Attributes:
+        values: `[tokens, hidden]` float32, an array or mapped from disk.
+        starts, lengths: `[texts]`, where each text's tokens lie.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def states_of(encoder, texts: Sequence[str]) -> States | None:
+    """Hidden states of distinct texts below the lowest trained layer.
+
+    Args:
+        encoder: a `TextEncoder` with a layer that is not trained.
+        texts: strings, each once.
+
+    Returns:
+        The states, or None where there is no place for them: they must then
+        be made again in each step.
+    """
+    keys = [text_key(text).hex() for text in texts]
+    folder = (Path(cache_folder()) / "states"
+              / encoder.fingerprint_below()[:32])
+    found = _whole(folder, keys, encoder.dim)
+    if found is None:
+        found = _made(encoder, texts, folder, keys)
+    if found is not None and found.values.nbytes <= IN_MEMORY:
+        found = found._replace(values=np.array(found.values))
+    return found
+
+
+def _made(encoder, texts, folder, keys) -> States | None:
+    ids, lengths = bulk.tokenize(encoder, texts)
+    size = 4 * encoder.dim * len(ids)
+    if size > ON_DISK:
+        return None
+    parts = bulk.states(encoder, ids, lengths)
+    if size <= IN_MEMORY:
+        parts = [np.concatenate([np.zeros([0, encoder.dim], "<f4"), *parts])]
+    try:
+        _write(folder, keys, parts, lengths, size)
+    except OSError:  # a full or read-only disk costs the cache only
+        return None if size > IN_MEMORY else States(
+            parts[0], np.cumsum(lengths) - lengths, lengths)
+    return _whole(folder, keys, encoder.dim)
+
+
+def _whole(folder: Path, keys, dim: int) -> States | None:
+    """The states of all keys, from a segment that has them."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            place = {key: n for n, key in enumerate(about["keys"])}
+            if not all(key in place for key in keys):
+                continue
+            values = path.with_suffix(".f32")
+            if sha256(values) != about["sha256"]:
+                raise ValueError("altered")
+            lengths = np.array(about["lengths"], np.int64)
+            starts = np.cumsum(lengths) - lengths
+            mapped = np.zeros([0, dim], "<f4")
+            if starts.size and lengths.sum():  # nothing cannot be mapped
+                mapped = np.memmap(values, "<f4", "r").reshape(-1, dim)
+            os.utime(path)  # used just now
+        except (OSError, ValueError, KeyError, TypeError):
+            _remove(path)
+            continue
+        rows = [place[key] for key in keys]
+        return States(mapped, starts[rows], lengths[rows])
+    return None
+
+
+def _write(folder: Path, keys, parts, lengths, size: int) -> None:
+    name = text_key(" ".join(keys)).hex()
+    data = folder / f"{name}.f32"
+    _make_room(folder.parent, size)
+
+    def write(path):
+        with open(path, "wb") as file:
+            for part in parts:
+                part.tofile(file)
+
+    replace_file(data, write)
+    about = {"keys": keys, "lengths": lengths.tolist(),
+             "sha256": sha256(data)}
+    replace_file(folder / f"{name}.json",
+                 lambda beside: beside.write_text(
+                     json.dumps(about), encoding="utf-8"))
+
+
+def _make_room(root: Path, wanted: int) -> None:
+    """Removes the segments used longest ago until so many bytes fit."""
+    paths = sorted(root.glob("*/*.json"), key=lambda p: p.stat().st_mtime)
+    sizes = [path.with_suffix(".f32").stat().st_size
+             if path.with_suffix(".f32").exists() else 0 for path in paths]
+    total = sum(sizes)
+    for path, size in zip(paths, sizes):
+        if total + wanted <= ON_DISK:
+            return
+        _remove(path)
+        total -= size
+
+
+def _remove(path: Path) -> None:
+    """A segment; one that is in use elsewhere may stay (Windows)."""
+    for one in (path, path.with_suffix(".f32")):
+        try:
+            one.unlink(missing_ok=True)
+        except OSError:
+            pass
