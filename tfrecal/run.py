@@ -96,20 +96,28 @@ def build(config: RunConfig, data: Interactions | None = None) -> Run:
     """Data, split, pool and compiled model; deterministic by the seed."""
     tf_keras.utils.set_random_seed(config.seed)
     split = load_split(config, data)
-    data = split.train
+    pool = first_pool(config, split)
+    mean = float(pool.label[pool.labelled_rows()].mean())
+    return Run(config, split, pool, make_model(config, split.train, mean))
+
+
+def first_pool(config: RunConfig, split: splits.Split) -> Pool:
+    """The pool that a run begins with.
+
+    Raises:
+        ValueError: not one of its rows has a label.
+    """
     if config.oracle == "people":
         pool = Pool.cross(split.train, [split.validation, split.test])
     else:
         initial = (config.initial if config.initial < 1
                    else int(config.initial))
         pool = Pool.from_interactions(split.train, initial, seed=config.seed)
-    rows = pool.labelled_rows()
-    if not len(rows):
+    if not len(pool.labelled_rows()):
         raise ValueError(
             "Training needs at least one labelled row. Received: initial="
             f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
-    model = make_model(config, data, float(pool.label[rows].mean()))
-    return Run(config, split, pool, model)
+    return pool
 
 
 def make_model(config: RunConfig, data: Interactions, mean: float,
@@ -131,7 +139,8 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
             config.temperature),
         seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,
-                  encoder_learning_rate=config.encoder_learning_rate)
+                  encoder_learning_rate=config.encoder_learning_rate,
+                  encoder_every=config.encoder_every)
     return model
 
 
@@ -194,10 +203,18 @@ def run(config: RunConfig, folder, quiet: bool = False,
     folder = RunFolder(folder)
     folder.check_new()
     data = load_data(config)
+    chosen = None
+    if config.tuning == "auto":
+        from tfrecal import auto_tuning  # which makes models as this does
+        chosen = auto_tuning.choose(
+            config, load_split(config, data), quiet=quiet)
+        config = chosen.config
     parts = build(config, data)
     with folder.lock():
         if Path(config.data).is_file():
             folder.keep(data)  # the files may change
+        if chosen:
+            chosen.write(folder / "tuning.json")
         folder.start(dataclasses.asdict(config))
         return _fit(parts, {}, folder, quiet, oracle)
 

@@ -27,7 +27,8 @@ class RunConfig:
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
         tuning: how much of the encoder is trained: `"frozen"`, `"top_n"`,
-            `"full"`, `"lora"` or `"bitfit"`; see `TextEncoder`.
+            `"full"`, `"lora"` or `"bitfit"`, see `TextEncoder`; `"auto"`
+            tries them on the first labels and writes why into tuning.json.
         top_n: how many of its layers, with `"top_n"`.
         rank, alpha: of the updates, with `"lora"`.
         precision: of products with the encoder's weights: `"float32"`, or
@@ -50,6 +51,8 @@ class RunConfig:
         batch_size: rows of a training step.
         learning_rate: of all but the encoder.
         encoder_learning_rate: of the encoder's trained layers.
+        encoder_every: batches for one step of the encoder; see
+            `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
         losses: comma-separated: `rating`, one or both of `retrieval` and
             `pairwise`, and `search`, which is left out without texts.
@@ -83,6 +86,7 @@ class RunConfig:
     batch_size: int = 1024
     learning_rate: float = 5e-3
     encoder_learning_rate: float = 5e-5
+    encoder_every: int = 1
     dropout: float = 0.05
     losses: str = "rating,retrieval,search"
     temperature: float = 1.0

@@ -59,22 +59,37 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         """Metric name -> value, without the prefix."""
         scorer = PoolScorer.of(model, self.pool)
         held_out = self.held_out
-        user, item = held_out.user_code, held_out.item_code
-        query, candidate = scorer.vectors("retrieval")
-        shape = len(query) - 1, len(candidate) - 1
-        good = held_out.label >= self.pool.positive
-        relevant = metrics.pairs(user[good] - 1, item[good] - 1, shape)
-        seen = metrics.pairs(*self._seen(), shape)
-        result = metrics.ranking(
-            query[1:], candidate[1:], relevant, seen, k=self.k,
-            popularity=self.pool.item_traffic[1:])
+        query, candidate, relevant, seen, result = self.ranked(scorer)
         found = result.mean()
         if model.task(Rating) is not None:
-            predicted = scorer.predict(user, item)
+            predicted = scorer.predict(held_out.user_code, held_out.item_code)
             found.update(self._pointwise(model, held_out.label, predicted))
         found.update(self._slices(
-            result, query[1:], candidate[1:], relevant, seen))
+            result, query, candidate, relevant, seen))
         return found
+
+    def ranked(self, scorer):
+        """Vectors of users and items, what is relevant and seen, the lists.
+
+        Args:
+            scorer: a `PoolScorer` of the model.
+
+        Returns:
+            `(query, candidate, relevant, seen, result)`: `[users, d]` and
+            `[items, d]`, two sparse `[users, items]`, a `RankingResult`.
+        """
+        held_out = self.held_out
+        query, candidate = (
+            vectors[1:] for vectors in scorer.vectors("retrieval"))
+        shape = len(query), len(candidate)
+        good = held_out.label >= self.pool.positive
+        relevant = metrics.pairs(held_out.user_code[good] - 1,
+                                 held_out.item_code[good] - 1, shape)
+        seen = metrics.pairs(*self._seen(), shape)
+        result = metrics.ranking(
+            query, candidate, relevant, seen, k=self.k,
+            popularity=self.pool.item_traffic[1:])
+        return query, candidate, relevant, seen, result
 
     def _seen(self):
         parts = [(self.pool.user, self.pool.item)]
