@@ -83,7 +83,7 @@ class Tower(tf_keras.layers.Layer):
         self._rows = (None if categories is None else
                       tf.constant(category_rows, tf.float32))
         self.table = (None if encoder is None or texts is None
-                       else encoder.table(self.texts))
+                      else encoder.table(self.texts))
         self._make_weights()
 
     def _make_weights(self):
