@@ -142,9 +142,8 @@ def fit(split, seed: int, epochs: int, tuning: str, adversarial: float = 0.0,
     model = kind.from_interactions(
         split.train, mean=float(pool.label[rows].mean()), seed=seed,
         encoder=encoder, dropout=0.1 if tuning == "frozen" else 0.0)
-    rates = {} if tuning == "full" else {
-        "encoder_every": 20, "encoder_learning_rate": 3e-4}
-    model.compile(adversarial=adversarial, **rates)
+    model.compile(adversarial=adversarial,
+                  encoder_every=1 if tuning == "full" else 20)
     calls = []
     if mixout:
         mixed = Mixout(encoder._architecture, encoder,

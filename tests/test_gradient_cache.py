@@ -38,7 +38,7 @@ def dense(gradient):
     return tf.convert_to_tensor(gradient).numpy()
 
 
-@pytest.mark.parametrize("tuning", ["full", "top_n", "lora", "bitfit"])
+@pytest.mark.parametrize("tuning", ["full", "top_n", "lora"])
 def test_a_window_is_the_sum_of_its_batches(shop, tiny_bert_folder, tuning):
     """The towers step each batch; the encoder once, by the mean gradient."""
     model = make(shop, tiny_bert_folder, tuning, encoder_every=3)
@@ -159,6 +159,18 @@ def test_the_seed_decides_and_epochs_can_be_resumed(
                          for m in (whole, again, resumed))):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
+
+
+def test_the_rate_follows_the_window_and_the_tuning(shop, tiny_bert_folder):
+    for tuning, rate in (("full", 5e-5), ("lora", 3e-4), ("bitfit", 3e-4)):
+        model = TwoTower.from_interactions(shop, encoder=TextEncoder(
+            str(tiny_bert_folder), tuning=tuning))
+        for every, options, expected in (
+                (1, {}, rate), (16, {}, 4 * rate),
+                (4, {"encoder_learning_rate": 0.5}, 1.0)):
+            model.compile(encoder_every=every, **options)
+            np.testing.assert_allclose(
+                model.encoder_optimizer.learning_rate, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("options,message", [

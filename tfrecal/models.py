@@ -84,7 +84,7 @@ class TwoTower(tfrs.Model):
 
     def compile(self, optimizer=None, encoder_optimizer=None, *,
                 learning_rate: float = 5e-3,
-                encoder_learning_rate: float = 5e-5,
+                encoder_learning_rate: float | None = None,
                 encoder_every: int = 1, adversarial: float = 0.0, **kwargs):
         """Sets the optimizers; the encoder has its own, slower one.
 
@@ -92,7 +92,11 @@ class TwoTower(tfrs.Model):
             optimizer: of everything but the encoder; by default Adam.
             encoder_optimizer: of the encoder's trained layers; by default
                 Adam, with gradients clipped to norm 1.
-            learning_rate, encoder_learning_rate: of the defaults.
+            learning_rate: of the default.
+            encoder_learning_rate: of the default; 5e-5, with `"lora"` and
+                `"bitfit"` 3e-4. It is multiplied by the root of
+                `encoder_every` (the square root rule of Adam, Malladi et al.
+                2022, arXiv 2205.10287).
             encoder_every: batches for one step of the encoder: each distinct
                 text is encoded once for all of them, and the encoder's
                 gradient is summed exactly (`tfrecal.gradient_cache`). Needs
@@ -106,10 +110,15 @@ class TwoTower(tfrs.Model):
         self.adversarial = adversarial
         super().compile(
             optimizer or tf_keras.optimizers.Adam(learning_rate), **kwargs)
+        gradient_cache.check(encoder_every, self._encoders(), adversarial)
+        if encoder_learning_rate is None:
+            few = any(encoder.tuning in ("lora", "bitfit")
+                      for encoder in self._encoders())
+            encoder_learning_rate = 3e-4 if few else 5e-5
         self.encoder_optimizer = (
             encoder_optimizer or tf_keras.optimizers.Adam(
-                encoder_learning_rate, global_clipnorm=1.0))
-        gradient_cache.check(encoder_every, self._encoders(), adversarial)
+                encoder_learning_rate * encoder_every ** 0.5,
+                global_clipnorm=1.0))
         # No part of the model: its variables are in no checkpoint.
         self.gradient_cache = None
         tables = [tower.table for tower in (

@@ -50,7 +50,8 @@ class RunConfig:
         cost: of a label.
         batch_size: rows of a training step.
         learning_rate: of all but the encoder.
-        encoder_learning_rate: of the encoder's trained layers.
+        encoder_learning_rate: of what is trained of the encoder; by default
+            `TwoTower.compile`'s.
         encoder_every: batches for one step of the encoder; see
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
@@ -85,8 +86,8 @@ class RunConfig:
     cost: float = 1.0
     batch_size: int = 1024
     learning_rate: float = 5e-3
-    encoder_learning_rate: float = 5e-5
-    encoder_every: int = 1
+    encoder_learning_rate: float | None = None
+    encoder_every: int = 20
     dropout: float = 0.05
     losses: str = "rating,retrieval,search"
     temperature: float = 1.0

@@ -35,7 +35,8 @@ class RetrainConfig:
         reset: train from fresh weights, five times as long, this time.
         batch_size: rows of a training step.
         learning_rate: of all but the encoder, at the start.
-        encoder_learning_rate: of the encoder's trained layers.
+        encoder_learning_rate, encoder_every: of what is trained of the
+            encoder, see `TwoTower.compile`.
         correction: of exposure bias: rows are weighed by the inverse of the
             probability that the pair was shown and looked at: `"none"`,
             `"ips"`, or `"snips"` (self-normalised).
@@ -77,7 +78,8 @@ class RetrainConfig:
     reset: bool = False
     batch_size: int = 1024
     learning_rate: float = 5e-3
-    encoder_learning_rate: float = 5e-5
+    encoder_learning_rate: float | None = None
+    encoder_every: int = 20
     correction: str = "none"
     clip: float = 10.0
     metric: str | None = None
@@ -103,7 +105,7 @@ class RetrainConfig:
                 raise ValueError(f"`{name}` must be a folder. Received: "
                                  f"{name}={getattr(self, name)!r}.")
         for name in ("passes", "steps", "batch_size", "learning_rate",
-                     "encoder_learning_rate", "clip", "least_users",
+                     "encoder_every", "clip", "least_users",
                      "expires", "k", "timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be a positive number. "

@@ -223,7 +223,8 @@ class _Retraining:
     def _fit(self, model, pool, material, seed):
         config = self.config
         model.compile(learning_rate=config.learning_rate,
-                      encoder_learning_rate=config.encoder_learning_rate)
+                      encoder_learning_rate=config.encoder_learning_rate,
+                      encoder_every=config.encoder_every)
         weights = None
         if config.correction != "none":
             frame = material.train.frame
