@@ -6,7 +6,7 @@ random time, half at a random one of its steps (fsync, rename, a wait), where
 damage would be done. At the end, the oracle's own ledger is compared with
 what the work holds, and all that it holds with that of an undisturbed one.
 
-    python benchmarks/kill.py [--kills 210] [--scenes run] [--seed 0]
+    python benchmarks/kill.py [--kills 210] [--scenes run] [--jobs 1]
 
 The libraries are imported once; each process is a fork of this one, which
 itself never runs an operation of TensorFlow. POSIX only.
@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ class RunScene(Scene):
     """`tfrecal run`, and `--resume` after each kill."""
 
     name = "run"
+    share = 3
 
     def work(self, folder: Path) -> None:
         """Goes on to the end, from whatever a kill has left."""
@@ -173,6 +175,7 @@ def measure(scene, kills: int, folder: Path, rng) -> dict:
     """
     log = folder / "log"
     call(log, scene.prepare, folder)
+    scene.warm(folder)
     whole = folder / "undisturbed"
     whole.mkdir()
     with scene.beside(whole):
@@ -200,8 +203,8 @@ def measure(scene, kills: int, folder: Path, rng) -> dict:
         differs = [f"{name}: {outcome[name]} for {value}" for name, value
                    in expected.items() if outcome[name] != value]
         print("\n    DIFFERS in ".join([
-            f"  life {found['lives']}: {found['kills']} kills", *differs]),
-            flush=True)
+            f"  {scene.name}, life {found['lives']}: {found['kills']} kills",
+            *differs]), flush=True)
         identical &= not differs
         if not differs:
             shutil.rmtree(life)
@@ -235,16 +238,29 @@ def main() -> None:
     parser.add_argument("--scenes", nargs="+", choices=list(SCENES),
                         default=list(SCENES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1,
+                        help="scenes at a time")
     options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
     kills = 12 if options.quick else options.kills
-    each = -(-kills // len(options.scenes))
-    parts = {}
-    with tempfile.TemporaryDirectory() as folder:
+    shares = sum(SCENES[name].share for name in options.scenes)
+
+    stdout = os.dup(1)
+
+    def work(name: str) -> dict:
+        os.dup2(stdout, 1)  # what it prints is seen at once
+        return measure(
+            SCENES[name], -(-kills * SCENES[name].share // shares),
+            folder / name, np.random.default_rng(
+                [options.seed, list(SCENES).index(name)]))
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(
+            options.jobs) as jobs:
+        folder = Path(folder)
         for name in options.scenes:
-            place = Path(folder) / name
-            place.mkdir()
-            parts[name] = measure(SCENES[name], each, place, rng)
+            (folder / name).mkdir()
+        parts = dict(zip(options.scenes, jobs.map(
+            lambda name: call(folder / name / "scene.log", work, name)[0],
+            options.scenes)))
     total = {name: sum(part[name] for part in parts.values())
              for name in ("kills", "lost", "twice", "half_visible")}
     print(json.dumps({

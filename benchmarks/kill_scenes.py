@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal import run  # before TensorFlow
+from tfrecal import op_audit, run  # before TensorFlow
 from tfrecal.feedback import FeedbackStore, ingest
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.run_config import RunConfig
@@ -28,6 +28,12 @@ K, EVENTS = 10, 30_000
 def digest(*parts: bytes) -> str:
     """A short hash."""
     return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*") if path.is_file()}
 
 
 def week(world: World, days: int = 4):
@@ -66,8 +72,13 @@ def rows(path: Path, table: str, columns: str) -> pd.DataFrame:
 class Scene:
     """A piece of work that is killed, and what is looked at afterwards."""
 
+    share = 1  # of the kills, beside the other scenes'
+
     def prepare(self, folder: Path) -> None:
         """Makes in `folder` what all lives start from."""
+
+    def warm(self, folder: Path) -> None:
+        """What the parent may know beforehand; runs no operation."""
 
     def beside(self, folder: Path):
         """A context of what lives through all the kills of a life."""
@@ -78,6 +89,7 @@ class IngestScene(Scene):
     """`tfrecal feedback ingest` of a file of responses."""
 
     name = "ingest"
+    share = 3  # its lives are short
 
     def prepare(self, folder: Path) -> None:
         number = np.arange(EVENTS)
@@ -141,6 +153,11 @@ class RetrainScene(Scene):
             store.add_shown(shown)
             store.add_responses(told)
 
+    def warm(self, folder: Path) -> None:
+        # Half of a life would be a process that imports TensorFlow to tell
+        # whose an operation is: the same answer in each, and no file.
+        op_audit.audit(folder / "made" / "models" / "shop" / "1")
+
     def lay_out(self, folder: Path) -> None:
         """Copies what the life starts from."""
         made = folder.parent / "made"
@@ -174,10 +191,15 @@ class RetrainScene(Scene):
 
         if not (folder / "begun").exists():
             return []
+        made = folder.parent / "made" / "models" / "shop" / "1"
         found = []
         for version, path in folders(folder / "models" / "shop").items():
             try:
                 read_manifest(path)
+                if version == 1:
+                    if content(path) != content(made):
+                        raise ValueError("its files are not as they were")
+                    continue
                 tf.saved_model.load(str(path))
             except Exception as error:
                 found.append(f"version {version}: {error}")

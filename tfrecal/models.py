@@ -6,7 +6,9 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal import adversarial as fgm
-from tfrecal import gradient_cache
+            tape.watch(held)
+            total = in_order(
+                self.compute_loss(inputs, training=True), *self.losses)
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
@@ -175,8 +177,8 @@ class TwoTower(tfrs.Model):
         return self._weighted(losses)
 
     def _weighted(self, losses):
-        return sum(task.weight * loss
-                   for task, loss in zip(self.tasks, losses))
+        return in_order(*(task.weight * loss
+                          for task, loss in zip(self.tasks, losses)))
 
     def _losses_of(self, inputs, training):
         """One loss a task, not weighted."""
@@ -230,9 +232,14 @@ class TwoTower(tfrs.Model):
         cache = self.gradient_cache
         held = cache.watched() if cache else []
         with tf.GradientTape() as tape:
+<<<<<<< HEAD
             tape.watch(held)
             total = self.compute_loss(inputs, training=True)
             total += tf.add_n(self.losses)
+=======
+            total = in_order(
+                self.compute_loss(inputs, training=True), *self.losses)
+>>>>>>> 7be47fd (sums in order: weights are the same to the last bit each time; kill: shares, scenes side by side)
         variables = self.trainable_variables
         gradients = tape.gradient(total, [*held, *variables])
         of_held, gradients = gradients[:len(held)], gradients[len(held):]
@@ -283,8 +290,8 @@ class TwoTower(tfrs.Model):
             return gradients
         with tf.GradientTape() as tape:
             # Not `compute_loss`: its metrics count a batch once.
-            total = self._weighted(self._losses_of(inputs, True))
-            total += tf.add_n(self.losses)
+            total = in_order(
+                self._weighted(self._losses_of(inputs, True)), *self.losses)
         others = tape.gradient(total, variables)
         for table, rows, values in moved:
             fgm.restore(table, rows, values)

@@ -13,6 +13,7 @@ from tfrecal.histories import mean_rows, ragged_histories
 from tfrecal.index import best_without
 from tfrecal.scoring import PoolScorer
 from tfrecal.strangers import stranger_queries, stranger_rows
+from tfrecal.sums import in_order
 from tfrecal.tasks import Rating, label_of
 
 _IDS = tf.TensorSpec([None], tf.string)
@@ -64,7 +65,7 @@ class ServingModel(tf.Module):
         bias, history = parts.pop("bias"), parts.pop("history")
         self._user_bias = _table(bias)
         self._user_history = _table(history)
-        self._user_own = _table(tf.add_n(list(parts.values())))
+        self._user_own = _table(in_order(*parts.values()))
         self._history_table = _table(model.query_tower.history_table)
         query, candidate = scorer.vectors("retrieval")
         self._make_strangers(scorer, np.any(parts["id"], axis=1), query)

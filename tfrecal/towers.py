@@ -15,6 +15,7 @@ import tf_keras
 
 from tfrecal.categories import MultiHot
 from tfrecal.histories import mean_rows
+from tfrecal.sums import in_order
 
 
 class Tower(tf_keras.layers.Layer):
@@ -213,18 +214,20 @@ class Tower(tf_keras.layers.Layer):
         # Each block has masks of its own: a graph that asks for one of them
         # draws none for the other.
         blocks = []
+        # Once a part: a gradient of three terms is not summed in order.
+        split = {name: tf.split(part, 2, axis=1)
+                 for name, part in parts.items() if name != "bias"}
         rates = self.id_dropout, self.retrieval_id_dropout
         for number, rate in enumerate(rates):
             seed = tf.stack([tf.constant(2 * self.seed + number, tf.int64),
                              tf.cast(salt, tf.int64)])
-            halves = {name: tf.split(part, 2, axis=1)[number]
-                      for name, part in parts.items() if name != "bias"}
+            halves = {name: both[number] for name, both in split.items()}
             total = halves.pop("id")
             if training and rate:
                 keep = tf.random.stateless_uniform(
                     [tf.shape(total)[0], 1], seed) >= rate
                 total = tf.where(keep, total, 0.0)
-            total = tf.add_n([total, *halves.values()])
+            total = in_order(total, *halves.values())
             if training and self.dropout:
                 total = tf.nn.experimental.stateless_dropout(
                     total, self.dropout, seed + 2)
@@ -264,12 +267,10 @@ class Tower(tf_keras.layers.Layer):
         labels = features.get(self.count_name)
         scarce = (1.0 if labels is None else
                   1 + self.shrinkage / tf.maximum(labels, 1.0))
-        loss = self.bias_l2 * tf.reduce_mean(scarce * parts["bias"] ** 2)
-        for name, part in parts.items():
-            if name != "bias":
-                loss += tf.reduce_mean(
-                    scarce * tf.linalg.matvec(part ** 2, weights))
-        return loss
+        return in_order(
+            self.bias_l2 * tf.reduce_mean(scarce * parts["bias"] ** 2),
+            *(tf.reduce_mean(scarce * tf.linalg.matvec(part ** 2, weights))
+              for name, part in parts.items() if name != "bias"))
 
     def get_config(self):
         rows = None if self._rows is None else self._rows.numpy().tolist()
