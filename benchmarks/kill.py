@@ -43,7 +43,7 @@ CONFIG = RunConfig(
     rounds=3, final_epochs=1, batch_size=128, dropout=0.1)
 _BILLED = 10  # tickets at once
 # Times and steps at which to kill are drawn up to so many times those of the
-# work that was last seen to end: a life must end too. Each kill by time makes
+# work that last went through at once: a life must end too. Each kill by time makes
 # the times a little longer, as the machine may have become slower.
 _BEYOND, _LONGER = 1.5, 1.1
 
@@ -222,7 +222,7 @@ class Pace:
 
 def killed_to_the_end(scene, life: Path, pace: Pace, steps, rng):
     """Yields after each kill what is half visible; ends with the work."""
-    log = life.parent / "work.log"
+    log, fresh = life.parent / "work.log", True
     while True:
         # SQLite's own steps are not seen here.
         by_time = not steps or rng.random() < 0.5
@@ -237,8 +237,10 @@ def killed_to_the_end(scene, life: Path, pace: Pace, steps, rng):
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{log.read_text()}") from error
         if not killed:
-            pace.seconds = time.monotonic() - began
+            if fresh:
+                pace.seconds = time.monotonic() - began
             return
+        fresh = False
         if by_time:
             pace.seconds *= _LONGER
         yield call(life.parent / "log", scene.half_visible, life)[0]
