@@ -43,8 +43,8 @@ CONFIG = RunConfig(
     rounds=3, final_epochs=1, batch_size=128, dropout=0.1)
 _BILLED = 10  # tickets at once
 # Times and steps at which to kill are drawn up to so many times those of the
-# work that last went through at once: a life must end too. Each kill by time makes
-# the times a little longer, as the machine may have become slower.
+# work that last went through at once: a life must end too. Each kill by time
+# makes the times a little longer, as the machine may have become slower.
 _BEYOND, _LONGER = 1.5, 1.1
 
 

@@ -89,7 +89,7 @@ class IngestScene(Scene):
     """`tfrecal feedback ingest` of a file of responses."""
 
     name = "ingest"
-    share = 7  # its lives are short
+    share = 12  # its lives are short
 
     def prepare(self, folder: Path) -> None:
         number = np.arange(EVENTS)
