@@ -210,6 +210,9 @@ def _for_each_chunk(chunks, do) -> None:
 def _add(sums, gradients) -> None:
     for total, gradient in zip(sums, gradients):
         if isinstance(gradient, tf.IndexedSlices):
-            total.scatter_add(gradient)
+            # Each row once: many are added in whatever order they come.
+            rows, place = tf.unique(gradient.indices)
+            total.scatter_add(tf.IndexedSlices(tf.math.unsorted_segment_sum(
+                gradient.values, place, tf.size(rows)), rows))
         elif gradient is not None:
             total.assign_add(gradient)

@@ -6,9 +6,8 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal import adversarial as fgm
-            tape.watch(held)
-            total = in_order(
-                self.compute_loss(inputs, training=True), *self.losses)
+from tfrecal import gradient_cache
+from tfrecal.sums import in_order
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
@@ -232,14 +231,9 @@ class TwoTower(tfrs.Model):
         cache = self.gradient_cache
         held = cache.watched() if cache else []
         with tf.GradientTape() as tape:
-<<<<<<< HEAD
             tape.watch(held)
-            total = self.compute_loss(inputs, training=True)
-            total += tf.add_n(self.losses)
-=======
             total = in_order(
                 self.compute_loss(inputs, training=True), *self.losses)
->>>>>>> 7be47fd (sums in order: weights are the same to the last bit each time; kill: shares, scenes side by side)
         variables = self.trainable_variables
         gradients = tape.gradient(total, [*held, *variables])
         of_held, gradients = gradients[:len(held)], gradients[len(held):]
