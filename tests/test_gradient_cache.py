@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import gradient_cache
 from tfrecal.encoders import TextEncoder
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
@@ -188,3 +189,18 @@ def test_dropout_of_the_encoder_is_refused(shop, tiny_bert_folder):
     model = TwoTower.from_interactions(shop, encoder=encoder)
     with pytest.raises(ValueError, match="without dropout"):
         model.compile(encoder_every=2)
+
+
+def test_rows_that_come_again_are_added_in_order():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40_000, 16)).astype(np.float32)
+    gradient = tf.IndexedSlices(values, np.arange(len(values)) % 7)
+
+    def added():
+        total = tf.Variable(tf.zeros([7, 16]))
+        gradient_cache._add([total], [gradient])
+        return total.numpy()
+
+    expected = [np.add.accumulate(values[row::7])[-1] for row in range(7)]
+    for _ in range(10):
+        np.testing.assert_array_equal(added(), expected)
