@@ -99,9 +99,8 @@ def make_layer(
     heads, epsilon = form.heads, form.epsilon
     attention = attention or packed_attention
     product = _bfloat16_product if precision == "bfloat16" else tf.matmul
-    between = _u_erf
-    if form.activation != "gelu":
-        between = get_tf_activation(form.activation)
+    between = {"gelu": _u_erf, "gelu_new": _gelu_new}.get(
+        form.activation) or get_tf_activation(form.activation)
 
     def dense(values, kernel, bias):
         return tf.nn.bias_add(product(values, kernel), bias)
@@ -185,6 +184,24 @@ def _u_erf(values):
         return upstream * (one_and_erf + values * slope)
 
     return values * one_and_erf, gradient
+
+
+@tf.custom_gradient
+def _gelu_new(values):
+    """`u (1 + tanh(c (u + a u^3))) / 2`, of GPT-2 and ALBERT.
+
+    TensorFlow's own gradient would be a sum of three (see `sums`).
+    """
+    cubic, factor = 0.044715, math.sqrt(2 / math.pi)
+    square = values * values
+    bend = tf.tanh(factor * values * (1.0 + cubic * square))
+
+    def gradient(upstream):
+        slope = factor * (1.0 + 3 * cubic * square)
+        inner = values * (1.0 - bend * bend) * slope
+        return upstream * 0.5 * (1.0 + bend + inner)
+
+    return 0.5 * values * (1.0 + bend), gradient
 
 
 def layer_norm(
