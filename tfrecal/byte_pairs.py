@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Sequence
 
 import tensorflow as tf
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tfrecal.tokenizer_options import read_options
 
 _WHOLE = "tokenizer.json"
 _PARTS = ("vocab.json", "merges.txt")
@@ -148,9 +149,7 @@ class BytePairs:
 
 def _options(folder, kind):
     path = folder / "tokenizer_config.json"
-    options = {}
-    if path.is_file():
-        options = json.loads(path.read_text(encoding="utf-8"))
+    options = read_options(path)
     asked = options.get("tokenizer_class", f"{kind}Tokenizer")
     if asked.removesuffix("Fast") != f"{kind}Tokenizer":
         raise ValueError(
