@@ -460,7 +460,7 @@ class TestExportOfClientTokens:
     def test_manifest_says_so(self, exported):
         manifest = read_manifest(exported.path)
         assert manifest["tokenizer"] == "client"
-        assert manifest["tokenizer_files"] == ["vocab.json", "merges.txt"]
+        assert manifest["tokenizer_file"] == "tokenizer.json"
         assert manifest["max_length"] == MOST
         assert "stock" in manifest["servers"]
 

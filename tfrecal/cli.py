@@ -124,6 +124,9 @@ def _recommend_arguments(command) -> None:
                          help="its name (default: recommender)")
     command.add_argument("--timeout", type=float, default=5.0,
                          help="seconds (default: 5)")
+    command.add_argument("--tokenizer", metavar="FOLDER", help="of the "
+                         "export, for --text: a model of RoBERTa or GPT-2 "
+                         "has its texts tokenised here")
     command.add_argument("--explain-request", action="store_true",
                          help="print the request as JSON, send nothing")
 
@@ -392,7 +395,8 @@ def recommend(arguments) -> int:
             "texts": [arguments.text], "users": one(arguments.user or None),
             "exclude": one(arguments.exclude)}
     with Recommender(arguments.address, arguments.model,
-                     timeout=arguments.timeout) as client:
+                     timeout=arguments.timeout,
+                     tokenizer=arguments.tokenizer) as client:
         if arguments.explain_request:
             print(explain(client.request(call, **inputs)))
             return 0

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import bulk, lora, packing, transformer
+from tfrecal import bulk, lora, packing, text_ids, transformer
 from tfrecal.checkpoints import (
     find_folder,
     load_base,
@@ -341,13 +341,19 @@ class TextEncoder(tf_keras.layers.Layer):
     def tokenizer_facts(self) -> dict:
         """Where exported texts are tokenised, for the manifest.
 
-        `"graph"`, or `"client"` with the files of the checkpoint that the
-        client needs and the most tokens that it may send.
+        `"graph"`, or `"client"` with what `text_ids.TextIds` needs beside
+        the files that `tokenizer_files` gives.
         """
         if self._tokenizer.in_graph:
             return {"tokenizer": "graph"}
         return {"tokenizer": "client", "max_length": self.max_length,
-                "tokenizer_files": self._tokenizer.files}
+                **self._tokenizer.client_facts}
+
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name -> content of what lies beside the manifest for clients."""
+        if self._tokenizer.in_graph:
+            return {}
+        return {text_ids.FILE: self._tokenizer.whole}
 
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""
