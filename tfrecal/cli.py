@@ -34,8 +34,16 @@ def main(argv=None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without all options before it."""
+
+    def error(self, message):
+        self.exit(2, f"tfrecal: {message}. `{self.prog} --help` lists what "
+                  "there is.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tfrecal", description="Active learning for recommenders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
