@@ -1,8 +1,9 @@
 """Every architecture of `TextEncoder` against Hugging Face's own.
 
 One contract for all: the same tokens, vectors and gradients, trained,
-exported and served. The reference runs one text at a time, so that it knows nothing of padding.
-All weights are at random, biases and norms too, so that each one counts.
+exported and served. The reference runs one text at a time, so that it knows
+nothing of padding. All weights are at random, biases and norms too, so that
+each one counts.
 """
 
 from __future__ import annotations
