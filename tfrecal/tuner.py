@@ -25,13 +25,7 @@ from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool
 from tfrecal.run import learning_rate, load_data, load_split, make_model
 from tfrecal.run_config import RunConfig
-from tfrecal.search_space import (
-    COUNTS,
-    SEARCHED,
-    checked,
-    default_space,
-    types,
-)
+from tfrecal.search_space import COUNTS, SEARCHED, checked, default_space, types
 
 try:
     import keras_tuner
