@@ -1,7 +1,9 @@
 """Every architecture of `TextEncoder` against Hugging Face's own.
 
-The reference runs one text at a time, so that it knows nothing of padding.
-All weights are at random, biases and norms too, so that each one counts.
+One contract for all: the same tokens, vectors and gradients, trained,
+exported and served. The reference runs one text at a time, so that it knows
+nothing of padding. All weights are at random, biases and norms too, so that
+each one counts.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from transformers.modeling_tf_pytorch_utils import (
 
 from tfrecal.encoders import TextEncoder
 from tfrecal.export import read_manifest
+from tfrecal.serving.client import Recommender
+from tfrecal.serving.server import Server, options_of
 
-pytestmark = pytest.mark.large  # two minutes
+pytestmark = pytest.mark.large  # three minutes
 
 TEXTS = [
     "title: the blue chair; price: 12.50",
@@ -413,6 +417,60 @@ def test_fingerprint_knows_every_weight(made):
     assert encoder.weights_fingerprint() == encoder.fingerprint
 
 
+class TestServed:
+    """A two-tower model with it: trained, exported, behind a gRPC server."""
+
+    @pytest.fixture(scope="class")
+    def served(self, made, shop, tmp_path_factory):
+        encoder = encoder_of(made, tuning="lora", rank=2)
+        before = encoder(tf.constant(TEXTS)).numpy()
+        exported = Exported(
+            shop, encoder, tmp_path_factory.mktemp("served"))
+        server = Server(options_of(
+            port=None, model_base_path=str(exported.folder),
+            model_name="recommender"))
+        server.start()
+        yield exported, before, f"localhost:{server.grpc_port}"
+        server.stop(0)
+
+    def test_it_is_trained_and_its_export_gives_the_same(self, served, made):
+        exported, before, _ = served
+        query = exported.model.query_tower
+        encoder = exported.model.candidate_tower.encoder
+        vectors = encoder(tf.constant(TEXTS))
+        assert np.abs(vectors - before).max() > 1e-5
+        expected = tf.split(
+            query.search(query.standardise(vectors)), 2, axis=1)[1]
+        given = {"text": np.array(TEXTS, object)}
+        if not made.kind.in_graph:
+            ids = encoder.tokenize(tf.constant(TEXTS))
+            given = {"token_ids": ids.to_tensor(-1).numpy()}
+        found = exported.by_session("embed_queries", given)["embedding"]
+        some = [n for n, text in enumerate(TEXTS) if text]
+        np.testing.assert_allclose(
+            found[some], expected.numpy()[some], atol=1e-4)
+
+    def test_a_client_gets_the_same(self, served, made):
+        exported, _, address = served
+        manifest = read_manifest(exported.path)
+        assert manifest["tokenizer"] == (
+            "graph" if made.kind.in_graph else "client")
+        query = exported.model.query_tower
+        texts = [text for text in TEXTS if text]
+        vectors = query.standardise(
+            exported.model.candidate_tower.encoder(tf.constant(texts)))
+        expected = tf.split(query.search(vectors), 2, axis=1)[1].numpy()
+        candidates = exported.blocks([])[1]["retrieval"].numpy()[1:]
+        best = np.argmax(expected @ candidates.T, axis=1)
+        with Recommender(address, timeout=60,
+                         tokenizer=exported.folder) as client:
+            np.testing.assert_allclose(
+                client.embed_queries(texts=texts).vectors, expected,
+                atol=1e-4)
+            assert [ids[0] for ids in client.search(texts).item_ids] == [
+                str(i) for i in exported.pool.item_ids[best]]
+
+
 class TestBadInput:
     @pytest.fixture
     def broken(self, made, tmp_path):
@@ -460,7 +518,7 @@ class TestExportOfClientTokens:
     def test_manifest_says_so(self, exported):
         manifest = read_manifest(exported.path)
         assert manifest["tokenizer"] == "client"
-        assert manifest["tokenizer_files"] == ["vocab.json", "merges.txt"]
+        assert manifest["tokenizer_file"] == "tokenizer.json"
         assert manifest["max_length"] == MOST
         assert "stock" in manifest["servers"]
 

@@ -341,6 +341,7 @@ def test_encoder_from_the_hub(monkeypatch, tmp_path):
 
     def download(name, **options):
         asked.update(options, name=name)
+        (tmp_path / "model.safetensors").touch()
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

@@ -140,6 +140,7 @@ def test_a_grown_model_keeps_its_updates(shop, tiny_bert_folder):
     ({"rank": 0}, "`rank` must be a whole number from 1"),
     ({"rank": 1.5}, "rank=1.5"), ({"rank": True}, "rank=True"),
     ({"alpha": 0}, "`alpha` must be a positive number"),
+    ({"alpha": float("inf")}, "alpha=inf"),
     ({"projections": []}, "`projections` must be some of query"),
     ({"projections": ["querry"]}, "querry"),
     ({"projections": "query"}, "projections='query'")])

@@ -18,6 +18,11 @@ _MOVIELENS_LICENCE = (
     "without leave of GroupLens; cite Harper and Konstan (2015), "
     "https://doi.org/10.1145/2827872")
 _DAY = 24 * 3600
+# What is read of an encoder beside its weights.
+_ENCODER_FILES = (
+    "config.json", "1_Pooling/config.json", "vocab.txt", "vocab.json",
+    "merges.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json")
 
 
 @dataclass(frozen=True)
@@ -249,12 +254,16 @@ def encoder_folder(name_or_path: str | Path) -> Path:
         return fetch(name)
     import huggingface_hub
 
-    try:
+    def download(*weights):
         return Path(huggingface_hub.snapshot_download(
             name, local_files_only=_offline(),
-            allow_patterns=[
-                "config.json", "model.safetensors", "vocab.txt",
-                "tokenizer*.json", "special_tokens_map.json"]))
+            allow_patterns=[*_ENCODER_FILES, *weights]))
+
+    try:
+        folder = download("model*.safetensors", "model.safetensors.index.json")
+        if not list(folder.glob("model*.safetensors")):
+            folder = download("tf_model.h5")
+        return folder
     # The hub has a dozen of exceptions, those of requests among them.
     except Exception as error:
         last = str(error).strip().split("\n")[0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Sequence
 
 import tensorflow as tf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-_WHOLE = "tokenizer.json"
+from tfrecal.text_ids import FILE, TextIds
+from tfrecal.tokenizer_options import read_options
+
 _PARTS = ("vocab.json", "merges.txt")
 
 
@@ -26,7 +27,6 @@ class BytePairs:
     Args:
         tokenizer: of the `tokenizers` library; altered.
         before, after: special tokens around a text.
-        files: names of the files that a client needs.
 
     Raises:
         ValueError: the tokenizer is no byte-level BPE, or lacks a special
@@ -40,11 +40,10 @@ class BytePairs:
         tokenizer: Tokenizer,
         before: Sequence[str] = (),
         after: Sequence[str] = (),
-        files: Sequence[str] = (),
     ):
         if not isinstance(tokenizer.model, models.BPE):
             raise ValueError(
-                f"`{_WHOLE}` must be of a BPE tokenizer. Received: one of "
+                f"`{FILE}` must be of a BPE tokenizer. Received: one of "
                 f"type {type(tokenizer.model).__name__}. Take it from the "
                 "folder that the weights came from."
             )
@@ -57,19 +56,22 @@ class BytePairs:
                 f"{', '.join(missing)}. Take it from the folder that the "
                 "weights came from."
             )
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        self._before = [tokenizer.token_to_id(token) for token in before]
-        self._after = [tokenizer.token_to_id(token) for token in after]
-        self._tokenizer = tokenizer
-        self.files = list(files)
+        self._ids = TextIds(
+            tokenizer, [tokenizer.token_to_id(token) for token in before],
+            [tokenizer.token_to_id(token) for token in after], 0)
+        # As it is without truncation: a client needs just this.
+        self.whole = tokenizer.to_str()
 
     @property
     def facts(self) -> list:
         """All that the ids of a text depend on."""
-        whole = self._tokenizer.to_str().encode()
-        return [hashlib.sha256(whole).hexdigest()]
+        return [hashlib.sha256(self.whole.encode()).hexdigest()]
+
+    @property
+    def client_facts(self) -> dict:
+        """What a client needs beside `whole`, for the manifest."""
+        return {"tokenizer_file": FILE, "tokenizer_before": self._ids.before,
+                "tokenizer_after": self._ids.after}
 
     @classmethod
     def from_folder(
@@ -94,10 +96,10 @@ class BytePairs:
         """
         folder = Path(folder)
         options = _options(folder, kind)
-        files = [_WHOLE] if (folder / _WHOLE).is_file() else list(_PARTS)
+        files = [FILE] if (folder / FILE).is_file() else list(_PARTS)
         if not all((folder / name).is_file() for name in files):
             raise ValueError(
-                f"The checkpoint must come with its `{_WHOLE}`, or with "
+                f"The checkpoint must come with its `{FILE}`, or with "
                 f"{' and '.join(_PARTS)}. Received: no such files in "
                 f"{folder}. Copy them from the folder that the weights came "
                 "from."
@@ -117,7 +119,7 @@ class BytePairs:
                 f"{folder}. The two are of different checkpoints, or a file "
                 "was cut off: fetch both again."
             )
-        return cls(tokenizer, before, after, files)
+        return cls(tokenizer, before, after)
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
         """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`.
@@ -134,12 +136,8 @@ class BytePairs:
                 "SentencePiece."
             )
         strings = [text.decode(errors="replace") for text in texts.numpy()]
-        most = max_length - len(self._before) - len(self._after)
-        rows = [
-            self._before + encoding.ids[:most] + self._after
-            for encoding in self._tokenizer.encode_batch(
-                strings, add_special_tokens=False)
-        ]
+        self._ids.max_length = max_length
+        rows = self._ids(strings)
         return tf.RaggedTensor.from_row_lengths(
             tf.constant([n for row in rows for n in row], tf.int32),
             tf.constant([len(row) for row in rows], tf.int32),
@@ -148,9 +146,7 @@ class BytePairs:
 
 def _options(folder, kind):
     path = folder / "tokenizer_config.json"
-    options = {}
-    if path.is_file():
-        options = json.loads(path.read_text(encoding="utf-8"))
+    options = read_options(path)
     asked = options.get("tokenizer_class", f"{kind}Tokenizer")
     if asked.removesuffix("Fast") != f"{kind}Tokenizer":
         raise ValueError(
@@ -162,8 +158,8 @@ def _options(folder, kind):
 
 
 def _read(folder, files, options):
-    if files == [_WHOLE]:
-        return Tokenizer.from_file(str(folder / _WHOLE))
+    if files == [FILE]:
+        return Tokenizer.from_file(str(folder / FILE))
     vocabulary, merges = (str(folder / name) for name in files)
     tokenizer = Tokenizer(models.BPE.from_file(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(

@@ -7,17 +7,30 @@ import json
 import warnings
 from pathlib import Path
 
+import tensorflow as tf
 import tf_keras
 import transformers
 from safetensors import SafetensorError
+from transformers.activations_tf import ACT2FN
+from transformers.modeling_tf_pytorch_utils import (
+    convert_tf_weight_name_to_pt_weight_name,
+)
 from transformers.utils import logging
 
+from tfrecal import weight_files
 from tfrecal.architectures import ARCHITECTURES, Architecture
+from tfrecal.tokenizer_options import read_options
 
 _WEIGHTS = {
     "model.safetensors": True,
-    "model.safetensors.index.json": True,
+    weight_files.INDEX: True,
     "tf_model.h5": False,
+}
+# As sentence-transformers names them.
+_POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
 }
 
 
@@ -51,6 +64,8 @@ def read_architecture(folder: Path) -> Architecture:
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"no object but {str(config):.40}")
     except (OSError, ValueError) as error:
         raise ValueError(
             "A checkpoint folder must hold a readable `config.json`. "
@@ -58,7 +73,7 @@ def read_architecture(folder: Path) -> Architecture:
             "weights, config.json and the tokenizer's files."
         ) from error
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ValueError(
             f"The checkpoint must be one of {', '.join(ARCHITECTURES)}. "
             f"Received: model_type={kind!r} in {path}. Choose another "
@@ -73,7 +88,56 @@ def read_architecture(folder: Path) -> Architecture:
                 "checkpoint, such as \"minilm\"."
             )
     of_kind = getattr(transformers, architecture.config_name)
-    return architecture(of_kind.from_dict(config))
+    made = architecture(of_kind.from_dict(config))
+    _check_form(made, path)
+    return made
+
+
+def _check_form(architecture, path) -> None:
+    """Raises ValueError for numbers that no model can have."""
+    config, form = architecture.config, architecture.form
+    whole = {"vocab_size": config.vocab_size,
+             "num_hidden_layers": config.num_hidden_layers,
+             "the hidden size": form.hidden, "the inner size": form.inner,
+             "the number of heads": form.heads}
+    wrong = [f"{name} is {value!r}" for name, value in whole.items()
+             if type(value) is not int or value < 1]
+    if not wrong and form.hidden % form.heads:
+        wrong.append(f"the hidden size {form.hidden} is no multiple of "
+                     f"{form.heads} heads")
+    if not isinstance(form.epsilon, float) or not form.epsilon > 0:
+        wrong.append(f"the epsilon of layer normalisation is {form.epsilon}")
+    if form.activation not in ACT2FN:
+        wrong.append(f"the activation is {form.activation!r}")
+    if wrong:
+        raise ValueError(
+            "config.json must describe a transformer. Received: "
+            f"{'; '.join(wrong)} in {path}. Fetch it again."
+        )
+
+
+def stored_pooling(folder: Path) -> str | None:
+    """The pooling that sentence-transformers trained a checkpoint with.
+
+    Returns:
+        one of `TextEncoder`'s, or None where the folder does not say.
+
+    Raises:
+        ValueError: another one.
+    """
+    path = Path(folder) / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return None
+    modes = read_options(path)
+    used = [name for name, on in modes.items()
+            if name.startswith("pooling_mode_") and on is True]
+    if len(used) == 1 and used[0] in _POOLINGS:
+        return _POOLINGS[used[0]]
+    raise ValueError(
+        f"The pooling must be one of {', '.join(_POOLINGS)}. Received: "
+        f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "
+        "another, or choose another checkpoint."
+    )
 
 
 def load_base(
@@ -86,16 +150,18 @@ def load_base(
     """
     name = next((n for n in _WEIGHTS if (Path(folder) / n).is_file()), None)
     if name is None:
-        raise ValueError(
-            "A checkpoint folder must hold one of "
-            f"{', '.join(_WEIGHTS)}. Received: {folder}, which has none. "
-            "Convert PyTorch .bin weights to safetensors first."
-        )
+        raise _no_weights(Path(folder))
     of_kind = getattr(transformers, architecture.model_name)
     try:
-        with _quiet():
+        with _quiet(), contextlib.ExitStack() as stack:
+            if _WEIGHTS[name]:
+                place = stack.enter_context(weight_files.readable(
+                    folder, name, architecture.landmark,
+                    of_kind.base_model_prefix + "."))
+            else:
+                place = folder
             model, report = of_kind.from_pretrained(
-                str(folder),
+                str(place),
                 config=architecture.config,
                 use_safetensors=_WEIGHTS[name],
                 output_loading_info=True,
@@ -105,9 +171,11 @@ def load_base(
     except (
         OSError, ValueError, KeyError, TypeError, SafetensorError
     ) as error:
+        why = ("they have other shapes." if isinstance(error, TypeError)
+               else " ".join(str(error).split()))
         raise ValueError(
             f"The weights in {name} must fit config.json. Received: {folder}: "
-            f"{error} If the file was cut off, fetch it again."
+            f"{why} If the file was cut off, fetch it again."
         ) from error
     missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     if missing:
@@ -117,6 +185,7 @@ def load_base(
             f"({len(missing)} missing). Fetch it again."
         )
     base = getattr(model, model.base_model_prefix)
+    _check_finite(base, model.base_model_prefix, folder)
     if getattr(base, "pooler", None) is not None:
         # Never used, and at random where the file has none. None in its place
         # would leave it among what is saved.
@@ -125,6 +194,31 @@ def load_base(
         # Dropouts are not called here, and Keras would warn of each at export.
         module.built = True
     return base
+
+
+def _no_weights(folder) -> ValueError:
+    there = [name for name in ("pytorch_model.bin",
+                               "pytorch_model.bin.index.json")
+             if (folder / name).is_file()]
+    return ValueError(
+        f"A checkpoint folder must hold one of {', '.join(_WEIGHTS)}. "
+        f"Received: {folder}, which has {there[0] if there else 'none'}. "
+        "Convert PyTorch's .bin to safetensors first, where PyTorch is: "
+        "`AutoModel.from_pretrained(folder).save_pretrained(folder)`."
+    )
+
+
+def _check_finite(base, prefix, folder) -> None:
+    for weight in base.weights:
+        if not tf.reduce_all(tf.math.is_finite(weight)):
+            name, _ = convert_tf_weight_name_to_pt_weight_name(
+                weight.name, prefix + ".", weight.shape)
+            raise ValueError(
+                "Weights must be finite numbers. Received: NaN or infinity "
+                f"in {name.removeprefix(prefix + '.')} of {folder}. Its "
+                "training diverged, or the file is damaged: fetch it again, "
+                "or give another checkpoint."
+            )
 
 
 @contextlib.contextmanager

@@ -34,8 +34,16 @@ def main(argv=None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without all options before it."""
+
+    def error(self, message):
+        self.exit(2, f"tfrecal: {message}. `{self.prog} --help` lists what "
+                  "there is.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tfrecal", description="Active learning for recommenders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
@@ -124,6 +132,9 @@ def _recommend_arguments(command) -> None:
                          help="its name (default: recommender)")
     command.add_argument("--timeout", type=float, default=5.0,
                          help="seconds (default: 5)")
+    command.add_argument("--tokenizer", metavar="FOLDER", help="of the "
+                         "export, for --text: a model of RoBERTa or GPT-2 "
+                         "has its texts tokenised here")
     command.add_argument("--explain-request", action="store_true",
                          help="print the request as JSON, send nothing")
 
@@ -392,7 +403,8 @@ def recommend(arguments) -> int:
             "texts": [arguments.text], "users": one(arguments.user or None),
             "exclude": one(arguments.exclude)}
     with Recommender(arguments.address, arguments.model,
-                     timeout=arguments.timeout) as client:
+                     timeout=arguments.timeout,
+                     tokenizer=arguments.tokenizer) as client:
         if arguments.explain_request:
             print(explain(client.request(call, **inputs)))
             return 0

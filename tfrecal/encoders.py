@@ -14,8 +14,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import bulk, lora, packing, transformer
-from tfrecal.checkpoints import find_folder, load_base, read_architecture
+from tfrecal import bulk, lora, packing, text_ids, transformer
+from tfrecal.checkpoints import (
+    find_folder,
+    load_base,
+    read_architecture,
+    stored_pooling,
+)
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
 
@@ -41,7 +46,8 @@ class TextEncoder(tf_keras.layers.Layer):
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
         pooling: `"mean"` over all tokens, `"cls"`, the first one, or
-            `"last"`; None is what the kind of the checkpoint is made for.
+            `"last"`; None is what sentence-transformers trained it with
+            (`1_Pooling/config.json`), else what its kind is made for.
         tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
             (not of ALBERT, whose layers are one), `"full"` everything (but
             MPNet's biases by distance), `"lora"` updates of low rank to all
@@ -102,7 +108,7 @@ class TextEncoder(tf_keras.layers.Layer):
         lora.check(rank, alpha, projections)
         folder = find_folder(self.checkpoint)
         kind = self._architecture = read_architecture(folder)
-        self.pooling = pooling or kind.pooling
+        self.pooling = pooling or stored_pooling(folder) or kind.pooling
         kind.check_options(self.checkpoint, tuning, top_n, max_length)
         self.dim = kind.form.hidden
         self._bounds = packing.bucket_bounds(max_length)
@@ -335,13 +341,19 @@ class TextEncoder(tf_keras.layers.Layer):
     def tokenizer_facts(self) -> dict:
         """Where exported texts are tokenised, for the manifest.
 
-        `"graph"`, or `"client"` with the files of the checkpoint that the
-        client needs and the most tokens that it may send.
+        `"graph"`, or `"client"` with what `text_ids.TextIds` needs beside
+        the files that `tokenizer_files` gives.
         """
         if self._tokenizer.in_graph:
             return {"tokenizer": "graph"}
         return {"tokenizer": "client", "max_length": self.max_length,
-                "tokenizer_files": self._tokenizer.files}
+                **self._tokenizer.client_facts}
+
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name -> content of what lies beside the manifest for clients."""
+        if self._tokenizer.in_graph:
+            return {}
+        return {text_ids.FILE: self._tokenizer.whole}
 
     def table(self, texts: Sequence[str]) -> TextTable:
         """The texts of a catalogue in the form that trains fastest."""

@@ -100,6 +100,8 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             "index": dataclasses.asdict(made.report),
             "signatures": sorted(serving.functions), **serving.tokenizer,
             **found}
+        for name, content in serving.tokenizer_files.items():
+            (extra / name).write_text(content, encoding="utf-8")
         (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
         with quiet():
             _check_loads(beside, requests)

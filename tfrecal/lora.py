@@ -69,7 +69,7 @@ def check(rank, alpha, projections) -> None:
         raise ValueError(
             "`rank` must be a whole number from 1. Received: "
             f"rank={rank!r}. 4 to 16 are usual.")
-    if not alpha > 0:
+    if not 0 < alpha < float("inf"):
         raise ValueError("`alpha` must be a positive number. Received: "
                          f"alpha={alpha!r}. Once or twice the rank is usual.")
     wrong = [name for name in projections if name not in PROJECTIONS]

@@ -304,7 +304,7 @@ class TwoTower(tfrs.Model):
 
 def default_tasks(scale, mean: float | None = None, search: bool = False,
                   losses=("rating", "retrieval", "search"),
-                  temperature: float = 1.0) -> list:
+                  temperature: float = 1.0, weights=None) -> list:
     """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
@@ -314,6 +314,7 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
         losses: names of those to take, also `"pairwise"`; `"search"` only
             counts with `search`.
         temperature: see `Retrieval`.
+        weights: name -> weight, in place of the tasks' own.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
@@ -323,5 +324,8 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
                                            name="retrieval"),
             "pairwise": lambda: Pairwise(name="pairwise"),
             "search": lambda: Search(name="search")}
-    return [make() for name, make in made.items()
-            if name in losses and (search or name != "search")]
+    tasks = [make() for name, make in made.items()
+             if name in losses and (search or name != "search")]
+    for task in tasks:
+        task.weight = (weights or {}).get(task.name, task.weight)
+    return tasks

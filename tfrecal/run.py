@@ -11,7 +11,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import callbacks, datasets, splits
+from tfrecal import callbacks, datasets, simcse, splits
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
@@ -21,6 +21,10 @@ from tfrecal.pool import Pool
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
 from tfrecal.target import Target
+from tfrecal.texts import default_template
+
+# As SimCSE's paper has it; only in the warm-up.
+_WARM_UP_DROPOUT = 0.1
 
 
 @dataclasses.dataclass
@@ -92,13 +96,22 @@ def load_split(config: RunConfig,
         data, fraction=0.2, validation=0.1, seed=config.seed)
 
 
-def build(config: RunConfig, data: Interactions | None = None) -> Run:
-    """Data, split, pool and compiled model; deterministic by the seed."""
+def build(config: RunConfig, data: Interactions | None = None,
+          warm: bool = True) -> Run:
+    """Data, split, pool and compiled model; deterministic by the seed.
+
+    Args:
+        config: of the run.
+        data: in place of the config's.
+        warm: whether to warm the encoder up, where the config wants it;
+            not where stored weights come next.
+    """
     tf_keras.utils.set_random_seed(config.seed)
     split = load_split(config, data)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
-    return Run(config, split, pool, make_model(config, split.train, mean))
+    model = make_model(config, split.train, mean, warm=warm)
+    return Run(config, split, pool, model)
 
 
 def first_pool(config: RunConfig, split: splits.Split) -> Pool:
@@ -121,7 +134,8 @@ def first_pool(config: RunConfig, split: splits.Split) -> Pool:
 
 
 def make_model(config: RunConfig, data: Interactions, mean: float,
-               seed: int | None = None, **options) -> TwoTower:
+               seed: int | None = None, warm: bool = False,
+               **options) -> TwoTower:
     """The config's model over tables, with fresh weights, compiled.
 
     Args:
@@ -129,35 +143,58 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         data: whose tables it covers.
         mean: of the known labels.
         seed: in place of the config's.
+        warm: whether to warm the encoder up, where the config wants it.
         **options: of `TwoTower.from_interactions`.
     """
-    encoder = make_encoder(config, data)
+    encoder = make_encoder(config, data, warm)
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout, mean=mean,
         tasks=default_tasks(
             data.scale, mean, encoder is not None, config.loss_names,
-            config.temperature),
+            config.temperature, config.loss_weights),
         seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate,
-                  encoder_every=config.encoder_every)
+                  encoder_every=config.encoder_every,
+                  adversarial=config.adversarial if encoder else 0.0)
     return model
 
 
-def make_encoder(config: RunConfig, data: Interactions) -> TextEncoder | None:
-    """The config's encoder; None without one, or without texts."""
+def make_encoder(config: RunConfig, data: Interactions,
+                 warm: bool = False) -> TextEncoder | None:
+    """The config's encoder; None without one, or without texts.
+
+    Args:
+        config: whose settings of the encoder hold.
+        data: whose item texts warm it up.
+        warm: whether they do, where the config wants it.
+    """
     if config.encoder == "none" or not len(data.items.columns):
         return None
-    return TextEncoder(config.encoder, tuning=config.tuning,
-                       top_n=config.top_n, rank=config.rank,
-                       alpha=config.alpha, precision=config.precision)
+
+    def made(dropout):
+        return TextEncoder(
+            config.encoder, tuning=config.tuning, top_n=config.top_n,
+            rank=config.rank, alpha=config.alpha, dropout=dropout,
+            projections=[name.strip() for name
+                         in config.projections.split(",")],
+            max_length=config.max_length, precision=config.precision)
+
+    encoder = made(0.0)
+    if warm and config.warm_up:
+        warmed = made(_WARM_UP_DROPOUT)
+        simcse.warm_up(warmed, default_template(data.items)(data.items),
+                       epochs=config.warm_up, seed=config.seed)
+        for weight, value in zip(encoder.weights, warmed.weights):
+            weight.assign(value)
+    return encoder
 
 
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """The parts of a stored run as of its last whole epoch, and its state."""
-    parts = build(RunConfig.from_file(folder / "config.json"),
-                  folder.data())
     state = folder.state
+    parts = build(RunConfig.from_file(folder / "config.json"),
+                  folder.data(), warm=not state)
     if state:
         parts.pool = folder.pool(parts.split.train)
         parts.model.check_encoder(

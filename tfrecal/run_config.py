@@ -31,6 +31,12 @@ class RunConfig:
             tries them on the first labels and writes why into tuning.json.
         top_n: how many of its layers, with `"top_n"`.
         rank, alpha: of the updates, with `"lora"`.
+        projections: that have one, comma-separated; see `lora.LoRA`.
+        max_length: tokens of a text that are read, special ones included.
+        warm_up: epochs of SimCSE on the item texts before any label, with
+            dropout 0.1 (`simcse.warm_up`); for an encoder that is trained.
+        adversarial: length of FGM's step on the word embeddings, with
+            `"full"`; 0 is none (`TwoTower.compile`).
         precision: of products with the encoder's weights: `"float32"`, or
             `"bfloat16"` where the processor has it.
         oracle: `"replay"` hides the log's labels and buys them back in
@@ -57,6 +63,8 @@ class RunConfig:
         dropout: share of the vector elements dropped in training.
         losses: comma-separated: `rating`, one or both of `retrieval` and
             `pairwise`, and `search`, which is left out without texts.
+        weights: of losses in their sum, such as `retrieval=0.5,search=0.2`;
+            the others keep theirs (`tfrecal.tasks`).
         temperature: divides the inner products of the retrieval loss.
         seed: of everything.
     """
@@ -72,6 +80,10 @@ class RunConfig:
     top_n: int = 1
     rank: int = 8
     alpha: float = 16.0
+    projections: str = "query,value"
+    max_length: int = 64
+    warm_up: int = 0
+    adversarial: float = 0.0
     precision: str = "float32"
     oracle: str = "replay"
     strategy: str = "vopt"
@@ -90,6 +102,7 @@ class RunConfig:
     encoder_every: int = 20
     dropout: float = 0.05
     losses: str = "rating,retrieval,search"
+    weights: str = ""
     temperature: float = 1.0
     seed: int = 0
 
@@ -119,6 +132,7 @@ class RunConfig:
                 f"`losses` must be of {', '.join(LOSSES)}: rating, and "
                 "retrieval or pairwise at least. Received: "
                 f"losses={self.losses!r}.")
+        self._check_regularisation()
         if self.budget is not None and not self.budget > 0:
             raise ValueError("`budget` must be a positive number. "
                              f"Received: budget={self.budget}.")
@@ -126,6 +140,57 @@ class RunConfig:
             raise ValueError(
                 "`initial` must be above 0: the first epoch needs labels. "
                 f"Received: initial={self.initial}.")
+
+    def _check_regularisation(self) -> None:
+        for name in ("warm_up", "adversarial"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf") or (
+                    name == "warm_up" and value != int(value)):
+                kind = "a whole" if name == "warm_up" else "a finite"
+                raise ValueError(f"`{name}` must be {kind} number of 0 or "
+                                 f"more. Received: {name}={value}.")
+        if self.encoder != "none":
+            if self.adversarial and self.tuning != "full":
+                raise ValueError(
+                    "`adversarial` moves word embeddings, which must be "
+                    f"trained. Received: adversarial={self.adversarial} with "
+                    f"tuning={self.tuning!r}. Choose `--tuning full`.")
+            if self.adversarial and self.encoder_every != 1:
+                raise ValueError(
+                    "`adversarial` needs a step of the encoder each batch. "
+                    f"Received: adversarial={self.adversarial} with "
+                    f"encoder_every={self.encoder_every}. Give "
+                    "`--encoder-every 1`.")
+            if self.warm_up and self.tuning in ("frozen", "auto"):
+                raise ValueError(
+                    "`warm_up` needs an encoder that is trained. Received: "
+                    f"warm_up={self.warm_up} with tuning={self.tuning!r}. "
+                    "Choose another `tuning`.")
+        other = sorted(set(self.loss_weights) - set(self.loss_names))
+        if other:
+            raise ValueError(
+                f"`weights` must be of the `losses`, {self.losses}. "
+                f"Received: weights={self.weights!r}.")
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of those losses that are given one."""
+        found = {}
+        for part in filter(None, map(str.strip, self.weights.split(","))):
+            name, _, number = part.partition("=")
+            try:
+                value = float(number)
+            except ValueError as error:
+                raise ValueError(
+                    "`weights` must be of the form name=number,name=number. "
+                    f"Received: {part!r}.") from error
+            if not 0 < value < float("inf") or name.strip() in found:
+                raise ValueError(
+                    "`weights` must be finite numbers above 0, one a loss "
+                    "and each once; leave a loss out in `losses`. Received: "
+                    f"weights={self.weights!r}.")
+            found[name.strip()] = value
+        return found
 
     @property
     def loss_names(self) -> list[str]:

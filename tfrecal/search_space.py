@@ -7,17 +7,21 @@ import math
 from tfrecal.run_config import RunConfig
 
 # What may be searched; each after those that decide whether it counts.
-SEARCHED = ("encoder", "tuning", "top_n", "precision",
+SEARCHED = ("encoder", "tuning", "top_n", "rank", "alpha", "projections",
+            "adversarial", "warm_up", "max_length", "precision",
             "encoder_learning_rate", "losses", "temperature", "dropout",
             "learning_rate", "batch_size", "final_epochs")
 # Setting -> what others must be, where they are searched too, for it to count.
+_ENCODER = {"encoder": lambda name: name != "none"}
+_LORA = {**_ENCODER, "tuning": lambda name: name == "lora"}
+_TRAINED = {**_ENCODER, "tuning": lambda name: name != "frozen"}
 COUNTS = {
-    "tuning": {"encoder": lambda name: name != "none"},
-    "top_n": {"encoder": lambda name: name != "none",
-              "tuning": lambda name: name == "top_n"},
-    "precision": {"encoder": lambda name: name != "none"},
-    "encoder_learning_rate": {"encoder": lambda name: name != "none",
-                              "tuning": lambda name: name != "frozen"},
+    "tuning": _ENCODER,
+    "top_n": {**_ENCODER, "tuning": lambda name: name == "top_n"},
+    "rank": _LORA, "alpha": _LORA, "projections": _LORA,
+    "adversarial": {**_ENCODER, "tuning": lambda name: name == "full"},
+    "warm_up": _TRAINED, "max_length": _ENCODER, "precision": _ENCODER,
+    "encoder_learning_rate": _TRAINED,
     "temperature": {"losses": lambda names: "retrieval" in names}}
 
 
@@ -38,6 +42,13 @@ def default_space(config: RunConfig, data) -> dict:
     return space
 
 
+def types() -> dict[str, type]:
+    """Setting -> type of its values."""
+    known = {"int": int, "float": float}
+    return {field.name: known.get(field.type.removesuffix(" | None"), str)
+            for field in dataclasses.fields(RunConfig)}
+
+
 def checked(space: dict, config: RunConfig) -> dict:
     """A space with values of the fields' types, deciding settings first.
 
@@ -50,15 +61,18 @@ def checked(space: dict, config: RunConfig) -> dict:
     if wrong or not space:
         raise ValueError(f"A space may hold {list(SEARCHED)}. Received: "
                          f"{wrong or 'none of them'}.")
-    kinds = {field.name: {"int": int, "float": float}.get(field.type, str)
-             for field in dataclasses.fields(RunConfig)}
+    kinds = types()
     found = {name: _values(name, space[name], kinds[name])
              for name in SEARCHED if name in space}
     for name, given in found.items():
+        # As it counts, where what decides that is searched too.
+        beside = {
+            parent: value for parent, fits in COUNTS.get(name, {}).items()
+            for value in found.get(parent, ()) if fits(value)}
         ends = given if isinstance(given, list) else [
             given["low"], given["high"]]
         for value in ends:
-            dataclasses.replace(config, **{name: value})
+            dataclasses.replace(config, **{**beside, name: value})
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import unicodedata
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Callable, Sequence
 
 import tensorflow as tf
 import tensorflow_text as tf_text
+
+from tfrecal.tokenizer_options import read_options
 
 _SPACE = "\u2581"  # how SentencePiece writes the start of a word
 _FILE = "spiece.model"
@@ -51,7 +52,8 @@ class SentencePiece(tf.Module):
         except tf.errors.OpError as error:
             raise ValueError(
                 f"`{_FILE}` must be a SentencePiece model. Received: "
-                f"{len(model)} bytes: {error.message} Fetch it again."
+                f"{len(model)} bytes: {' '.join(error.message.split())} Fetch "
+                "it again."
             ) from error
         strings = self._tokenizer.id_to_string(tf.range(self.size)).numpy()
         pieces = [piece.decode() for piece in strings]
@@ -148,9 +150,7 @@ class SentencePiece(tf.Module):
 
 def _options(folder, kind):
     path = folder / "tokenizer_config.json"
-    options = {}
-    if path.is_file():
-        options = json.loads(path.read_text(encoding="utf-8"))
+    options = read_options(path)
     asked = options.get("tokenizer_class", f"{kind}Tokenizer")
     if (
         asked.removesuffix("Fast") != f"{kind}Tokenizer"

@@ -64,7 +64,8 @@ class ServedEncoder(tf.Module):
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Strings `[n]`, or ids `[n, length]` int32, to float32 `[n, dim]`.
 
-        Ids, padded with -1, are for tokenizers that run on the client.
+        Ids are for tokenizers that run on the client; each -1 among them,
+        wherever it stands, is padding.
         """
         if not self._tokenizer.in_graph:
             return self._of_padded(texts)
@@ -75,11 +76,10 @@ class ServedEncoder(tf.Module):
         return tf.gather(vectors, place)
 
     def _of_padded(self, ids):
-        rows, length = tf.unstack(tf.shape(ids))
-        lengths = tf.reduce_sum(tf.cast(ids >= 0, tf.int32), axis=1)
+        tokens = tf.ragged.boolean_mask(ids, ids >= 0)
         return self._of_rows(
-            tf.reshape(ids, [-1]), tf.range(rows) * length,
-            tf.minimum(lengths, self.max_length))
+            tokens.flat_values, tokens.row_starts(),
+            tf.minimum(tokens.row_lengths(), self.max_length))
 
     def _of_rows(self, ids, starts, lengths):
         layout = packing.pack(

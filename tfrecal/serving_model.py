@@ -44,6 +44,7 @@ class ServingModel(tf.Module):
     Attributes:
         functions: signature name -> `tf.function`.
         tokenizer: for the manifest, what a client must know of texts.
+        tokenizer_files: name -> content of what it needs to tokenise them.
     """
 
     def __init__(self, model, pool, index, k: int = 20):
@@ -55,7 +56,7 @@ class ServingModel(tf.Module):
         self._make_tables(model, scorer, pool)
         self._make_rating(model)
         self._encoder = None
-        self.tokenizer = {}
+        self.tokenizer, self.tokenizer_files = {}, {}
         if model.candidate_tower.encoder is not None:
             self._make_texts(model)
         self.functions = self._functions()
@@ -119,6 +120,7 @@ class ServingModel(tf.Module):
         query, candidate = model.query_tower, model.candidate_tower
         self._encoder = candidate.encoder.for_serving()
         self.tokenizer = candidate.encoder.tokenizer_facts()
+        self.tokenizer_files = candidate.encoder.tokenizer_files()
         self._centre = tf.constant(candidate.text_centre)
         self._text_scale = tf.constant(
             candidate.text_scale / candidate.text_norm)

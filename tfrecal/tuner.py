@@ -25,7 +25,7 @@ from tfrecal.interactions import Interactions
 from tfrecal.pool import Pool
 from tfrecal.run import learning_rate, load_data, load_split, make_model
 from tfrecal.run_config import RunConfig
-from tfrecal.search_space import COUNTS, SEARCHED, checked, default_space
+from tfrecal.search_space import COUNTS, SEARCHED, checked, default_space, types
 
 try:
     import keras_tuner
@@ -117,7 +117,8 @@ def validate(config: RunConfig, split) -> dict[str, float]:
     """Metrics of the validation part, trained on all labels of training."""
     tf_keras.utils.set_random_seed(config.seed)
     pool = Pool.from_interactions(split.train, initial=1.0, seed=config.seed)
-    model = make_model(config, split.train, float(pool.label.mean()))
+    model = make_model(
+        config, split.train, float(pool.label.mean()), warm=True)
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
         verbose=0, callbacks=[tf_keras.callbacks.LearningRateScheduler(
@@ -322,8 +323,7 @@ def _write(folder: Path, table: pd.DataFrame, config: RunConfig,
     row = ended.iloc[(sign * ended[objective].to_numpy()).argmin()]
     values = {name: row[name] for name in SEARCHED if name in row.index
               and row[name] is not None and row[name] == row[name]}
-    kinds = {field.name: type(field.default)
-             for field in dataclasses.fields(RunConfig)}
+    kinds = types()
     best = dataclasses.replace(config, **{
         name: kinds[name](value) for name, value in values.items()})
     replace_file(folder / "trials.csv", lambda path: table.to_csv(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import collections
 from pathlib import Path
 
 import tensorflow as tf
 import tensorflow_text as tf_text
+
+from tfrecal.tokenizer_options import read_options
 
 # What Hugging Face's BERT tokenizer deletes: control, format and private-use
 # characters but not \t \n \r. TF-Text would make each a space, which splits
@@ -99,7 +101,13 @@ class WordPiece(tf.Module):
                 f"Received: no such file in {folder}. Copy it from the folder "
                 "that the weights came from."
             )
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"`vocab.txt` must be a UTF-8 text. Received: {path}: "
+                f"{error}. Fetch it again."
+            ) from error
         vocabulary = [line.rstrip("\r") for line in text.split("\n")]
         if vocabulary[-1] == "":
             vocabulary.pop()
@@ -109,6 +117,12 @@ class WordPiece(tf.Module):
                 f"{len(vocabulary)} lines, vocab_size={vocab_size} in "
                 f"config.json of {folder}. The two are of different "
                 "checkpoints, or the file was cut off: fetch both again."
+            )
+        piece, often = collections.Counter(vocabulary).most_common(1)[0]
+        if often > 1:
+            raise ValueError(
+                "`vocab.txt` must hold each word piece once. Received: "
+                f"{piece!r} on {often} lines of {path}. Fetch it again."
             )
         return cls(vocabulary, _lower_case(Path(folder), kinds), marks)
 
@@ -134,9 +148,7 @@ class WordPiece(tf.Module):
 
 def _lower_case(folder, kinds):
     path = folder / "tokenizer_config.json"
-    options = {}
-    if path.is_file():
-        options = json.loads(path.read_text(encoding="utf-8"))
+    options = read_options(path)
     lower_case = options.get("do_lower_case", True)
     strip_accents = options.get("strip_accents")
     kind = options.get("tokenizer_class", f"{kinds[0]}Tokenizer")

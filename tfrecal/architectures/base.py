@@ -35,6 +35,7 @@ class Architecture:
         pooling: the right one for encoders of this kind.
         shares_layers: whether all layers have the same weights.
         attention: what stands in for `transformer.packed_attention`.
+        landmark: name of a weight that no checkpoint of this kind lacks.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Architecture:
     pooling = "mean"
     shares_layers = False
     attention: Callable | None = None
+    landmark = "embeddings.word_embeddings.weight"
 
     def __init__(self, config):
         self.config = config
@@ -74,9 +76,10 @@ class Architecture:
         """Raises ValueError where this model cannot have them."""
         if tuning == "top_n" and self.shares_layers:
             raise ValueError(
-                "`tuning` must be \"frozen\" or \"full\" where all layers "
-                "share their weights. Received: tuning=\"top_n\" for "
-                f"{checkpoint!r}, of the kind {self.kind}."
+                "`tuning` must be \"frozen\", \"full\", \"lora\" or "
+                "\"bitfit\" where all layers share their weights. Received: "
+                f"tuning=\"top_n\" for {checkpoint!r}, of the kind "
+                f"{self.kind}."
             )
         layers = self.config.num_hidden_layers
         if not (isinstance(top_n, int) and 1 <= top_n <= layers):

@@ -31,6 +31,7 @@ class GPT2(Architecture):
         Setting("scale_attn_by_inverse_layer_idx", False),
     )
     pooling = "last"
+    landmark = "wte.weight"
 
     @property
     def form(self):

@@ -33,6 +33,7 @@ class XLNet(Architecture):
         Setting("clamp_len", -1),
     )
     pooling = "last"
+    landmark = "word_embedding.weight"
     # Places are relative, so that none runs out: what it was pretrained on.
     longest = 512
 

@@ -174,7 +174,7 @@ class _Retraining:
             return few
         pool = material.pool(material.train)
         seed = config.seed + self.run_id
-        model = (origin.fresh(material.train, seed)
+        model = (origin.fresh(material.train, seed, warm=True)
                  if self.record["reset"] else
                  models.grown(origin, served, material.train, seed,
                               self._forget))
@@ -224,7 +224,8 @@ class _Retraining:
         config = self.config
         model.compile(learning_rate=config.learning_rate,
                       encoder_learning_rate=config.encoder_learning_rate,
-                      encoder_every=config.encoder_every)
+                      encoder_every=config.encoder_every,
+                      adversarial=model.adversarial)
         weights = None
         if config.correction != "none":
             frame = material.train.frame

@@ -41,13 +41,21 @@ class Origin:
         self.labels = base_labels(parts.pool, parts.split.train)
         self.mean = float(self.labels["label"].mean())
 
-    def fresh(self, tables: Interactions, seed: int) -> TwoTower:
-        """A model with fresh weights over other tables."""
+    def fresh(self, tables: Interactions, seed: int,
+              warm: bool = False) -> TwoTower:
+        """A model with fresh weights over other tables.
+
+        Args:
+            tables: which it covers.
+            seed: of its weights.
+            warm: whether to warm the encoder up; not where trained weights
+                come next.
+        """
         columns = [
             [] if tower.categories is None else list(tower.categories.columns)
             for tower in (self.model.query_tower, self.model.candidate_tower)]
         return make_model(
-            self.config, tables, self.mean, seed,
+            self.config, tables, self.mean, seed, warm,
             query_columns=columns[0], candidate_columns=columns[1],
             embedding_dim=self.model.query_tower.embedding_dim)
 

@@ -40,6 +40,9 @@ class Recommender:
         batching: whether the server runs with `--enable_batching`.
             TensorFlow Serving then needs every input in every request, so
             blanks are sent for those that are left out.
+        tokenizer: folder of the export (its base path or a version), whose
+            manifest says whether texts are tokenised here, as those of
+            RoBERTa and GPT-2 are. Needed only for texts.
         log: a `FeedbackLog` in which the lists of `recommend` and `search`
             are recorded as they are returned, so ask for what is shown. The
             caller closes it. Lists for nobody known are not recorded.
@@ -59,7 +62,8 @@ class Recommender:
                  version: int | None = None, label: str | None = None,
                  timeout: float = 1.0, tls: TLS | None = None,
                  max_batch: int = 512, cache: int = 0,
-                 batching: bool = False, log=None, explore=None):
+                 batching: bool = False, tokenizer=None, log=None,
+                 explore=None):
         if explore is not None and log is None:
             raise ValueError("`explore` must come with a `log`. Received: "
                              "log=None.")
@@ -74,7 +78,12 @@ class Recommender:
         self.model, self.max_batch = model, max_batch
         self.log, self.explore = log, explore
         self._connection = Connection(address, timeout, tls)
-        self._requests = PredictRequests(model, version, label, batching)
+        text_ids = None
+        if tokenizer is not None:
+            from tfrecal.text_ids import TextIds
+            text_ids = TextIds.from_export(tokenizer)
+        self._requests = PredictRequests(
+            model, version, label, batching, text_ids)
         self._cache = AnswerCache(cache)
 
     def recommend(self, users: Sequence, *, history: Sequence | None = None,

@@ -49,6 +49,8 @@ _CURES = {
     "DEADLINE_EXCEEDED": "Raise `timeout` (seconds) or lower `max_batch`.",
     "RESOURCE_EXHAUSTED": "Lower `max_batch`, or ask again later.",
     "UNIMPLEMENTED": "`address` must be the gRPC port of TensorFlow Serving."}
+_TOKENS = ("Where its texts are tokenised by the client, give `tokenizer` "
+           "(`--tokenizer`), the folder of its export.")
 
 
 class ServingUnavailable(RuntimeError):
@@ -138,7 +140,7 @@ class Connection:
                 return [self._predict(requests[0], timeout=self.timeout)]
             return self._all(requests)
         except grpc.RpcError as error:
-            raise self._failure(requests[0].model_spec, error) from error
+            raise self._failure(requests[0], error) from error
 
     def close(self) -> None:
         """Ends the channel, and requests that are under way."""
@@ -159,11 +161,15 @@ class Connection:
                 call.cancel()
         return found
 
-    def _failure(self, spec, error: grpc.RpcError) -> Exception:
-        code = error.code()
+    def _failure(self, request, error: grpc.RpcError) -> Exception:
+        spec, code = request.model_spec, error.code()
         # A server's message may end with a full stop, or not.
         details = (error.details() or "no message").rstrip(".")
         cure = _CURES.get(code.name, "The server's log tells more.")
+        if code == grpc.StatusCode.INVALID_ARGUMENT and (
+                "text" in request.inputs) and (
+                "token_ids" in details or "invalid name" in details):
+            cure = _TOKENS
         message = (f"The model {spec.name!r} at {self.address} must answer "
                    f"`{spec.signature_name}`. Received: {code.name}: "
                    f"{details}. {cure}")

@@ -22,12 +22,16 @@ class PredictRequests:
         version: a fixed one, or None.
         label: of a version, or None.
         blanks: send inputs that are left out as rows of blanks.
+        text_ids: makes token ids of texts (`text_ids.TextIds`), or None
+            where the model does so.
     """
 
     def __init__(self, model: str, version: int | None = None,
-                 label: str | None = None, blanks: bool = False):
+                 label: str | None = None, blanks: bool = False,
+                 text_ids=None):
         self.model, self.version, self.label = model, version, label
         self.blanks = blanks
+        self.text_ids = text_ids
 
     def build(self, call: str, rows: dict) -> wire.PredictRequest:
         """The request of a call.
@@ -47,6 +51,9 @@ class PredictRequests:
             rows = _filled_up(rows, _OPTIONAL.get(call, ()))
         for name, values in rows.items():
             alias, lists = _INPUTS[name]
+            if name == "texts" and self.text_ids is not None:
+                wire.write_ids(self._ids(values), request.inputs["token_ids"])
+                continue
             tensor = request.inputs[alias]
             if lists:
                 width = max(map(len, values), default=0)
@@ -54,6 +61,12 @@ class PredictRequests:
             else:
                 wire.write_strings(values, tensor)
         return request
+
+    def _ids(self, texts: list[bytes]) -> list[list[int]]:
+        found = self.text_ids([text.decode(errors="replace")
+                               for text in texts])
+        # See `_filled_up`: what a server pads with must come first.
+        return [[-1, *row] for row in found] if self.blanks else found
 
 
 def explain(request) -> str:

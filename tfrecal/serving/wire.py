@@ -17,8 +17,9 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
-FLOAT, STRING = 1, 7
-_TYPES = {"DT_INVALID": 0, "DT_FLOAT": FLOAT, "DT_STRING": STRING}
+FLOAT, INT32, STRING = 1, 3, 7
+_TYPES = {"DT_INVALID": 0, "DT_FLOAT": FLOAT, "DT_INT32": INT32,
+          "DT_STRING": STRING}
 # Package -> message -> field -> (number, type); * is a list, {} a map from
 # strings.
 _MESSAGES = {
@@ -30,6 +31,7 @@ _MESSAGES = {
             "tensor_shape": (2, ".tensorflow.TensorShapeProto"),
             "tensor_content": (4, "bytes"),
             "float_val": (5, "*float"),
+            "int_val": (7, "*int32"),
             "string_val": (8, "*bytes")}},
     "tensorflow.serving": {
         "ModelSpec": {
@@ -72,6 +74,22 @@ def write_lists(rows: list[tuple[bytes, ...]], width: int, tensor) -> None:
     for row in rows:
         tensor.string_val.extend(row)
         tensor.string_val.extend([b""] * (width - len(row)))
+
+
+def write_ids(rows: list[list[int]], tensor) -> None:
+    """A row for each list of token ids, with -1 after the shorter ones.
+
+    Args:
+        rows: of a batch.
+        tensor: a TensorProto, empty; written into.
+    """
+    width = max(map(len, rows), default=0)
+    tensor.dtype = INT32
+    tensor.tensor_shape.dim.add(size=len(rows))
+    tensor.tensor_shape.dim.add(size=width)
+    for row in rows:
+        tensor.int_val.extend(row)
+        tensor.int_val.extend([-1] * (width - len(row)))
 
 
 def read(tensor) -> np.ndarray:

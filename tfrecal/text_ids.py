@@ -1,0 +1,102 @@
+"""TextIds: texts to the token ids of a byte-level BPE, without TensorFlow."""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+FILE = "tokenizer.json"
+_MANIFEST = "tfrecal.json"
+
+
+class TextIds:
+    """Texts to ids, as the model was trained with; for clients, too.
+
+    Args:
+        tokenizer: of the `tokenizers` library; altered so that special
+            tokens written in a text are text.
+        before, after: ids around each text.
+        max_length: ids of a text at most, those around it included.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int],
+                 after: Sequence[int], max_length: int):
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.before, self.after = list(before), list(after)
+        self.max_length = max_length
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        most = self.max_length - len(self.before) - len(self.after)
+        return [
+            self.before + found.ids[:most] + self.after
+            for found in self._tokenizer.encode_batch(
+                list(texts), add_special_tokens=False)]
+
+    @classmethod
+    def from_export(cls, folder) -> TextIds | None:
+        """The tokenizer that an export brings along.
+
+        Args:
+            folder: a version folder, the base path above it (the newest
+                version counts), or a copy of its `assets.extra`.
+
+        Returns:
+            None where the model reads texts as they are.
+
+        Raises:
+            ValueError: no export, or one that is not whole.
+        """
+        place = _extra(Path(folder))
+        manifest = _read(place / _MANIFEST)
+        if manifest.get("tokenizer") != "client":
+            return None
+        facts = [manifest.get(name) for name in (
+            "tokenizer_before", "tokenizer_after", "max_length")]
+        if None in facts:
+            raise ValueError(
+                "The manifest of an export must say how to tokenise. "
+                f"Received: {place / _MANIFEST}, which does not. Export the "
+                "model again.")
+        try:
+            tokenizer = Tokenizer.from_file(str(place / FILE))
+        except Exception as error:  # the library raises no narrower one
+            raise ValueError(
+                f"An export whose texts the client tokenises must bring "
+                f"`{FILE}`. Received: {place / FILE}: {error}. Copy it from "
+                "where the model is served.") from error
+        return cls(tokenizer, *facts)
+
+
+def _extra(folder: Path) -> Path:
+    """Where the manifest lies."""
+    versions = []
+    if folder.is_dir():
+        versions = sorted(
+            (path for path in folder.iterdir() if path.name.isdecimal()),
+            key=lambda path: -int(path.name))
+    for place in (folder, folder / "assets.extra",
+                  *(path / "assets.extra" for path in versions)):
+        if (place / _MANIFEST).is_file():
+            return place
+    raise ValueError(
+        "`tokenizer` must be the folder of an export. Received: "
+        f"{folder}, which holds no version with a manifest. Give the base "
+        "path of the model, as `tfrecal export --to` did.")
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        error = "no object"
+    except ValueError as wrong:
+        error = wrong
+    raise ValueError(f"A manifest must be a JSON object. Received: {path}: "
+                     f"{error}. Export the model again.")
