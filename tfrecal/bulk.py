@@ -89,13 +89,14 @@ def run(encoder, texts: list[str], tokens: int, progress: bool) -> np.ndarray:
     # Longest first: memory runs out at once or not at all.
     order = np.argsort(-lengths, kind="stable")
     out = np.empty([len(texts), encoder.dim], np.float32)
+    step = encoder.bulk_step(int(lengths.sum()))
     with tqdm(
         total=len(texts), unit="text", desc="encoding", delay=2.0,
         disable=not progress or len(texts) < 256,
     ) as bar:
         for start, end in _batches(lengths[order], tokens):
             rows = order[start:end]
-            out[rows] = encoder.encode_ids(ids, starts[rows], lengths[rows])
+            out[rows] = step(ids, starts[rows], lengths[rows])
             bar.update(len(rows))
     return out
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import bulk, lora, packing, text_ids, transformer
+from tfrecal.bulk_graph import EncodingGraph
 from tfrecal.checkpoints import (
     find_folder,
     load_base,
@@ -133,6 +134,8 @@ class TextEncoder(tf_keras.layers.Layer):
         if tuning == "lora":
             self.lora = lora.LoRA(
                 self._distinct_parts(), rank, alpha, tuple(projections))
+        # A bound method, which Keras does not track either.
+        self.bulk_step = EncodingGraph(self).step
         self.fingerprint = self.weights_fingerprint()
         # Tracked by itself: a checkpoint holds nothing else of the encoder.
         self.trained = self.trainable_weights
@@ -282,16 +285,23 @@ class TextEncoder(tf_keras.layers.Layer):
         return packing.pool(hidden, layout, self.pooling)
 
     def _layer(self, number, hidden, layout, training):
-        kind = self._architecture
-        parts = kind.parts(self._layers_run()[number])
-        if self.lora is not None:
-            parts = self.lora.adapt(parts, self._place(number))
-        weights = transformer.layer_weights(parts, kind.form, self.precision)
+        weights = self._weights_of(number)
         dropping = bool(training and self.dropout)
         seed = tf.zeros([2], tf.int32)
         if dropping:
             seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
         return self._steps(dropping)(hidden, layout, weights, seed)
+
+    def _weights_of(self, number):
+        kind = self._architecture
+        parts = kind.parts(self._layers_run()[number])
+        if self.lora is not None:
+            parts = self.lora.adapt(parts, self._place(number))
+        return transformer.layer_weights(parts, kind.form, self.precision)
+
+    def ready_weights(self) -> list[list[tf.Tensor]]:
+        """Of each layer, what `transformer.layer_weights` gives."""
+        return [self._weights_of(n) for n in range(len(self._layers_run()))]
 
     def _distinct_parts(self):
         """Weights of each distinct layer, as they are used."""

@@ -1,0 +1,51 @@
+"""One graph for many batches against the encoder's own steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfrecal import bulk, bulk_graph
+from tfrecal.encoders import TextEncoder
+
+pytestmark = pytest.mark.large
+TEXTS = ["title: the blue chair", "", "and", "word " * 30, "the chair"]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(bulk_graph, "_WORTH_TOKENS", 0)
+
+
+def by_itself(encoder):
+    tokens = encoder.tokenize(TEXTS)
+    return encoder.encode_ids(
+        tokens.flat_values, tokens.row_starts(), tokens.row_lengths()).numpy()
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"tuning": "lora", "rank": 2}, {"precision": "bfloat16"}])
+def test_same_vectors(tiny_bert_folder, at_once, options):
+    encoder = TextEncoder(tiny_bert_folder, max_length=12, **options)
+    found = bulk.run(encoder, TEXTS, 16, False)
+    # bfloat16 rounds products, whose order of summing may differ.
+    near = 1e-2 if "precision" in options else 1e-5
+    np.testing.assert_allclose(found, by_itself(encoder), atol=near)
+
+
+def test_weights_as_they_are_now(tiny_bert_folder, at_once):
+    encoder = TextEncoder(tiny_bert_folder, max_length=12, tuning="full")
+    before = bulk.run(encoder, TEXTS, 16, False)
+    for weight in encoder.trainable_weights:
+        weight.assign(1.5 * weight)
+    found = bulk.run(encoder, TEXTS, 16, False)
+    assert np.abs(found - before).max() > 1e-2
+    np.testing.assert_allclose(found, by_itself(encoder), atol=1e-5)
+
+
+def test_built_when_worth_it(tiny_bert_folder, monkeypatch):
+    monkeypatch.setattr(bulk_graph, "_WORTH_TOKENS", 100)
+    graph = bulk_graph.EncodingGraph(
+        TextEncoder(tiny_bert_folder, max_length=12))
+    assert graph.step(60) == graph.encoder.encode_ids
+    assert graph.step(60) != graph.encoder.encode_ids
