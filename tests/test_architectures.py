@@ -27,6 +27,7 @@ from transformers.modeling_tf_pytorch_utils import (
     convert_tf_weight_name_to_pt_weight_name,
 )
 
+from tfrecal import bulk, bulk_graph
 from tfrecal.encoders import TextEncoder
 from tfrecal.export import read_manifest
 from tfrecal.serving.client import Recommender
@@ -374,6 +375,16 @@ def test_catalogue_and_cache(made):
     again = TextEncoder.from_config(encoder.get_config())
     assert again.fingerprint == encoder.fingerprint
     np.testing.assert_allclose(again.encode(TEXTS), vectors, atol=1e-5)
+
+
+def test_graph_of_many_texts(made, monkeypatch):
+    encoder = TextEncoder(made.folder, max_length=MOST)
+    expected = encoder(tf.constant(TEXTS)).numpy()
+    monkeypatch.setattr(bulk_graph, "_WORTH_TOKENS", 0)
+    # Steps of 4 texts or fewer, and of all.
+    for tokens in (MOST, 1000):
+        found = bulk.run(encoder, TEXTS, tokens, False)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["tf", "torch head"])

@@ -292,16 +292,18 @@ class TextEncoder(tf_keras.layers.Layer):
             seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
         return self._steps(dropping)(hidden, layout, weights, seed)
 
-    def _weights_of(self, number):
+    def _weights_of(self, number, plain=False):
         kind = self._architecture
         parts = kind.parts(self._layers_run()[number])
         if self.lora is not None:
             parts = self.lora.adapt(parts, self._place(number))
-        return transformer.layer_weights(parts, kind.form, self.precision)
+        return transformer.layer_weights(
+            parts, kind.form, self.precision, plain)
 
     def ready_weights(self) -> list[list[tf.Tensor]]:
-        """Of each layer, what `transformer.layer_weights` gives."""
-        return [self._weights_of(n) for n in range(len(self._layers_run()))]
+        """Of each layer, what `transformer.layer_weights` gives, plain."""
+        return [self._weights_of(n, plain=True)
+                for n in range(len(self._layers_run()))]
 
     def _distinct_parts(self):
         """Weights of each distinct layer, as they are used."""

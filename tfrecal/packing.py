@@ -67,7 +67,7 @@ def pack(
         starts: `[rows]` integers, first token of each row in its store.
         lengths: `[rows]` integers, tokens of each row; 0 is allowed, more
             than the last bound is not.
-        bounds: upper lengths of the buckets, ascending.
+        bounds: upper lengths of the buckets, ascending; a tensor may come too.
         heads: attention heads.
 
     Returns:
@@ -82,7 +82,8 @@ def pack(
     starts = tf.gather(tf.cast(starts, tf.int32), order)
 
     # Rows are sorted, so a bucket is a slice and its width its last length.
-    limits = tf.constant(bounds, tf.int32)
+    limits = tf.convert_to_tensor(bounds, tf.int32)
+    buckets = limits.shape[0]
     last = tf.searchsorted(lengths, limits, "right")
     rows = last - tf.concat([[0], last[:-1]], 0)
     width = tf.gather(tf.concat([[0], lengths], 0), last)
@@ -114,9 +115,9 @@ def pack(
         real=tf.cast(real, tf.float32)[:, tf.newaxis],
         sizes=rows * heads * width,
         shapes=[
-            tf.stack([rows[n], heads, width[n]]) for n in range(len(bounds))
+            tf.stack([rows[n], heads, width[n]]) for n in range(buckets)
         ],
-        biases=_biases(lengths, rows, width, len(bounds)),
+        biases=_biases(lengths, rows, width, buckets),
     )
 
 

@@ -43,15 +43,17 @@ class Parts(NamedTuple):
     extra: tuple[tf.Tensor, ...] = ()  # further arguments of attention
 
 
-def layer_weights(parts: Parts, form: Form, precision: str = "float32"):
+def layer_weights(
+    parts: Parts, form: Form, precision: str = "float32", plain: bool = False
+):
     """The weights of a layer, as the layer function takes them.
 
     Query, key and value side by side; factors that would be applied to
     activations are in the kernels, which are far smaller; kernels in the
-    precision of their products.
+    precision of their products. `plain` as in `make_layer`.
     """
     scale = (form.hidden // form.heads) ** -0.5
-    factor = _gelu_factor(form)
+    factor = 1.0 if plain else _gelu_factor(form)
     query, key, value, out, inner, outer, norm, last, extra = parts
     kernels = [
         tf.concat([query[0] * scale, key[0], value[0]], 1),
@@ -77,6 +79,7 @@ def make_layer(
     dropout: float = 0.0,
     precision: str = "float32",
     attention: Callable | None = None,
+    plain: bool = False,
 ) -> Callable:
     """One transformer layer as a graph that all layers of a model share.
 
@@ -91,6 +94,9 @@ def make_layer(
             with weights.
         attention: what stands in for `packed_attention`; takes
             `Parts.extra` besides.
+        plain: for use without gradients: TensorFlow runs product, bias and
+            GELU in one operation. With bfloat16, biases and what stands
+            between the dense layers are rounded too.
 
     Returns:
         A function of hidden states `[tokens, hidden]`, a `Packing`, what
@@ -102,8 +108,13 @@ def make_layer(
     between = {"gelu": _u_erf, "gelu_new": _gelu_new}.get(
         form.activation) or get_tf_activation(form.activation)
 
+    if plain:
+        product = _as_kernel
+        between = tf.nn.gelu if form.activation == "gelu" else between
+
     def dense(values, kernel, bias):
-        return tf.nn.bias_add(product(values, kernel), bias)
+        wide = product(values, kernel)
+        return tf.nn.bias_add(wide, tf.cast(bias, wide.dtype))
 
     def drop(values, seed, place):
         if not dropout:
@@ -123,14 +134,16 @@ def make_layer(
 
         def attend(hidden):
             context = attention(
-                dense(hidden, kernel, bias), packing, heads, dropout, seed,
-                *extra
+                tf.cast(dense(hidden, kernel, bias), tf.float32), packing,
+                heads, dropout, seed, *extra
             )
-            return drop(dense(context, out, out_bias), seed, 1)
+            context = dense(context, out, out_bias)
+            return drop(tf.cast(context, tf.float32), seed, 1)
 
         def widen(hidden):
             wide = between(dense(hidden, inner, inner_bias))
-            return drop(dense(wide, outer, outer_bias), seed, 2)
+            wide = dense(wide, outer, outer_bias)
+            return drop(tf.cast(wide, tf.float32), seed, 2)
 
         if form.norm_first:
             hidden += attend(layer_norm(hidden, gamma, beta, epsilon))
@@ -158,6 +171,11 @@ def _signature(form, buckets, precision):
         + [tf.TensorSpec(shape) for shape in others],
         tf.TensorSpec([2], tf.int32),
     ]
+
+
+def _as_kernel(values, kernel):
+    """`values @ kernel` in the precision of the kernel."""
+    return tf.matmul(tf.cast(values, kernel.dtype), kernel)
 
 
 @tf.custom_gradient
