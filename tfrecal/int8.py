@@ -38,7 +38,7 @@ def quantise(kernel: tf.Tensor) -> Kernel:
 
 
 def rounded(values: tf.Tensor, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Float32 `[n, m]` to int8, and the scales along an axis, which it keeps."""
+    """Float32 `[n, m]` to int8, and their scales along an axis, kept."""
     scale = tf.reduce_max(tf.abs(values), axis, keepdims=True) / 127
     scale = tf.where(scale > 0, scale, 1.0)
     return tf.cast(tf.round(values / scale), tf.int8), scale
