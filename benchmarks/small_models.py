@@ -9,8 +9,9 @@ out, are encoded by smaller encoders in its place:
   out;
 - pruned: layers left out and nothing learned; half of each kernel zero.
 
-NDCG@10 of searches for the held-out items' titles and of pairs of genres
-over the catalogue, and of held-out items among themselves for users; losses
+NDCG@10 of searches for the held-out items' titles among these, for pairs of
+genres over the catalogue, and of held-out items among themselves for users;
+losses
 are relative to the model's own encoder, paired by seed. Times are those of
 `search` of 10 tokens, served by `tfrecal serve` over gRPC, taking turns.
 TFLite and ONNX Runtime (where installed) run the layers only, in process:
@@ -161,7 +162,8 @@ class Judge:
             vectors = (encode(texts) - self.centre) * self.scale
             found[name] = metrics.ranking(
                 vectors @ self.of_search, self.candidate, relevant,
-                k=10).mean()["ndcg@10"]
+                k=10, item_mask=self.cold if name == "titles" else None
+                ).mean()["ndcg@10"]
         candidate = self.candidate.copy()
         away = (encode(self.texts) - self.own) * self.scale
         candidate[self.cold] += away @ self.of_text

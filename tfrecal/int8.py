@@ -10,10 +10,11 @@ from typing import NamedTuple, Sequence
 
 import tensorflow as tf
 
-# Seven bits of activations: two products of u8 and s8 are added in 16 bits on
-# processors without VNNI, and 2 * 127 * 127 still fits.
-_HALF = 63
-_ZERO = 64
+# Processors without VNNI add two products of u8 and s8 in 16 bits: with
+# kernels of seven bits 2 * 255 * 64 still fits. Activations, whose largest
+# values lie far out, need their eight bits more.
+_MOST = 64
+_HALF, _ZERO = 127, 128
 
 
 class Kernel(NamedTuple):
@@ -21,7 +22,7 @@ class Kernel(NamedTuple):
 
     values: tf.Tensor  # [into, out] int8
     scale: tf.Tensor  # [out] float32; values * scale is the kernel
-    offset: tf.Tensor  # [out] int32, of the activations' zero
+    offset: tf.Tensor  # [out] int32, for the zero of activations
 
     @classmethod
     def spec(cls, shape: Sequence[int]) -> Kernel:
@@ -32,14 +33,15 @@ class Kernel(NamedTuple):
 
 def quantise(kernel: tf.Tensor) -> Kernel:
     """Float32 `[into, out]` to int8, each column by its largest value."""
-    values, scale = rounded(kernel, 0)
+    values, scale = rounded(kernel, 0, _MOST)
     total = tf.reduce_sum(tf.cast(values, tf.int32), 0)
     return Kernel(values, tf.reshape(scale, [-1]), -_ZERO * total)
 
 
-def rounded(values: tf.Tensor, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
+def rounded(values: tf.Tensor, axis: int, most: int = 127
+            ) -> tuple[tf.Tensor, tf.Tensor]:
     """Float32 `[n, m]` to int8, and their scales along an axis, kept."""
-    scale = tf.reduce_max(tf.abs(values), axis, keepdims=True) / 127
+    scale = tf.reduce_max(tf.abs(values), axis, keepdims=True) / most
     scale = tf.where(scale > 0, scale, 1.0)
     return tf.cast(tf.round(values / scale), tf.int8), scale
 

@@ -26,7 +26,7 @@ class ServedEncoder(tf.Module):
         parts: the weights of each distinct layer, as they are used.
         pooling, max_length: see `TextEncoder`.
         precision: of products with weights, as there; or `"int8"`: kernels
-            and activations in 8 and 7 bits, word embeddings in 8. Runs on
+            and activations in 7 and 8 bits, word embeddings in 8. Runs on
             x86 with oneDNN, as in TensorFlow Serving by default.
 
     Raises:
