@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),
             ("label", label), ("compare", compare), ("report", report),
-            ("tune", tune),
+            ("tune", tune), ("distill", distill),
             ("export", export), ("serve", serve), ("recommend", recommend),
             ("feedback", loop_commands.feedback), ("retrain", retrain),
             ("rollback", loop_commands.rollback),
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
                                  help="no line a round")
         if name == "run":
             _run_arguments(command)
-        if name in ("acquire", "label", "export"):
+        if name in ("acquire", "label", "distill", "export"):
             command.add_argument(
                 "--run", help="run folder; by default the newest in runs/")
         if name == "acquire":
@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--tensorboard", metavar="FOLDER",
                                  help="write the curves of a comparison "
                                  "there too")
+        if name == "distill":
+            _distill_arguments(command)
         if name == "export":
             _export_arguments(command)
         if name == "recommend":
@@ -103,6 +105,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _distill_arguments(command) -> None:
+    command.add_argument("--to", required=True, help="new folder of the "
+                         "smaller encoder, for `tfrecal export --encoder`")
+    command.add_argument("--layers", type=int, default=2, help="of it; 0 is "
+                         "a vector a token and their mean (default: 2)")
+    command.add_argument("--texts", help="file of further texts to learn, "
+                         "one a line, such as searches that were logged")
+    command.add_argument("--samples", type=int, default=30_000,
+                         help="texts and pieces of them that are learned "
+                         "(default: 30000)")
+    command.add_argument("--epochs", type=int, default=10,
+                         help="passes over them (default: 10)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--quiet", action="store_true", help="no bar")
+
+
 def _export_arguments(command) -> None:
     command.add_argument("--to", required=True, help="base path of the "
                          "model, such as models/recommender; a version "
@@ -113,6 +131,10 @@ def _export_arguments(command) -> None:
                          help="of ScaNN (default: 0.97)")
     command.add_argument("--k", type=int, default=20,
                          help="items of an answer (default: 20)")
+    command.add_argument("--encoder", help="folder of a smaller encoder that "
+                         "reads search texts, of `tfrecal distill`")
+    command.add_argument("--precision", help="of the served encoder: "
+                         "float32, bfloat16 or int8 (default: the run's)")
     command.add_argument("--for", dest="server", help="the server that must "
                          "be able to run it: stock, scann or tfrecal")
 
@@ -346,6 +368,35 @@ def report(arguments) -> int:
     return 0
 
 
+def distill(arguments) -> int:
+    """Make a smaller text encoder with the vectors of a run's."""
+    from tfrecal.distill import distill as make
+    from tfrecal.run import restore_trained
+    from tfrecal.run_folder import RunFolder
+    if Path(arguments.to).exists():
+        raise ValueError("`--to` must not exist. Received: "
+                         f"{arguments.to}. Choose another name.")
+    folder = _run_folder(arguments)
+    tower = restore_trained(
+        RunFolder.of_run(folder), "Distillation").model.candidate_tower
+    if tower.encoder is None:
+        raise ValueError("Distillation needs a run with a text encoder. "
+                         f"Received: {folder}, which has none.")
+    texts = list(tower.texts)
+    if arguments.texts:
+        texts += Path(arguments.texts).read_text(
+            encoding="utf-8").splitlines()
+    found = make(tower.encoder, texts, arguments.to, layers=arguments.layers,
+                 samples=arguments.samples, epochs=arguments.epochs,
+                 seed=arguments.seed, progress=not arguments.quiet)
+    print(f"{arguments.to}: {found['layers']} layers; mean cosine with the "
+          f"run's encoder {found['cosine']:.3f}, on texts and pieces that "
+          "were not learned")
+    print(f"tfrecal export --run {folder} --encoder {arguments.to} --to "
+          "models/recommender", file=sys.stderr)
+    return 0
+
+
 def export(arguments) -> int:
     """Write a run's model as a SavedModel that servers load."""
     from tfrecal.export import check_server, export_model, read_manifest
@@ -354,15 +405,28 @@ def export(arguments) -> int:
     from tfrecal.run_folder import RunFolder
     folder = RunFolder.of_run(_run_folder(arguments))
     parts = restore_trained(folder, "An export")
+    encoder = None
+    if arguments.encoder:
+        from tfrecal.distill import student_of
+        own = parts.model.candidate_tower.encoder
+        if own is None:
+            raise ValueError("`--encoder` is for a run with texts. Received: "
+                             f"{folder.path}, which has no encoder.")
+        encoder = student_of(own, arguments.encoder)
     path = export_model(
         parts.model, arguments.to, pool=parts.pool, k=arguments.k,
         index=arguments.index, target_recall=arguments.target_recall,
+        encoder=encoder, precision=arguments.precision,
         server=arguments.server, metrics=folder.metrics,
         fingerprint=parts.split.train.fingerprint(), seed=parts.config.seed)
     manifest = read_manifest(path)
     found = manifest["index"]
     print(f"{path}: {found['candidates']:,} items; {found['note']}; recall "
           f"{found['recall']:g}")
+    if "encoder" in manifest:
+        own = manifest["encoder"]
+        print(f"encoder in {own['precision']}, {own['bytes'] / 1e6:.1f} MB; "
+              f"mean cosine with the run's {own['cosine']:g}")
     print("ops outside TensorFlow's core: "
           f"{', '.join(sorted(set(manifest['ops'].values()))) or 'none'}; "
           f"can be served by: {', '.join(manifest['servers'])}")

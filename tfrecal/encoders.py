@@ -273,7 +273,8 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
-        hidden = self._architecture.embed(self.base, ids, layout)
+        kind, base = self._architecture, self.base
+        hidden = kind.embed(base, tf.gather(kind.words(base), ids), layout)
         for n in range(self._lowest):
             hidden = self._layer(n, hidden, layout, False)
         return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
@@ -338,16 +339,19 @@ class TextEncoder(tf_keras.layers.Layer):
         """
         return bulk.encode(self, texts, 16 * batch_size, progress)
 
-    def for_serving(self) -> ServedEncoder:
+    def for_serving(self, precision: str | None = None) -> ServedEncoder:
         """The same weights as now in the form that is exported.
 
         It takes strings, or, of RoBERTa and GPT-2, ids padded with -1.
+
+        Args:
+            precision: in place of the encoder's; `"int8"`, too.
         """
         return ServedEncoder(
             self.base, self._architecture, self._tokenizer,
             self._distinct_parts(),
             pooling=self.pooling, max_length=self.max_length,
-            precision=self.precision,
+            precision=precision or self.precision,
         )
 
     def tokenizer_facts(self) -> dict:

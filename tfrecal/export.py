@@ -27,7 +27,8 @@ _STACK = ("tensorflow", "tf-keras", "tensorflow-text",
 
 
 def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
-                 target_recall: float = 0.97, server: str | None = None,
+                 target_recall: float = 0.97, encoder=None,
+                 precision: str | None = None, server: str | None = None,
                  metrics: dict | None = None, fingerprint: str = "",
                  run: str = "", seed: int = 0) -> Path:
     """Writes `<folder>/<version>/`, all of it or nothing.
@@ -40,6 +41,11 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         k: items of an answer.
         index: `"auto"`, `"exact"` or `"scann"`; see `index.build_index`.
         target_recall: of ScaNN, among the first `k`.
+        encoder: a `TextEncoder` that encodes search texts and new items in
+            place of the model's: a student of it (`distill.distill`). The
+            items of the pool keep their vectors.
+        precision: of the served encoder: `"float32"`, `"bfloat16"` or
+            `"int8"`; None for its own. See `ServedEncoder`.
         server: the binary that must be able to load it (see
             `op_audit.SERVERS`); None for any.
         metrics: name -> number, for the manifest.
@@ -51,9 +57,11 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         Path of the version folder.
 
     Raises:
-        ValueError: an unknown server, or one that cannot run the index.
+        ValueError: an unknown server, or one that cannot run the index; an
+            encoder whose vectors are not like the model's.
     """
     check_server(server, index)
+    likeness = served_likeness(model, encoder, precision)
     if server == "stock":
         index = "exact"
     folder = Path(folder)
@@ -64,7 +72,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         candidate[1:], k=min(k, len(candidate) - 1), kind=index,
         target_recall=target_recall, seed=seed,
         queries=query[users] if len(users) > 3 else None)
-    serving = ServingModel(model, pool, made, k)
+    serving = ServingModel(model, pool, made, k, encoder, precision)
     with filelock.FileLock(folder / ".lock"):
         version = _next_version(folder)
         beside = folder / f".{version}.part"
@@ -99,6 +107,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             "metrics": metrics or {}, "k": serving.k,
             "index": dataclasses.asdict(made.report),
             "signatures": sorted(serving.functions), **serving.tokenizer,
+            **likeness,
             **found}
         for name, content in serving.tokenizer_files.items():
             (extra / name).write_text(content, encoding="utf-8")
@@ -142,6 +151,51 @@ def quiet():
         yield
     finally:
         logger.setLevel(level)
+
+
+def served_likeness(model, encoder, precision: str | None) -> dict:
+    """How near the served encoder's vectors are to the model's.
+
+    Args:
+        model: a trained `TwoTower`.
+        encoder, precision: of `export_model`.
+
+    Returns:
+        for the manifest: `encoder` with `precision` and `cosine`, a mean
+        over up to 256 texts of items, of vectors less the items' mean.
+        Empty where neither option is given.
+
+    Raises:
+        ValueError: a cosine below 0.5, another width, or a model that
+            reads no texts.
+    """
+    if encoder is None and precision is None:
+        return {}
+    tower = model.candidate_tower
+    if tower.encoder is None:
+        raise ValueError(
+            "`encoder` and `precision` are of a model that reads texts. "
+            "Received: one without an encoder. Leave them out.")
+    encoder = encoder or tower.encoder
+    texts = list(dict.fromkeys(tower.texts or []))
+    texts = texts[::max(1, len(texts) // 256)][:256]
+    wanted = np.asarray(tower.encoder(tf.constant(texts)))
+    found = encoder.for_serving(precision)
+    cosine = float("nan")
+    if encoder.dim == tower.encoder.dim and found.spec.dtype == tf.string:
+        pair = [vectors - tower.text_centre.numpy() for vectors in (
+            wanted, np.asarray(found(tf.constant(texts))))]
+        norms = [np.linalg.norm(one, axis=1) for one in pair]
+        cosine = float(np.mean(np.sum(pair[0] * pair[1], 1) / np.maximum(
+            norms[0] * norms[1], 1e-9)))
+    if not cosine > 0.5:
+        raise ValueError(
+            "`encoder` must give vectors like those of the model's. "
+            f"Received: {encoder.checkpoint!r} of width {encoder.dim}, mean "
+            f"cosine {cosine:.2f} with {tower.encoder.checkpoint!r} of width "
+            f"{tower.encoder.dim}. Make one with `tfrecal distill`.")
+    return {"encoder": {"precision": precision or encoder.precision,
+                        "bytes": found.bytes, "cosine": round(cosine, 4)}}
 
 
 def _next_version(folder: Path) -> int:

@@ -40,6 +40,9 @@ class ServingModel(tf.Module):
         index: what `index.build_index` made of the candidates' retrieval
             blocks.
         k: items of an answer, at most those of the catalogue.
+        encoder: a `TextEncoder` that reads texts in place of the model's,
+            such as a student of it (`distill`).
+        precision: of the encoder, see `ServedEncoder`; None for its own.
 
     Attributes:
         functions: signature name -> `tf.function`.
@@ -47,7 +50,8 @@ class ServingModel(tf.Module):
         tokenizer_files: name -> content of what it needs to tokenise them.
     """
 
-    def __init__(self, model, pool, index, k: int = 20):
+    def __init__(self, model, pool, index, k: int = 20, encoder=None,
+                 precision: str | None = None):
         super().__init__(name="tfrecal")
         self.k = min(k, len(pool.item_ids))
         self.index = index
@@ -58,7 +62,8 @@ class ServingModel(tf.Module):
         self._encoder = None
         self.tokenizer, self.tokenizer_files = {}, {}
         if model.candidate_tower.encoder is not None:
-            self._make_texts(model)
+            self._make_texts(
+                model, encoder or model.candidate_tower.encoder, precision)
         self.functions = self._functions()
 
     def _make_tables(self, model, scorer, pool):
@@ -116,11 +121,11 @@ class ServingModel(tf.Module):
             self._predict = lambda score: label_of(
                 score + offset, loss, scale)
 
-    def _make_texts(self, model):
+    def _make_texts(self, model, encoder, precision):
         query, candidate = model.query_tower, model.candidate_tower
-        self._encoder = candidate.encoder.for_serving()
-        self.tokenizer = candidate.encoder.tokenizer_facts()
-        self.tokenizer_files = candidate.encoder.tokenizer_files()
+        self._encoder = encoder.for_serving(precision)
+        self.tokenizer = encoder.tokenizer_facts()
+        self.tokenizer_files = encoder.tokenizer_files()
         self._centre = tf.constant(candidate.text_centre)
         self._text_scale = tf.constant(
             candidate.text_scale / candidate.text_norm)

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple
 import tensorflow as tf
 from transformers.activations_tf import get_tf_activation
 
+from tfrecal import int8
 from tfrecal.packing import Packing
 
 
@@ -63,6 +64,8 @@ def layer_weights(
     ]
     if precision == "bfloat16":
         kernels = [tf.cast(kernel, tf.bfloat16) for kernel in kernels]
+    if precision == "int8":
+        kernels = [int8.quantise(kernel) for kernel in kernels]
     mixed = tf.concat([query[1] * scale, key[1], value[1]], 0)
     return kernels + [
         mixed, out[1], inner[1] * factor, outer[1], *norm, *last, *extra]
@@ -90,8 +93,8 @@ def make_layer(
         form: of the layers.
         buckets: length buckets of the packings.
         dropout: rate of attention weights and of sublayers' outputs.
-        precision: `"float32"`, or `"bfloat16"` for the factors of products
-            with weights.
+        precision: `"float32"`, or, for the factors of products with
+            weights, `"bfloat16"` or `"int8"`, which has no gradients.
         attention: what stands in for `packed_attention`; takes
             `Parts.extra` besides.
         plain: for use without gradients: TensorFlow runs product, bias and
@@ -104,7 +107,8 @@ def make_layer(
     """
     heads, epsilon = form.heads, form.epsilon
     attention = attention or packed_attention
-    product = _bfloat16_product if precision == "bfloat16" else tf.matmul
+    product = {"float32": tf.matmul, "bfloat16": _bfloat16_product,
+               "int8": int8.product}[precision]
     between = {"gelu": _u_erf, "gelu_new": _gelu_new}.get(
         form.activation) or get_tf_activation(form.activation)
 
@@ -164,10 +168,12 @@ def _signature(form, buckets, precision):
                [wide, width]]
     others = [[3 * width], [width], [wide], [width]] + [[width]] * 4
     others += form.extra
+    one = int8.Kernel.spec if precision == "int8" else (
+        lambda shape: tf.TensorSpec(shape, precision))
     return [
         tf.TensorSpec([None, width]),
         Packing.spec(buckets, form.shared),
-        [tf.TensorSpec(shape, precision) for shape in kernels]
+        [one(shape) for shape in kernels]
         + [tf.TensorSpec(shape) for shape in others],
         tf.TensorSpec([2], tf.int32),
     ]

@@ -58,6 +58,6 @@ class Albert(Bert):
     def below(self, base):
         return [base.embeddings, base.encoder.embedding_hidden_mapping_in]
 
-    def embed(self, base, ids, packing):
-        hidden = super().embed(base, ids, packing)
+    def embed(self, base, words, packing):
+        hidden = super().embed(base, words, packing)
         return through(base.encoder.embedding_hidden_mapping_in, hidden)

@@ -82,7 +82,8 @@ class Architecture:
                 f"{self.kind}."
             )
         layers = self.config.num_hidden_layers
-        if not (isinstance(top_n, int) and 1 <= top_n <= layers):
+        counts = layers or tuning == "top_n"  # none in a static encoder
+        if counts and not (isinstance(top_n, int) and 1 <= top_n <= layers):
             raise ValueError(
                 f"`top_n` must be a whole number from 1 to {layers}, the "
                 f"layers of {checkpoint!r}. Received: top_n={top_n}."
@@ -133,8 +134,12 @@ class Architecture:
         """Variables that are used and never trained."""
         return []
 
-    def embed(self, base, ids: tf.Tensor, packing: Packing) -> tf.Tensor:
-        """Token ids `[tokens]` to `[tokens, hidden]`."""
+    def words(self, base) -> tf.Variable:
+        """The table of token embeddings, `[vocabulary, width]`."""
+        return base.embeddings.weight
+
+    def embed(self, base, words: tf.Tensor, packing: Packing) -> tf.Tensor:
+        """Rows of `words`, `[tokens, width]`, to `[tokens, hidden]`."""
         raise NotImplementedError
 
     def arrange(self, base, packing: Packing) -> Packing:

@@ -42,12 +42,11 @@ class Bert(Architecture):
             norm=scaling(out.LayerNorm), last=scaling(last.LayerNorm),
         )
 
-    def embed(self, base, ids, packing):
+    def embed(self, base, words, packing):
         own = base.embeddings
         kind = tf.gather(own.token_type_embeddings, 0)
         place = self._places(own.position_embeddings) + kind
-        hidden = tf.gather(own.weight, ids)
-        hidden += tf.gather(place, packing.position)
+        hidden = words + tf.gather(place, packing.position)
         return normalise(own.LayerNorm, hidden)
 
     def _places(self, table):
@@ -71,8 +70,8 @@ class Electra(Bert):
         project = getattr(base, "embeddings_project", None)
         return [base.embeddings] + ([project] if project else [])
 
-    def embed(self, base, ids, packing):
-        hidden = super().embed(base, ids, packing)
+    def embed(self, base, words, packing):
+        hidden = super().embed(base, words, packing)
         project = getattr(base, "embeddings_project", None)
         return through(project, hidden) if project else hidden
 

@@ -46,8 +46,7 @@ class DistilBert(Architecture):
             last=scaling(layer.output_layer_norm),
         )
 
-    def embed(self, base, ids, packing):
+    def embed(self, base, words, packing):
         own = base.embeddings
-        hidden = tf.gather(own.weight, ids)
-        hidden += tf.gather(own.position_embeddings, packing.position)
+        hidden = words + tf.gather(own.position_embeddings, packing.position)
         return normalise(own.LayerNorm, hidden)

@@ -65,9 +65,11 @@ class GPT2(Architecture):
     def above(self, base):
         return [base.ln_f]
 
-    def embed(self, base, ids, packing):
-        hidden = tf.gather(base.wte.embeddings, ids)
-        return hidden + tf.gather(base.wpe.embeddings, packing.position)
+    def words(self, base):
+        return base.wte.embeddings
+
+    def embed(self, base, words, packing):
+        return words + tf.gather(base.wpe.embeddings, packing.position)
 
     def arrange(self, base, packing):
         # Padding comes after all tokens, where none of them looks.

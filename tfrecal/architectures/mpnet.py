@@ -65,10 +65,9 @@ class MPNet(Architecture):
     def constant(self, base):
         return [base.encoder.relative_attention_bias]
 
-    def embed(self, base, ids, packing):
+    def embed(self, base, words, packing):
         own = base.embeddings
-        hidden = tf.gather(own.weight, ids)
-        hidden += tf.gather(
+        hidden = words + tf.gather(
             own.position_embeddings, packing.position + _FIRST_PLACE
         )
         return normalise(own.LayerNorm, hidden)

@@ -80,8 +80,11 @@ class XLNet(Architecture):
     def below(self, base):
         return [base.word_embedding]
 
-    def embed(self, base, ids, packing):
-        return tf.gather(base.word_embedding.weight, ids)
+    def words(self, base):
+        return base.word_embedding.weight
+
+    def embed(self, base, words, packing):
+        return words
 
     @staticmethod
     def attention(
