@@ -330,8 +330,10 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
         if oracle is None:
             oracle = ReplayOracle(parts.split.train, cost=config.cost,
                                   seed=config.seed)
-        acquire = parts.acquire(oracle, rounds=config.rounds,
-                                journal=folder.journal())
+        # The others repeat what the chief's journal holds.
+        acquire = parts.acquire(
+            oracle, rounds=config.rounds,
+            journal=folder.journal() if team.chief else None)
         if state:
             acquire.restore(state["acquire"])
         watch += [acquire, callbacks.StopAtBudget(

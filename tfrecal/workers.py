@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -169,10 +170,11 @@ def join(wait: float | None = None):
     try:
         yield workers
     except _LOST as error:
+        why = re.search("aborted by: (.*)", error.message)
         raise WorkersStopped(
             "All workers must stay until the run ends. Received: worker "
-            f"{workers.index} of {workers.number} lost contact with another "
-            f"one ({error.message.strip().splitlines()[-1][:200]}). What was "
+            f"{workers.index} of {workers.number} lost another one "
+            f"({why.group(1) if why else type(error).__name__}). What was "
             "bought stands in the chief's run folder. Start all workers again"
             " with `tfrecal run --resume FOLDER`.") from error
 
