@@ -13,7 +13,14 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import callbacks, datasets, simcse, splits, workers
+from tfrecal import (
+    __version__,
+    callbacks,
+    datasets,
+    simcse,
+    splits,
+    workers,
+)
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
@@ -297,8 +304,9 @@ def _check_same(team, config, data) -> None:
     """Raises WorkersStopped where workers were told to do different things."""
     if team.number > 1:
         team.check_same(
-            "options", json.dumps(dataclasses.asdict(config), sort_keys=True),
-            "Start the same command on all of them.")
+            "options", json.dumps(
+                [__version__, dataclasses.asdict(config)], sort_keys=True),
+            "Start the same command of the same version on all of them.")
         team.check_same("data", data.fingerprint(), "Give all of them the "
                         "same files.")
 
@@ -315,6 +323,8 @@ def _locked(team, folder):
 def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
          team):
     config, pool, model = parts.config, parts.pool, parts.model
+    team.check_same("encoder", model.fingerprint,
+                    "Give all of them the same folder of weights.")
     first = state.get("epoch", -1) + 1
     stop = _last_epoch(config, pool, state)
     quiet = quiet or not team.chief

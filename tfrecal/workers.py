@@ -169,6 +169,7 @@ def join(wait: float | None = None):
     workers = Workers(cluster, _multi_worker(wait))
     try:
         yield workers
+        workers.from_chief(lambda: None)  # all leave together
     except _LOST as error:
         why = re.search("aborted by: (.*)", error.message)
         raise WorkersStopped(
