@@ -200,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = {"shop, ids only": ("shop", "none", 3800)} if options.quick else {
         "ML-100K, ids only": ("ml-100k", "none", 81920),
-        "ML-100K, MiniLM top": ("ml-100k", "minilm", 8192)}
+        "ML-100K, MiniLM top": ("ml-100k", "minilm", 20480)}
     found, result = {}, {}
     if "scaling" in options.parts:
         print(f"rows/s, a core each; batches of {BATCH} and {2 * BATCH}\n"

@@ -7,7 +7,7 @@ import tf_keras
 
 from tfrecal import adversarial as fgm
 from tfrecal import gradient_cache, replicas
-from tfrecal.sequence import PoolSequence
+from tfrecal.replica_caches import ReplicaCaches
 from tfrecal.sums import in_order
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
@@ -129,7 +129,9 @@ class TwoTower(tfrs.Model):
         for table in tables:
             table.held = None
         if encoder_every > 1 and tables:
-            self.gradient_cache = gradient_cache.GradientCache(
+            several = self.distribute_strategy.num_replicas_in_sync > 1
+            kind = ReplicaCaches if several else gradient_cache.GradientCache
+            self.gradient_cache = kind(
                 tables, self.encoder_optimizer, encoder_every)
 
     def task(self, kind):
@@ -222,12 +224,10 @@ class TwoTower(tfrs.Model):
 
         Keras would shuffle its batches by Python's global generator, and no
         seed of ours would repeat a run. `PoolSequence` shuffles its rows.
-        With several replicas a `PoolSequence` is trained on by
-        `replicas.fit`, which takes `epochs`, `initial_epoch`, `callbacks`
-        and `verbose`.
+        Several replicas are trained by `replicas.fit`, which takes a
+        `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
         """
-        if (isinstance(x, PoolSequence)
-                and self.distribute_strategy.num_replicas_in_sync > 1):
+        if self.distribute_strategy.num_replicas_in_sync > 1:
             return replicas.fit(self, x, **options)
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)

@@ -100,24 +100,39 @@ def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
 
     Returns:
         a Keras `History`.
+
+    Raises:
+        ValueError: it is no `PoolSequence`.
     """
-    strategy = model.distribute_strategy
+    if not hasattr(sequence, "share"):
+        raise ValueError(
+            "Several replicas train on slices of a `PoolSequence`. Received: "
+            f"{type(sequence).__name__}. Call `model.fit(pool.sequence(), "
+            "...)`, or make the model outside of the strategy's scope.")
+    strategy, cache = model.distribute_strategy, model.gradient_cache
+    if cache:
+        cache.place(strategy)
     local = local_replicas(strategy)
     run = tf_keras.callbacks.CallbackList(
         callbacks, add_history=True, add_progbar=bool(verbose), model=model,
         verbose=int(bool(verbose)), epochs=epochs, steps=len(sequence))
     model.stop_training = False
     run.on_train_begin()
+    logs: dict = {}
     for epoch in range(initial_epoch, epochs):
         with strategy.scope():
             model.reset_metrics()
         run.on_epoch_begin(epoch)
+        if cache:
+            cache.start(len(sequence))
         for number in range(len(sequence)):
             run.on_train_batch_begin(number)
             shares = [sequence.share(
                 number, replica, strategy.num_replicas_in_sync)
                 for replica in local]
             _step(model, shares)(shares)
+            if cache:
+                cache.end_of_batch(number, len(sequence))
             run.on_train_batch_end(number, {})
         with strategy.scope():
             logs = {metric.name: float(metric.result())

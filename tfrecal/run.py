@@ -162,10 +162,9 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
             data.scale, mean, encoder is not None, config.loss_names,
             config.temperature, config.loss_weights),
         seed=config.seed if seed is None else seed, **options)
-    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate,
-                  encoder_every=1 if several else config.encoder_every,
+                  encoder_every=config.encoder_every,
                   adversarial=config.adversarial if encoder else 0.0)
     return model
 
@@ -192,6 +191,11 @@ def make_encoder(config: RunConfig, data: Interactions,
 
     encoder = made(0.0)
     if warm and config.warm_up:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise ValueError(
+                "A warm-up trains on one device. Received: warm_up="
+                f"{config.warm_up} with several workers or devices. Leave it "
+                "out, or begin the run on one and resume it on several.")
         warmed = made(_WARM_UP_DROPOUT)
         simcse.warm_up(warmed, default_template(data.items)(data.items),
                        epochs=config.warm_up, seed=config.seed)

@@ -58,8 +58,8 @@ class RunConfig:
         learning_rate: of all but the encoder.
         encoder_learning_rate: of what is trained of the encoder; by default
             `TwoTower.compile`'s.
-        encoder_every: batches for one step of the encoder, on one device
-            (several take a step every batch); see `TwoTower.compile`.
+        encoder_every: batches for one step of the encoder; see
+            `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
         losses: comma-separated: `rating`, one or both of `retrieval` and
             `pairwise`, and `search`, which is left out without texts.
