@@ -13,14 +13,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import (
-    __version__,
-    callbacks,
-    datasets,
-    simcse,
-    splits,
-    workers,
-)
+from tfrecal import __version__, callbacks, datasets, simcse, splits, workers
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
