@@ -14,6 +14,11 @@ def check(epsilon: float, encoders) -> None:
     if not 0 <= epsilon < float("inf"):
         raise ValueError("`adversarial` must be 0 or a positive number. "
                          f"Received: adversarial={epsilon}.")
+    if epsilon and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError(
+            "`adversarial` moves word embeddings in place, which copies of a "
+            f"model cannot. Received: adversarial={epsilon} under a strategy "
+            "of several replicas. Leave one of them out.")
     tunings = [encoder.tuning for encoder in encoders]
     if epsilon and "full" not in tunings:
         raise ValueError(

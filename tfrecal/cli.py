@@ -25,6 +25,12 @@ def main(argv=None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"tfrecal: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        # Not imported: commands that need no TensorFlow load none.
+        if type(error).__name__ != "WorkersStopped":
+            raise
+        print(f"tfrecal: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         how = ("The run folder holds the last whole epoch. Go on with "
                "`tfrecal run --resume FOLDER`."

@@ -103,7 +103,7 @@ class GradientCache:
         self.weights = list(weights.values())
         self._sums = [tf.Variable(tf.zeros_like(weight), trainable=False)
                       for weight in self.weights]
-        self._window = tf.Variable(batches, trainable=False)
+        self.window = tf.Variable(batches, trainable=False)
         self._count = tf.Variable(0, trainable=False)
 
     def watched(self) -> list[tf.Variable]:
@@ -118,13 +118,18 @@ class GradientCache:
             of_weights: one gradient or None for each of `weights`: of texts
                 that are in no table.
         """
+        self.add(of_vectors, of_weights)
+        tf.cond(self._count >= self.window, self.step, lambda: None)
+
+    def add(self, of_vectors, of_weights) -> None:
+        """As `take`, without the step."""
         for held, gradient in zip(self.held, of_vectors):
             held.add(gradient)
         _add(self._sums, of_weights)
         self._count.assign_add(1)
-        tf.cond(self._count >= self._window, self._step, lambda: None)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """A step of the encoder with what was taken in."""
         for held in self.held:
             held.back(self.weights, self._sums)
         batches = tf.cast(self._count, tf.float32)
@@ -147,12 +152,12 @@ class GradientCache:
         window = self.batches
         if batches:
             window = -(-batches // -(-batches // window))
-        self._window.assign(window)
+        self.window.assign(window)
 
     @tf.function(autograph=False)
     def end(self) -> None:
         """Ends an epoch: what a last, shorter window has summed counts."""
-        tf.cond(self._count > 0, self._step, lambda: None)
+        tf.cond(self._count > 0, self.step, lambda: None)
 
 
 class EncoderSteps(tf_keras.callbacks.Callback):
@@ -189,10 +194,6 @@ def check(batches: int, encoders, adversarial: float) -> None:
             "`encoder_every` above 1 holds the vectors that `adversarial` "
             f"would move. Received: encoder_every={batches}, adversarial="
             f"{adversarial}. Choose one of them.")
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            "`encoder_every` above 1 works on one device. Received: "
-            f"encoder_every={batches} under a strategy of several replicas.")
 
 
 def _for_each_chunk(chunks, do) -> None:

@@ -145,6 +145,11 @@ class Journal:
                 answers.declined.tolist(), answers.label.tolist())],
             "cost": answers.cost.tolist()})
 
+    def repeat(self, records: list[dict]) -> None:
+        """Adds records of another journal."""
+        for record in records:
+            self._append(record)
+
     def asked_at(self, position: int):
         """The questions of a record, or None where it holds none.
 

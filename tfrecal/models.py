@@ -6,7 +6,8 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal import adversarial as fgm
-from tfrecal import gradient_cache
+from tfrecal import gradient_cache, replicas
+from tfrecal.replica_caches import ReplicaCaches
 from tfrecal.sums import in_order
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
 from tfrecal.texts import default_template
@@ -128,7 +129,9 @@ class TwoTower(tfrs.Model):
         for table in tables:
             table.held = None
         if encoder_every > 1 and tables:
-            self.gradient_cache = gradient_cache.GradientCache(
+            several = self.distribute_strategy.num_replicas_in_sync > 1
+            kind = ReplicaCaches if several else gradient_cache.GradientCache
+            self.gradient_cache = kind(
                 tables, self.encoder_optimizer, encoder_every)
 
     def task(self, kind):
@@ -172,7 +175,7 @@ class TwoTower(tfrs.Model):
         losses = self._losses_of(inputs, training)
         for mean, loss in zip(self._means, losses):
             mean.update_state(loss)
-        self._rows.update_state(tf.shape(inputs["label"])[0])
+        self._rows.update_state(replicas.own_rows(inputs))
         return self._weighted(losses)
 
     def _weighted(self, losses):
@@ -188,12 +191,16 @@ class TwoTower(tfrs.Model):
         candidates = self.embed_candidates(
             {k: v for k, v in batch.items()
              if k in self.candidate_tower.inputs_read}, training)
-        losses = []
-        for task in self.tasks:
-            query = (self._searches(candidates)
-                     if isinstance(task, Search) else queries[task.block])
-            losses.append(task(query, candidates[task.block], batch))
-        return losses
+        pairs = [(self._searches(candidates) if isinstance(task, Search)
+                  else queries[task.block], candidates[task.block])
+                 for task in self.tasks]
+        if "all" in inputs:  # this was a replica's slice of the batch
+            pairs = replicas.gather(pairs, inputs)
+            batch = self._with_codes(inputs["all"])
+            if training:
+                self.query_tower.make_warm(batch["user_id"])
+                self.candidate_tower.make_warm(batch["item_id"])
+        return [task(*pair, batch) for task, pair in zip(self.tasks, pairs)]
 
     def _searches(self, candidates):
         """The query tower's retrieval block of the items' own texts."""
@@ -217,7 +224,11 @@ class TwoTower(tfrs.Model):
 
         Keras would shuffle its batches by Python's global generator, and no
         seed of ours would repeat a run. `PoolSequence` shuffles its rows.
+        Several replicas are trained by `replicas.fit`, which takes a
+        `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
         """
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return replicas.fit(self, x, **options)
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)
         if self.gradient_cache:
@@ -232,8 +243,8 @@ class TwoTower(tfrs.Model):
         held = cache.watched() if cache else []
         with tf.GradientTape() as tape:
             tape.watch(held)
-            total = in_order(
-                self.compute_loss(inputs, training=True), *self.losses)
+            loss = self.compute_loss(inputs, training=True)
+            total, number = replicas.part_of_loss(loss, self.losses, inputs)
         variables = self.trainable_variables
         gradients = tape.gradient(total, [*held, *variables])
         of_held, gradients = gradients[:len(held)], gradients[len(held):]
@@ -245,7 +256,7 @@ class TwoTower(tfrs.Model):
             if gradient is not None:
                 group = slow if variable.ref() in encoder else fast
                 group.append((gradient, variable))
-        self._total.update_state(total)
+        self._total.update_state(number * total)
         self.optimizer.apply_gradients(fast)
         if cache:
             given = {variable.ref(): gradient for gradient, variable in slow}
@@ -253,6 +264,8 @@ class TwoTower(tfrs.Model):
                                  for weight in cache.weights])
         elif slow:
             self.encoder_optimizer.apply_gradients(slow)
+        if number > 1:  # a sum over all, for each figure of each step
+            return {}
         return {m.name: m.result() for m in self.metrics}
 
     @property

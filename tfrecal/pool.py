@@ -6,6 +6,7 @@ and never occurs in a pool.
 """
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -396,6 +397,14 @@ class Pool:
         number = np.bincount(self.user[rows],
                              minlength=len(self.user_ids) + 1)
         return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
+
+    def digest(self) -> str:
+        """SHA-256 of the state; equal for pools that are the same."""
+        found = hashlib.sha256(json.dumps(self.strategies).encode())
+        for part in (self._ticket_row, self.excluded, *(
+                getattr(self, name) for name in _COLUMNS)):
+            found.update(np.ascontiguousarray(part))
+        return found.hexdigest()
 
     def check_leakage(self, held_out) -> None:
         """Raises ValueError when a held-out pair can be trained on."""

@@ -1,7 +1,9 @@
 """The main job from a config: data, model, one `fit`, a run folder."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import sys
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
-from tfrecal import callbacks, datasets, simcse, splits
+from tfrecal import __version__, callbacks, datasets, simcse, splits, workers
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import replace_file
 from tfrecal.interactions import Interactions
@@ -182,6 +184,11 @@ def make_encoder(config: RunConfig, data: Interactions,
 
     encoder = made(0.0)
     if warm and config.warm_up:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise ValueError(
+                "A warm-up trains on one device. Received: warm_up="
+                f"{config.warm_up} with several workers or devices. Leave it "
+                "out, or begin the run on one and resume it on several.")
         warmed = made(_WARM_UP_DROPOUT)
         simcse.warm_up(warmed, default_template(data.items)(data.items),
                        epochs=config.warm_up, seed=config.seed)
@@ -237,23 +244,30 @@ def run(config: RunConfig, folder, quiet: bool = False,
     Returns:
         history, one row an epoch, as in `history.csv`.
     """
-    folder = RunFolder(folder)
-    folder.check_new()
-    data = load_data(config)
-    chosen = None
-    if config.tuning == "auto":
-        from tfrecal import auto_tuning  # which makes models as this does
-        chosen = auto_tuning.choose(
-            config, load_split(config, data), quiet=quiet)
-        config = chosen.config
-    parts = build(config, data)
-    with folder.lock():
-        if Path(config.data).is_file():
-            folder.keep(data)  # the files may change
-        if chosen:
-            chosen.write(folder / "tuning.json")
-        folder.start(dataclasses.asdict(config))
-        return _fit(parts, {}, folder, quiet, oracle)
+    with workers.join() as team, team.folder(folder) as folder:
+        team.from_chief(folder.check_new)
+        data = load_data(config)
+        _check_same(team, config, data)
+        chosen = None
+        if config.tuning == "auto":
+            def choose():
+                # It makes models as this module does.
+                from tfrecal import auto_tuning
+                nonlocal chosen
+                chosen = auto_tuning.choose(
+                    config, load_split(config, data), quiet=quiet)
+                return dataclasses.asdict(chosen.config)
+
+            config = RunConfig(**team.from_chief(choose))
+        with team.strategy.scope():
+            parts = build(config, data)
+        with _locked(team, folder):
+            if Path(config.data).is_file():
+                folder.keep(data)  # the files may change
+            if chosen:
+                chosen.write(folder / "tuning.json")
+            folder.start(dataclasses.asdict(config))
+            return _fit(parts, {}, folder, quiet, oracle, team)
 
 
 def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
@@ -273,15 +287,44 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
     Returns:
         history, one row an epoch, those before included.
     """
-    folder = RunFolder.of_run(folder)
-    with folder.lock():
-        return _fit(*restore(folder), folder, quiet, oracle)
+    with workers.join() as team, team.folder(folder) as folder:
+        team.from_chief(lambda: RunFolder.of_run(folder.path) and None)
+        with _locked(team, folder):
+            team.copy(folder)
+            with team.strategy.scope():
+                parts, state = restore(folder)
+            _check_same(team, parts.config, parts.split.train)
+            return _fit(parts, state, folder, quiet, oracle, team)
 
 
-def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle):
+def _check_same(team, config, data) -> None:
+    """Raises WorkersStopped where workers were told to do different things."""
+    if team.number > 1:
+        team.check_same(
+            "options", json.dumps(
+                [__version__, dataclasses.asdict(config)], sort_keys=True),
+            "Start the same command of the same version on all of them.")
+        team.check_same("data", data.fingerprint(), "Give all of them the "
+                        "same files.")
+
+
+@contextlib.contextmanager
+def _locked(team, folder):
+    """`RunFolder.lock`, with its refusal told to the other workers."""
+    with contextlib.ExitStack() as stack:
+        team.from_chief(
+            lambda: stack.enter_context(folder.lock()) and None)
+        yield
+
+
+def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
+         team):
     config, pool, model = parts.config, parts.pool, parts.model
+    team.check_same("encoder", model.fingerprint,
+                    "Give all of them the same folder of weights.")
     first = state.get("epoch", -1) + 1
     stop = _last_epoch(config, pool, state)
+    quiet = quiet or not team.chief
     lines = RoundLines(folder.path, pool, first, quiet)
     if first >= stop:
         return lines.history
@@ -294,21 +337,25 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle):
         if oracle is None:
             oracle = ReplayOracle(parts.split.train, cost=config.cost,
                                   seed=config.seed)
-        acquire = parts.acquire(oracle, rounds=config.rounds,
-                                journal=folder.journal())
+        # The others repeat what the chief's journal holds.
+        acquire = parts.acquire(
+            oracle, rounds=config.rounds,
+            journal=folder.journal() if team.chief else None)
         if state:
             acquire.restore(state["acquire"])
         watch += [acquire, callbacks.StopAtBudget(
             acquire, config.final_epochs, verbose=0)]
+    after = [lines]
+    if team.chief:
+        after.append(tf_keras.callbacks.TensorBoard(
+            str(folder / "tensorboard"), write_graph=False))
     sequence = pool.sequence(config.batch_size, config.seed)
     sequence.start(first)
     model.fit(
         sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
             tf_keras.callbacks.LearningRateScheduler(
                 lambda epoch: learning_rate(epoch, stop, config, acquire)),
-            *watch, lines,
-            tf_keras.callbacks.TensorBoard(
-                str(folder / "tensorboard"), write_graph=False),
+            callbacks.ChiefDecides(team, pool, watch), *after,
             callbacks.SavePool(pool, folder.path, acquire)])
     return lines.history
 

@@ -107,6 +107,16 @@ class RunFolder:
         path = self / "data"
         return Interactions.load(path) if path.is_dir() else None
 
+    def files_to_resume(self) -> list[str]:
+        """Names of the files that `run.resume` reads, but for the journal."""
+        state = self.state
+        names = ["config.json", "data/*"]
+        if state:
+            names += ["state.json", "history.csv", state["pool"],
+                      f"weights/{state['checkpoint']}.*"]
+        return [path.relative_to(self.path).as_posix() for name in names
+                for path in sorted(self.path.glob(name))]
+
     def journal(self) -> Journal:
         """The questions and answers of the run."""
         return Journal(self / "journal.jsonl")

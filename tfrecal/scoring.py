@@ -63,7 +63,8 @@ class PoolScorer:
 
     def encode(self) -> None:
         """Encodes every user and item, unless nothing changed since."""
-        stamp = (int(self.model.optimizer.iterations), self.pool.version)
+        steps = self.model.optimizer.iterations.numpy()
+        stamp = (int(steps), self.pool.version)
         if stamp == self._stamp:
             return
         users = np.arange(len(self.pool.user_ids) + 1, dtype=np.int32)

@@ -5,6 +5,7 @@ import numpy as np
 import tf_keras
 
 from tfrecal.histories import pairs_in_histories, ragged_histories
+from tfrecal.replicas import bounds
 
 
 class PoolSequence(tf_keras.utils.Sequence):
@@ -98,21 +99,51 @@ class PoolSequence(tf_keras.utils.Sequence):
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict:
-        part = slice(number * self.batch_size,
-                     (number + 1) * self.batch_size)
+        return self._batch(slice(number * self.batch_size,
+                                 (number + 1) * self.batch_size))
+
+    def share(self, number: int, replica: int, replicas: int) -> dict:
+        """One replica's slice of a batch; see `tfrecal.replicas`.
+
+        Rows of an item stay together, so that each text is encoded by one
+        replica, or by two. Where a batch has fewer rows than there are
+        replicas, those without hold a copy of a row, which does not count.
+
+        Returns:
+            the slice as a batch, with `place` (of its rows in the batch,
+            int32), `own` (where the slice starts and stops in `all`, int32
+            `[2]`), and `all`: what the losses read of the whole batch, slice
+            after slice.
+        """
+        start = number * self.batch_size
+        rows = self._rows[start:start + self.batch_size]
+        place = np.argsort(self.pool.item[rows], kind="stable")
+        edges = bounds(len(rows), replicas)
+        first, stop = edges[replica], edges[replica + 1]
+        own = place[first:stop] if stop > first else place[:1]
+        return {**self._batch(start + own), "place": own.astype(np.int32),
+                "own": np.array([first, stop], np.int32),
+                "all": self._columns(start + place)}
+
+    def _batch(self, part) -> dict:
         rows = self._rows[part]
         user, item = self.pool.user[rows], self.pool.item[rows]
         distinct, place = np.unique(user, return_inverse=True)
         history = ragged_histories(
             *self._histories, distinct, self.max_history)
         return {
-            "user_id": user, "item_id": item, "label": self._label[part],
+            **self._columns(part),
             "user_labels": self._counts[0][user],
-            "item_labels": self._counts[1][item],
-            "weight": self._weight[part],
-            "log_q": self._log_q[item], "history": history,
+            "item_labels": self._counts[1][item], "history": history,
             "history_row": place.astype(np.int32),
             "history_skip": self._skip[part]}
+
+    def _columns(self, part) -> dict:
+        rows = self._rows[part]
+        item = self.pool.item[rows]
+        return {"user_id": self.pool.user[rows], "item_id": item,
+                "label": self._label[part], "weight": self._weight[part],
+                "log_q": self._log_q[item]}
 
 
 def _passes(rows, rng, number: int | None):

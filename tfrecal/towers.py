@@ -92,10 +92,14 @@ class Tower(tf_keras.layers.Layer):
         self._made = 0
         self.id_table = self._weight("id_table", [rows, width])
         self.bias_table = self._weight("bias_table", [rows], 0.0)
+        # Every replica (`tf.distribute`) writes the same into them.
+        same = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.warm = self.add_weight(
-            "warm", [rows], initializer="zeros", trainable=False)
+            "warm", [rows], initializer="zeros", trainable=False,
+            aggregation=same)
         self.step = self.add_weight(
-            "step", [], dtype=tf.int64, initializer="zeros", trainable=False)
+            "step", [], dtype=tf.int64, initializer="zeros", trainable=False,
+            aggregation=same)
         if self.categories is not None:
             self.category_kernel = self._weight(
                 "category_kernel", [self.categories.width, width])
@@ -141,7 +145,7 @@ class Tower(tf_keras.layers.Layer):
         codes = self._codes_of(features)
         known = tf.cast(codes > 0, tf.float32)
         if training:
-            self.warm.scatter_update(tf.IndexedSlices(known, codes))
+            self.make_warm(codes)
         else:
             known = tf.gather(self.warm, codes)
         found = {
@@ -156,6 +160,11 @@ class Tower(tf_keras.layers.Layer):
         if text is not None:
             found["text"] = tf.matmul(text, self.text_kernel)
         return found
+
+    def make_warm(self, codes) -> None:
+        """Ids of these codes count as trained from now on."""
+        self.warm.scatter_update(tf.IndexedSlices(
+            tf.cast(codes > 0, tf.float32), codes))
 
     def _codes_of(self, features):
         if self.id_name in features:
@@ -200,13 +209,16 @@ class Tower(tf_keras.layers.Layer):
         scale = self.text_scale / self.text_norm
         return (vector - self.text_centre) * scale
 
-    def combine(self, parts: dict, training: bool, salt=0) -> dict:
+    def combine(self, parts: dict, training: bool, salt=0,
+                place=None) -> dict:
         """Sums parts into blocks, with dropout when `training`.
 
         Args:
             parts: as `parts` returns them.
             training: whether ids and elements are dropped.
             salt: distinguishes the masks of different passes.
+            place: int32 `[B]`, rows of a larger batch that these are: they
+                get the masks that they have there.
 
         Returns:
             `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
@@ -224,13 +236,12 @@ class Tower(tf_keras.layers.Layer):
             halves = {name: both[number] for name, both in split.items()}
             total = halves.pop("id")
             if training and rate:
-                keep = tf.random.stateless_uniform(
-                    [tf.shape(total)[0], 1], seed) >= rate
-                total = tf.where(keep, total, 0.0)
+                rows = _rows(total, place)
+                keep = tf.random.stateless_uniform([rows, 1], seed) >= rate
+                total = tf.where(_at(keep, place), total, 0.0)
             total = in_order(total, *halves.values())
             if training and self.dropout:
-                total = tf.nn.experimental.stateless_dropout(
-                    total, self.dropout, seed + 2)
+                total = self._drop(total, seed + 2, place)
             blocks.append(total)
         rating, retrieval = blocks
         bias = parts["bias"][:, tf.newaxis]
@@ -239,6 +250,15 @@ class Tower(tf_keras.layers.Layer):
         return {"rating": tf.concat([rating, *ends], axis=1),
                 "retrieval": retrieval}
 
+    def _drop(self, total, seed, place):
+        if place is None:
+            return tf.nn.experimental.stateless_dropout(
+                total, self.dropout, seed)
+        scale = tf.nn.experimental.stateless_dropout(
+            tf.ones([_rows(total, place), self.embedding_dim]),
+            self.dropout, seed)
+        return total * _at(scale, place)
+
     def call(self, features: dict, training: bool = False) -> dict:
         """Vector blocks of a batch.
 
@@ -246,7 +266,7 @@ class Tower(tf_keras.layers.Layer):
             features: `user_id` or `item_id` (codes or strings `[B]`), and
                 optionally `user_labels` or `item_labels` (`[B]`, for
                 `shrinkage`), `user_text` or `item_text`, columns by name,
-                `history`, `search_text`.
+                `history`, `search_text`, `place` (see `combine`).
             training: drops ids and elements, marks ids as warm, adds L2.
 
         Returns:
@@ -258,7 +278,8 @@ class Tower(tf_keras.layers.Layer):
         if training:
             self.add_loss(self._penalty(parts, features))
             self.step.assign_add(1)
-        blocks = self.combine(parts, training, self.step)
+        blocks = self.combine(
+            parts, training, self.step, features.get("place"))
         return blocks if text is None else {**blocks, "text": text}
 
     def _penalty(self, parts, features):
@@ -318,6 +339,14 @@ class Tower(tf_keras.layers.Layer):
             **options)
 
 
+def _rows(part, place):
+    return tf.shape(part)[0] if place is None else tf.reduce_max(place) + 1
+
+
+def _at(rows, place):
+    return rows if place is None else tf.gather(rows, place)
+
+
 def _centre_and_norm(sample, dim):
     """Mean vector and mean distance from it; (0, 1) without a sample."""
     if sample is None or not len(sample):
@@ -341,7 +370,7 @@ class CandidateTower(Tower):
 
     id_name, text_name = "item_id", "item_text"
     count_name = "item_labels"
-    inputs_read = frozenset({"item_id", "item_text", "item_labels"})
+    inputs_read = frozenset({"item_id", "item_text", "item_labels", "place"})
 
     def __init__(self, ids, *, id_dropout: float = 0.2,
                  retrieval_id_dropout: float = 0.05, **options):
@@ -364,7 +393,7 @@ class QueryTower(Tower):
     count_name = "user_labels"
     inputs_read = frozenset({
         "user_id", "user_labels", "user_text", "history", "history_row",
-        "history_skip", "search_text"})
+        "history_skip", "search_text", "place"})
 
     def __init__(self, ids, *, item_ids=(), **options):
         self.item_ids = [str(i) for i in item_ids]

@@ -1,6 +1,7 @@
 """Callbacks for one Keras `fit`, in this order: `EvaluateRetrieval`,
 `AcquireLabels`, those that stop (`StopAtBudget` and the like), `SavePool`."""
 from tfrecal.callbacks.acquire_labels import AcquireLabels
+from tfrecal.callbacks.chief_decides import ChiefDecides
 from tfrecal.callbacks.evaluate_retrieval import EvaluateRetrieval
 from tfrecal.callbacks.save_pool import SavePool
 from tfrecal.callbacks.stop_at_budget import StopAtBudget
@@ -9,5 +10,6 @@ from tfrecal.callbacks.stop_at_time import StopAtTime
 from tfrecal.callbacks.stop_below_cost import StopBelowCost
 from tfrecal.callbacks.stop_when_stable import StopWhenStable
 
-__all__ = ["AcquireLabels", "EvaluateRetrieval", "SavePool", "StopAtBudget",
-           "StopAtPlateau", "StopAtTime", "StopBelowCost", "StopWhenStable"]
+__all__ = ["AcquireLabels", "ChiefDecides", "EvaluateRetrieval", "SavePool",
+           "StopAtBudget", "StopAtPlateau", "StopAtTime", "StopBelowCost",
+           "StopWhenStable"]

@@ -11,6 +11,9 @@ from tfrecal.callbacks.buying import Buying
 from tfrecal.callbacks.choosing import Choice, Chosen
 from tfrecal.oracles import Questions
 
+# What other workers must know of the chief's callback.
+_FOLLOWED = ("round", "first_round", "exhausted", "last_labels", "stopped")
+
 
 class AcquireLabels(tf_keras.callbacks.Callback):
     """Scores the pool, chooses pairs, asks the oracle, takes answers in.
@@ -125,6 +128,35 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         """Buys nothing more, because of `reason`."""
         self.stopped = self.exhausted = reason
 
+    @property
+    def heard(self) -> int:
+        """Records of the journal that are in the pool."""
+        return self._buying.position
+
+    def news(self, heard: int) -> dict:
+        """What happened since the record `heard`, for `follow`; JSON-able."""
+        records = self._buying.journal.records[heard:self.heard]
+        return {"records": records, **{
+            name: getattr(self, name) for name in _FOLLOWED}}
+
+    def follow(self, epoch: int, news: dict) -> None:
+        """Does to this pool what another process did to its own.
+
+        The journal is read as after a kill; the oracle hears of nothing.
+
+        Args:
+            epoch: that has ended.
+            news: of the other process for this epoch, in place of
+                `on_epoch_end`.
+        """
+        self._buying.journal.repeat(news["records"])
+        self._buying.collect()
+        self._expire(epoch)
+        if self._buying.repeated(self.round):
+            self._buying.collect()
+        for name in _FOLLOWED:
+            setattr(self, name, news[name])
+
     def on_train_begin(self, logs=None):
         if not self.pool.sequences:
             raise ValueError(
@@ -150,9 +182,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         if self.budget is not None and found["declined"]:
             # What was set aside for them can be spent after all.
             self.exhausted = self._finished()
-        if (epoch + 1) % self.every == 0:
-            if self.expire_after is not None:
-                self.pool.expire(self.round - self.expire_after + 1)
+        if self._expire(epoch):
             found.update(self.strategy.observe(
                 logs, self.pool.labelled_by()))
             self._acquire(found)
@@ -166,6 +196,13 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             print(f" - round {self.round}: {found['acquired']} labels by "
                   f"{self.strategy.name}, {logs['labelled']} in all, cost "
                   f"{logs['cost']:g}")
+
+    def _expire(self, epoch) -> bool:
+        """Whether a round is due, for which old questions expire."""
+        due = (epoch + 1) % self.every == 0
+        if due and self.expire_after is not None:
+            self.pool.expire(self.round - self.expire_after + 1)
+        return due
 
     def _check_rows(self, logs):
         trained = logs.get("rows")
