@@ -323,7 +323,7 @@ def main() -> None:
         del DATA["books"]
     if "cost" in options.parts:
         found.update(cost_part(fits, 1 if options.quick else 5,
-                               2 if options.quick else 10))
+                               2 if options.quick else 6))
     if "quality" in options.parts:
         found["quality"] = quality_part(
             fits, seeds, SHARES[:1] if options.quick else SHARES)
