@@ -6,9 +6,9 @@ Three parts, each a table:
   of MovieLens-100K, beside the usual tower, which encodes every row
   (`training.py` times its step), and beside sentence-transformers where it is
   installed; then the time to 99% of the best NDCG@10 that the usual tower
-  comes to. Its curve is that of `full` with a step of the encoder every
-  batch, which has the same gradients (`training.py` checks that); its time
-  is that of a step times the steps that the curve needs.
+  comes to in six epochs. Its curve is that of `full` with a step of the
+  encoder every batch, which has the same gradients (`training.py` checks
+  that); its time is that of a step times the steps that the curve needs.
 - `quality`: each way with 5%, 20% and all of the labels, on short texts
   (MovieLens-100K, titles) and on longer ones (Book-Crossing, title, author,
   publisher and year), paired by seed with the frozen encoder.
