@@ -59,13 +59,13 @@ def test_its_gradient_is_that_of_a_sum(terms, number):
         np.testing.assert_allclose(gradient, 2 * sum(terms), rtol=1e-5)
 
 
-def all_graphs(data, encoder):
+def all_graphs(data, encoder, **options):
     pool = Pool.from_interactions(data, 0.2, seed=0)
     tasks = [Rating(scale=data.scale), Retrieval(), Pairwise()]
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=0.1,
         tasks=tasks + [Search()] * (encoder is not None))
-    model.compile()
+    model.compile(**options)
 
     def work():
         model.fit(pool.sequence(64), steps_per_epoch=1, verbose=0)
@@ -87,3 +87,10 @@ def test_no_graph_with_an_encoder_has_one(shop, tuning, tmp_path):
     write_tiny_bert(tmp_path, tiny_vocabulary(), layers=4)
     encoder = TextEncoder(str(tmp_path), tuning=tuning, top_n=3, dropout=0.1)
     assert all_graphs(shop, encoder) == []
+
+
+@pytest.mark.large
+def test_nor_has_one_whose_encoder_steps_now_and_then(shop, tmp_path):
+    write_tiny_bert(tmp_path, tiny_vocabulary(), layers=4)
+    encoder = TextEncoder(str(tmp_path), tuning="full")
+    assert all_graphs(shop, encoder, encoder_every=2) == []
