@@ -277,9 +277,11 @@ def test_from_a_run_to_a_small_export(
     assert code == 0 and "mean cosine" in told, told
     code, told = command_line(*distil)
     assert code == 2 and "must not exist" in told
-    code, told = command_line(
-        "export", "--run", tmp_path / "run", "--to", tmp_path / "m",
-        "--encoder", tmp_path / "student", "--precision", "int8")
+    export = "export", "--run", tmp_path / "run", "--to", tmp_path / "m"
+    # Of a BERT at random, one layer learns little in so few steps.
+    code, told = command_line(*export, "--encoder", tmp_path / "student")
+    assert code == 2 and "mean cosine" in told, told
+    code, told = command_line(*export, "--precision", "int8")
     assert code == 0 and "encoder in int8" in told, told
 
 
