@@ -5,14 +5,14 @@ rows. The model's items keep its vectors; search texts, and the items held
 out, are encoded by smaller encoders in its place:
 
 - products in bfloat16 and int8 (`export_model(..., precision="int8")`);
-- students of `tfrecal.distill`, which saw texts of items that no seed holds
-  out;
+- students of `tfrecal.distill`, which saw the texts of the catalogue, as a
+  user's student does (no label is read), or with `--unseen` only those of
+  items that no seed holds out;
 - pruned: layers left out and nothing learned; half of each kernel zero.
 
 NDCG@10 of searches for the held-out items' titles among these, for pairs of
 genres over the catalogue, and of held-out items among themselves for users;
-losses
-are relative to the model's own encoder, paired by seed. Times are those of
+losses are relative to the model's own encoder, paired by seed. Times are those of
 `search` of 10 tokens, served by `tfrecal serve` over gRPC, taking turns.
 TFLite and ONNX Runtime (where installed) run the layers only, in process:
 TensorFlow Serving can serve neither. At last the index.
@@ -185,7 +185,7 @@ def encoders(teacher, texts, folder: Path, options) -> dict:
     found = {OWN: (teacher, None), "bfloat16": (teacher, "bfloat16"),
              "int8": (teacher, "int8")}
     for layers in options.layers:
-        path = folder / f"student-{layers}"
+        path = folder / f"student-{layers}{'-unseen' * options.unseen}"
         if not path.exists():
             started = time.perf_counter()
             told = distill(
@@ -249,6 +249,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 0])
     parser.add_argument("--samples", type=int, default=30_000)
     parser.add_argument("--distill-epochs", type=int, default=10)
+    parser.add_argument("--unseen", action="store_true", help="students see "
+                        "no text of an item that is held out")
     parser.add_argument("--searches", type=int, default=300)
     parser.add_argument("--keep", help="folder for students and results")
     options = parser.parse_args()
@@ -268,8 +270,9 @@ def run(options, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     by_seed = judges(data, texts, folder, options)
     held_out = np.any([judge.cold for judge in by_seed], axis=0)
-    made = encoders(teacher, [text for text, out in zip(texts, held_out)
-                              if not out], folder, options)
+    made = encoders(teacher, [
+        text for text, out in zip(texts, held_out)
+        if not (out and options.unseen)], folder, options)
     rows = {}
     for name, (encoder, precision) in made.items():
         encode = small_peers.in_parts(encoder.for_serving(precision))
