@@ -12,8 +12,8 @@ out, are encoded by smaller encoders in its place:
 
 NDCG@10 of searches for the held-out items' titles among these, for pairs of
 genres over the catalogue, and of held-out items among themselves for users;
-losses are relative to the model's own encoder, paired by seed. Times are those of
-`search` of 10 tokens, served by `tfrecal serve` over gRPC, taking turns.
+losses are relative to the model's own encoder, paired by seed. Times are those
+of `search` of 10 tokens, served by `tfrecal serve` over gRPC, taking turns.
 TFLite and ONNX Runtime (where installed) run the layers only, in process:
 TensorFlow Serving can serve neither. At last the index.
 
