@@ -65,8 +65,9 @@ class EncodingGraph:
         def encode(ids, starts, lengths, bounds, weights):
             layout = kind.arrange(base, packing.pack(
                 starts, lengths, bounds, kind.form.heads))
-            hidden = kind.embed(
-                base, tf.gather(ids, layout.token_index), layout)
+            words = tf.gather(kind.words(base), tf.gather(
+                ids, layout.token_index))
+            hidden = kind.embed(base, words, layout)
             seed = tf.zeros([2], tf.int32)
             for layer in weights:
                 hidden = step(hidden, layout, layer, seed)
