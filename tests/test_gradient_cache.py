@@ -7,8 +7,10 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import gradient_cache
+from tfrecal.callbacks import AcquireLabels
 from tfrecal.encoders import TextEncoder
 from tfrecal.models import TwoTower
+from tfrecal.oracles import ReplayOracle
 from tfrecal.pool import Pool
 
 pytestmark = pytest.mark.large  # half a minute
@@ -129,6 +131,25 @@ def test_fit_divides_epochs_and_ends_them_with_a_step(
 
     model.fit(sequence, epochs=1, verbose=0, callbacks=[Watch()])
     assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_windows_follow_a_sequence_that_grows(shop, tiny_bert_folder):
+    """3 batches, then 8: windows of 3, then of 4, not of 5."""
+    model = make(shop, tiny_bert_folder, encoder_every=5)
+    pool = Pool.from_interactions(shop, initial=192, seed=0)
+    sequence = pool.sequence(64, seed=1)
+    lengths, windows = [], []
+
+    class Watch(tf_keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if not batch:
+                lengths.append(len(sequence))
+                windows.append(int(model.gradient_cache.window))
+
+    model.fit(sequence, epochs=2, verbose=0, callbacks=[
+        Watch(), AcquireLabels(pool, "random", ReplayOracle(shop),
+                               batch_size=320, rounds=1)])
+    assert (lengths, windows) == ([3, 8], [3, 4])
 
 
 def test_it_is_no_part_of_the_model(shop, tiny_bert_folder, tmp_path):

@@ -161,10 +161,22 @@ class GradientCache:
 
 
 class EncoderSteps(tf_keras.callbacks.Callback):
-    """Begins and ends the windows of a `GradientCache` with the epochs."""
+    """Begins and ends the windows of a `GradientCache` with the epochs.
+
+    Args:
+        source: what `fit` trains on. The length of one that grows must be
+            asked each time: Keras' `params["steps"]` is that of the first
+            epoch of this `fit`, another one where it goes on from a kill.
+    """
+
+    def __init__(self, source):
+        super().__init__()
+        self.source = source
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.gradient_cache.start(self.params.get("steps"))
+        sequence = isinstance(self.source, tf_keras.utils.Sequence)
+        self.model.gradient_cache.start(
+            len(self.source) if sequence else self.params.get("steps"))
 
     def on_epoch_end(self, epoch, logs=None):
         self.model.gradient_cache.end()

@@ -233,7 +233,7 @@ class TwoTower(tfrs.Model):
             options.setdefault("shuffle", False)
         if self.gradient_cache:
             # First of all: others look at the model at the end of an epoch.
-            options["callbacks"] = [gradient_cache.EncoderSteps(),
+            options["callbacks"] = [gradient_cache.EncoderSteps(x),
                                     *(options.get("callbacks") or ())]
         return super().fit(x, **options)
 
