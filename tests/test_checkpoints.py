@@ -161,7 +161,7 @@ def test_a_file_of_several_is_missing_or_cut_off(folder):
     ({"model_type": ["bert"]}, ["model_type=['bert']"]),
     ({"hidden_size": "32"}, ["hidden", "'32'"]),
     ({"num_attention_heads": 5}, ["multiple", "5"]),
-    ({"num_hidden_layers": 0}, ["num_hidden_layers", "0"]),
+    ({"num_hidden_layers": -1}, ["num_hidden_layers", "-1"]),
     ({"vocab_size": None}, ["vocab_size", "None"]),
     ({"hidden_act": "nosuch"}, ["activation", "nosuch"]),
     ({"layer_norm_eps": None}, ["epsilon", "None"])])
