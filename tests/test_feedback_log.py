@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -283,6 +284,24 @@ def test_without_a_store_others_bring_the_rows(
         assert log.counts["spilled"] == 3 == len(store.rows["shown"])
     assert {key[0] for key in store.rows["shown"]} == {request}
     assert not segments(tmp_path) and not caplog.text
+
+
+def test_a_segment_that_is_being_made_is_not_taken(tmp_path, monkeypatch):
+    """It has no lock yet; taken away, its maker could not show it."""
+    writer, taker = Spill(tmp_path), Spill(tmp_path)
+    real, seen = os.open, []
+
+    def opened(path, *args, **options):
+        place = real(path, *args, **options)
+        if Path(path).name.startswith(".shown"):
+            seen.extend(taker.segments())
+            for path in taker.segments():
+                taker.take(path, 10, lambda *rows: None)
+        return place
+
+    monkeypatch.setattr(os, "open", opened)
+    writer.append("shown", [{"rank": 1}])
+    assert seen == [] and len(taker.segments()) == 1
 
 
 def test_torn_lines_are_set_aside(make, store, tmp_path):

@@ -74,7 +74,10 @@ class Spill:
 
     def segments(self) -> list[Path]:
         """What there is to take, and what others write just now."""
-        return sorted(self.folder.glob("*.jsonl"))
+        # `Path.glob` finds hidden files too: a segment that is about to be
+        # seen, which nobody may take yet.
+        return sorted(path for path in self.folder.glob("*.jsonl")
+                      if not path.name.startswith("."))
 
     def take(self, path: Path, batch: int,
              deliver: Callable[[str, list[dict]], object]) -> int:
