@@ -148,3 +148,26 @@ def write_tiny_bert(folder: Path, vocabulary: list[str], layers: int = 2,
         norm(f"{layer}.output.LayerNorm")
     save_file(weights, folder / "model.safetensors",
               metadata={"format": "pt"})
+
+
+@pytest.fixture
+def interrupt():
+    """Calls `work`, in which call number `call` of a method is a Ctrl-C.
+
+    `where` is the class and the method's name.
+    """
+    def run(where, call, work):
+        real, calls = getattr(*where), []
+
+        def interrupted(self, *args, **kwargs):
+            calls.append(1)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return real(self, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*where, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                work()
+
+    return run

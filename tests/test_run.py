@@ -54,19 +54,8 @@ def undisturbed(config, tmp_path_factory):
     ((RunFolder, "write"), 2),
     ((run.RoundLines, "on_epoch_begin"), 3)])
 def test_a_resumed_run_ends_as_an_undisturbed_one(
-        config, undisturbed, where, call, tmp_path, monkeypatch):
-    real, calls = getattr(*where), []
-
-    def interrupted(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(*where, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run.run(config, tmp_path, quiet=True)
-    monkeypatch.undo()
+        config, undisturbed, where, call, tmp_path, interrupt):
+    interrupt(where, call, lambda: run.run(config, tmp_path, quiet=True))
     run.resume(tmp_path, quiet=True)
     found, expected = end(tmp_path), end(undisturbed)
     pd.testing.assert_frame_equal(found[0], expected[0])

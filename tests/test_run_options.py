@@ -66,19 +66,9 @@ def test_a_run_does_what_its_config_says(config, shop):
     # Before anything was stored, and after.
     ((ReplayOracle, "answers"), 1), ((RunFolder, "write"), 2)])
 def test_a_resumed_run_ends_as_an_undisturbed_one(
-        config, undisturbed, where, call, tmp_path, monkeypatch):
-    real, calls = getattr(*where), []
-
-    def interrupted(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(*where, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run.run(config, tmp_path, quiet=True)
-    monkeypatch.undo()
+        config, undisturbed, where, call, tmp_path, interrupt,
+        monkeypatch):
+    interrupt(where, call, lambda: run.run(config, tmp_path, quiet=True))
     warmed = []
     warm_up = simcse.warm_up
     monkeypatch.setattr(simcse, "warm_up", lambda *args, **kwargs: (

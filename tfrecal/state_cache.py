@@ -59,7 +59,7 @@ def states_of(encoder, texts: Sequence[str]) -> States | None:
     found = _whole(folder, keys, encoder.dim)
     if found is None:
         found = _made(encoder, texts, folder, keys)
-    if found is not None and found.values.nbytes <= IN_MEMORY:
+    elif found.values.nbytes <= IN_MEMORY:
         found = found._replace(values=np.array(found.values))
     return found
 
@@ -69,15 +69,16 @@ def _made(encoder, texts, folder, keys) -> States | None:
     size = 4 * encoder.dim * len(ids)
     if size > ON_DISK:
         return None
-    parts = bulk.states(encoder, ids, lengths)
+    parts, held = bulk.states(encoder, ids, lengths), None
     if size <= IN_MEMORY:
-        parts = [np.concatenate([np.zeros([0, encoder.dim], "<f4"), *parts])]
+        values = np.concatenate([np.zeros([0, encoder.dim], "<f4"), *parts])
+        held = States(values, np.cumsum(lengths) - lengths, lengths)
+        parts = [values]
     try:
         _write(folder, keys, parts, lengths, size)
     except OSError:  # a full or read-only disk costs the cache only
-        return None if size > IN_MEMORY else States(
-            parts[0], np.cumsum(lengths) - lengths, lengths)
-    return _whole(folder, keys, encoder.dim)
+        return held
+    return held or _whole(folder, keys, encoder.dim)
 
 
 def _whole(folder: Path, keys, dim: int) -> States | None:
