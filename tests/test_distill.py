@@ -281,8 +281,10 @@ def test_from_a_run_to_a_small_export(
     # Of a BERT at random, one layer learns little in so few steps.
     code, told = command_line(*export, "--encoder", tmp_path / "student")
     assert code == 2 and "mean cosine" in told, told
-    code, told = command_line(*export, "--precision", "int8")
+    code, told = command_line(*export, "--precision", "int8",
+                              "--encoder", tiny_bert_folder)
     assert code == 0 and "encoder in int8" in told, told
+    assert read_manifest(tmp_path / "m")["encoder"]["cosine"] > 0.9
 
 
 @pytest.mark.large

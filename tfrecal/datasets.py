@@ -23,6 +23,10 @@ _DESCRIPTIONS = {
         "MovieLens: ratings 1..5 of films by title, year and genres; users "
         "with age, gender and occupation",
         "100,000 ratings, 943 users, 1,682 items"),
+    "ml-100k-plots": (
+        "MovieLens: the films of ml-100k that TMDB 5000 knows, by title, "
+        "year, genres, tagline, overview and keywords: long texts",
+        "58,774 ratings, 943 users, 478 items"),
     "ml-1m": (
         "MovieLens: ratings 1..5 of films by title, year and genres; users "
         "with age, gender and occupation",
@@ -39,14 +43,23 @@ _DESCRIPTIONS = {
         "Made up: ratings 1..5 of a shop with texts, whose true ratings are "
         "known (`truth`)",
         "6,000 ratings, 200 users, 120 items, or as asked")}
+# Of which assets a data set is made, where not of the one of its name.
+_ASSETS = {"ml-100k-plots": ("ml-100k", "tmdb-5000")}
 
 
 def names() -> list[DataSet]:
     """The data sets that `load` knows."""
     return [
         DataSet(name, description, size,
-                ASSETS[name].licence if name in ASSETS else "free")
+                _licence(name))
         for name, (description, size) in _DESCRIPTIONS.items()]
+
+
+def _licence(name: str) -> str:
+    assets = _ASSETS.get(name, (name,))
+    return "; ".join(
+        ASSETS[asset].licence if asset in ASSETS else "free"
+        for asset in assets)
 
 
 def load(name: str, **options) -> Interactions:
@@ -77,6 +90,10 @@ def load(name: str, **options) -> Interactions:
         from tfrecal.book_crossing import book_crossing
 
         return book_crossing(fetch(name), **options)
+    if name == "ml-100k-plots":
+        from tfrecal.film_plots import ml_100k_plots
+
+        return ml_100k_plots(*map(fetch, _ASSETS[name]), **options)
     from tfrecal import movielens
 
     reader = getattr(movielens, name.replace("-", "_"))

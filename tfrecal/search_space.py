@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tfrecal.checkpoints import find_folder, read_architecture
 from tfrecal.run_config import RunConfig
 
 # What may be searched; each after those that decide whether it counts.
@@ -29,7 +30,8 @@ def default_space(config: RunConfig, data) -> dict:
     """What is searched by default: encoder, tuning, losses and the like.
 
     Without an encoder in the config, or without texts, no encoder is tried.
-    `tuning="full"` is left out: it costs far more than the others.
+    `tuning="full"` is left out: it costs far more than the others. ALBERT,
+    whose layers are one, is searched with LoRA in place of its top layer.
     """
     losses = ["rating,retrieval", "rating,retrieval,pairwise",
               "rating,pairwise"]
@@ -37,8 +39,10 @@ def default_space(config: RunConfig, data) -> dict:
              "temperature": {"low": 0.3, "high": 3.0, "log": True},
              "dropout": {"low": 0.0, "high": 0.3}}
     if config.encoder != "none" and len(data.items.columns):
+        kind = read_architecture(find_folder(config.encoder))
         space = {"encoder": [config.encoder, "none"],
-                 "tuning": ["frozen", "top_n"], **space}
+                 "tuning": ["frozen", "lora" if kind.shares_layers
+                            else "top_n"], **space}
     return space
 
 
