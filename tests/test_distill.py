@@ -284,7 +284,7 @@ def test_from_a_run_to_a_small_export(
     code, told = command_line(*export, "--precision", "int8",
                               "--encoder", tiny_bert_folder)
     assert code == 0 and "encoder in int8" in told, told
-    assert read_manifest(tmp_path / "m")["encoder"]["cosine"] > 0.9
+    assert read_manifest(tmp_path / "m" / "1")["encoder"]["cosine"] > 0.9
 
 
 @pytest.mark.large

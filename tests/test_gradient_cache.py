@@ -113,9 +113,15 @@ def test_chunks_do_not_change_the_sum(shop, tiny_bert_folder, monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.parametrize("known, expected", [
+    (True, [0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3]),
+    (False, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3])])
 def test_fit_divides_epochs_and_ends_them_with_a_step(
-        shop, tiny_bert_folder):
-    """10 batches an epoch, 4 a step at most: 4, 4 and 2 batches."""
+        shop, tiny_bert_folder, known, expected):
+    """10 batches an epoch, 4 a step at most: 4, 4 and 2 batches.
+
+    Where their number is not known, the last step is made after them.
+    """
     model = make(shop, tiny_bert_folder, encoder_every=4)
     rows = -(-len(shop) // 10)
     sequence = batches_of(shop, rows)
@@ -129,8 +135,12 @@ def test_fit_divides_epochs_and_ends_them_with_a_step(
         def on_epoch_end(self, epoch, logs=None):
             counts.append(int(model.encoder_optimizer.iterations))
 
-    model.fit(sequence, epochs=1, verbose=0, callbacks=[Watch()])
-    assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3]
+    model.fit(sequence if known else (sequence[n] for n in range(10)),
+              epochs=1, verbose=0, callbacks=[Watch()])
+    assert counts == expected
+    # After the epoch: no window ends.
+    model.train_step(tf.nest.map_structure(tf.constant, sequence[0]))
+    assert int(model.encoder_optimizer.iterations) == 3
 
 
 def test_windows_follow_a_sequence_that_grows(shop, tiny_bert_folder):

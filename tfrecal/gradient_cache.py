@@ -105,6 +105,7 @@ class GradientCache:
                       for weight in self.weights]
         self.window = tf.Variable(batches, trainable=False)
         self._count = tf.Variable(0, trainable=False)
+        self._left = tf.Variable(tf.int32.max, trainable=False)
 
     def watched(self) -> list[tf.Variable]:
         """What a batch's loss is to be derived by, beside the weights."""
@@ -119,7 +120,9 @@ class GradientCache:
                 that are in no table.
         """
         self.add(of_vectors, of_weights)
-        tf.cond(self._count >= self.window, self.step, lambda: None)
+        self._left.assign_sub(1)
+        tf.cond((self._count >= self.window) | (self._left <= 0), self.step,
+                lambda: None)
 
     def add(self, of_vectors, of_weights) -> None:
         """As `take`, without the step."""
@@ -153,11 +156,17 @@ class GradientCache:
         if batches:
             window = -(-batches // -(-batches // window))
         self.window.assign(window)
+        self._left.assign(batches or tf.int32.max)
 
-    @tf.function(autograph=False)
     def end(self) -> None:
         """Ends an epoch: what a last, shorter window has summed counts."""
-        tf.cond(self._count > 0, self.step, lambda: None)
+        self._left.assign(tf.int32.max)
+        if self._count > 0:  # how many batches there are was not known
+            self._last_step()
+
+    @tf.function(autograph=False)
+    def _last_step(self) -> None:
+        self.step()
 
 
 class EncoderSteps(tf_keras.callbacks.Callback):

@@ -231,12 +231,25 @@ class TwoTower(tfrs.Model):
             return replicas.fit(self, x, **options)
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)
+        self._build_optimizers()
         if self.gradient_cache:
             # First of all: others look at the model at the end of an epoch.
             options["callbacks"] = [gradient_cache.EncoderSteps(x),
                                     *(options.get("callbacks") or ())]
         return super().fit(x, **options)
 
+    def _build_optimizers(self):
+        """Else the first step makes their variables, and is traced twice."""
+        encoder, slow, fast = self._encoder_variables(), [], []
+        for variable in self.trainable_variables:
+            group = slow if variable.ref() in encoder else fast
+            group.append(variable)
+        self.optimizer.build(fast)
+        if slow:
+            self.encoder_optimizer.build(slow)
+
+    # No control flow of Python's on tensors: half of tracing was AutoGraph.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: dict) -> dict:
         """One step of both optimizers, or of one (`encoder_every`)."""
         cache = self.gradient_cache
