@@ -139,7 +139,8 @@ def test_fit_divides_epochs_and_ends_them_with_a_step(
               epochs=1, verbose=0, callbacks=[Watch()])
     assert counts == expected
     # After the epoch: no window ends.
-    model.train_step(tf.nest.map_structure(tf.constant, sequence[0]))
+    model.train_step({name: tf.convert_to_tensor(value) if isinstance(
+        value, np.ndarray) else value for name, value in sequence[0].items()})
     assert int(model.encoder_optimizer.iterations) == 3
 
 
