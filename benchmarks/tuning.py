@@ -18,8 +18,8 @@ Three parts, each a table:
   with an encoder that was warmed up on the texts (SimCSE).
 
     python benchmarks/tuning.py [--quick] [--parts cost quality cold]
-        [--texts titles plots] [--seeds 0 1 2 3 4] [--keep FOLDER]
-        [--seconds S]
+        [--texts titles plots] [--ways top_n lora full]
+        [--seeds 0 1 2 3 4] [--keep FOLDER] [--seconds S]
 
 With `--keep` the result of each fit is kept in a folder, and a second call
 goes on where the first one stopped; after `--seconds` no fit is begun, and
@@ -219,16 +219,16 @@ def show(title: str, cells) -> dict:
     return found
 
 
-def quality_part(fits, kinds, seeds, shares) -> dict:
+def quality_part(fits, kinds, ways, seeds, shares) -> dict:
     """Each way at each share of the labels, on these kinds of texts."""
     # By seed, so that what is cut off has whole seeds before it.
     for seed, share, texts, way in itertools.product(
-            seeds, shares, kinds, COMPARED):
+            seeds, shares, kinds, ways):
         fits(Job(texts, tuning=way, share=share, seed=seed))
     found = {}
     for texts, share in itertools.product(kinds, shares):
         jobs = {way: [Job(texts, tuning=way, share=share, seed=seed)
-                      for seed in seeds] for way in COMPARED}
+                      for seed in seeds] for way in ways}
         found[f"{texts} {share:.0%}"] = show(
             f"{texts}, {share:.0%} of the labels",
             {way: [paired(fits, own, jobs["frozen"][0], key)
@@ -236,11 +236,12 @@ def quality_part(fits, kinds, seeds, shares) -> dict:
     return found
 
 
-def cold_part(fits, kinds, seeds) -> dict:
+def cold_part(fits, kinds, ways, seeds) -> dict:
     """Items without a row, ranked among themselves."""
     arms = {"frozen": Job(part="cold"),
             "SimCSE, then frozen": Job(part="cold", warm_up=3),
-            **{way: Job(part="cold", tuning=way) for way in COMPARED[1:]}}
+            **{way: Job(part="cold", tuning=way) for way in ways
+               if way != "frozen"}}
     for seed, texts, job in itertools.product(seeds, kinds, arms.values()):
         fits(job._replace(texts=texts, seed=seed))
     return {texts: show(f"{texts}, items without a row", {
@@ -338,6 +339,8 @@ def main() -> None:
         "cost", "quality", "cold"], choices=("cost", "quality", "cold"))
     parser.add_argument("--texts", nargs="+", default=list(DATA),
                         choices=list(DATA))
+    parser.add_argument("--ways", nargs="+", choices=COMPARED[1:],
+                        default=COMPARED[1:], help="beside frozen")
     parser.add_argument("--seeds", type=int, nargs="+",
                         default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", help="folder for the result of each fit")
@@ -345,6 +348,7 @@ def main() -> None:
     options = parser.parse_args()
     fits = Fits(options.keep, options.seconds)
     seeds, kinds, found = options.seeds, options.texts, {}
+    ways = ("frozen", *options.ways)
     if options.quick:
         seeds, kinds = seeds[:1], kinds[:1]
     if "cost" in options.parts:
@@ -352,9 +356,10 @@ def main() -> None:
                                2 if options.quick else 6))
     if "quality" in options.parts:
         found["quality"] = quality_part(
-            fits, kinds, seeds, SHARES[:1] if options.quick else SHARES)
+            fits, kinds, ways, seeds,
+            SHARES[:1] if options.quick else SHARES)
     if "cold" in options.parts and not options.quick:
-        found["cold"] = cold_part(fits, kinds, seeds)
+        found["cold"] = cold_part(fits, kinds, ways, seeds)
     print(json.dumps(found))
 
 
