@@ -227,11 +227,12 @@ class TwoTower(tfrs.Model):
         Several replicas are trained by `replicas.fit`, which takes a
         `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
         """
+        with self.distribute_strategy.scope():
+            self._build_optimizers()
         if self.distribute_strategy.num_replicas_in_sync > 1:
             return replicas.fit(self, x, **options)
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)
-        self._build_optimizers()
         if self.gradient_cache:
             # First of all: others look at the model at the end of an epoch.
             options["callbacks"] = [gradient_cache.EncoderSteps(x),

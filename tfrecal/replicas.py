@@ -157,8 +157,9 @@ def _step(model, shares):
                     lambda context: shares[
                         context.replica_id_in_sync_group % len(shares)]),))
 
-        model.train_function = tf.function(step, input_signature=[
-            tf.nest.map_structure(_any_length, shares)])
+        model.train_function = tf.function(
+            step, autograph=False, input_signature=[
+                tf.nest.map_structure(_any_length, shares)])
     return model.train_function
 
 

@@ -44,10 +44,10 @@ class PoolScorer:
         self._query = tf.function(
             lambda user, history: model.query_tower.parts(
                 {"user_id": user, "history": history}),
-            input_signature=[codes, ragged])
+            autograph=False, input_signature=[codes, ragged])
         self._candidate = tf.function(
             lambda item: model.candidate_tower.parts({"item_id": item}),
-            input_signature=[codes])
+            autograph=False, input_signature=[codes])
 
     @classmethod
     def of(cls, model, pool) -> "PoolScorer":
@@ -117,7 +117,8 @@ class PoolScorer:
             # A graph: the small steps of ten passes take longer one by one,
             # and it draws no masks of the other block.
             self._dropped[name, block] = tf.function(
-                lambda parts, salt: tower.combine(parts, True, salt)[block])
+                lambda parts, salt: tower.combine(parts, True, salt)[block],
+                autograph=False)
         return self._dropped[name, block](self._parts[name], salt)
 
     def scores(self, user, item, vectors) -> np.ndarray:

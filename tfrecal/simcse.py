@@ -57,6 +57,7 @@ def warm_up(encoder, texts: Sequence[str], *, epochs: int = 3,
     model = _TwoPasses(encoder, encoder.table(texts), temperature)
     model.compile(
         tf_keras.optimizers.Adam(learning_rate, global_clipnorm=1.0))
+    model.optimizer.build(encoder.trainable_weights)  # else traced twice
     rows = tf.data.Dataset.range(1, len(texts) + 1).shuffle(
         len(texts), seed=seed, reshuffle_each_iteration=True)
     rows = rows.batch(min(batch_size, len(texts)), drop_remainder=True)
@@ -102,6 +103,7 @@ class _TwoPasses(tf_keras.Model):
     def metrics(self):
         return self._means
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, rows):
         """One step; `rows` are integers `[B]`, each once."""
         with tf.GradientTape() as tape:
