@@ -376,6 +376,21 @@ def test_killed_workers_go_on_and_end_as_undisturbed_ones(
             in RunFolder(folder).journal().records] == [100] * 4
 
 
+@pytest.mark.large  # three pairs of processes
+def test_killed_workers_with_an_encoder(tmp_path, tiny_bert_folder):
+    options = [*OPTIONS, "--encoder", tiny_bert_folder, "--tuning", "top_n",
+               "--encoder-every", "2"]
+    codes, said = pair(["run", *options, "-o", tmp_path / "one"])
+    assert codes == [0, 0], said
+    other = tmp_path / "other"
+    codes, said = pair(["run", *options, "-o", other], ("no:0", "share:5"))
+    assert codes == [1, -signal.SIGKILL], said
+    assert RunFolder(other).state["epoch"] == 0
+    codes, said = pair(["run", "--resume", other])
+    assert codes == [0, 0], said
+    check_equal(end(other), end(tmp_path / "one"))
+
+
 @pytest.mark.large  # a run more
 def test_two_workers_train_as_one(undisturbed, tmp_path, command_line):
     assert command_line("run", *OPTIONS, "-o", tmp_path / "run")[0] == 0
