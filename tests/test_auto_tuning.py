@@ -31,7 +31,15 @@ def test_nothing_dearer_is_taken_for_nothing():
     tuning, why = chosen(trial("frozen", 0), trial("top_n", 0.001),
                          trial("full", -0.1))
     assert tuning == "frozen"
-    assert "nothing dearer is better beyond chance" in why[-1]
+    assert "nothing dearer is better by 0.5% and beyond chance" in why[-1]
+
+
+def test_a_small_gain_is_not_worth_the_time():
+    """Beyond chance, for the noise of both is the same."""
+    frozen = trial("frozen", 0)
+    for gain, expected in ((0.001, "frozen"), (0.01, "full")):
+        dearer = frozen._replace(tuning="full", ndcg=frozen.ndcg + gain)
+        assert chosen(frozen, dearer)[0] == expected
 
 
 def test_what_is_better_is_taken_and_the_next_must_beat_it():

@@ -3,7 +3,7 @@
 Fine-tuning an encoder costs many times what a frozen one does, and often
 brings nothing (benchmarks/RESULTS.md). So each way is tried on the labels
 that are there, judged on the validation part, and a dearer one is taken only
-where it is better beyond chance.
+where it is better beyond chance, and by enough to be worth its time.
 """
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ TRIED = ("frozen", "top_n", "lora", "full")
 EPOCHS = 10
 # Below so many users with something to find, an interval says nothing.
 FEWEST_USERS = 20
+# Of NDCG@10 or of the squared error: with many rows a smaller gain can be
+# beyond chance and still not be worth several times the time.
+WORTH = 0.005
 
 
 class Trial(NamedTuple):
@@ -75,9 +78,9 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
 
     The labels are those that the run begins with; no label is bought for it.
     A way is taken in place of a cheaper one where NDCG@10 of the users of
-    the validation part, or else the squared error of its rows, is better
-    with a 95% interval (paired t) that leaves out 0, and the other is not
-    worse in the same sense. The interval is over users and rows, of one fit
+    the validation part, or else the squared error of its rows, is better by
+    at least a share `WORTH`, with a 95% interval (paired t) that leaves out
+    0, and the other is not worse beyond its interval. The interval is over users and rows, of one fit
     each: it does not hold what another seed would change.
 
     Args:
@@ -190,13 +193,15 @@ def _chosen(config, trials) -> Choice:
                       "rmse": float(np.sqrt(trial.error.mean())),
                       "beside": best.tuning, "ndcg_gain": ndcg,
                       "error_gain": error})
-        better = max(ndcg[1], error[1]) > 0
+        better = any(
+            gain[1] > 0 and gain[0] >= WORTH * values.mean() for gain, values
+            in ((ndcg, best.ndcg), (error, best.error)))
         worse = min(ndcg[2], error[2]) < 0
         if enough and better and not worse:
             best = trial
-    reason = ("nothing dearer is better beyond chance"
-              if best is trials[0] else "better than the cheaper ones beyond "
-              "chance, and what costs more is not")
+    reason = (f"nothing dearer is better by {WORTH:.1%} and beyond chance"
+              if best is trials[0] else "better than the cheaper ones by "
+              f"{WORTH:.1%} and beyond chance, and what costs more is not")
     if not enough:
         reason = (f"{len(best.ndcg)} users of the validation part have "
                   f"something to find, at least {FEWEST_USERS} are needed to "
