@@ -80,8 +80,9 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
     A way is taken in place of a cheaper one where NDCG@10 of the users of
     the validation part, or else the squared error of its rows, is better by
     at least a share `WORTH`, with a 95% interval (paired t) that leaves out
-    0, and the other is not worse beyond its interval. The interval is over users and rows, of one fit
-    each: it does not hold what another seed would change.
+    0, and the other is not worse beyond its interval. The interval is over
+    users and rows, of one fit each: it does not hold what another seed would
+    change.
 
     Args:
         config: of the run; `tuning` is what is chosen.
