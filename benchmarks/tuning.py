@@ -14,12 +14,15 @@ Three parts, each a table:
   (MovieLens-100K, titles) and on long ones (those of its films that have a
   plot: title, year, genres, tagline, overview and keywords, 131 tokens on
   average), paired by seed with the frozen encoder.
-- `cold`: items without a row, ranked among themselves by their texts; also
-  with an encoder that was warmed up on the texts (SimCSE).
+- `cold`: items without a row, ranked among themselves by their texts, with 5%
+  and with all labels of the others; also with an encoder that was warmed up on
+  the texts (SimCSE), and with few labels with a step of the encoder every
+  batch, without and with adversarial word embeddings (FGM).
 
     python benchmarks/tuning.py [--quick] [--parts cost quality cold]
         [--texts titles plots] [--ways top_n lora full]
-        [--seeds 0 1 2 3 4] [--keep FOLDER] [--seconds S]
+        [--shares 0.05 0.2 1] [--seeds 0 1 2 3 4] [--keep FOLDER]
+        [--seconds S]
 
 With `--keep` the result of each fit is kept in a folder, and a second call
 goes on where the first one stopped; after `--seconds` no fit is begun, and
@@ -63,7 +66,8 @@ import training  # noqa: E402  isort: skip
 # Batches for one step of the encoder.
 EVERY = {"frozen": 1, "top_n": 20, "lora": 40, "bitfit": 40, "full": 40}
 WAYS = ("frozen", "top_n", "lora", "bitfit", "full")
-SHARES = (0.05, 0.2, 1.0)
+SHARES = (0.05, 0.2, 1.0)  # of the labels
+COLD_SHARES = (0.05, 1.0)
 DATA = {"titles": "ml-100k", "plots": "ml-100k-plots"}
 MAX_LENGTH = {"titles": 64, "plots": 192}  # 5% of the plots are longer
 COMPARED = ("frozen", "top_n", "lora", "full")
@@ -81,6 +85,7 @@ class Job(NamedTuple):
     epochs: int = 10
     warm_up: int = 0
     curve: bool = False
+    adversarial: float = 0.0
 
     @property
     def name(self) -> str:
@@ -150,7 +155,8 @@ def fit(job: Job) -> dict:
     model = TwoTower.from_interactions(
         split.train, mean=float(pool.label[rows].mean()), seed=job.seed,
         encoder=encoder, template=template)
-    model.compile(encoder_every=job.every or EVERY[job.tuning])
+    model.compile(encoder_every=job.every or EVERY[job.tuning],
+                  adversarial=job.adversarial)
     making = time.perf_counter() - began
     clock = Clock()
     watch = Curve(pool, split.test,
@@ -236,20 +242,40 @@ def quality_part(fits, kinds, ways, seeds, shares) -> dict:
     return found
 
 
-def cold_part(fits, kinds, ways, seeds) -> dict:
-    """Items without a row, ranked among themselves."""
-    arms = {"frozen": Job(part="cold"),
-            "SimCSE, then frozen": Job(part="cold", warm_up=3),
-            **{way: Job(part="cold", tuning=way) for way in ways
+def cold_arms(texts, share, ways) -> dict[str, Job]:
+    """The fits that are compared on items without a row, by name."""
+    base = Job(texts, part="cold", share=share)
+    arms = {"frozen": base, "SimCSE, then frozen": base._replace(warm_up=3),
+            **{way: base._replace(tuning=way) for way in ways
                if way != "frozen"}}
-    for seed, texts, job in itertools.product(seeds, kinds, arms.values()):
-        fits(job._replace(texts=texts, seed=seed))
-    return {texts: show(f"{texts}, items without a row", {
-        name: [paired(fits, [job._replace(texts=texts, seed=seed)
-                             for seed in seeds],
-                      Job(texts, part="cold"), key)
-               for key in ("cold", "rmse")]
-        for name, job in arms.items()}) for texts in kinds}
+    if share < 1 and "full" in ways:  # else a fit takes a quarter of an hour
+        arms["full, every batch"] = base._replace(tuning="full", every=1)
+        arms["the same with FGM"] = arms["full, every batch"]._replace(
+            adversarial=1.0)
+    return arms
+
+
+def cold_part(fits, kinds, ways, seeds, shares) -> dict:
+    """Items without a row, ranked among themselves."""
+    found = {}
+    for seed, share, texts in itertools.product(seeds, shares, kinds):
+        for job in cold_arms(texts, share, ways).values():
+            fits(job._replace(seed=seed))
+    for texts, share in itertools.product(kinds, shares):
+        arms = cold_arms(texts, share, ways)
+        jobs = {name: [job._replace(seed=seed) for seed in seeds]
+                for name, job in arms.items()}
+        title = f"{texts}, {share:.0%} of the labels"
+        found[title] = show(f"cold {title}", {
+            name: [paired(fits, own, arms["frozen"], key)
+                   for key in ("cold", "rmse")]
+            for name, own in jobs.items()})
+        if "the same with FGM" in arms:
+            found[f"{title}, FGM"] = show("FGM beside the same without", {
+                "FGM": [paired(fits, jobs["the same with FGM"],
+                               arms["full, every batch"], key)
+                        for key in ("cold", "rmse")]})
+    return found
 
 
 def naive_rows_per_s(texts, data, batch_size: int, steps: int) -> float:
@@ -341,6 +367,8 @@ def main() -> None:
                         choices=list(DATA))
     parser.add_argument("--ways", nargs="+", choices=COMPARED[1:],
                         default=COMPARED[1:], help="beside frozen")
+    parser.add_argument("--shares", type=float, nargs="+",
+                        default=SHARES, choices=SHARES)
     parser.add_argument("--seeds", type=int, nargs="+",
                         default=[0, 1, 2, 3, 4])
     parser.add_argument("--keep", help="folder for the result of each fit")
@@ -357,9 +385,11 @@ def main() -> None:
     if "quality" in options.parts:
         found["quality"] = quality_part(
             fits, kinds, ways, seeds,
-            SHARES[:1] if options.quick else SHARES)
+            SHARES[:1] if options.quick else options.shares)
     if "cold" in options.parts and not options.quick:
-        found["cold"] = cold_part(fits, kinds, ways, seeds)
+        found["cold"] = cold_part(
+            fits, kinds, ways, seeds,
+            [share for share in options.shares if share in COLD_SHARES])
     print(json.dumps(found))
 
 
