@@ -184,6 +184,30 @@ def test_the_encoder_has_its_own_optimizer(shop, tiny_bert_folder):
                in zip(encoder.trainable_weights, before))
 
 
+class Late(Rating):
+    """A task of a user's, with weights that are made at its first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = tf_keras.layers.Dense(1)
+
+    def call(self, query, candidate, batch):
+        return super().call(query + self.dense(query), candidate, batch)
+
+
+@pytest.mark.parametrize("task, times", [(Rating, 1), (Late, 2)])
+def test_a_step_is_traced_once(shop, task, times):
+    """Twice only where it makes weights."""
+    model = TwoTower.from_interactions(shop, tasks=[task(name="rating")])
+    model.compile()
+    traced, step = [], model.train_step
+    model.train_step = lambda inputs: traced.append(1) or step(inputs)
+    pool = Pool.from_interactions(shop, initial=300, seed=0)
+    for _ in range(2):
+        model.fit(pool.sequence(128), epochs=1, verbose=0)
+    assert len(traced) == times
+
+
 def test_search_text_finds_the_item_that_it_describes(shop, tiny_bert_folder):
     """Trained by `fit`, without labels of searches."""
     def place(model):

@@ -241,6 +241,10 @@ class TwoTower(tfrs.Model):
 
     def _build_optimizers(self):
         """Else the first step makes their variables, and is traced twice."""
+        if any(isinstance(part, tf_keras.layers.Layer) and not part.built
+               and type(part).build is not tf_keras.layers.Layer.build
+               for part in self.submodules):
+            return  # a layer of the user's makes its weights in that step
         encoder, slow, fast = self._encoder_variables(), [], []
         for variable in self.trainable_variables:
             group = slow if variable.ref() in encoder else fast
