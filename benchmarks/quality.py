@@ -26,7 +26,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
 import quality_peers  # noqa: E402
-from scipy import stats  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     EvaluateRetrieval,
@@ -120,16 +119,6 @@ def kept(folder: str | None, name: str, make):
     return result
 
 
-def interval(differences) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95% t interval."""
-    values = np.asarray(differences, float)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
-
-
 def show(title: str, rows: dict, keys: dict) -> None:
     """Prints means and standard deviations over seeds."""
     print(f"\n{title:24}" + "".join(f"{name:>22}" for name in keys))
@@ -178,7 +167,7 @@ def show_gain(warm: dict, cold: dict) -> None:
             ("RMSE", warm, "rmse"), ("NDCG@10", warm, "ndcg@10"),
             ("RMSE, cold items", cold, "rmse"),
             ("NDCG@10, cold items", cold, "cold ndcg@10")):
-        middle, low, high = interval([
+        middle, low, high = metrics.t_interval([
             b[key] - a[key] for a, b in zip(
                 found["frozen"], found["top_n"])])
         print(f"{title:24}{middle:+.4f} [{low:+.4f}, {high:+.4f}]")

@@ -35,6 +35,7 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     TextEncoder,
     TwoTower,
     datasets,
+    metrics,
     splits,
 )
 from tfrecal.run import learning_rate  # noqa: E402
@@ -193,7 +194,7 @@ def main() -> None:
     gains = {}
     for arm in arms:
         for title, key in (("NDCG@10", "ndcg"), ("RMSE", "rmse")):
-            gains[f"{arm} {key}"] = gain = quality.interval([
+            gains[f"{arm} {key}"] = gain = metrics.t_interval([
                 b[key] - a[key] for a, b in zip(
                     found[f"{arm}: without"], found[f"{arm}: with"])])
             print("{}: {} {:+.4f} [{:+.4f}, {:+.4f}]".format(

@@ -19,7 +19,6 @@ from dataclasses import replace
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
-from scipy import stats  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
     EvaluateRetrieval,
@@ -31,6 +30,7 @@ from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
 )
 from tfrecal.growth import transfer  # noqa: E402
 from tfrecal.learner import Cosine  # noqa: E402
+from tfrecal.metrics import t_interval  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.retrain.job import RESET  # noqa: E402
 
@@ -120,16 +120,15 @@ def main() -> None:
     shares = [one["new"] for one in found]
     print(f"new feedback: {np.mean(shares):.1%} of the rows")
     gap = all_of("warm", "ndcg") - all_of("zero", "ndcg")
-    half = stats.t.ppf(0.975, len(gap) - 1) * stats.sem(gap)
+    mean, *ends = t_interval(gap)
     rmse = all_of("warm", "rmse") - all_of("zero", "rmse")
     speed = np.median(all_of("zero", "seconds") / all_of("warm", "seconds"))
-    print(f"NDCG@10, warm minus zero: {gap.mean():+.4f} "
-          f"[{gap.mean() - half:+.4f}, {gap.mean() + half:+.4f}]")
+    print("NDCG@10, warm minus zero: {:+.4f} [{:+.4f}, {:+.4f}]".format(
+        mean, *ends))
     print(json.dumps({
         "speedup": round(float(speed), 2),
-        "ndcg_difference": round(float(gap.mean()), 4),
-        "interval": [round(float(gap.mean() + side * half), 4)
-                     for side in (-1, 1)],
+        "ndcg_difference": round(mean, 4),
+        "interval": [round(end, 4) for end in ends],
         "rmse_difference": round(float(rmse.mean()), 4)}))
 
 

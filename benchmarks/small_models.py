@@ -35,7 +35,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
-import quality  # noqa: E402
 import served  # noqa: E402
 import small_peers  # noqa: E402
 import text_query  # noqa: E402
@@ -292,7 +291,7 @@ def run(options, folder: Path) -> None:
               f"{kind:>12}" for kind in kinds) + "  NDCG lost, %")
     lost = {}
     for name, found in rows.items():
-        lost[name] = quality.interval([
+        lost[name] = metrics.t_interval([
             100 * np.mean([1 - one[kind] / own[kind] for kind in kinds])
             for own, one in zip(rows[OWN], found)])
         print(f"{name:27}{sizes[name]:7.1f}"

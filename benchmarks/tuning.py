@@ -38,8 +38,8 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 from typing import NamedTuple
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -53,6 +53,7 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     TwoTower,
     assets,
     datasets,
+    metrics,
     simcse,
     splits,
 )
@@ -215,7 +216,7 @@ def show(title: str, cells) -> dict:
             continue
         line, found[name] = f"{name:28}{len(ndcg[1]):>6}", {}
         for key, (base, own), sign in (("ndcg", ndcg, 1), ("rmse", rmse, 1)):
-            mean, low, high = quality.interval(
+            mean, low, high = metrics.t_interval(
                 sign * (np.array(own) - np.array(base)))
             line += (f"{np.mean(own):>{10 if key == 'ndcg' else 9}.4f}"
                      f"{mean:>+9.4f}    [{low:+.4f}, {high:+.4f}]")

@@ -16,11 +16,11 @@ import json
 import time
 
 import numpy as np
-from scipy import stats
 
 from tfrecal import datasets, scenarios
 from tfrecal.encoders import TextEncoder
 from tfrecal.learner import Cosine, Judge, Learner
+from tfrecal.metrics import t_interval
 from tfrecal.pool import Pool
 
 ROUNDS, SCRATCH = 6, (250, 500, 1000)
@@ -93,14 +93,13 @@ def main() -> None:
     enough = next(steps for steps in SCRATCH
                   if means[steps] <= min(means.values()) + 0.001)
     difference = (table["warm"][..., 0] - table[enough][..., 0]).mean(axis=1)
-    half = stats.sem(difference) * stats.t.ppf(0.975, len(difference) - 1)
+    mean, *ends = t_interval(difference)
     print(json.dumps({
         "speedup": round(float(np.median(table[enough][..., 1])
                                / np.median(table["warm"][..., 1])), 2),
         "scratch_steps": enough,
-        "rmse_difference": round(float(difference.mean()), 5),
-        "interval": [round(float(difference.mean() - half), 5),
-                     round(float(difference.mean() + half), 5)]}))
+        "rmse_difference": round(mean, 5),
+        "interval": [round(end, 5) for end in ends]}))
 
 
 if __name__ == "__main__":

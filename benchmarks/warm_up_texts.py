@@ -26,6 +26,7 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     TextEncoder,
     TwoTower,
     datasets,
+    metrics,
     simcse,
     splits,
 )
@@ -107,7 +108,7 @@ def main() -> None:
     base = next(iter(arms))
     for name in list(arms)[1:]:
         for title, key in (("NDCG@10", "ndcg"), ("RMSE", "rmse")):
-            middle, low, high = quality.interval([
+            middle, low, high = metrics.t_interval([
                 b[key] - a[key] for a, b in zip(found[base], found[name])])
             print(f"{name}, less {base}: {title} {middle:+.4f} "
                   f"[{low:+.4f}, {high:+.4f}]")

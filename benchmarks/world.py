@@ -29,11 +29,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from scipy import stats  # noqa: E402
 
 from tfrecal import run  # noqa: E402  (tfrecal selects Keras 2)
 from tfrecal.export import export_model  # noqa: E402
 from tfrecal.feedback import FeedbackStore  # noqa: E402
+from tfrecal.metrics import t_interval  # noqa: E402
 from tfrecal.oracles.feedback import FeedbackOracle  # noqa: E402
 from tfrecal.retrain import job, models  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
@@ -153,14 +153,6 @@ def live(seed: int, policy: str, days: int) -> pd.DataFrame:
     return pd.DataFrame(curve).assign(seed=seed, policy=policy)
 
 
-def interval(values) -> tuple[float, float, float]:
-    """Mean and 95% interval of paired differences over seeds."""
-    values = np.asarray(values, float)
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(
-        ddof=1) / np.sqrt(len(values))
-    return values.mean(), values.mean() - half, values.mean() + half
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true",
@@ -176,7 +168,7 @@ def main() -> None:
     print(f"{'days ' + str(days // 2) + ' to ' + str(days - 1):10}"
           + "".join(f"{name:>28}" for name in late))
     for policy in POLICIES:
-        parts = {name: interval(late.loc[policy][name]) for name in late}
+        parts = {name: t_interval(late.loc[policy][name]) for name in late}
         found[policy] = {name: {"mean": round(mean, 4), "low": round(low, 4),
                                 "high": round(high, 4)}
                          for name, (mean, low, high) in parts.items()}
@@ -188,7 +180,7 @@ def main() -> None:
         for policy in POLICIES:
             if policy in ("none", base):
                 continue
-            parts = [interval(late.loc[policy][name] - late.loc[base][name])
+            parts = [t_interval(late.loc[policy][name] - late.loc[base][name])
                      for name in late]
             found[policy][f"minus_{base}"] = {
                 name: [round(value, 4) for value in part]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tfrecal import auto_tuning, datasets, run
+from tfrecal import auto_tuning, datasets, metrics, run
 from tfrecal.auto_tuning import Trial
 from tfrecal.run_config import RunConfig
 
@@ -69,7 +69,7 @@ def test_a_way_that_was_cut_off_is_said():
 
 def test_interval_is_the_t_interval():
     values = rng.normal(1, 2, 50)
-    mean, low, high = auto_tuning.interval(values)
+    mean, low, high = metrics.t_interval(values)
     half = 2.0096 * values.std(ddof=1) / np.sqrt(50)  # t of 49 degrees
     np.testing.assert_allclose(
         [mean, low, high],

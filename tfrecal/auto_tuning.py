@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tf_keras
-from scipy import stats
 
 from tfrecal.callbacks import EvaluateRetrieval
 from tfrecal.checkpoints import find_folder, read_architecture
 from tfrecal.files import replace_file
+from tfrecal.metrics import t_interval
 from tfrecal.run import first_pool, learning_rate, make_model
 from tfrecal.run_config import RunConfig
 from tfrecal.scoring import PoolScorer
@@ -182,8 +182,8 @@ def _chosen(config, trials) -> Choice:
                          "epoch is more than the trial may take")
             found.append({**row, "cut_off": True})
             continue
-        ndcg = interval(trial.ndcg - best.ndcg)
-        error = interval(best.error - trial.error)
+        ndcg = t_interval(trial.ndcg - best.ndcg)
+        error = t_interval(best.error - trial.error)
         times = trial.seconds / max(best.seconds, 1e-9)
         lines.append(
             f"{trial.tuning}: NDCG@10 {ndcg[0]:+.4f} [{ndcg[1]:+.4f}, "
@@ -210,12 +210,3 @@ def _chosen(config, trials) -> Choice:
     lines.append(f"chosen: {best.tuning} ({reason})")
     return Choice(dataclasses.replace(config, tuning=best.tuning), lines,
                   found)
-
-
-def interval(gains) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95% t interval."""
-    gains = np.asarray(gains, float)
-    mean = float(gains.mean())
-    half = float(stats.t.ppf(0.975, max(len(gains) - 1, 1))
-                 * stats.sem(gains)) if len(gains) > 1 else np.inf
-    return mean, mean - half, mean + half

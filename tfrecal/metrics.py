@@ -32,13 +32,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 from tfrecal.pointwise import auc, log_loss, mae, mid_ranks, rmse
 from tfrecal.top_k import top_k
 
 __all__ = ["RankingResult", "auc", "item_slices", "log_loss", "mae", "pairs",
-           "ranking", "ranking_from_scores", "rmse", "slices"]
+           "ranking", "ranking_from_scores", "rmse", "slices", "t_interval"]
 _CELLS = 1 << 24  # scores held at once, 64 MiB: wide catalogues, short blocks
 
 
@@ -316,3 +316,21 @@ def _popularity_values(items, mask, popularity, cuts
             total = np.where(listed, worth[items[:, :k]], 0).sum(1)
             values[f"{name}@{k}"] = total / length
     return values
+
+
+def t_interval(differences) -> tuple[float, float, float]:
+    """Mean of paired differences and its 95% t interval.
+
+    Args:
+        differences: `[n]`, one a seed, a user or a row; of a single one
+            nothing is known, and the interval is infinite.
+
+    Returns:
+        `(mean, low, high)`.
+    """
+    values = np.asarray(differences, float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, -np.inf, np.inf
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return mean, mean - half, mean + half
