@@ -215,9 +215,9 @@ def show(title: str, cells) -> dict:
             print(f"{name:28}{'not run':>16}")
             continue
         line, found[name] = f"{name:28}{len(ndcg[1]):>6}", {}
-        for key, (base, own), sign in (("ndcg", ndcg, 1), ("rmse", rmse, 1)):
+        for key, (base, own) in (("ndcg", ndcg), ("rmse", rmse)):
             mean, low, high = metrics.t_interval(
-                sign * (np.array(own) - np.array(base)))
+                np.array(own) - np.array(base))
             line += (f"{np.mean(own):>{10 if key == 'ndcg' else 9}.4f}"
                      f"{mean:>+9.4f}    [{low:+.4f}, {high:+.4f}]")
             found[name][key] = float(np.mean(own))
