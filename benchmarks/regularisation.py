@@ -174,7 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = options.seeds[:1] if options.quick else options.seeds
     epochs = 1 if options.quick else options.epochs
-    arms = options.arms[1:] if options.quick else options.arms
+    arms = options.arms[-1:] if options.quick else options.arms
     data = datasets.load("ml-100k")
     found = {}
     for seed in seeds:

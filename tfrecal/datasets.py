@@ -44,7 +44,7 @@ _DESCRIPTIONS = {
         "known (`truth`)",
         "6,000 ratings, 200 users, 120 items, or as asked")}
 # Of which assets a data set is made, where not of the one of its name.
-_ASSETS = {"ml-100k-plots": ("ml-100k", "tmdb-5000")}
+_MADE_OF = {"ml-100k-plots": ("ml-100k", "tmdb-5000")}
 
 
 def names() -> list[DataSet]:
@@ -56,10 +56,9 @@ def names() -> list[DataSet]:
 
 
 def _licence(name: str) -> str:
-    assets = _ASSETS.get(name, (name,))
     return "; ".join(
         ASSETS[asset].licence if asset in ASSETS else "free"
-        for asset in assets)
+        for asset in _MADE_OF.get(name, (name,)))
 
 
 def load(name: str, **options) -> Interactions:
@@ -93,7 +92,7 @@ def load(name: str, **options) -> Interactions:
     if name == "ml-100k-plots":
         from tfrecal.film_plots import ml_100k_plots
 
-        return ml_100k_plots(*map(fetch, _ASSETS[name]), **options)
+        return ml_100k_plots(*map(fetch, _MADE_OF[name]), **options)
     from tfrecal import movielens
 
     reader = getattr(movielens, name.replace("-", "_"))
