@@ -60,7 +60,8 @@ demo: $(ENV)
 	@$(PY) -m tfrecal.cli demo
 
 test: $(ENV)
-	@$(PY) -m pytest -n 2 --dist loadscope -m "not serving" $(TESTS)
+	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder \
+	  -m "not serving" $(TESTS)
 
 lint: $(ENV)
 	@$(PY) -m flake8 tfrecal tests benchmarks serving

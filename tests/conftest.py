@@ -23,6 +23,12 @@ import pytest  # noqa: E402
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: a long last one leaves a core idle."""
+    slow = {item.path for item in items if item.get_closest_marker("large")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shop():
     """A small synthetic shop; read-only, shared by all tests."""

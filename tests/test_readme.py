@@ -5,6 +5,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+
 from tfrecal.export import export_model
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
@@ -19,6 +21,7 @@ def run(block, names=None):
     return names
 
 
+@pytest.mark.large
 def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
     loop, client, audience, feedback, batch = re.findall(
