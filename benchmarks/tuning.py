@@ -223,7 +223,10 @@ def show(title: str, cells) -> dict:
             line += (f"{np.mean(own):>{10 if key == 'ndcg' else 9}.4f}"
                      f"{mean:>+9.4f}    [{low:+.4f}, {high:+.4f}]")
             found[name][key] = float(np.mean(own))
-            found[name][f"{key}_gain"] = [mean, low, high]
+            # JSON knows no infinity: one seed has no interval.
+            found[name][f"{key}_gain"] = [
+                value if np.isfinite(value) else None
+                for value in (mean, low, high)]
         print(line, flush=True)
     return found
 

@@ -9,7 +9,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from tfrecal import assets, datasets, movielens
-from tfrecal.book_crossing import book_crossing, clean_text
+from tfrecal.book_crossing import book_crossing
 from tfrecal.film_plots import ml_100k_plots
 
 RATINGS = [("196", "267", "3", "881250949"), ("2", "1", "5", "881250949"),
@@ -212,13 +212,6 @@ def test_book_crossing_core_is_iterated(books):
     with pytest.raises(ValueError, match="at least one"):
         book_crossing(books, core=3)
     assert len(book_crossing(books, core=1)) == 5
-
-
-@pytest.mark.parametrize("text, clean", [
-    ("K&amp;R", "K&R"), ("ErzÃ?Â¤hlungen", "Erzählungen"),
-    ("Señor", "Señor"), ("  a \t b ", "a b"), ("", None)])
-def test_clean_text(text, clean):
-    assert clean_text(text) == clean
 
 
 def test_names_are_loadable():

@@ -182,3 +182,10 @@ def test_a_history_is_read_from_its_end():
     assert texts.history_text([], 3) == texts.history_text(titles, 0) == ""
     with pytest.raises(ValueError, match="limit=-1"):
         texts.history_text(titles, -1)
+
+
+@pytest.mark.parametrize("text, clean", [
+    ("K&amp;R", "K&R"), ("ErzÃ?Â¤hlungen", "Erzählungen"),
+    ("Señor", "Señor"), ("  a \t b ", "a b"), ("", None)])
+def test_unescape(text, clean):
+    assert texts.unescape(text) == clean

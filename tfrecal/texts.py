@@ -1,6 +1,7 @@
 """Templates: rows of a table, and histories, as text for the encoder."""
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -14,6 +15,8 @@ _SPACE = re.compile(r"\s+")
 _UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
                      "\u200b\ufeff\ud800-\udfff]")
 _URL = re.compile(r"\s*(https?://|www\.)\S*\s*", re.IGNORECASE)
+# "LÃ?Â¼bbe": UTF-8 taken for latin-1 twice, then "?" for what had no glyph.
+_TWICE_ENCODED = re.compile("Ã\\?Â([\xa0-\xbf])")
 
 
 class Template:
@@ -179,3 +182,10 @@ def shorten(text: str, most: int) -> str:
     cut = text[:most + 1].rsplit(" ", 1)[0]
     near = most // 2 <= len(cut) <= most
     return (cut if near else text[:most]).rstrip("; ,")
+
+
+def unescape(text: str) -> str | None:
+    """HTML entities and twice encoded letters mended; None where empty."""
+    text = _TWICE_ENCODED.sub(
+        lambda match: chr(ord(match[1]) + 0x40), html.unescape(text))
+    return " ".join(text.split()) or None
