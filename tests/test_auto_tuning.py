@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tfrecal import auto_tuning, datasets, metrics, run
+from tfrecal import auto_tuning, datasets, metrics, run, splits
 from tfrecal.auto_tuning import Trial
 from tfrecal.run_config import RunConfig
 
@@ -55,10 +55,18 @@ def test_better_lists_do_not_excuse_worse_predictions():
     assert chosen(trial("frozen", 0), trial("full", 0, 0.1))[0] == "full"
 
 
-def test_few_users_cannot_judge():
-    few = [trial("frozen", 0, users=10), trial("full", 0.5, users=10)]
-    tuning, why = chosen(*few)
-    assert tuning == "frozen" and "at least 20" in why[-1]
+def test_few_users_cannot_judge(shop, tiny_bert_folder, monkeypatch):
+    tried = []
+
+    def of_few(config, *rest):
+        tried.append(config.tuning)
+        return trial(config.tuning, 0.5, users=10)
+    monkeypatch.setattr(auto_tuning, "_try", of_few)
+    choice = auto_tuning.choose(
+        RunConfig(encoder=str(tiny_bert_folder), tuning="auto"),
+        splits.random(shop, seed=0))
+    assert choice.config.tuning == "frozen" and "at least 20" in choice.why[-1]
+    assert tried == ["frozen"]  # the others would be paid for nothing
 
 
 def test_a_way_that_was_cut_off_is_said():

@@ -115,6 +115,12 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
         if not quiet:
             print(f"trial of tuning={tuning}: {trial.seconds:.0f} s",
                   file=sys.stderr)
+        users = len(trials[0].ndcg)
+        if users < FEWEST_USERS:
+            return Choice(first, [
+                f"chosen: {tried[0]} ({users} users of the validation part "
+                f"have something to find, at least {FEWEST_USERS} are needed "
+                "to judge)"], [])
     return _chosen(config, trials)
 
 
@@ -169,7 +175,6 @@ class _Clock(tf_keras.callbacks.Callback):
 
 def _chosen(config, trials) -> Choice:
     best, others = trials[0], trials[1:]
-    enough = len(best.ndcg) >= FEWEST_USERS
     lines = [f"{best.tuning}: NDCG@10 {best.ndcg.mean():.4f}, RMSE "
              f"{np.sqrt(best.error.mean()):.4f}, {best.seconds:.1f} s"]
     found = [{"tuning": best.tuning, "seconds": best.seconds,
@@ -198,15 +203,11 @@ def _chosen(config, trials) -> Choice:
             gain[1] > 0 and gain[0] >= WORTH * values.mean() for gain, values
             in ((ndcg, best.ndcg), (error, best.error)))
         worse = min(ndcg[2], error[2]) < 0
-        if enough and better and not worse:
+        if better and not worse:
             best = trial
     reason = (f"nothing dearer is better by {WORTH:.1%} and beyond chance"
               if best is trials[0] else "better than the cheaper ones by "
               f"{WORTH:.1%} and beyond chance, and what costs more is not")
-    if not enough:
-        reason = (f"{len(best.ndcg)} users of the validation part have "
-                  f"something to find, at least {FEWEST_USERS} are needed to "
-                  "judge; the cheapest is taken")
     lines.append(f"chosen: {best.tuning} ({reason})")
     return Choice(dataclasses.replace(config, tuning=best.tuning), lines,
                   found)
