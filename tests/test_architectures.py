@@ -295,6 +295,21 @@ def trained_names(made, top_n):
     return found
 
 
+def test_bitfit_trains_all_biases_of_the_layers(made):
+    encoder = encoder_of(made, tuning="bitfit")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(encoder(tf.constant(TEXTS), training=True) ** 2)
+    weights = encoder.trainable_weights
+    found = {short_name(w) for w, gradient
+             in zip(weights, tape.gradient(loss, weights))
+             if gradient is not None}
+    names = map(short_name, made.model.weights)
+    assert found == {
+        name for name in names if name.endswith(("bias:0", "beta:0"))
+        and not any(part in name for part in (
+            "embedding", "pooler", *made.kind.fixed))}
+
+
 @pytest.mark.parametrize("top_n", [1, 2])
 def test_top_n_moves_just_its_weights(made, top_n):
     if made.kind.model == "TFAlbertModel":

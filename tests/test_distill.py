@@ -10,6 +10,8 @@ from tests.conftest import tiny_vocabulary, write_tiny_bert
 from tfrecal import Pool, TextEncoder, TwoTower, int8
 from tfrecal.distill import RECORD, distill, student_of
 from tfrecal.export import export_model, read_manifest
+from tfrecal.run_config import RunConfig
+from tfrecal.search_space import default_space
 from tfrecal.shop import WORDS
 from tfrecal.text_pieces import with_pieces
 from tfrecal.texts import default_template
@@ -112,6 +114,30 @@ class TestDistill:
             vectors.append(student_of(teacher, tmp_path / name).encode(texts))
         np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
         assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+
+    @pytest.mark.parametrize("layers, pooling", [(0, "mean"), (1, "cls")])
+    def test_a_folder_says_how_its_student_pools(
+            self, teacher, tmp_path, layers, pooling):
+        """A static one has no token that speaks for a whole text."""
+        from tfrecal import student_checkpoint
+        first = TextEncoder(teacher.checkpoint, pooling="cls", max_length=32)
+        student_checkpoint.begin(first, tmp_path, layers)
+        assert TextEncoder(str(tmp_path)).pooling == pooling
+        student = student_of(first, tmp_path)
+        assert student.pooling == pooling
+        one, two = student.encode(["the", "with"])
+        assert np.abs(one - two).max() > 0.01
+
+    def test_a_static_encoder_is_not_tuned_by_layers(
+            self, teacher, shop, tmp_path):
+        from tfrecal import student_checkpoint
+        student_checkpoint.begin(teacher, tmp_path, 0)
+        for tuning in ("top_n", "lora", "bitfit"):
+            with pytest.raises(ValueError, match="there are no layers"):
+                TextEncoder(str(tmp_path), tuning=tuning)
+        assert TextEncoder(str(tmp_path), tuning="full").trainable_weights
+        config = RunConfig(data="shop", encoder=str(tmp_path))
+        assert default_space(config, shop)["tuning"] == ["frozen", "full"]
 
     def test_weights_of_lora_are_in_the_students_layers(
             self, teacher, tmp_path):
@@ -273,6 +299,9 @@ def test_from_a_run_to_a_small_export(
               tmp_path / "student", "--layers", "1", "--samples", "300",
               "--epochs", "20", "--texts", tmp_path / "searches.txt",
               "--quiet")
+    (tmp_path / "latin.txt").write_bytes("Bär".encode("latin-1"))
+    code, told = command_line(*distil[:-2], tmp_path / "latin.txt")
+    assert code == 2 and "in UTF-8" in told and "latin.txt" in told
     code, told = command_line(*distil)
     assert code == 0 and "mean cosine" in told, told
     code, told = command_line(*distil)

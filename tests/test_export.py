@@ -374,6 +374,13 @@ def test_a_version_number_is_never_used_again(no_texts, tmp_path):
     assert make().name == "9"
 
 
+@pytest.mark.large
+def test_the_working_folder_has_a_name(no_texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = export_model(no_texts.model, ".", pool=no_texts.pool, k=K)
+    assert read_manifest(path)["model"] == tmp_path.name
+
+
 def test_an_interrupted_export_is_not_seen(no_texts, tmp_path, monkeypatch):
     folder = tmp_path / "shop"
 

@@ -65,6 +65,8 @@ def test_rejected_rows_are_kept_and_told(tfrecal, tmp_path):
     (["retrain", "--to", "models/shop", "--run", "r", "--feedback",
       "postgresql://me:secret@host/name"], "must hold no password"),
     (["retrain", "--to", "m", "--run", "r", "--holdout", "2"], "holdout"),
+    (["retrain", "--to", "m", "--run", "r", "--watch", "9", "--only-grow"],
+     "--only-grow"),
     (["rollback", "--to", "models/none"], "no folder"),
     (["status", "--to", "models/none"], "which has none"),
     (["feedback"], "required")])

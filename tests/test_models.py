@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -10,7 +11,7 @@ from tfrecal.encoders import TextEncoder
 from tfrecal.models import TwoTower
 from tfrecal.pool import Pool
 from tfrecal.tasks import Pairwise, Rating, Retrieval, Search
-from tfrecal.texts import default_template
+from tfrecal.texts import Template, default_template
 from tfrecal.towers import CandidateTower
 
 rng = np.random.default_rng(0)
@@ -184,6 +185,50 @@ def test_the_encoder_has_its_own_optimizer(shop, tiny_bert_folder):
                in zip(encoder.trainable_weights, before))
 
 
+def test_fit_before_compile_is_keras_own_error(shop):
+    model = TwoTower.from_interactions(shop)
+    with pytest.raises(RuntimeError, match="must compile your model"):
+        model.fit(Pool.from_interactions(shop).sequence(64))
+
+
+def test_one_callback_and_optimizers_by_name(shop, tiny_bert_folder):
+    """As Keras' own models take them."""
+    model = TwoTower.from_interactions(shop, encoder=TextEncoder(
+        str(tiny_bert_folder), tuning="bitfit"), embedding_dim=4)
+    model.compile("adam", "sgd", encoder_every=2)
+    seen = []
+    pool = Pool.from_interactions(shop, initial=0.3)
+    model.fit(pool.sequence(64), verbose=0, callbacks=(
+        tf_keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(epoch))))
+    assert seen == [0]
+    assert isinstance(model.encoder_optimizer, tf_keras.optimizers.SGD)
+
+
+@pytest.mark.parametrize("tuning", [None, "top_n", "lora"])
+def test_a_saved_model_is_loaded_whole(
+        shop, tiny_bert_folder, tmp_path, tuning):
+    encoder = tuning and TextEncoder(str(tiny_bert_folder), tuning=tuning)
+    model = TwoTower.from_interactions(shop, encoder=encoder, embedding_dim=4)
+    model.compile(encoder_learning_rate=1e-2)
+    pool = Pool.from_interactions(shop, initial=0.3)
+    model.fit(pool.sequence(64), verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = tf_keras.models.load_model(tmp_path / "model.keras")
+    assert again.query_tower.encoder is again.candidate_tower.encoder
+    asked = {"user_id": tf.constant(shop.user_ids[:9].astype(str)),
+             "item_id": tf.constant(shop.item_ids[:9].astype(str))}
+    np.testing.assert_array_equal(model(asked), again(asked))
+    if tuning:
+        texts = {"search_text": tf.constant(["a blue chair"])}
+        for one, two in zip(*(m.embed_queries({
+                **texts, "user_id": tf.constant([""])}).values()
+                for m in (model, again))):
+            np.testing.assert_array_equal(one, two)
+    again.compile()
+    again.fit(pool.sequence(64), verbose=0)
+
+
 class Late(Rating):
     """A task of a user's, with weights that are made at its first call."""
 
@@ -226,6 +271,36 @@ def test_search_text_finds_the_item_that_it_describes(shop, tiny_bert_folder):
     model.fit(Pool.from_interactions(shop, initial=1.0).sequence(64),
               epochs=10, verbose=0)
     assert place(model) < 3 < before
+
+
+def test_a_search_without_an_encoder_is_refused(shop):
+    with pytest.raises(ValueError, match="a model that reads texts"):
+        TwoTower.from_interactions(shop).embed_queries(
+            {"search_text": tf.constant(["chair"]),
+             "user_id": tf.constant([""])})
+
+
+def test_texts_that_are_all_the_same(shop, tiny_bert_folder):
+    """They have no spread by which to scale what differs from them."""
+    items = pd.DataFrame({"title": ["blue chair"] * 30},
+                         index=shop.items.index[:30])
+    encoder = TextEncoder(str(tiny_bert_folder), tuning="top_n")
+    tower = CandidateTower.from_table(
+        items, encoder=encoder, template=Template("{title}"), columns=[])
+    vector = tower.text_vectors({
+        "item_id": tf.constant([""]), "item_text": tf.constant(["a lamp"])})
+    assert 0 < np.linalg.norm(vector) < 1
+
+
+def test_a_policy_of_mixed_precision_is_refused(shop, tiny_bert_folder):
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match='precision="bfloat16"'):
+            TextEncoder(str(tiny_bert_folder))
+        with pytest.raises(ValueError, match="computes in bfloat16"):
+            TwoTower.from_interactions(shop)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
 
 
 def test_search_needs_texts(shop):

@@ -98,6 +98,12 @@ def test_people_are_asked_and_their_labels_trained_on(tmp_path, capsys):
     # What a person would do wrong, and what must not be asked or paid twice.
     code, text = tfrecal("acquire", "--run", folder, "--to", first)
     assert code == 2 and "exists" in text
+    asked = RunFolder(folder).pool(datasets.load("shop")).counts["asked"]
+    for options in (["--to", tmp_path / "sheet.xlsx"],
+                    ["--to", second, "--batch", 0]):
+        assert tfrecal("acquire", "--run", folder, *options)[0] == 2
+    pool = RunFolder(folder).pool(datasets.load("shop"))
+    assert pool.counts["asked"] == asked and not second.exists()
     bad = tmp_path / "bad.csv"
     answer(bad.write_bytes(first.read_bytes()) and bad, ["5", "9"])
     code, text = tfrecal("label", "--run", folder, "--from", bad)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from test_run import end
 
-from tfrecal import run, simcse
+from tfrecal import encoders, run, run_config, simcse, splits
 from tfrecal.oracles import ReplayOracle
 from tfrecal.run_config import RunConfig
 from tfrecal.run_folder import RunFolder
@@ -115,6 +115,9 @@ def test_the_command_line(command_line, tiny_bert_folder, tmp_path):
     (["--weights", "retrieval=nan"], ["above 0", "retrieval=nan"]),
     (["--weights", "pairwise=1"], ["`losses`", "pairwise=1"]),
     (["--weights", "search=1,search=2"], ["once", "search=1,search=2"]),
+    (["--tuning", "topn"], ["tuning='topn'", "top_n"]),
+    (["--precision", "fp8"], ["precision='fp8'", "bfloat16"]),
+    (["--encoder-learning-rate", -1], ["encoder_learning_rate=-1.0"]),
     (["--rank", 1.5], ["--rank", "1.5"]),
     (["--rank", 0, "--tuning", "lora"], ["rank=0"]),
     (["--projections", "querry", "--tuning", "lora"], ["querry"]),
@@ -128,6 +131,27 @@ def test_what_cannot_be(options, parts, command_line, tiny_bert_folder,
     assert said.startswith("tfrecal: ") and not (tmp_path / "run").exists()
     for part in parts:
         assert part in said
+
+
+def test_names_are_those_of_the_encoder():
+    assert set(run_config.TUNINGS) == {*encoders.TUNINGS, "auto"}
+    assert run_config.PRECISIONS == encoders.PRECISIONS
+
+
+@pytest.mark.parametrize("initial, labelled", [
+    (0.25, 100), (1.0, 400), (1, 400), (30.0, 30)])
+def test_initial_is_a_share_up_to_1(shop, initial, labelled):
+    config = RunConfig(initial=initial)
+    pool = run.first_pool(config, splits.random(shop, seed=0))
+    assert pool.counts["labelled"] == labelled
+
+
+def test_resume_of_an_empty_name_is_no_new_run(command_line, monkeypatch,
+                                               tmp_path):
+    """As of a variable of the shell's that is not set."""
+    monkeypatch.chdir(tmp_path)
+    code, said = command_line("run", "--resume", "")
+    assert code == 2 and "config.json" in said and not list(tmp_path.iterdir())
 
 
 def test_options_of_an_encoder_do_not_count_without_one(shop):

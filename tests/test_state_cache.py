@@ -121,6 +121,19 @@ def test_segments_used_longest_ago_make_room(
     assert len(segments()) == 2
 
 
+@pytest.mark.parametrize("name", [".left.f32.123", "left.f32"])
+def test_what_a_killed_process_left_makes_room(
+        made, tiny_bert_folder, monkeypatch, name):
+    encoder(tiny_bert_folder).table(["a"])
+    (segment,) = segments()
+    left = segment.with_name(name)
+    left.write_bytes(segment.read_bytes())
+    state_cache.os.utime(left, (1, 1))
+    monkeypatch.setattr(state_cache, "ON_DISK", 2 * segment.stat().st_size)
+    encoder(tiny_bert_folder).table(["b"])
+    assert not left.exists() and len(segments()) == 2
+
+
 def test_what_is_too_large_is_made_in_each_step(
         made, tiny_bert_folder, monkeypatch):
     first = vectors(encoder(tiny_bert_folder).table(TEXTS))

@@ -12,7 +12,7 @@ import tensorflow as tf
 from test_architectures import MOST, TEXTS, encoder_of, write
 from test_export import Exported
 
-from tfrecal.export import read_manifest
+from tfrecal.export import export_model, read_manifest
 from tfrecal.serving.client import Recommender, ServingUnavailable
 from tfrecal.serving.server import Server, options_of
 from tfrecal.text_ids import TextIds
@@ -126,6 +126,12 @@ def test_padding_may_be_anywhere(exported, expected, padding):
         "token_ids": np.array([rows[padding]], np.int32)})
     np.testing.assert_allclose(
         found["embedding"], expected(["the blue chair"]), atol=1e-5)
+
+
+def test_an_encoder_of_another_precision_is_served(exported, tmp_path):
+    path = export_model(exported.model, tmp_path / "m", pool=exported.pool,
+                        precision="bfloat16")
+    assert read_manifest(path)["encoder"]["cosine"] > 0.99
 
 
 def test_the_command_line(exported, address, command_line):

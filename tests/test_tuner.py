@@ -188,6 +188,8 @@ def test_failures_in_a_row_end_it(call, monkeypatch):
     ({"space": {"dropout": {"low": 0, "high": 1, "log": True}}}, "above 0"),
     ({"space": {"encoder": {"low": 0, "high": 1}}}, "a list of values. Rec"),
     ({"space": {"losses": ["rating"]}}, "losses='rating'"),
+    ({"space": {"tuning": ["frozen", "topn"]}}, "tuning='topn'"),
+    ({"space": {"tuning": ["frozen", "auto"]}}, "tries ways of tuning"),
     ({"trials": 0}, "trials=0"), ({"seconds": 0}, "seconds=0"),
     ({"objective": "auc"}, "objective='auc'")])
 def test_what_cannot_be_searched_is_told(options, what, judged, call):

@@ -1,6 +1,7 @@
 """`tfrecal retrain --watch`: when it retrains, and what it puts up with."""
 from __future__ import annotations
 
+import dataclasses
 import time
 from types import SimpleNamespace
 
@@ -91,6 +92,25 @@ def test_it_waits_for_enough_feedback(watched):
         yield
     loop.watch(days(), least=3)
     assert not loop.left and loop.pauses == [7] * 5
+
+
+def test_force_and_reset_hold_for_one_retraining(watched, monkeypatch):
+    loop = watched("failed", "promoted", "refused")
+    loop.config = dataclasses.replace(loop.config, force=True, reset=True)
+    outcome, given = job.retrain, []
+
+    def retrain(folder, config, **options):
+        given.append((config.force, config.reset))
+        return outcome(folder, config, **options)
+    monkeypatch.setattr(job, "retrain", retrain)
+
+    def days():
+        for _ in range(3):
+            loop.click(1)
+            yield
+    loop.watch(days(), least=1)
+    # A failure is done again as it was asked for.
+    assert given == [(True, True), (True, True), (False, False)]
 
 
 def test_rows_that_a_log_left_count(watched):

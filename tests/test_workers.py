@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from test_run import end
 
-from tfrecal import replicas, splits
+from tfrecal import replicas, splits, workers
 from tfrecal.callbacks import AcquireLabels
 from tfrecal.cluster import Cluster
 from tfrecal.journal import Journal
@@ -86,6 +86,15 @@ def test_who_listens_is_not_waited_for():
     here, there = free_ports(2)
     with socket.create_server(("127.0.0.1", there)):
         Cluster((f"127.0.0.1:{here}", f"127.0.0.1:{there}"), 0).wait(5)
+
+
+@pytest.mark.parametrize("given", ["5m", "0", "-1", "inf", "nan"])
+def test_how_long_to_wait_is_checked(given, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config(TWO))
+    monkeypatch.setenv("TFRECAL_WORKERS_WAIT", given)
+    with pytest.raises(ValueError, match=f"WORKERS_WAIT.*'{given}'"):
+        with workers.join():
+            pass
 
 
 def test_a_taken_port_is_said():

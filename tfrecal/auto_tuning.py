@@ -86,7 +86,8 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
 
     Args:
         config: of the run; `tuning` is what is chosen.
-        split: the run's `splits.Split`; its test part is not looked at.
+        split: the run's `splits.Split`; no label of its test part is read
+            (its pairs are left out of the lists that are judged).
         tried: ways, from the cheapest to the dearest; the first is never
             cut off.
         seconds: that training may take in all. A way that would take more
@@ -105,8 +106,8 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
     if not len(split.validation):
         return Choice(first, [
             f"chosen: {tried[0]} (no validation rows to judge by)"], [])
-    if read_architecture(find_folder(config.encoder)).shares_layers:
-        tried = [tuning for tuning in tried if tuning != "top_n"]
+    able = read_architecture(find_folder(config.encoder)).tunings
+    tried = [tuning for tuning in tried if tuning in able]
     for tuning in tried:
         trial = _try(dataclasses.replace(config, tuning=tuning), split,
                      left if trials else np.inf, epochs)

@@ -27,7 +27,7 @@ _WEIGHTS = {
     "tf_model.h5": False,
 }
 # As sentence-transformers names them.
-_POOLINGS = {
+POOLING_MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
@@ -133,10 +133,10 @@ def stored_pooling(folder: Path) -> str | None:
     modes = read_options(path)
     used = [name for name, on in modes.items()
             if name.startswith("pooling_mode_") and on is True]
-    if len(used) == 1 and used[0] in _POOLINGS:
-        return _POOLINGS[used[0]]
+    if len(used) == 1 and used[0] in POOLING_MODES:
+        return POOLING_MODES[used[0]]
     raise ValueError(
-        f"The pooling must be one of {', '.join(_POOLINGS)}. Received: "
+        f"The pooling must be one of {', '.join(POOLING_MODES)}. Received: "
         f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "
         "another, or choose another checkpoint."
     )

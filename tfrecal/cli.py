@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import json
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -244,7 +245,7 @@ def _documented(kind) -> dict[str, str]:
 def run(arguments) -> int:
     """Train and acquire labels in one fit."""
     from tfrecal.run_config import RunConfig
-    if arguments.resume:
+    if arguments.resume is not None:
         return _resume(arguments, _given(arguments, RunConfig))
     return _run(_run_config(arguments), arguments)
 
@@ -382,19 +383,22 @@ def distill(arguments) -> int:
     if Path(arguments.to).exists():
         raise ValueError("`--to` must not exist. Received: "
                          f"{arguments.to}. Choose another name.")
-    folder = _run_folder(arguments)
+    folder, more = _run_folder(arguments), []
+    if arguments.texts:
+        try:
+            more = Path(arguments.texts).read_text("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError("`--texts` must be a file in UTF-8. Received: "
+                             f"{arguments.texts}, {error}.") from None
     tower = restore_trained(
         RunFolder.of_run(folder), "Distillation").model.candidate_tower
     if tower.encoder is None:
         raise ValueError("Distillation needs a run with a text encoder. "
                          f"Received: {folder}, which has none.")
-    texts = list(tower.texts)
-    if arguments.texts:
-        texts += Path(arguments.texts).read_text(
-            encoding="utf-8").splitlines()
-    found = make(tower.encoder, texts, arguments.to, layers=arguments.layers,
-                 samples=arguments.samples, epochs=arguments.epochs,
-                 seed=arguments.seed, progress=not arguments.quiet)
+    found = make(tower.encoder, [*tower.texts, *more], arguments.to,
+                 layers=arguments.layers, samples=arguments.samples,
+                 epochs=arguments.epochs, seed=arguments.seed,
+                 progress=not arguments.quiet)
     print(f"{arguments.to}: {found['layers']} layers; mean cosine with the "
           f"run's encoder {found['cosine']:.3f}, on texts and pieces that "
           "were not learned")
@@ -418,7 +422,8 @@ def export(arguments) -> int:
         if own is None:
             raise ValueError("`--encoder` is for a run with texts. Received: "
                              f"{folder.path}, which has no encoder.")
-        encoder = student_of(own, arguments.encoder)
+        encoder = student_of(
+            own, arguments.encoder, precision=own.precision)
     path = export_model(
         parts.model, arguments.to, pool=parts.pool, k=arguments.k,
         index=arguments.index, target_recall=arguments.target_recall,
@@ -436,8 +441,9 @@ def export(arguments) -> int:
     print("ops outside TensorFlow's core: "
           f"{', '.join(sorted(set(manifest['ops'].values()))) or 'none'}; "
           f"can be served by: {', '.join(manifest['servers'])}")
-    print(f"tfrecal serve --model_name={path.parent.name} "
-          f"--model_base_path={path.parent.resolve()}")
+    base = path.parent.resolve()
+    print(shlex.join(["tfrecal", "serve", f"--model_name={base.name}",
+                      f"--model_base_path={base}"]))
     return 0
 
 
@@ -494,7 +500,7 @@ def retrain(arguments) -> int:
 
 
 def _run_folder(arguments) -> str:
-    if arguments.run:
+    if arguments.run is not None:
         return arguments.run
     found = sorted(Path("runs").glob("*/config.json"),
                    key=lambda path: path.stat().st_mtime)

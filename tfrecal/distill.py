@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import bulk, student_checkpoint
+from tfrecal.checkpoints import find_folder, stored_pooling
 from tfrecal.encoders import TextEncoder
 from tfrecal.files import sync_folder, sync_tree
 from tfrecal.text_pieces import with_pieces
@@ -99,8 +100,12 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
 
 
 def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
-    """The encoder in a folder, that reads and pools texts as the teacher."""
-    return TextEncoder(str(folder), pooling=teacher.pooling,
+    """The encoder in a folder, that reads texts as the teacher does.
+
+    It pools as its folder says, or else as the teacher.
+    """
+    pooling = stored_pooling(find_folder(str(folder))) or teacher.pooling
+    return TextEncoder(str(folder), pooling=pooling,
                        max_length=teacher.max_length, **options)
 
 

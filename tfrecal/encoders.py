@@ -22,6 +22,7 @@ from tfrecal.checkpoints import (
     read_architecture,
     stored_pooling,
 )
+from tfrecal.precision import check_policy
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
 
@@ -54,16 +55,17 @@ class TextEncoder(tf_keras.layers.Layer):
             MPNet's biases by distance), `"lora"` updates of low rank to all
             layers (`lora.LoRA`), `"bitfit"` the biases of all layers, those
             of layer normalisation included. `trainable_weights` are exactly
-            those.
+            those. Without layers (a static student of `tfrecal.distill`) only
+            `"frozen"` and `"full"`.
         top_n: layers that `tuning="top_n"` trains.
         max_length: tokens of a text that are read, special ones included.
         dropout: rate inside the trained layers; 0 makes training
             deterministic.
         rank, alpha, projections: of `tuning="lora"`, see `lora.LoRA`.
-        precision: `"bfloat16"` rounds the factors of products with weights;
-            weights, sums and all else stay float32. Faster where the
-            processor has `avx512_bf16` or `amx_bf16` (`tfrecal doctor` shows
-            it), far slower elsewhere.
+        precision: `"bfloat16"` rounds the factors and the results of
+            products with weights; weights and all else stay float32. Faster
+            where the processor has `avx512_bf16` or `amx_bf16` (`tfrecal
+            doctor` shows it), far slower elsewhere.
 
     Example:
         encoder = TextEncoder("minilm", tuning="top_n", top_n=1)
@@ -90,6 +92,7 @@ class TextEncoder(tf_keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_policy(self)
         if pooling is not None:
             _one_of("pooling", pooling, POOLINGS)
         _one_of("tuning", tuning, TUNINGS)
@@ -162,8 +165,9 @@ class TextEncoder(tf_keras.layers.Layer):
         distinct = {id(layer): layer for layer in trained}.values()
         weights = [weight for layer in distinct for weight in layer.weights]
         if self.tuning == "bitfit":
-            weights = [w for w in weights if w.shape.rank == 1 and
-                       not w.name.endswith("gamma:0")]
+            # By name: GPT-2's are [1, n], XLNet's of attention [heads, n].
+            weights = [w for w in weights
+                       if w.name.endswith(("bias:0", "beta:0"))]
         return weights
 
     @property

@@ -66,6 +66,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         index = "exact"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    name = folder.resolve().name  # also of "."
     query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
     users = np.flatnonzero(query.any(axis=1))
     made = indexes.build_index(
@@ -92,7 +93,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         extra = beside / "assets.extra"
         extra.mkdir()
         requests = example_requests(serving, pool)
-        _write_warm_up(extra / WARM_UP, folder.name, requests)
+        _write_warm_up(extra / WARM_UP, name, requests)
         found = audit(beside)
         if server is not None and server not in found["servers"]:
             shutil.rmtree(beside)
@@ -100,7 +101,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
                 f"The export must run on {SERVERS[server]}. Received: ops "
                 f"that it lacks, {found['ops']}. Choose another `server`.")
         manifest = {
-            "format": 1, "model": folder.name, "version": version,
+            "format": 1, "model": name, "version": version,
             "made": datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"),
             "stack": _stack(), "data_fingerprint": fingerprint, "run": run,
@@ -182,9 +183,12 @@ def served_likeness(model, encoder, precision: str | None) -> dict:
     wanted = np.asarray(tower.encoder(tf.constant(texts)))
     found = encoder.for_serving(precision)
     cosine = float("nan")
-    if encoder.dim == tower.encoder.dim and found.spec.dtype == tf.string:
+    if encoder.dim == tower.encoder.dim:
+        read = tf.constant(texts)
+        if found.spec.dtype != tf.string:  # as a client sends them
+            read = encoder.tokenize(read).to_tensor(-1)
         pair = [vectors - tower.text_centre.numpy() for vectors in (
-            wanted, np.asarray(found(tf.constant(texts))))]
+            wanted, np.asarray(found(read)))]
         norms = [np.linalg.norm(one, axis=1) for one in pair]
         cosine = float(np.mean(np.sum(pair[0] * pair[1], 1) / np.maximum(
             norms[0] * norms[1], 1e-9)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecal.oracles import CallableOracle, Questions, write_questions
-from tfrecal.oracles.sheets import read_labels
+from tfrecal.oracles.sheets import check_format, read_labels
 from tfrecal.pool import ASKED
 from tfrecal.run import load_split, restore_trained
 from tfrecal.run_config import RunConfig
@@ -38,6 +38,10 @@ def acquire(folder, to, *, strategy: str | None = None,
         raise ValueError("Questions need a new file. Received: "
                          f"{to}, which exists and may hold answers. Choose "
                          "another name.")
+    check_format(to)  # before anything counts as asked
+    if batch is not None and batch < 1:
+        raise ValueError("`batch` must be a positive whole number. Received: "
+                         f"batch={batch}.")
     with folder.lock():
         folder.check_whole()
         parts = restore_trained(folder, "Choosing pairs")

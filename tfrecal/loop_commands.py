@@ -138,6 +138,10 @@ def retrain(arguments, given: dict) -> int:
     config = (RetrainConfig.from_folder(folder, **given) if begun
               else RetrainConfig(**given))
     if arguments.watch is not None:
+        if arguments.only_grow:
+            raise ValueError(
+                "`--watch` trains. Received: --only-grow beside it. Leave "
+                "one of them out; cron can call `--only-grow`.")
         return watching.watch(folder, config, seconds=arguments.watch,
                               least=arguments.least,
                               quiet=arguments.quiet)

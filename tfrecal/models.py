@@ -14,6 +14,7 @@ from tfrecal.texts import default_template
 from tfrecal.towers import CandidateTower, QueryTower
 
 
+@tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TwoTower(tfrs.Model):
     """Embeds queries and candidates, trained by weighted tasks.
 
@@ -117,7 +118,7 @@ class TwoTower(tfrs.Model):
             few = any(encoder.tuning in ("lora", "bitfit")
                       for encoder in self._encoders())
             encoder_learning_rate = 3e-4 if few else 5e-5
-        self.encoder_optimizer = (
+        self.encoder_optimizer = tf_keras.optimizers.get(
             encoder_optimizer or tf_keras.optimizers.Adam(
                 encoder_learning_rate * encoder_every ** 0.5,
                 global_clipnorm=1.0))
@@ -227,6 +228,7 @@ class TwoTower(tfrs.Model):
         Several replicas are trained by `replicas.fit`, which takes a
         `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
         """
+        self._assert_compile_was_called()
         with self.distribute_strategy.scope():
             self._build_optimizers()
         if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -235,8 +237,9 @@ class TwoTower(tfrs.Model):
             options.setdefault("shuffle", False)
         if self.gradient_cache:
             # First of all: others look at the model at the end of an epoch.
-            options["callbacks"] = [gradient_cache.EncoderSteps(x),
-                                    *(options.get("callbacks") or ())]
+            options["callbacks"] = [
+                gradient_cache.EncoderSteps(x),
+                *tf.nest.flatten(options.get("callbacks") or [])]
         return super().fit(x, **options)
 
     def _build_optimizers(self):
@@ -304,6 +307,31 @@ class TwoTower(tfrs.Model):
                 f"{fingerprint[:12] or 'none'}, and the encoder "
                 f"{self.fingerprint[:12] or 'none'}. Bring its folder back "
                 "as it was.")
+
+    def get_config(self):
+        made = tf_keras.saving.serialize_keras_object
+        return {"name": self.name, "query_tower": made(self.query_tower),
+                "candidate_tower": made(self.candidate_tower),
+                "tasks": [made(task) for task in self.tasks]}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model of a `get_config`; not compiled.
+
+        One encoder is made where both towers' are alike: they share it.
+        """
+        def made(saved):
+            return tf_keras.saving.deserialize_keras_object(
+                saved, custom_objects=custom_objects)
+        candidate = made(config["candidate_tower"])
+        query = config["query_tower"]
+        mine, theirs = (tower["config"]["encoder"]
+                        for tower in (query, config["candidate_tower"]))
+        if mine and theirs and mine["config"] == theirs["config"]:
+            query = {**query, "config": {**query["config"],
+                                         "encoder": candidate.encoder}}
+        return cls(made(query), candidate, [
+            made(task) for task in config["tasks"]], name=config["name"])
 
     def _and_adversarial(self, inputs, variables, gradients):
         """Gradients, and on top those under perturbed word embeddings."""

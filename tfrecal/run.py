@@ -125,7 +125,7 @@ def first_pool(config: RunConfig, split: splits.Split) -> Pool:
     if config.oracle == "people":
         pool = Pool.cross(split.train, [split.validation, split.test])
     else:
-        initial = (config.initial if config.initial < 1
+        initial = (float(config.initial) if config.initial <= 1
                    else int(config.initial))
         pool = Pool.from_interactions(split.train, initial, seed=config.seed)
     if not len(pool.labelled_rows()):
@@ -199,9 +199,9 @@ def make_encoder(config: RunConfig, data: Interactions,
 
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """The parts of a stored run as of its last whole epoch, and its state."""
-    state = folder.state
     parts = build(RunConfig.from_file(folder / "config.json"),
-                  folder.data(), warm=not state)
+                  folder.data(), warm=not folder.state)
+    state = folder.state  # of now: a run that is under way has gone on
     if state:
         parts.pool = folder.pool(parts.split.train)
         parts.model.check_encoder(

@@ -9,6 +9,9 @@ from tfrecal import acquisition
 
 SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
 ORACLES = ("replay", "people")
+# Those of `TextEncoder`, which needs TensorFlow, and "auto".
+TUNINGS = ("frozen", "top_n", "lora", "bitfit", "full", "auto")
+PRECISIONS = ("float32", "bfloat16")
 LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 
@@ -48,7 +51,8 @@ class RunConfig:
             by default the whole log.
         target_uniform: `"users"` or `"items"`, each of which then counts
             the same in the audience.
-        initial: share (or number) of the pool that is labelled at first.
+        initial: share of the pool that is labelled at first, up to 1, which
+            is all of it; above 1 a number of labels.
         batch: labels bought a round.
         rounds: of acquisition; one epoch each.
         final_epochs: epochs after the last round.
@@ -113,6 +117,7 @@ class RunConfig:
                 raise ValueError(f"`{name}` must be a positive number. "
                                  f"Received: {name}={getattr(self, name)}.")
         for name, known in (("split", SPLITS), ("oracle", ORACLES),
+                            ("tuning", TUNINGS), ("precision", PRECISIONS),
                             ("strategy", acquisition.names())):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -136,6 +141,11 @@ class RunConfig:
         if self.budget is not None and not self.budget > 0:
             raise ValueError("`budget` must be a positive number. "
                              f"Received: budget={self.budget}.")
+        rate = self.encoder_learning_rate
+        if rate is not None and not rate > 0:
+            raise ValueError(
+                "`encoder_learning_rate` must be a positive number. "
+                f"Received: encoder_learning_rate={rate}.")
         if not 0 < self.initial:
             raise ValueError(
                 "`initial` must be above 0: the first epoch needs labels. "

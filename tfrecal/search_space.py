@@ -30,8 +30,9 @@ def default_space(config: RunConfig, data) -> dict:
     """What is searched by default: encoder, tuning, losses and the like.
 
     Without an encoder in the config, or without texts, no encoder is tried.
-    `tuning="full"` is left out: it costs far more than the others. ALBERT,
-    whose layers are one, is searched with LoRA in place of its top layer.
+    `tuning="full"` is left out, for it costs far more than the others, but
+    for an encoder without layers. ALBERT, whose layers are one, is searched
+    with LoRA in place of its top layer.
     """
     losses = ["rating,retrieval", "rating,retrieval,pairwise",
               "rating,pairwise"]
@@ -41,8 +42,9 @@ def default_space(config: RunConfig, data) -> dict:
     if config.encoder != "none" and len(data.items.columns):
         kind = read_architecture(find_folder(config.encoder))
         space = {"encoder": [config.encoder, "none"],
-                 "tuning": ["frozen", "lora" if kind.shares_layers
-                            else "top_n"], **space}
+                 "tuning": ["frozen", next(
+                     way for way in ("top_n", "lora", "full")
+                     if way in kind.tunings)], **space}
     return space
 
 
@@ -77,6 +79,9 @@ def checked(space: dict, config: RunConfig) -> dict:
             given["low"], given["high"]]
         for value in ends:
             dataclasses.replace(config, **{**beside, name: value})
+        if name == "tuning" and "auto" in ends:
+            raise ValueError("A search tries ways of tuning itself. Received: "
+                             "tuning=\"auto\" in the space.")
     return found
 
 

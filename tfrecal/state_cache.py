@@ -99,7 +99,7 @@ def _whole(folder: Path, keys, dim: int) -> States | None:
                 mapped = np.memmap(values, "<f4", "r").reshape(-1, dim)
             os.utime(path)  # used just now
         except (OSError, ValueError, KeyError, TypeError):
-            _remove(path)
+            _remove(path.with_suffix(".f32"))
             continue
         rows = [place[key] for key in keys]
         return States(mapped, starts[rows], lengths[rows])
@@ -125,21 +125,26 @@ def _write(folder: Path, keys, parts, lengths, size: int) -> None:
 
 
 def _make_room(root: Path, wanted: int) -> None:
-    """Removes the segments used longest ago until so many bytes fit."""
-    paths = sorted(root.glob("*/*.json"), key=lambda p: p.stat().st_mtime)
-    sizes = [path.with_suffix(".f32").stat().st_size
-             if path.with_suffix(".f32").exists() else 0 for path in paths]
-    total = sum(sizes)
-    for path, size in zip(paths, sizes):
+    """Removes the segments used longest ago until so many bytes fit.
+
+    What a killed process left half-written counts and goes like them.
+    """
+    found = []
+    for data in root.glob("*/*.f32*"):
+        about = data.with_suffix(".json")
+        used = about if about.exists() else data
+        found.append((used.stat().st_mtime, data.stat().st_size, data))
+    total = sum(size for _, size, _ in found)
+    for _, size, data in sorted(found):
         if total + wanted <= ON_DISK:
             return
-        _remove(path)
+        _remove(data)
         total -= size
 
 
 def _remove(path: Path) -> None:
     """A segment; one that is in use elsewhere may stay (Windows)."""
-    for one in (path, path.with_suffix(".f32")):
+    for one in (path.with_suffix(".json"), path):
         try:
             one.unlink(missing_ok=True)
         except OSError:

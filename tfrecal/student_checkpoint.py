@@ -11,7 +11,7 @@ from transformers.modeling_tf_pytorch_utils import (
     convert_tf_weight_name_to_pt_weight_name,
 )
 
-from tfrecal.checkpoints import find_folder
+from tfrecal.checkpoints import POOLING_MODES, find_folder
 
 
 def begin(teacher, folder, layers: int) -> None:
@@ -30,6 +30,12 @@ def begin(teacher, folder, layers: int) -> None:
         config.update(hidden_size=teacher.dim, embedding_size=teacher.dim)
         config["layer_norm_eps"] = _static(teacher, weights)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
+    # A token's vector knows of no other: without layers only a mean reads
+    # the whole text.
+    pooling = teacher.pooling if layers else "mean"
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+        {name: mode == pooling for name, mode in POOLING_MODES.items()}))
     _write(weights, folder)
 
 

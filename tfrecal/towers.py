@@ -15,6 +15,7 @@ import tf_keras
 
 from tfrecal.categories import MultiHot
 from tfrecal.histories import mean_rows
+from tfrecal.precision import check_policy
 from tfrecal.sums import in_order
 
 
@@ -54,6 +55,7 @@ class Tower(tf_keras.layers.Layer):
                  retrieval_l2: float = 0.015, bias_l2: float = 0.1,
                  shrinkage: float = 40.0, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
+        check_policy(self)
         for name, rate in (("id_dropout", id_dropout),
                            ("retrieval_id_dropout", retrieval_id_dropout),
                            ("dropout", dropout)):
@@ -185,7 +187,9 @@ class Tower(tf_keras.layers.Layer):
     def text_vectors(self, features: dict, training: bool = False):
         """Standardised text vectors, float32 `[B, dim]`.
 
-        Zero where a row has no text; None where there can be none.
+        Zero for unknown ids without a text of their own; a row of the table
+        whose text is empty has the vector of the empty text. None where
+        there can be no text.
         """
         if self.encoder is None:
             return None
@@ -353,6 +357,8 @@ def _centre_and_norm(sample, dim):
         return np.zeros(dim, np.float32), np.float32(1)
     centre = sample.mean(axis=0)
     norm = np.linalg.norm(sample - centre, axis=1).mean()
+    if norm < 1e-4 * np.linalg.norm(centre):  # one text, or all the same
+        norm = np.linalg.norm(centre)
     return centre, np.float32(max(norm, 1e-6))
 
 
@@ -417,6 +423,11 @@ class QueryTower(Tower):
             found["history"] = mean_rows(
                 self.history_table, features, self._items)
         if "search_text" in features:
+            if self.encoder is None:
+                raise ValueError(
+                    "`search_text` needs a model that reads texts. Received: "
+                    "a query tower without one. Give an `encoder` to "
+                    "`TwoTower.from_interactions`.")
             vector = self.standardise(
                 self.encoder(features["search_text"], training=training))
             found["search"] = self.search(vector)

@@ -186,7 +186,7 @@ def _as_kernel(values, kernel):
 
 @tf.custom_gradient
 def _bfloat16_product(values, kernel):
-    """`values @ kernel` of a bfloat16 kernel, summed in float32."""
+    """`values @ kernel` of a bfloat16 kernel, rounded to bfloat16."""
     left = tf.cast(values, tf.bfloat16)
 
     def gradient(upstream):

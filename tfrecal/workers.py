@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -164,8 +165,12 @@ def join(wait: float | None = None):
         yield Workers(None, _mirrored())
         return
     if wait is None:
-        wait = float(os.environ.get("TFRECAL_WORKERS_WAIT", _WAIT))
+        wait = _wait()
     cluster.wait(wait)
+    print(f"tfrecal: something listens at every address of TF_CONFIG; "
+          f"joining. If one of them is another program, this process ends "
+          f"in {wait:g} seconds (\"Alarm clock\").", file=sys.stderr,
+          flush=True)
     workers = Workers(cluster, _multi_worker(wait))
     try:
         yield workers
@@ -178,6 +183,18 @@ def join(wait: float | None = None):
             f"({why.group(1) if why else type(error).__name__}). What was "
             "bought stands in the chief's run folder. Start all workers again"
             " with `tfrecal run --resume FOLDER`.") from error
+
+
+def _wait() -> float:
+    given = os.environ.get("TFRECAL_WORKERS_WAIT", "")
+    try:
+        seconds = float(given or _WAIT)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise ValueError("`TFRECAL_WORKERS_WAIT` must be a positive number "
+                         f"of seconds. Received: {given!r}.")
+    return seconds
 
 
 def _mirrored():

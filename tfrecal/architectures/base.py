@@ -70,20 +70,28 @@ class Architecture:
         """Tokens of the longest text, special tokens included."""
         return self.config.max_position_embeddings
 
+    @property
+    def tunings(self) -> tuple[str, ...]:
+        """Ways of tuning (`TextEncoder`) that can be had."""
+        if not self.config.num_hidden_layers:  # a static encoder
+            return ("frozen", "full")
+        own = () if self.shares_layers else ("top_n",)
+        return ("frozen", *own, "lora", "bitfit", "full")
+
     def check_options(
         self, checkpoint: str, tuning: str, top_n: int, max_length: int
     ) -> None:
         """Raises ValueError where this model cannot have them."""
-        if tuning == "top_n" and self.shares_layers:
-            raise ValueError(
-                "`tuning` must be \"frozen\", \"full\", \"lora\" or "
-                "\"bitfit\" where all layers share their weights. Received: "
-                f"tuning=\"top_n\" for {checkpoint!r}, of the kind "
-                f"{self.kind}."
-            )
         layers = self.config.num_hidden_layers
-        counts = layers or tuning == "top_n"  # none in a static encoder
-        if counts and not (isinstance(top_n, int) and 1 <= top_n <= layers):
+        if tuning not in self.tunings:
+            why = ("all layers share their weights" if layers
+                   else "there are no layers")
+            raise ValueError(
+                f"`tuning` must be one of {', '.join(self.tunings)} where "
+                f"{why}. Received: tuning={tuning!r} for {checkpoint!r}, of "
+                f"the kind {self.kind}."
+            )
+        if layers and not (isinstance(top_n, int) and 1 <= top_n <= layers):
             raise ValueError(
                 f"`top_n` must be a whole number from 1 to {layers}, the "
                 f"layers of {checkpoint!r}. Received: top_n={top_n}."

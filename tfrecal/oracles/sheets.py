@@ -39,7 +39,7 @@ def write_questions(path, questions: Questions, users=None,
         starts with an apostrophe.
     """
     path = Path(path)
-    form = _format(path)
+    form = check_format(path)
     texts = {**_texts("user", users, questions.user_id),
              **_texts("item", items, questions.item_id)}
     rows = zip(questions.ticket.tolist(), questions.user_id.tolist(),
@@ -85,7 +85,7 @@ def escape(cell: str) -> str:
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) else cell
 
 
-def _format(path: Path) -> str:
+def check_format(path: Path) -> str:
     form = path.suffix.lower().lstrip(".")
     if form not in FORMATS:
         raise ValueError("A question or answer file must end in .csv or "
@@ -167,7 +167,7 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
 
 def read_rows(path: Path, wrong: list[str]):
     """Yields `(line number, row)`; what cannot be read goes to `wrong`."""
-    form = _format(path)
+    form = check_format(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """watch: retrains whenever enough feedback has come."""
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 
@@ -41,9 +42,13 @@ def watch(folder, config: RetrainConfig | None = None, *,
     while True:
         patience = 1
         try:
-            if _is_due(loop, least) and job.retrain(
-                    folder, config, quiet=quiet)["outcome"] == "failed":
-                patience = _PATIENCE
+            if _is_due(loop, least):
+                record = job.retrain(folder, config, quiet=quiet)
+                if record["outcome"] == "failed":
+                    patience = _PATIENCE
+                elif config is not None:  # these hold for one retraining
+                    config = dataclasses.replace(
+                        config, force=False, reset=False)
         except (NothingNew, OSError) as error:
             print(f"tfrecal: {error}", file=sys.stderr, flush=True)
             patience = _PATIENCE
