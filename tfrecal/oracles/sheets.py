@@ -85,7 +85,9 @@ def escape(cell: str) -> str:
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) else cell
 
 
-def check_format(path: Path) -> str:
+def check_format(path) -> str:
+    """`"csv"` or `"jsonl"`, as the file is called; else a ValueError."""
+    path = Path(path)
     form = path.suffix.lower().lstrip(".")
     if form not in FORMATS:
         raise ValueError("A question or answer file must end in .csv or "
