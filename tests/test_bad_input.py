@@ -81,10 +81,9 @@ def undisturbed(small, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name, time", [
-    ("history.csv", 2),
-    pytest.param("00002.npz", 1, marks=pytest.mark.large),
-    pytest.param("state.json", 2, marks=pytest.mark.large)])
+    ("history.csv", 2), ("00002.npz", 1), ("state.json", 2)])
 def test_a_full_disk(
         name, time, tfrecal, split, undisturbed, tmp_path, monkeypatch):
     folder = tmp_path / "run"
@@ -241,6 +240,7 @@ def test_a_budget_below_the_cost_of_one_label(model, split, tmp_path):
     assert saved_pool(tmp_path, split).pending == 0
 
 
+@pytest.mark.large
 def test_empty_and_endless_texts(
         small, split, tfrecal, tiny_bert_folder, tmp_path):
     titles = ["", LONG, "x" * 10_000, "a saw", " \t ", LONG.upper(), "drill",

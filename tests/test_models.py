@@ -165,6 +165,7 @@ def test_tasks_need_names_of_their_own(shop):
             shop, tasks=[Rating(name="a"), Retrieval(name="a")])
 
 
+@pytest.mark.large
 def test_the_encoder_has_its_own_optimizer(shop, tiny_bert_folder):
     encoder = TextEncoder(str(tiny_bert_folder), tuning="top_n", top_n=1)
     model = TwoTower.from_interactions(
@@ -205,7 +206,8 @@ def test_one_callback_and_optimizers_by_name(shop, tiny_bert_folder):
     assert isinstance(model.encoder_optimizer, tf_keras.optimizers.SGD)
 
 
-@pytest.mark.parametrize("tuning", [None, "top_n", "lora"])
+@pytest.mark.parametrize("tuning", [
+    None, "lora", pytest.param("top_n", marks=pytest.mark.large)])
 def test_a_saved_model_is_loaded_whole(
         shop, tiny_bert_folder, tmp_path, tuning):
     encoder = tuning and TextEncoder(str(tiny_bert_folder), tuning=tuning)

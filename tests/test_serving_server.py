@@ -102,6 +102,7 @@ def stub_of(server, credentials=None):
     return prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
+@pytest.mark.large
 def test_process_swaps_reloads_and_stops(base, exported):
     port = serving_models.free_port()
     put(exported, base, 2, truncate=True)
