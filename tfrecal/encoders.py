@@ -22,13 +22,12 @@ from tfrecal.checkpoints import (
     read_architecture,
     stored_pooling,
 )
+from tfrecal.encoder_options import PRECISIONS, TUNINGS
 from tfrecal.precision import check_policy
 from tfrecal.served_encoder import ServedEncoder
 from tfrecal.text_table import TextTable
 
 POOLINGS = ("mean", "cls", "last")
-TUNINGS = ("frozen", "top_n", "full", "lora", "bitfit")
-PRECISIONS = ("float32", "bfloat16")
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")

@@ -309,10 +309,10 @@ class TwoTower(tfrs.Model):
                 "as it was.")
 
     def get_config(self):
-        made = tf_keras.saving.serialize_keras_object
-        return {"name": self.name, "query_tower": made(self.query_tower),
-                "candidate_tower": made(self.candidate_tower),
-                "tasks": [made(task) for task in self.tasks]}
+        serialise = tf_keras.saving.serialize_keras_object
+        return {"name": self.name, "query_tower": serialise(self.query_tower),
+                "candidate_tower": serialise(self.candidate_tower),
+                "tasks": [serialise(task) for task in self.tasks]}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -5,13 +5,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tfrecal import acquisition
+from tfrecal import acquisition, encoder_options
+from tfrecal.encoder_options import PRECISIONS
 
 SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
 ORACLES = ("replay", "people")
-# Those of `TextEncoder`, which needs TensorFlow, and "auto".
-TUNINGS = ("frozen", "top_n", "lora", "bitfit", "full", "auto")
-PRECISIONS = ("float32", "bfloat16")
+TUNINGS = (*encoder_options.TUNINGS, "auto")
 LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 

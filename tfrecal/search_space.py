@@ -70,6 +70,9 @@ def checked(space: dict, config: RunConfig) -> dict:
     kinds = types()
     found = {name: _values(name, space[name], kinds[name])
              for name in SEARCHED if name in space}
+    if "auto" in found.get("tuning", ()):
+        raise ValueError("A search tries ways of tuning itself. Received: "
+                         "tuning=\"auto\" in the space.")
     for name, given in found.items():
         # As it counts, where what decides that is searched too.
         beside = {
@@ -79,9 +82,6 @@ def checked(space: dict, config: RunConfig) -> dict:
             given["low"], given["high"]]
         for value in ends:
             dataclasses.replace(config, **{**beside, name: value})
-        if name == "tuning" and "auto" in ends:
-            raise ValueError("A search tries ways of tuning itself. Received: "
-                             "tuning=\"auto\" in the space.")
     return found
 
 

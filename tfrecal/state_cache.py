@@ -99,7 +99,7 @@ def _whole(folder: Path, keys, dim: int) -> States | None:
                 mapped = np.memmap(values, "<f4", "r").reshape(-1, dim)
             os.utime(path)  # used just now
         except (OSError, ValueError, KeyError, TypeError):
-            _remove(path.with_suffix(".f32"))
+            _remove(path, path.with_suffix(".f32"))
             continue
         rows = [place[key] for key in keys]
         return States(mapped, starts[rows], lengths[rows])
@@ -133,18 +133,18 @@ def _make_room(root: Path, wanted: int) -> None:
     for data in root.glob("*/*.f32*"):
         about = data.with_suffix(".json")
         used = about if about.exists() else data
-        found.append((used.stat().st_mtime, data.stat().st_size, data))
-    total = sum(size for _, size, _ in found)
-    for _, size, data in sorted(found):
+        found.append((used.stat().st_mtime, data.stat().st_size, about, data))
+    total = sum(size for _, size, _, _ in found)
+    for _, size, about, data in sorted(found):
         if total + wanted <= ON_DISK:
             return
-        _remove(data)
+        _remove(about, data)
         total -= size
 
 
-def _remove(path: Path) -> None:
-    """A segment; one that is in use elsewhere may stay (Windows)."""
-    for one in (path.with_suffix(".json"), path):
+def _remove(*files: Path) -> None:
+    """Those of a segment; one that is in use elsewhere may stay (Windows)."""
+    for one in files:
         try:
             one.unlink(missing_ok=True)
         except OSError:

@@ -167,8 +167,8 @@ def join(wait: float | None = None):
     if wait is None:
         wait = _wait()
     cluster.wait(wait)
-    print(f"tfrecal: something listens at every address of TF_CONFIG; "
-          f"joining. If one of them is another program, this process ends "
+    print("tfrecal: something listens at every address of TF_CONFIG; "
+          "joining. If one of them is another program, this process ends "
           f"in {wait:g} seconds (\"Alarm clock\").", file=sys.stderr,
           flush=True)
     workers = Workers(cluster, _multi_worker(wait))

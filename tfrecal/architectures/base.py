@@ -7,6 +7,7 @@ from typing import Callable, NamedTuple, Sequence
 
 import tensorflow as tf
 
+from tfrecal.encoder_options import TUNINGS
 from tfrecal.packing import Packing
 from tfrecal.transformer import Form, Parts, layer_norm
 
@@ -75,8 +76,8 @@ class Architecture:
         """Ways of tuning (`TextEncoder`) that can be had."""
         if not self.config.num_hidden_layers:  # a static encoder
             return ("frozen", "full")
-        own = () if self.shares_layers else ("top_n",)
-        return ("frozen", *own, "lora", "bitfit", "full")
+        return tuple(tuning for tuning in TUNINGS
+                     if tuning != "top_n" or not self.shares_layers)
 
     def check_options(
         self, checkpoint: str, tuning: str, top_n: int, max_length: int
