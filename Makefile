@@ -57,7 +57,7 @@ WITH_PEERS := ".[test,bench]"
 	  || echo "not all can be installed here; they are left out"
 
 demo: $(ENV)
-	@$(PY) -m tfrecal.cli demo
+	@$(PY) -m tfrecal demo
 
 test: $(ENV)
 	@$(PY) -m pytest -n 2 --dist loadscope --no-loadscope-reorder \

@@ -27,9 +27,9 @@ import time
 
 from tfrecal import acquisition
 from tfrecal.oracles import ReplayOracle
-from tfrecal.pool import Pool
-from tfrecal.run import Run, build
-from tfrecal.run_config import RunConfig
+from tfrecal.pool.pool import Pool
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import Run, build
 
 import tf_keras  # isort: skip  (tfrecal selects Keras 2 before)
 

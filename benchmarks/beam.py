@@ -36,8 +36,8 @@ WAYS = {"one process": ["--direct_num_workers=1"], "two workers": [
 def made(users: int):
     """A model of random weights and a pool of all pairs."""
     from tfrecal import datasets
-    from tfrecal.models import TwoTower
-    from tfrecal.pool import Pool
+    from tfrecal.model.two_tower import TwoTower
+    from tfrecal.pool.pool import Pool
 
     data = datasets.shop(users=users, items=ITEMS, ratings=20 * users)
     model = TwoTower.from_interactions(
@@ -71,8 +71,8 @@ def top_alone(scorer):
 
 def lists_alone(scorer):
     """`{user: (items, scores)}`, in this process."""
-    from tfrecal.best_items import best_items
-    from tfrecal.pool import LABELLED
+    from tfrecal.metrics.best_items import best_items
+    from tfrecal.pool.pool import LABELLED
 
     pool = scorer.pool
     query, candidate = scorer.vectors("retrieval")
@@ -95,9 +95,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="10^6 pairs")
     arguments = parser.parse_args()
-    from tfrecal import beam
-    from tfrecal.scoring import PoolScorer
-    from tfrecal.vectors import write_vectors
+    from tfrecal.scoring.beam import jobs
+    from tfrecal.scoring.beam.vectors import write_vectors
+    from tfrecal.scoring.scorer import PoolScorer
 
     users, repeats = (1000, 1) if arguments.quick else (10_000, 3)
     folder = Path(tempfile.mkdtemp())
@@ -122,7 +122,7 @@ def main() -> None:
             for vectors in ("5x", "v"):
                 def work(turn):
                     out = folder / f"{job}-{vectors}-{len(flags)}-{turn}"
-                    getattr(beam, job)(folder / vectors, out,
+                    getattr(jobs, job)(folder / vectors, out,
                                        options=flags, **options)
                     return out
                 found[job, way, vectors], out = timed(work, repeats)

@@ -25,10 +25,10 @@ from types import SimpleNamespace
 import numpy as np
 import served
 
-from tfrecal.export import export_model
-from tfrecal.serving.client import Recommender
-from tfrecal.serving.delivery import COLUMNS
-from tfrecal.serving.feedback_log import FeedbackLog
+from tfrecal.export.export_model import export_model
+from tfrecal.feedback.log.delivery import COLUMNS
+from tfrecal.feedback.log.feedback_log import FeedbackLog
+from tfrecal.serving.client.client import Recommender
 
 
 class PlainStore:
@@ -55,7 +55,7 @@ class PlainStore:
 
 def store_of(path: Path):
     try:
-        from tfrecal.feedback.store import FeedbackStore
+        from tfrecal.feedback.store.store import FeedbackStore
         return FeedbackStore(f"sqlite:///{path}"), "FeedbackStore"
     except ImportError:
         return PlainStore(path), "executemany"

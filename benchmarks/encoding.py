@@ -44,9 +44,11 @@ import tensorflow as tf  # isort: skip
 
 import encoding_peers as libraries
 
-from tfrecal import assets, bulk, datasets, machine
-from tfrecal.encoders import TextEncoder
-from tfrecal.texts import history_text
+from tfrecal import datasets, doctor
+from tfrecal.data import assets
+from tfrecal.data.templates import history_text
+from tfrecal.text import encode_many
+from tfrecal.text.encoder import TextEncoder
 
 MAX_LENGTH = 128
 TOKEN_FLOP = 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)
@@ -76,7 +78,7 @@ def make_encoders(threads: int, folder: Path, say) -> dict:
         encoder = TextEncoder(max_length=MAX_LENGTH, precision=precision)
         encoder.bulk_step(2**20)  # from here on it uses its graph
         found[f"tfrecal {short}"] = lambda texts, _, encoder=encoder: (
-            bulk.run(encoder, texts, STEP_TOKENS, False))
+            encode_many.run(encoder, texts, STEP_TOKENS, False))
     checkpoint = assets.encoder_folder("minilm")
     onnx = folder / "minilm.onnx"
     for name, make, options in (
@@ -174,7 +176,7 @@ def main() -> None:
                         help="one thread each, processor time")
     options = parser.parse_args()
     rounds = options.rounds or (3 if options.quick else 9)
-    threads, clock = machine.cores(), time.perf_counter
+    threads, clock = doctor.cores(), time.perf_counter
     if options.one_thread:
         threads, clock = 1, time.process_time
     os.environ["TOKENIZERS_PARALLELISM"] = str(threads > 1).lower()
@@ -193,7 +195,7 @@ def main() -> None:
         peaks = [sgemm(clock, kind) for kind in (tf.float32, tf.bfloat16)]
         found, ratios, speeds = {}, {}, {}
         for (kind, some), rows in zip(texts.items(), options.rows):
-            tokens = bulk.tokenize(counter, some)[1].mean()
+            tokens = encode_many.tokenize(counter, some)[1].mean()
             found = measure(encoders, some, rows, rounds, clock, say)
             ratios[kind] = show(
                 f"{kind}: {tokens:.0f} tokens on average, {rows} texts a "

@@ -20,8 +20,8 @@ import time
 import numpy as np
 
 from tfrecal import datasets, metrics
-from tfrecal.encoders import TextEncoder
-from tfrecal.models import TwoTower
+from tfrecal.model.two_tower import TwoTower
+from tfrecal.text.encoder import TextEncoder
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 import tensorflow_recommenders as tfrs  # isort: skip

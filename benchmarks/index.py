@@ -24,7 +24,7 @@ import time
 
 import numpy as np
 
-from tfrecal.index import build_index
+from tfrecal.export.index import build_index
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 from tensorflow_recommenders.layers import factorized_top_k  # isort: skip

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.feedback import FeedbackStore, ingest, schema
+from tfrecal.feedback import FeedbackStore, ingest
+from tfrecal.feedback.store import schema
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import postgres  # noqa: E402

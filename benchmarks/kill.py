@@ -30,11 +30,12 @@ from kill_processes import call, kill_at, start
 from kill_promote import PromoteScene
 from kill_scenes import IngestScene, RetrainScene, Scene, digest
 
-from tfrecal import run, splits  # before TensorFlow
-from tfrecal.datasets import load
+from tfrecal import splits
+from tfrecal.data.datasets import load
 from tfrecal.oracles import ReplayOracle
-from tfrecal.run_config import RunConfig
-from tfrecal.run_folder import RunFolder
+from tfrecal.pool.run_folder import RunFolder
+from tfrecal.runs import run
+from tfrecal.runs.config import RunConfig
 
 import tensorflow as tf  # isort: skip
 

@@ -16,8 +16,8 @@ from kill_processes import call, start
 from kill_scenes import RetrainScene, digest, rows
 
 from tfrecal.retrain import promotion
-from tfrecal.serving.client import Recommender, ServingUnavailable
-from tfrecal.serving.versions import folders
+from tfrecal.serving.client.client import Recommender, ServingUnavailable
+from tfrecal.serving.server.version_folders import folders
 
 MODEL = "shop"
 USERS = [f"u{number}" for number in range(8)]
@@ -41,7 +41,7 @@ class PromoteScene(RetrainScene):
         self.address = f"unix:{socket}"
         with open(folder / "server.log", "w", encoding="utf-8") as log:
             server = subprocess.Popen([
-                sys.executable, "-m", "tfrecal.cli", "serve", "--port=0",
+                sys.executable, "-m", "tfrecal", "serve", "--port=0",
                 f"--grpc_socket_path={socket}", f"--model_name={MODEL}",
                 f"--model_base_path={folder / 'models' / MODEL}",
                 f"--file_system_poll_wait_seconds={_POLL}",

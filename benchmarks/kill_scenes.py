@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal import op_audit, run  # before TensorFlow
+from tfrecal.data.world.clicks import seen
+from tfrecal.data.world.world import World
+from tfrecal.export import op_audit
 from tfrecal.feedback import FeedbackStore, ingest
+from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.config import RetrainConfig
-from tfrecal.run_config import RunConfig
-from tfrecal.run_folder import RunFolder
-from tfrecal.serving.versions import folders
-from tfrecal.world import World
-from tfrecal.world_clicks import seen
+from tfrecal.runs import run
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import restore_trained
+from tfrecal.serving.server.version_folders import folders
 
 import tensorflow as tf  # isort: skip
 
@@ -132,7 +134,7 @@ class RetrainScene(Scene):
 
     def prepare(self, folder: Path) -> None:
         # Not above: its import runs operations, and the parent must not.
-        from tfrecal.export import export_model
+        from tfrecal.export.export_model import export_model
 
         made = folder / "made"
         made.mkdir()
@@ -145,7 +147,7 @@ class RetrainScene(Scene):
             items=str(made / "items.csv"), encoder="none", oracle="people",
             rounds=1, final_epochs=2, batch_size=256), made / "run",
             quiet=True)
-        parts = run.restore_trained(RunFolder(made / "run"), "The scene")
+        parts = restore_trained(RunFolder(made / "run"), "The scene")
         export_model(parts.model, made / "models" / "shop", pool=parts.pool,
                      k=K)
         with FeedbackStore(made / "feedback.db") as store:
@@ -187,7 +189,7 @@ class RetrainScene(Scene):
                     quiet=True)
 
     def half_visible(self, folder: Path) -> list[str]:
-        from tfrecal.export import read_manifest
+        from tfrecal.export.manifest import read_manifest
 
         if not (folder / "begun").exists():
             return []

@@ -2,14 +2,13 @@
 
 MovieLens-100K with all-MiniLM-L6-v2 (frozen), a two-tower model trained
 through ten rounds (six where the pool looks like the audience) to half of
-what can be bought. Eight audiences (see
-`tfrecal.scenarios`), paired seeds that nothing was tuned on, two draws of
-random for each. `labels` is what the strategy must buy to be as good as
-random is with its whole budget (40% of it where the scenario says so),
-divided by what random bought: 0.25 is a quarter of the labels. Intervals
-are 95%, by a paired bootstrap over seeds; tests are Wilcoxon's with Holm's
-correction. `beside_target_matched` is the same ratio over random draws that
-know the audience.
+what can be bought. Eight audiences (see `tfrecal.compare.scenarios`), paired
+seeds that nothing was tuned on, two draws of random for each. `labels` is what
+the strategy must buy to be as good as random is with its whole budget (40% of
+it where the scenario says so), divided by what random bought: 0.25 is a
+quarter of the labels. Intervals are 95%, by a paired bootstrap over seeds;
+tests are Wilcoxon's with Holm's correction. `beside_target_matched` is the
+same ratio over random draws that know the audience.
 
 The default strategy (`vopt`) is judged everywhere; five others where the
 pool looks like the audience, by ratings and by lists (eight seeds are enough
@@ -28,8 +27,8 @@ import tempfile
 
 import pandas as pd
 
-from tfrecal import experiment, savings, scenarios
-from tfrecal.comparison_config import ComparisonConfig
+from tfrecal.compare import comparison, savings, scenarios
+from tfrecal.compare.config import ComparisonConfig
 
 SETTINGS = {"segment": "age <= 21", "first_seed": 10}
 DEFAULT = {"rounds": 10, "scenarios": ",".join(
@@ -48,8 +47,8 @@ def measure(folder: str, seeds: int, workers: int) -> pd.DataFrame:
     tables = []
     for name, settings in (("audiences", DEFAULT), ("standard", STANDARD)):
         config = ComparisonConfig(seeds=seeds, **SETTINGS, **settings)
-        curves = experiment.compare(config, f"{folder}/{name}", workers)
-        tables.append(experiment.summary(curves))
+        curves = comparison.compare(config, f"{folder}/{name}", workers)
+        tables.append(comparison.summary(curves))
         if name == "audiences":
             tables.append(early(curves))
     return pd.concat(tables, ignore_index=True)
@@ -98,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as beside:
         table = measure(arguments.folder or beside, arguments.seeds,
                         arguments.workers)
-    print(experiment.spoken(table))
+    print(comparison.spoken(table))
     print(json.dumps(headline(table)))
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import pandas as pd
 
 from tfrecal import datasets
-from tfrecal.run import run, verdict
-from tfrecal.run_config import RunConfig
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.run import run, verdict
 
 SMALL = {"rounds": 3, "batch": 2000, "final_epochs": 1}
 

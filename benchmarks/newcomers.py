@@ -43,15 +43,17 @@ from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
     TwoTower,
     datasets,
     metrics,
-    run,
 )
-from tfrecal.export import export_model  # noqa: E402
-from tfrecal.interactions import Interactions  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.data.interactions import Interactions  # noqa: E402
+from tfrecal.export.export_model import export_model  # noqa: E402
+from tfrecal.pool.run_folder import RunFolder  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.run_folder import RunFolder  # noqa: E402
-from tfrecal.scoring import PoolScorer  # noqa: E402
-from tfrecal.serving.client import Recommender  # noqa: E402
+from tfrecal.runs import run  # noqa: E402  (tfrecal selects Keras 2)
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.runs.parts import restore_trained  # noqa: E402
+from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
+from tfrecal.serving.client.client import Recommender  # noqa: E402
 
 import tf_keras  # noqa: E402  isort: skip
 
@@ -123,7 +125,7 @@ class Shop:
         data.users.drop(index=self.news.users).to_csv(folder / "users.csv")
         self.write_items(data.items.drop(index=self.news.items))
         run.run(self.config, folder / "run", quiet=True)
-        parts = run.restore_trained(
+        parts = restore_trained(
             RunFolder.of_run(folder / "run"), "The benchmark")
         self.train = parts.split.train.frame
         export_model(parts.model, self.base, pool=parts.pool, k=K)
@@ -145,7 +147,7 @@ class Shop:
         started = time.perf_counter()
         self.write_items(self.data.items)
         with subprocess.Popen([
-                sys.executable, "-m", "tfrecal.cli", "retrain", "--only-grow",
+                sys.executable, "-m", "tfrecal", "retrain", "--only-grow",
                 "--quiet", "-o", str(self.folder / "loop")]) as process:
             while client.recommend(users[:1]).version == 1:
                 if process.poll():
@@ -183,9 +185,9 @@ class Shop:
         model.compile(learning_rate=config.learning_rate)
         model.fit(pool.sequence(config.batch_size, config.seed),
                   epochs=config.epochs, verbose=0, callbacks=[
-                      tf_keras.callbacks.LearningRateScheduler(
-                          lambda epoch: run.learning_rate(
-                              epoch, config.epochs, config))])
+                      FinalCosine(
+                          config.learning_rate, config.epochs,
+                          config.final_epochs)])
         query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
         users = tables.codes(self.users, self.data.item_ids[:1])[0]
         items = tables.codes(self.users[:1], self.data.item_ids)[1]

@@ -21,7 +21,7 @@ import numpy as np
 import served
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfrecal.export import export_model
+from tfrecal.export.export_model import export_model
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 

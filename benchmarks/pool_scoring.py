@@ -34,10 +34,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tfrecal.block_scores import Labels, Moments, Products
-from tfrecal.pair_blocks import Block, CrossPairs
-from tfrecal.stream_keys import TIE, hashed
-from tfrecal.streaming import top_pairs
+from tfrecal.hashes import hashed
+from tfrecal.scoring.stream.best_pairs import TIE, top_pairs
+from tfrecal.scoring.stream.block_scores import Labels, Moments, Products
+from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs
 
 PASSES, DIM, BEST = 10, 64, 1000
 STARS = SimpleNamespace(loss="mse", scale=(1.0, 5.0), offset=3.5)
@@ -115,11 +115,11 @@ def movielens(repeats: int) -> dict:
     """Million pairs a second of `top` and of `predict`."""
     # Not at the top: TensorFlow would count in the peak of memory.
     from tfrecal import datasets
-    from tfrecal.encoders import TextEncoder
-    from tfrecal.histories import ragged_histories
-    from tfrecal.models import TwoTower
-    from tfrecal.pool import Pool
-    from tfrecal.scoring import PoolScorer
+    from tfrecal.model.two_tower import TwoTower
+    from tfrecal.pool.histories import ragged_histories
+    from tfrecal.pool.pool import Pool
+    from tfrecal.scoring.scorer import PoolScorer
+    from tfrecal.text.encoder import TextEncoder
 
     data = datasets.load("ml-100k")
     model = TwoTower.from_interactions(

@@ -36,9 +36,9 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     metrics,
     splits,
 )
-from tfrecal.run import learning_rate  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.scoring import PoolScorer  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
 
 import tf_keras  # noqa: E402  isort: skip
 
@@ -73,8 +73,8 @@ def fit(split, tuning: str, seed: int, epochs: int) -> dict:
     started = time.perf_counter()
     model.fit(
         pool.sequence(seed=seed), epochs=epochs, verbose=0,
-        callbacks=[tf_keras.callbacks.LearningRateScheduler(
-            lambda epoch: learning_rate(epoch, epochs, config))])
+        callbacks=[FinalCosine(
+            config.learning_rate, epochs, config.final_epochs)])
     seconds = time.perf_counter() - started
     seen = split.validation if len(split.validation) else None
     found = EvaluateRetrieval(pool, split.test, seen=seen).evaluate(model)

@@ -38,8 +38,8 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     metrics,
     splits,
 )
-from tfrecal.run import learning_rate  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.runs.config import RunConfig  # noqa: E402
 
 import tensorflow as tf  # noqa: E402  isort: skip
 import tf_keras  # noqa: E402  isort: skip
@@ -154,8 +154,8 @@ def fit(split, seed: int, epochs: int, tuning: str, mixout: float = 0.0,
     started = time.perf_counter()
     model.fit(
         pool.sequence(seed=seed), epochs=epochs, verbose=0,
-        callbacks=[*calls, tf_keras.callbacks.LearningRateScheduler(
-            lambda epoch: learning_rate(epoch, epochs, config))])
+        callbacks=[*calls, FinalCosine(
+            config.learning_rate, epochs, config.final_epochs)])
     seconds = time.perf_counter() - started
     found = EvaluateRetrieval(pool, split.test).evaluate(model)
     return {"ndcg": quality.cold_ndcg(model, pool, split.test),

@@ -28,9 +28,9 @@ from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
     datasets,
     splits,
 )
-from tfrecal.growth import transfer  # noqa: E402
-from tfrecal.learner import Cosine  # noqa: E402
+from tfrecal.callbacks.learning_rate import RoundCosine  # noqa: E402
 from tfrecal.metrics import t_interval  # noqa: E402
+from tfrecal.model.transfer import transfer  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.retrain.job import RESET  # noqa: E402
 
@@ -49,7 +49,7 @@ def fresh(data, columns, encoder, seed: int) -> TwoTower:
 def fit(model, train, longer: int, seed: int) -> float:
     """Trains as a retraining does; seconds, tracing of graphs excluded."""
     pool = Pool.from_interactions(train, initial=1.0)
-    watch = [Cosine(CONFIG.learning_rate)]
+    watch = [RoundCosine(CONFIG.learning_rate)]
     start = model.get_weights()
     tiny = pool.sequence(CONFIG.batch_size, seed)
     model.fit(tiny, epochs=1, steps_per_epoch=1, verbose=0)

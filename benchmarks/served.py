@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tfrecal import Pool, TwoTower, datasets
-from tfrecal.encoders import TextEncoder
-from tfrecal.interactions import Interactions
+from tfrecal.data.interactions import Interactions
+from tfrecal.text.encoder import TextEncoder
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 
@@ -68,7 +68,7 @@ def server(base_path: Path, *flags: str, seconds: float = 120):
     """
     port = _free_port()
     with _process([
-            sys.executable, "-m", "tfrecal.serving.server",
+            sys.executable, "-m", "tfrecal.serving.server.server",
             f"--model_name={base_path.name}",
             f"--model_base_path={base_path.resolve()}", f"--port={port}",
             *flags], seconds) as pid:

@@ -5,7 +5,7 @@ rows. The model's items keep its vectors; search texts, and the items held
 out, are encoded by smaller encoders in its place:
 
 - products in bfloat16 and int8 (`export_model(..., precision="int8")`);
-- students of `tfrecal.distill`, which saw the texts of the catalogue, as a
+- students of `tfrecal.text.distill`, which saw the texts of the catalogue, as a
   user's student does (no label is read), or with `--unseen` only those of
   items that no seed holds out;
 - pruned: layers left out and nothing learned; half of each kernel zero.
@@ -47,12 +47,12 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     metrics,
     splits,
 )
-from tfrecal.distill import distill, student_of  # noqa: E402
-from tfrecal.export import export_model  # noqa: E402
-from tfrecal.run import learning_rate  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.scoring import PoolScorer  # noqa: E402
-from tfrecal.texts import default_template  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.data.templates import default_template  # noqa: E402
+from tfrecal.export.export_model import export_model  # noqa: E402
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
+from tfrecal.text.distill import distill, student_of  # noqa: E402
 
 import tensorflow as tf  # noqa: E402  isort: skip
 import tf_keras  # noqa: E402  isort: skip
@@ -74,8 +74,8 @@ def fit(split, seed: int, epochs: int):
     config = RunConfig(final_epochs=epochs)
     model.fit(
         pool.sequence(seed=seed), epochs=epochs, verbose=0,
-        callbacks=[tf_keras.callbacks.LearningRateScheduler(
-            lambda epoch: learning_rate(epoch, epochs, config))])
+        callbacks=[FinalCosine(
+            config.learning_rate, epochs, config.final_epochs)])
     return model, pool
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecal import assets
-from tfrecal import index as indexes
-from tfrecal import student_checkpoint
-from tfrecal.distill import student_of
-from tfrecal.index_tuning import single_query_ms
+from tfrecal.data import assets
+from tfrecal.export import index as indexes
+from tfrecal.export.index_tuning import single_query_ms
+from tfrecal.text import student_checkpoint
+from tfrecal.text.distill import student_of
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 import tensorflow_text as tf_text  # isort: skip

@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import served
 
-from tfrecal import assets, machine
-from tfrecal.export import export_model
-from tfrecal.scoring import PoolScorer
-from tfrecal.serving.client import Recommender
+from tfrecal import doctor
+from tfrecal.data import assets
+from tfrecal.export.export_model import export_model
+from tfrecal.scoring.scorer import PoolScorer
+from tfrecal.serving.client.client import Recommender
 
 import tensorflow as tf  # isort: skip  (tfrecal selects Keras 2 before)
 import tensorflow_text as tf_text  # isort: skip
@@ -86,7 +87,7 @@ def export_all(folder: Path):
     """name -> base path of each model; and the tokenizer of plain."""
     found = {}
     precisions = ["float32"]
-    if "avx512_bf16" in machine.describe()["vector instructions"]:
+    if "avx512_bf16" in doctor.machine()["vector instructions"]:
         precisions.append("bfloat16")
     for precision in precisions:
         model, pool = served.movielens(precision)

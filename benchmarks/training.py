@@ -39,9 +39,10 @@ import tf_keras  # isort: skip
 from transformers import TFBertModel  # isort: skip
 from transformers.utils import logging  # isort: skip
 
-from tfrecal import assets, datasets
-from tfrecal.encoders import TextEncoder
-from tfrecal.texts import default_template
+from tfrecal import datasets
+from tfrecal.data import assets
+from tfrecal.data.templates import default_template
+from tfrecal.text.encoder import TextEncoder
 
 DIM = 64
 PART = 64

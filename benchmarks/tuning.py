@@ -51,15 +51,19 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     Pool,
     TextEncoder,
     TwoTower,
-    assets,
     datasets,
     metrics,
-    simcse,
     splits,
 )
-from tfrecal.run import learning_rate  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.texts import Template, default_template  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.data import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    assets,
+)
+from tfrecal.data.templates import Template, default_template  # noqa: E402
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.text import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    simcse,
+)
 
 import tf_keras  # noqa: E402  isort: skip
 import training  # noqa: E402  isort: skip
@@ -167,8 +171,8 @@ def fit(job: Job) -> dict:
     config = RunConfig(final_epochs=job.epochs)
     model.fit(
         pool.sequence(seed=job.seed), epochs=job.epochs, verbose=0,
-        callbacks=[clock, tf_keras.callbacks.LearningRateScheduler(
-            lambda epoch: learning_rate(epoch, job.epochs, config)),
+        callbacks=[clock, FinalCosine(
+            config.learning_rate, job.epochs, config.final_epochs),
             *[watch] * job.curve])
     found = watch.evaluate(model)
     return {"ndcg": float(found["ndcg@10"]), "rmse": float(found["rmse"]),

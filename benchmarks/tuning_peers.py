@@ -50,7 +50,8 @@ def rows_per_second(texts: list[str], user_codes, item_codes,
     """
     import torch
 
-    from tfrecal import assets, machine
+    from tfrecal import doctor
+    from tfrecal.data import assets
 
     user_codes, item_codes = np.asarray(user_codes), np.asarray(item_codes)
     if len(user_codes) < batch_size:
@@ -58,7 +59,7 @@ def rows_per_second(texts: list[str], user_codes, item_codes,
             "There must be at least `batch_size` rows. Received: "
             f"{len(user_codes)} rows, batch_size={batch_size}. Take fewer.")
     torch.manual_seed(seed)
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(doctor.cores())
     rng = np.random.default_rng(seed)
     batches = [rng.choice(len(user_codes), batch_size, replace=False)
                for _ in range(steps + 1)]
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     from tfrecal import datasets
-    from tfrecal.texts import default_template
+    from tfrecal.data.templates import default_template
 
     data = datasets.load("ml-100k")
     liked = data.frame["label"].to_numpy() >= 4

@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from tfrecal.acquisition import View, VOpt
-from tfrecal.acquisition.posterior import PairPosterior
+from tfrecal.acquisition.math.posterior import PairPosterior
 
 USERS, ITEMS, DIM, PICKS = 20_000, 5_000, 64, 1_000
 

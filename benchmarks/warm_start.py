@@ -17,11 +17,13 @@ import time
 
 import numpy as np
 
-from tfrecal import datasets, scenarios
-from tfrecal.encoders import TextEncoder
-from tfrecal.learner import Cosine, Judge, Learner
+from tfrecal import datasets
+from tfrecal.callbacks.learning_rate import RoundCosine
+from tfrecal.compare import scenarios
+from tfrecal.compare.learner import Judge, Learner
 from tfrecal.metrics import t_interval
-from tfrecal.pool import Pool
+from tfrecal.pool.pool import Pool
+from tfrecal.text.encoder import TextEncoder
 
 ROUNDS, SCRATCH = 6, (250, 500, 1000)
 
@@ -35,7 +37,7 @@ def scratch(learner, problem, stages, steps: int, seed: int) -> list:
         sequence = pool.sequence(learner.batch_size, seed, steps=steps)
         start = time.perf_counter()
         model.fit(sequence, epochs=1, verbose=0,
-                  callbacks=[Cosine(learner.learning_rate)])
+                  callbacks=[RoundCosine(learner.learning_rate)])
         seconds = time.perf_counter() - start
         found.append((Judge(problem).evaluate(model)["rmse"], seconds))
     return found

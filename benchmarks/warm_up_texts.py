@@ -3,7 +3,7 @@
 MovieLens-100K: a fifth of the items is held out with all rows and ranked
 among themselves by their texts (title, year, genres), as in `quality.py`.
 MiniLM as published, and with its top layer warmed up on all items' texts
-(`tfrecal.simcse`) for 3 and for 10 epochs. All encoders are frozen in the
+(`tfrecal.text.simcse`) for 3 and for 10 epochs. All encoders are frozen in the
 fit itself. Paired by seed, of the split, the model and the warm-up.
 
     python benchmarks/warm_up_texts.py [--quick] [--seeds 0 1 2]
@@ -27,12 +27,14 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     TwoTower,
     datasets,
     metrics,
-    simcse,
     splits,
 )
-from tfrecal.run import learning_rate  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.texts import default_template  # noqa: E402
+from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.data.templates import default_template  # noqa: E402
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.text import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    simcse,
+)
 
 import tf_keras  # noqa: E402  isort: skip
 
@@ -70,8 +72,8 @@ def fit(split, encoder, seed: int, epochs: int) -> dict:
     config = RunConfig(final_epochs=epochs)
     model.fit(
         pool.sequence(seed=seed), epochs=epochs, verbose=0,
-        callbacks=[tf_keras.callbacks.LearningRateScheduler(
-            lambda epoch: learning_rate(epoch, epochs, config))])
+        callbacks=[FinalCosine(
+            config.learning_rate, epochs, config.final_epochs)])
     found = EvaluateRetrieval(pool, split.test, seen=split.validation if len(
         split.validation) else None).evaluate(model)
     return {"ndcg": quality.cold_ndcg(model, pool, split.test),

@@ -35,10 +35,11 @@ def train(data: str, encoder: str, batch: int, rows: int) -> None:
     """A child: prints the seconds of each epoch after the first."""
     import numpy as np
 
-    from tfrecal import datasets, workers
-    from tfrecal.pool import Pool
-    from tfrecal.run import make_model
-    from tfrecal.run_config import RunConfig
+    from tfrecal import datasets
+    from tfrecal.pool.pool import Pool
+    from tfrecal.runs import workers
+    from tfrecal.runs.config import RunConfig
+    from tfrecal.runs.parts import make_model
 
     import tf_keras  # isort: skip
 
@@ -68,7 +69,7 @@ def train(data: str, encoder: str, batch: int, rows: int) -> None:
 def killed(*arguments) -> None:
     """A child: `tfrecal`, killed as worker 1 in the second epoch."""
     from tfrecal import cli
-    from tfrecal.sequence import PoolSequence
+    from tfrecal.pool.sequence import PoolSequence
 
     real, calls = PoolSequence.share, []
 

@@ -1,6 +1,6 @@
 """What does retraining bring in a world whose tastes drift?
 
-A simulated marketplace (`tfrecal.world`: 300 users, 200 items, arrivals,
+A simulated marketplace (`tfrecal.data.world`: 300 users, 200 items, arrivals,
 drift, position bias), 28 days, retrained each week by `tfrecal retrain`
 without the gate's veto (`force`), ids and categories, no text encoder. Paired
 seeds: all policies meet the same visits and the same luck.
@@ -30,20 +30,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from tfrecal import run  # noqa: E402  (tfrecal selects Keras 2)
-from tfrecal.export import export_model  # noqa: E402
+from tfrecal.data.world.clicks import seen  # noqa: E402
+from tfrecal.data.world.world import World  # noqa: E402
+from tfrecal.export.export_model import export_model  # noqa: E402
 from tfrecal.feedback import FeedbackStore  # noqa: E402
+from tfrecal.feedback.exploration import Exploration  # noqa: E402
+from tfrecal.feedback.oracle import FeedbackOracle  # noqa: E402
+from tfrecal.feedback.wanted_pairs import by_user  # noqa: E402
 from tfrecal.metrics import t_interval  # noqa: E402
-from tfrecal.oracles.feedback import FeedbackOracle  # noqa: E402
 from tfrecal.retrain import job, models  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.retrain.loop import Loop  # noqa: E402
-from tfrecal.run_config import RunConfig  # noqa: E402
-from tfrecal.scoring import PoolScorer  # noqa: E402
-from tfrecal.serving.exploration import Exploration  # noqa: E402
-from tfrecal.serving.wanted import by_user  # noqa: E402
-from tfrecal.world import World  # noqa: E402
-from tfrecal.world_clicks import seen  # noqa: E402
+from tfrecal.runs import run  # noqa: E402  (tfrecal selects Keras 2)
+from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
 
 K, WEEK = 10, 7
 POLICIES = {

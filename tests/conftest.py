@@ -62,7 +62,7 @@ def ml100k():
 @pytest.fixture(scope="session")
 def minilm_folder():
     """The folder of all-MiniLM-L6-v2; for tests marked `large`."""
-    from tfrecal import assets
+    from tfrecal.data import assets
 
     return assets.encoder_folder("minilm")
 
@@ -92,7 +92,7 @@ def certificate_files(tmp_path_factory):
 
 def tiny_vocabulary() -> list[str]:
     """Special tokens, letters and digits, and the shop's words."""
-    from tfrecal.shop import WORDS
+    from tfrecal.data.sets.shop import WORDS
 
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-|/")
     pieces = ["##" + c for c in letters if c.isalnum()]

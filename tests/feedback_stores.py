@@ -11,7 +11,8 @@ import postgres
 import pytest
 import sqlalchemy as sa
 
-from tfrecal.feedback import FeedbackStore, schema
+from tfrecal.feedback import FeedbackStore
+from tfrecal.feedback.store import schema
 
 NOW = time.time()
 

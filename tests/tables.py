@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tfrecal.interactions import Interactions
+from tfrecal.data.interactions import Interactions
 
 
 def frame(**columns):

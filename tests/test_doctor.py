@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tfrecal import doctor, machine
+from tfrecal import doctor
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"tensorflow": "2.20.0", "tf-keras": "2.20.1",
@@ -202,15 +202,15 @@ def test_machine_is_described(tmp_path, monkeypatch):
     info = tmp_path / "info"
     info.write_text("processor\t: 0\nflags\t\t: fpu avx2 sse\n"
                     "MemAvailable:    2097152 kB\n")
-    real = machine._proc
+    real = doctor._proc
     monkeypatch.setattr(
-        machine, "_proc", lambda path, key: real(str(info), key))
-    found = machine.describe()
+        doctor, "_proc", lambda path, key: real(str(info), key))
+    found = doctor.machine()
     assert found["vector instructions"] == "avx2"
     assert found["free memory"].startswith("2.0 GiB, little")
     assert int(found["cores"]) >= 1
     info.unlink()
-    assert machine.describe()["free memory"] == "not known"
+    assert doctor.machine()["free memory"] == "not known"
 
 
 def test_report_names_a_package_of_setup_cfg_that_is_missing(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tfrecal.export import export_model
-from tfrecal.models import TwoTower
-from tfrecal.pool import Pool
-from tfrecal.serving.server import Server, options_of
+from tfrecal.export.export_model import export_model
+from tfrecal.model.two_tower import TwoTower
+from tfrecal.pool.pool import Pool
+from tfrecal.serving.server.server import Server, options_of
 
 README = Path(__file__).parent.parent / "README.md"
 

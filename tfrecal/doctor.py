@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import re
 import sys
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
 _SHOWN = ("tensorflow", "tf-keras", "tensorflow-recommenders",
           "tensorflow-text", "tensorflow-serving-api", "transformers",
           "scann", "numpy", "pandas", "protobuf", "grpcio")
+
+_VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+_LITTLE = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,7 @@ def require() -> None:
 
 def report() -> tuple[str, int]:
     """The findings as text, and the exit code: 1 with a problem, else 0."""
-    from tfrecal import machine
-
-    lines = [f"{name} {value}" for name, value in machine.describe().items()]
+    lines = [f"{name} {value}" for name, value in machine().items()]
     lines += [f"{name} {version(name) or '-'}" for name in _SHOWN]
     problems = check()
     named = {problem.name for problem in problems}
@@ -255,3 +257,50 @@ def _extras() -> list[Problem]:
                 f"only needed for {purpose}",
                 f'Run: pip install ".[{extra}]"', note=True))
     return found
+
+
+def machine() -> dict[str, str]:
+    """What tells of the speed to expect of this machine.
+
+    Returns:
+        name -> text: Python, system, cores, vector instructions, memory.
+    """
+    return {"python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cores": str(cores()), "vector instructions": _vectors(),
+            "free memory": _free_memory()}
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def _proc(path: str, key: str) -> str | None:
+    """The value of the first "key: value" line of a Linux /proc file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() == key:
+                    return value.strip()
+    except OSError:
+        pass
+    return None
+
+
+def _vectors() -> str:
+    flags = (_proc("/proc/cpuinfo", "flags") or "").split()
+    return ", ".join(v for v in _VECTORS if v in flags) or "not known"
+
+
+def _free_memory() -> str:
+    found = _proc("/proc/meminfo", "MemAvailable")
+    if found is None:
+        return "not known"
+    size = int(found.split()[0]) * 1024
+    little = ", little: close other programs" if size < _LITTLE else ""
+    return f"{size / 2**30:.1f} GiB{little}"

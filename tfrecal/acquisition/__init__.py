@@ -1,7 +1,6 @@
 """Which pairs teach most: one strategy a file, arrays in, indices out."""
 from __future__ import annotations
 
-from tfrecal.acquisition import probabilities
 from tfrecal.acquisition.badge import BADGE
 from tfrecal.acquisition.bald import BALD
 from tfrecal.acquisition.base import Strategy
@@ -21,6 +20,7 @@ from tfrecal.acquisition.joint_coverage import JointCoverage
 from tfrecal.acquisition.least_confidence import LeastConfidence
 from tfrecal.acquisition.log_pop_entropy import LogPopEntropy
 from tfrecal.acquisition.margin import Margin
+from tfrecal.acquisition.math import probabilities
 from tfrecal.acquisition.mixture import Mixture
 from tfrecal.acquisition.popularity import Popularity
 from tfrecal.acquisition.power_bald import PowerBALD
@@ -28,6 +28,7 @@ from tfrecal.acquisition.predictive_variance import PredictiveVariance
 from tfrecal.acquisition.prob_cover import ProbCover
 from tfrecal.acquisition.query_by_committee import QueryByCommittee
 from tfrecal.acquisition.quota import Quota
+from tfrecal.acquisition.random import Random
 from tfrecal.acquisition.rank_voting import RankVoting
 from tfrecal.acquisition.rating_variance import RatingVariance
 from tfrecal.acquisition.stages import Stages
@@ -35,7 +36,6 @@ from tfrecal.acquisition.target_matched import TargetMatched
 from tfrecal.acquisition.thompson import Thompson
 from tfrecal.acquisition.typi_clust import TypiClust
 from tfrecal.acquisition.ucb import UCB
-from tfrecal.acquisition.uniform import Random
 from tfrecal.acquisition.view import View
 from tfrecal.acquisition.vopt import VOpt
 from tfrecal.acquisition.weighted_sum import WeightedSum

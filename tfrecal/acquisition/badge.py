@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining, draw
-from tfrecal.acquisition.nearest import squared_distances
+from tfrecal.acquisition.math.nearest import squared_distances
 
 
 class BADGE(BatchAware):

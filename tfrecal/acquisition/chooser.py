@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from tfrecal.acquisition.mixture import Mixture
+from tfrecal.metrics.direction import lower_is_better
 
 _WINDOW = 5  # rounds that a round is compared with
 _SIGMA = 0.25  # of a reward, in [0, 1], around what the shares explain
@@ -84,7 +85,7 @@ class Chooser(Mixture):
         self.floor = floor
         self.mode = mode
         self.seed = seed
-        self._sign = -1.0 if falls(monitor, mode) else 1.0
+        self._sign = -1.0 if lower_is_better(monitor, mode) else 1.0
         self._names = names
         self.records: list[dict] = []
 
@@ -233,17 +234,3 @@ def exp4(given: list, rewards: list, expected: np.ndarray) -> np.ndarray:
         logs += least / 2 * (value * share / chance + bound / chance)
     weight = np.exp(logs - logs.max())
     return (1 - size * least) * weight / weight.sum() + least
-
-
-def falls(monitor: str, mode: str) -> bool:
-    """Whether a metric is better the lower it is.
-
-    Args:
-        monitor: its name.
-        mode: `"min"`, `"max"`, or `"auto"`, which goes by the name.
-    """
-    if mode not in ("auto", "min", "max"):
-        raise ValueError("`mode` must be 'auto', 'min' or 'max'. Received: "
-                         f"mode={mode!r}.")
-    small = any(word in monitor for word in ("loss", "rmse", "mae"))
-    return mode == "min" or (mode == "auto" and small)

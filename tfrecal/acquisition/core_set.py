@@ -5,7 +5,7 @@ import numpy as np
 
 from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.batch_aware import draw
-from tfrecal.acquisition.nearest import nearest_labelled, squared_distances
+from tfrecal.acquisition.math.nearest import nearest_labelled, squared_distances
 
 
 class CoreSet(Strategy):

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.pair_greedy import PairGreedy
-from tfrecal.acquisition.posterior import PairPosterior
+from tfrecal.acquisition.math.pair_greedy import PairGreedy
+from tfrecal.acquisition.math.posterior import PairPosterior
 from tfrecal.acquisition.vopt import VOpt
 
 

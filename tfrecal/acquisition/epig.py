@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition.base import Strategy
-from tfrecal.acquisition.posterior import PairPosterior, groups
+from tfrecal.acquisition.math.posterior import PairPosterior, groups
 
 
 class EPIG(Strategy):

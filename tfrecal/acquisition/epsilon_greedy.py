@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from tfrecal.acquisition.highest_predicted import HighestPredicted
 from tfrecal.acquisition.mixture import Mixture
-from tfrecal.acquisition.uniform import Random
+from tfrecal.acquisition.random import Random
 
 
 class EpsilonGreedy(Mixture):

@@ -6,7 +6,7 @@ import numpy as np
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.nearest import _table, nearest_labelled
+from tfrecal.acquisition.math.nearest import _table, nearest_labelled
 from tfrecal.acquisition.view import View
 
 _SAMPLE = 2000  # pairs on which purity and utilities are measured

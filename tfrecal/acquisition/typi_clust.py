@@ -5,7 +5,7 @@ import numpy as np
 
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.nearest import _table
+from tfrecal.acquisition.math.nearest import _table
 
 _EXACT = 2000  # candidates up to which neighbours are looked for among all
 _CELL = 500  # beyond it: pairs that a cell of neighbours has on average

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition.base import Strategy
-from tfrecal.acquisition.pair_greedy import PairGreedy
-from tfrecal.acquisition.posterior import PairPosterior
+from tfrecal.acquisition.math.pair_greedy import PairGreedy
+from tfrecal.acquisition.math.posterior import PairPosterior
 
 
 class VOpt(Strategy):

@@ -40,7 +40,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             calibrated; by default the labelled rows.
         prior: domain knowledge: a function of `(user_ids, item_ids)` that
             returns a weight of 0 or more for each pair, or a list of them,
-            whose weights are multiplied; see `tfrecal.priors`.
+            whose weights are multiplied; see `tfrecal.pool.priors`.
         expire_after: rounds after which an unanswered question may be asked
             again; a late answer counts all the same. None for never.
         candidates: at most so many pairs are scored, drawn at random.

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.callbacks.choosing import Chosen
-from tfrecal.journal import Journal
 from tfrecal.oracles import Answers, Oracle, Questions
-from tfrecal.pool import Pool, PoolExhausted
+from tfrecal.pool.journal import Journal
+from tfrecal.pool.pool import Pool, PoolExhausted
 
 
 class Buying:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfrecal.priors import Product
-from tfrecal.rateability import Rateability
-from tfrecal.scoring import PoolScorer
+from tfrecal.pool.priors import Product
+from tfrecal.pool.rateability import Rateability
+from tfrecal.scoring.scorer import PoolScorer
 
 _EXPLAINED = 5  # picks a round
 _BESIDE = 2000  # candidates that they are seen beside, where all are streamed

@@ -7,8 +7,8 @@ import numpy as np
 import tf_keras
 
 from tfrecal import metrics
-from tfrecal.scoring import PoolScorer
-from tfrecal.tasks import Rating
+from tfrecal.model.tasks import Rating
+from tfrecal.scoring.scorer import PoolScorer
 
 
 class EvaluateRetrieval(tf_keras.callbacks.Callback):

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal.files import replace_file, sync_file, sync_folder
-from tfrecal.run_folder import RunFolder
+from tfrecal.pool.run_folder import RunFolder
 
 
 class SavePool(tf_keras.callbacks.Callback):

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import tf_keras
 
-from tfrecal.acquisition.chooser import falls
+from tfrecal.metrics.direction import lower_is_better
 
 
 class StopAtPlateau(tf_keras.callbacks.Callback):
@@ -36,7 +36,7 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
         self.min_delta = abs(min_delta)
         self.mode = mode
         self.verbose = verbose
-        self._sign = -1.0 if falls(monitor, mode) else 1.0
+        self._sign = -1.0 if lower_is_better(monitor, mode) else 1.0
 
     def on_train_begin(self, logs=None):
         self.best = -np.inf

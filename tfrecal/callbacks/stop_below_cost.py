@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 from scipy.stats import theilslopes
 
-from tfrecal.acquisition.chooser import falls
 from tfrecal.callbacks.stop_buying import StopBuying
+from tfrecal.metrics.direction import lower_is_better
 
 _ROUNDS = 6  # of the learning curve that the slope is fitted to
 
@@ -49,7 +49,7 @@ class StopBelowCost(StopBuying):
         self.monitor = monitor
         self.patience = patience
         self.mode = mode
-        self._sign = -1.0 if falls(monitor, mode) else 1.0
+        self._sign = -1.0 if lower_is_better(monitor, mode) else 1.0
 
     def on_train_begin(self, logs=None):
         self._curve: list[tuple[float, float]] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.callbacks.stop_buying import StopBuying
-from tfrecal.scoring import PoolScorer
-from tfrecal.top_k import top_k
+from tfrecal.metrics.top_k import top_k
+from tfrecal.scoring.scorer import PoolScorer
 
 _BLOCK = 1 << 22  # scores held at once
 

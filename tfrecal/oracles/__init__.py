@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from tfrecal.oracles.base import Answers, Oracle, Questions
+from tfrecal.oracles.callable import CallableOracle
 from tfrecal.oracles.file_queue import FileQueueOracle
-from tfrecal.oracles.function import CallableOracle
+from tfrecal.oracles.question_files import read_answers, write_questions
 from tfrecal.oracles.replay import ReplayOracle
-from tfrecal.oracles.sheets import read_answers, write_questions
 
 __all__ = ["Answers", "CallableOracle", "FileQueueOracle", "Oracle",
            "Questions", "ReplayOracle", "read_answers", "write_questions"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
-from tfrecal.oracles.sheets import (
+from tfrecal.oracles.question_files import (
     FORMATS,
     check_pair,
     read_labels,

@@ -15,7 +15,7 @@ except ImportError as error:
         f"A report needs jinja2 and matplotlib ({error}). Install them with "
         "`pip install \".[report]\"`.") from error
 
-from tfrecal import savings, verdicts
+from tfrecal.compare import savings, verdicts
 from tfrecal.files import replace_file
 from tfrecal.report import asked
 from tfrecal.report.lines import (

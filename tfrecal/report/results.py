@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.pool import STATES
+from tfrecal.pool.pool import STATES
 
 #: Metrics of a run's history that a report shows, in this order.
 _OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfrecal.compare.savings import metric_names
 from tfrecal.report.lines import mean_line
 from tfrecal.report.results import Results
-from tfrecal.savings import metric_names
 
 
 def write_tensorboard(folder, logdir) -> None:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import tf_keras
 
-from tfrecal import callbacks, export, off_policy
+from tfrecal import callbacks
+from tfrecal.callbacks.learning_rate import RoundCosine
+from tfrecal.export.export_model import without_advice
 from tfrecal.feedback import FeedbackUnavailable
-from tfrecal.journal import Journal
-from tfrecal.learner import Cosine
-from tfrecal.oracles.feedback import FeedbackOracle
+from tfrecal.feedback.log.delivery import take_spilled
+from tfrecal.feedback.oracle import FeedbackOracle
+from tfrecal.metrics import off_policy
+from tfrecal.pool.journal import Journal
+from tfrecal.pool.target import Target
 from tfrecal.retrain import gate, judging, models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, NothingNew, gather, grown_table
-from tfrecal.serving.delivery import take_spilled
-from tfrecal.target import Target
 
 # How much longer training from nothing is (benchmarks/retrain.py).
 RESET = 5
@@ -51,7 +53,7 @@ def retrain(folder, config: RetrainConfig | None = None, *,
         if config is not None:
             config.write(folder)
         # TensorFlow warns of graphs that are traced for each model anew.
-        with loop.store() as store, export.quiet():
+        with loop.store() as store, without_advice():
             if loop.config.spill:
                 take_spilled(store, loop.config.spill)
             return _Retraining(
@@ -235,7 +237,7 @@ class _Retraining:
             weights = off_policy.training_weights(
                 seen, config.clip, config.correction == "snips")
         longer = RESET if self.record["reset"] else 1
-        watch = [Cosine(config.learning_rate)]
+        watch = [RoundCosine(config.learning_rate)]
         if config.questions:
             watch.append(self._acquire(pool, material, seed))
         tf_keras.utils.set_random_seed(seed)

@@ -6,10 +6,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tfrecal import metrics, off_policy
+from tfrecal import metrics
+from tfrecal.metrics import off_policy
+from tfrecal.metrics.top_k import top_k
 from tfrecal.retrain.material import Material
-from tfrecal.scoring import PoolScorer
-from tfrecal.top_k import top_k
+from tfrecal.scoring.scorer import PoolScorer
 
 _KEYS = ["request_id", "user_id", "item_id"]
 _REWARDS = ("click", "purchase")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecal import acquisition, export
+from tfrecal import acquisition
+from tfrecal.export.export_model import check_server, export_model
+from tfrecal.export.manifest import read_manifest
 from tfrecal.feedback import FeedbackStore, named_store
 from tfrecal.files import lock_folder, replace_file
 from tfrecal.retrain import models, promotion
 from tfrecal.retrain.config import RetrainConfig
-from tfrecal.serving.versions import folders
+from tfrecal.serving.server.version_folders import folders
 
 # Options of where things are and who is asked, which change no candidate.
 _ELSEWHERE = ("run", "to", "feedback", "spill", "address", "model", "timeout",
@@ -80,14 +82,14 @@ class Loop:
                 f"version in {self.base}. Export the run first: `tfrecal "
                 f"export --run {self.config.run} --to {self.base}`.")
         version = max(found)
-        return version, export.read_manifest(found[version]).get("run", "")
+        return version, read_manifest(found[version]).get("run", "")
 
     def check(self) -> None:
         """Raises a ValueError for options of which only training would say
         that they cannot be."""
         self.served()
         acquisition.get(self.config.strategy)
-        export.check_server(self.config.server, self.config.index)
+        check_server(self.config.server, self.config.index)
 
     def options(self) -> str:
         """Of what decides a candidate and its verdict, as text."""
@@ -112,7 +114,7 @@ class Loop:
     def exported(self, run_id, base_version: int) -> int | None:
         """The version that a retraining of `base_version` was exported as."""
         for version, folder in folders(self.base).items():
-            if version > base_version and export.read_manifest(
+            if version > base_version and read_manifest(
                     folder).get("run") == str(run_id):
                 return version
         return None
@@ -144,7 +146,7 @@ class Loop:
     def export(self, model, pool, run_id, **manifest) -> int:
         """Exports the model of a retraining; the version."""
         config = self.config
-        path = export.export_model(
+        path = export_model(
             model, self.base, pool=pool, k=config.k, index=config.index,
             target_recall=config.target_recall, server=config.server,
             run=str(run_id), seed=config.seed, **manifest)

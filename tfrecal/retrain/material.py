@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tfrecal import table_files
-from tfrecal.cleaning import CleaningReport, as_table
+from tfrecal.data import table_files
+from tfrecal.data.cleaning import CleaningReport, as_table
+from tfrecal.data.interactions import Interactions
 from tfrecal.feedback.labels import feedback_labels
-from tfrecal.interactions import Interactions
-from tfrecal.pool import Pool
+from tfrecal.pool.pool import Pool
 
 _PAIR = ["user_id", "item_id"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfrecal.data.interactions import Interactions
 from tfrecal.files import replace_file, sync_tree
-from tfrecal.growth import transfer
-from tfrecal.interactions import Interactions
-from tfrecal.models import TwoTower
-from tfrecal.pool import Pool
+from tfrecal.model.transfer import transfer
+from tfrecal.model.two_tower import TwoTower
+from tfrecal.pool.pool import Pool
+from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.material import base_labels
-from tfrecal.run import make_model, restore_trained
-from tfrecal.run_config import RunConfig
-from tfrecal.run_folder import RunFolder
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import make_model, restore_trained
 
 
 class Origin:

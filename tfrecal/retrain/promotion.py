@@ -9,7 +9,7 @@ import filelock
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
-from tfrecal.serving.versions import folders
+from tfrecal.serving.server.version_folders import folders
 
 _STATES = get_model_status_pb2.ModelVersionStatus.State
 

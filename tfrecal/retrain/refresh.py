@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 
-from tfrecal import export
-from tfrecal.interactions import Interactions
-from tfrecal.pool import Pool
+from tfrecal.data.interactions import Interactions
+from tfrecal.export.export_model import without_advice
+from tfrecal.pool.pool import Pool
 from tfrecal.retrain import models
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
@@ -37,7 +37,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
     loop = Loop(folder, config)
     config = loop.config
     version, base_run = loop.served()
-    with loop.lock(), loop.store(made=False) as store, export.quiet():
+    with loop.lock(), loop.store(made=False) as store, without_advice():
         _close(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)

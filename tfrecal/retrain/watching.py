@@ -5,11 +5,11 @@ import dataclasses
 import sys
 import time
 
+from tfrecal.feedback.log.delivery import take_spilled
 from tfrecal.retrain import job
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import NothingNew
-from tfrecal.serving.delivery import take_spilled
 
 # After a failure it looks again this much later.
 _PATIENCE = 10

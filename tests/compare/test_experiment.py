@@ -1,0 +1,134 @@
+"""Comparisons: what is run, what is kept, what is said."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tfrecal import cli
+from tfrecal.compare import comparison
+from tfrecal.compare.config import ComparisonConfig, strategy
+
+SMALL = {"data": "shop", "encoder": "none", "seeds": 2, "rounds": 2,
+         "steps": 4, "first_steps": 6, "batch_size": 64, "embedding_dim": 8,
+         "draws": 1, "strategies": "vopt", "passes": 2}
+
+
+def test_strategies_with_options():
+    made = strategy("core_set:batch=power;max_per_user=5;per_cost=true")
+    assert (made.name, made.batch) == ("core_set", "power")
+    assert made.max_per_user == 5 and made.per_cost is True
+
+
+@pytest.mark.parametrize("label, message", [
+    ("cleverest", "must be one of"), ("vopt:depth=3", "depth"),
+    ("vopt:deep", "option=value"), ("vopt:../x=1", "is written"),
+    ("mixture", "other options")])
+def test_bad_strategies(label, message):
+    with pytest.raises(ValueError, match=message):
+        strategy(label)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"seeds": 1}, "at least two paired seeds"), ({"rounds": 0}, "rounds=0"),
+    ({"budget": 1.5}, "budget=1.5"),
+    ({"strategies": "random,nonsense"}, "nonsense")])
+def test_bad_configs(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ComparisonConfig(**changes)
+
+
+def test_jobs_share_what_differs_in_the_metric_alone():
+    config = ComparisonConfig(scenarios="standard,recall,segment",
+                              strategies="vopt", seeds=2, first_seed=5)
+    jobs = comparison.jobs(config)
+    assert {job.scenario for job in jobs} == {"standard", "segment"}
+    assert {job.seed for job in jobs} == {5, 6}
+    # Two draws of random and one of vopt, of two seeds and two scenarios.
+    assert len(jobs) == 12 and len({job.folder for job in jobs}) == 12
+
+
+def test_labels_before_a_round():
+    codes = np.array([1, 1, 2, 1, 2, 1])
+    rounds = np.array([-1, 0, 0, 0, 1, 1])
+    found = comparison._labels_before(
+        codes, rounds, np.array([0]), np.array([1, 2, 3, 4, 5]))
+    assert found.tolist() == [1, 0, 1, 1, 3]
+
+
+def test_categories():
+    items = pd.DataFrame({"title": [f"t{i}" for i in range(60)],
+                          "year": range(60),
+                          "genres": ["a|b", "b", None] * 20})
+    assert comparison.categories(items, None)[:3].tolist() == ["a", "b", ""]
+    assert comparison.categories(items[["title", "year"]], None) is None
+    with pytest.raises(ValueError, match="`category` must be a column"):
+        comparison.categories(items, "colour")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    config = ComparisonConfig(scenarios="cold_items", **SMALL)
+    return config, folder, comparison.compare(config, folder, workers=1,
+                                              quiet=True)
+
+
+@pytest.mark.large
+class TestCompare:
+
+    def test_tables(self, compared):
+        config, folder, curves = compared
+        assert len(curves) == 2 * 2 * 3  # seeds, strategies, rounds
+        part = curves[curves["seed"] == 0].set_index(["strategy", "round"])
+        # Paired: the same start; and nothing bought then.
+        for column in ("rmse", "labels"):
+            assert part[column]["random", 0] == part[column]["vopt", 0]
+        assert (curves[curves["round"] == 0]["bought"] == 0).all()
+        assert part["rmse"]["random", 2] != part["rmse"]["vopt", 2]
+        asked = pd.read_parquet(folder / "asked.parquet")
+        bought = curves[curves["round"] == 2].set_index(
+            ["strategy", "seed"])["bought"]
+        assert asked.groupby(["strategy", "seed"]).size().equals(
+            bought.astype("int64").sort_index())
+        assert not asked.duplicated(
+            ["strategy", "seed", "user_id", "item_id"]).any()
+        lines = [json.loads(line) for line in (
+            folder / "explanations.jsonl").read_text().splitlines()]
+        assert {line["strategy"] for line in lines} == {"random", "vopt"}
+        table = comparison.summary(curves)
+        assert table["strategy"].tolist() == ["vopt"]
+        assert "too few seeds" in comparison.spoken(table)
+
+    def test_goes_on_where_it_stopped_with_the_same_result(
+            self, compared, tmp_path):
+        config, folder, curves = compared
+        comparison.compare(config, tmp_path, workers=1, quiet=True)
+        one = tmp_path / "runs/cold_items/vopt/1-0"
+        for file in one.iterdir():
+            file.unlink()
+        one.rmdir()
+        (one.parent / "1-0.part").mkdir()
+        again = comparison.compare(config, tmp_path, workers=2, quiet=True)
+        same = [name for name in curves if not name.endswith("seconds")]
+        pd.testing.assert_frame_equal(again[same], curves[same])
+
+    def test_more_may_be_added_but_nothing_changed(self, compared, tmp_path,
+                                                   capsys):
+        config, folder, curves = compared
+        arguments = ["compare", "-o", str(folder), "--quiet",
+                     "--workers", "1"]
+        assert cli.main([*arguments, "--strategies", "vopt,margin"]) == 0
+        assert "margin" in capsys.readouterr().out
+        assert cli.main([*arguments, "--rounds", "5"]) == 2
+        assert "rounds=5" in capsys.readouterr().err
+        assert cli.main(["report", str(folder)]) == 0
+        page = (folder / "report.html").read_text()
+        assert "vopt" in page and "too few seeds" in page.lower()
+
+
+def test_report_of_nothing(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err

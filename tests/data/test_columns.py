@@ -1,0 +1,190 @@
+"""A user's columns: which is which, ids, times, labels."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tfrecal.data.interactions import Interactions
+
+
+def frame(**columns):
+    data = {"user_id": ["b", "a", "a"], "item_id": ["x", "x", "y"],
+            "label": [5, 3, 1], "timestamp": [30, 20, 10]}
+    return pd.DataFrame({**data, **columns})
+
+
+def read(data, **options):
+    return Interactions.from_frame(data, **options)
+
+
+def test_columns_are_renamed_in_tables_too():
+    raw = frame().rename(columns={"user_id": "userId", "label": "stars"})
+    users = pd.DataFrame({"userId": ["a", "b"], "age": [1, 2]})
+    data = read(raw, users=users,
+                columns={"user_id": "userId", "label": "stars"})
+    assert data.label.tolist() == [5, 3, 1]
+    assert data.users.index.name == "user_id"
+    assert list(data.users) == ["age"]
+
+
+def test_a_renamed_column_wins_over_its_namesake():
+    data = read(frame(stars=[2, 2, 2]), columns={"label": "stars"})
+    assert data.label.tolist() == [2, 2, 2]
+
+
+def test_known_spellings_are_suggested_and_not_guessed():
+    raw = frame().rename(columns={
+        "user_id": "userId", "item_id": "movieId", "label": "rating"})
+    with pytest.raises(ValueError) as error:
+        read(raw)
+    assert "['userId', 'movieId', 'rating', 'timestamp']" in str(error.value)
+    cure = str(error.value).split("columns=")[-1].rstrip("`.")
+    assert len(read(raw, columns=json.loads(cure))) == 3
+
+
+@pytest.mark.parametrize("columns, message", [
+    ({"userId": "user_id"}, "not the reverse"),
+    ({"label": "stars"}, r"without \['stars'\]"),
+    ({"timestamp": "when"}, r"without \['when'\]")])
+def test_wrong_renaming_is_refused(columns, message):
+    with pytest.raises(ValueError, match=message):
+        read(frame(), columns=columns)
+
+
+def test_a_column_that_is_there_twice_is_refused():
+    raw = pd.concat([frame(), frame()[["label"]]], axis=1)
+    with pytest.raises(ValueError, match=r"\['label'\] twice"):
+        read(raw)
+
+
+def test_only_frames_are_taken():
+    with pytest.raises(TypeError, match="pandas DataFrame. Received: list"):
+        read([("a", "x", 1)])
+    with pytest.raises(TypeError, match="`items` must be a pandas"):
+        read(frame(), items={"x": 1})
+
+
+def test_a_frame_without_rows_is_refused():
+    with pytest.raises(ValueError, match="at least one row. Received: none"):
+        read(frame().iloc[:0])
+
+
+@pytest.mark.parametrize("option", [
+    {"bad_rows": "ignore"}, {"duplicates": "max"}, {"scale": (5, 1)},
+    {"scale": (1, float("nan"))}, {"scale": 5}, {"timestamp_unit": "h"},
+    {"normalise": "log"}, {"binarise": 9}])
+def test_wrong_options_are_refused(option):
+    name, = option
+    shown = {"normalise": "method", "binarise": "threshold"}.get(name, name)
+    with pytest.raises(ValueError, match=f"`{shown}` must.*Received"):
+        read(frame(), **option)
+
+
+@pytest.mark.parametrize("ids, strings", [
+    ([7, 8, 9], ["7", "8", "9"]), ([7.0, 8.0, 9.0], ["7", "8", "9"]),
+    (["7.0", "8.0", "9.0"], ["7", "8", "9"]),
+    (["007", "8", "x"], ["007", "8", "x"]),
+    (["7.0", "8.5", "x"], ["7.0", "8.5", "x"]),
+    ([" a", "b ", "\tc\n"], ["a", "b", "c"]),
+    (np.array([7, 8, 2 ** 63], np.uint64), ["7", "8", str(2 ** 63)]),
+    (pd.array([7, 8, 9], dtype="Int64"), ["7", "8", "9"]),
+    (pd.array(["é", "b", "c"], dtype="string"), ["é", "b", "c"]),
+    (pd.Categorical(["p", "q", "r"]), ["p", "q", "r"]),
+    (pd.Categorical([7, 8, 9]), ["7", "8", "9"]),
+    (np.array([7, 8.0, 9], object), ["7", "8", "9"])])
+def test_ids_become_strings(ids, strings):
+    data = read(frame(user_id=ids))
+    assert data.frame["user_id"].tolist() == strings
+    assert all(type(i) is str for i in data.user_ids)
+
+
+def test_floats_beside_missing_ids_become_whole():
+    data = read(frame(user_id=[7, None, 8]), bad_rows="drop")
+    assert data.user_ids.tolist() == ["7", "8"]
+
+
+def test_cut_decimals_are_told():
+    data = read(frame(user_id=["7.0", "8.0", "8.0"]))
+    assert "`user_id`: \".0\" cut" in str(data.report)
+
+
+@pytest.mark.parametrize("ids, message", [
+    (pd.Series([7, "a", "b"], dtype=object),
+     r"mix of types. Received: 7 \(int\), 'a' \(str\)"),
+    ([1.5, 2, 3], "whole numbers .*Received: 1.5"),
+    ([2.0 ** 60, 2, 3], "a float can hold"),
+    ([float("inf"), 1, 2], "Received: inf"),
+    ([True, False, True], r"True \(bool\)"),
+    ([b"a", b"b", b"c"], r"b'a' \(bytes\)")])
+def test_other_ids_are_refused(ids, message):
+    with pytest.raises(ValueError, match=f"`user_id` must.*{message}"):
+        read(frame(user_id=ids))
+
+
+def test_tables_and_rows_treat_ids_alike():
+    items = pd.DataFrame({"item_id": [1, 2], "title": ["p", "q"]})
+    data = read(frame(item_id=["1.0", "2.0", "1.0"],
+                      user_id=["a", "b", "c"]), items=items)
+    assert data.item_code.tolist() == [1, 2, 1]
+
+
+DAY = 1577836800    # 2020-01-01
+
+
+@pytest.mark.parametrize("times", [
+    [DAY, DAY + 1, DAY], ["2020-01-01", "2020-01-01T00:00:01Z",
+                          "2020-01-01 01:00:00+01:00"],
+    pd.to_datetime([DAY, DAY + 1, DAY], unit="s"),
+    pd.to_datetime([DAY, DAY + 1, DAY], unit="s", utc=True).tz_convert(
+        "Asia/Tokyo"),
+    [str(DAY), f"{DAY + 1}.9", str(DAY)]])
+def test_times_become_seconds(times):
+    data = read(frame(timestamp=times))
+    assert data.frame["timestamp"].tolist() == [DAY, DAY + 1, DAY]
+
+
+@pytest.mark.parametrize("unit, factor", [
+    ("ms", 10 ** 3), ("us", 10 ** 6), ("ns", 10 ** 9)])
+def test_finer_times_need_their_unit(unit, factor):
+    raw = frame(timestamp=np.array([DAY, DAY + 1, DAY]) * factor)
+    with pytest.raises(ValueError, match="timestamp_unit"):
+        read(raw)
+    data = read(raw, timestamp_unit=unit)
+    assert data.frame["timestamp"].tolist() == [DAY, DAY + 1, DAY]
+
+
+@pytest.mark.parametrize("time", [
+    None, "soon", "01/02/2020", float("inf"), 1e15])
+def test_what_is_no_time_is_a_bad_row(time):
+    raw = frame(timestamp=pd.Series([1, time, 3], dtype=object))
+    assert read(raw, bad_rows="drop").report.lines == {"bad_timestamp": [2]}
+
+
+def test_the_order_of_day_and_month_is_not_guessed():
+    raw = frame(timestamp=["2020-01-01", "01/02/2020", "2020-01-03"])
+    assert read(raw, bad_rows="drop").report.lines == {"bad_timestamp": [2]}
+
+
+@pytest.mark.parametrize("labels, scale", [
+    ([5, 3, 1], (1, 5)), ([1, 0, 0], (0, 1)), ([1, 1, 1], (0, 1)),
+    ([True, False, True], (0, 1)), (["4", "2.5", "3"], (2.5, 4)),
+    ([-1, 0, 1], (-1, 1)), ([4, 4, 4], (4, 4))])
+def test_the_scale_is_that_of_the_labels(labels, scale):
+    assert read(frame(label=labels)).scale == scale
+
+
+@pytest.mark.parametrize("label", [
+    np.nan, np.inf, -np.inf, "five", "4,5", 1e39, 0.5, 5.01, None,
+    pd.Timestamp("2020-01-01")])
+def test_labels_off_the_scale_are_bad_rows(label):
+    raw = frame(label=pd.Series([5, label, 1], dtype=object))
+    with pytest.raises(ValueError, match=r"`label` is not.*\(lines 2\)"):
+        read(raw, scale=(1, 5))
+
+
+def test_times_are_no_labels():
+    with pytest.raises(ValueError, match="3  `label` is not"):
+        read(frame(label=pd.to_datetime(["2020-01-01"] * 3)))

@@ -1,0 +1,192 @@
+"""Pool, PoolSequence: no label twice, none lost, no row left out."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrecal.data.interactions import Interactions
+from tfrecal.model.towers import QueryTower
+from tfrecal.pool.pool import Pool, PoolExhausted
+
+
+@pytest.fixture
+def pool(shop):
+    return Pool.from_interactions(shop, initial=0.1, seed=0)
+
+
+def test_initial_rows_are_labelled_and_the_others_hidden(shop, pool):
+    number = round(0.1 * len(shop))
+    assert pool.counts["labelled"] == number
+    rows = pool.labelled_rows()
+    assert np.array_equal(pool.label[rows], shop.label[rows])
+    assert np.isnan(np.delete(pool.label, rows)).all()
+
+
+def test_a_pair_is_asked_once(pool):
+    user, item = pool.candidates()
+    tickets = pool.ask(user[:3], item[:3], 0, "random")
+    assert tickets.tolist() == [0, 1, 2] and pool.pending == 3
+    with pytest.raises(PoolExhausted, match="1 of 1 pairs"):
+        pool.ask(user[:1], item[:1], 1, "random")
+    again = pool.candidates()
+    assert len(again[0]) == len(user) - 3
+
+
+def test_answers_are_taken_once_and_paid_always(pool):
+    user, item = pool.candidates()
+    tickets = pool.ask(user[:2], item[:2], 0, "random")
+    fresh = pool.answer(tickets, [4.0, np.nan], [False, True], [2.0, 1.0])
+    assert fresh.tolist() == [True, True] and pool.spent == 3.0
+    fresh = pool.answer(tickets[:1], [1.0], [False], [2.0])
+    assert fresh.tolist() == [False] and pool.spent == 5.0
+    row = pool.rows(user[:2], item[:2])
+    assert pool.label[row[0]] == 4.0 and pool.counts["declined"] == 1
+
+
+def test_a_late_answer_counts_after_expiry(pool):
+    user, item = pool.candidates()
+    old = pool.ask(user[:1], item[:1], 0, "random")
+    assert pool.expire(before_round=1) == 1
+    new = pool.ask(user[:1], item[:1], 1, "random")
+    assert pool.answer(old, [5.0], [False], [1.0]).all()
+    assert not pool.answer(new, [5.0], [False], [1.0]).any()
+
+
+@pytest.mark.parametrize("label", [0.0, 6.0, np.nan, np.inf])
+def test_labels_off_the_scale_are_refused(pool, label):
+    user, item = pool.candidates()
+    tickets = pool.ask(user[:1], item[:1], 0, "random")
+    with pytest.raises(ValueError, match="scale 1 to 5"):
+        pool.answer(tickets, [label], [False], [1.0])
+    assert pool.spent == 0 and pool.pending == 1
+
+
+def test_unknown_tickets_are_refused(pool):
+    with pytest.raises(ValueError, match="ticket=7"):
+        pool.answer([7], [3.0], [False], [1.0])
+
+
+@pytest.mark.parametrize("initial", [-0.1, 1.5, -3, 10**9])
+def test_initial_out_of_range(shop, initial):
+    with pytest.raises(ValueError, match="`initial`"):
+        Pool.from_interactions(shop, initial=initial)
+
+
+def test_cross_offers_only_unknown_pairs(shop):
+    pool = Pool.cross(shop)
+    known = len(pool)
+    user, item = pool.candidates(500, np.random.default_rng(1))
+    assert len(user) == 500 and (pool.rows(user, item) < 0).all()
+    tickets = pool.ask(user[:20], item[:20], 0, "random")
+    assert len(pool) == known + 20
+    pool.answer(tickets, np.full(20, 3.0), np.zeros(20, bool), np.ones(20))
+    everything = len(shop.users) * len(shop.items)
+    left, _ = pool.candidates(everything, np.random.default_rng(2))
+    assert len(left) == everything - known - 20
+
+
+def test_saved_and_loaded(shop, pool, tmp_path):
+    user, item = pool.candidates()
+    tickets = pool.ask(user[:5], item[:5], 2, "bald", np.arange(5.0))
+    pool.answer(tickets[:2], [1.0, 2.0], [False] * 2, [1.0] * 2)
+    pool.save(tmp_path / "pool.npz")
+    same = Pool.load(tmp_path / "pool.npz", shop)
+    for name in ("user", "item", "state", "round", "label", "cost",
+                 "strategy", "utility", "ticket"):
+        np.testing.assert_array_equal(getattr(same, name),
+                                      getattr(pool, name))
+    assert same.answer(tickets[2:3], [3.0], [False], [1.0]).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["pool.npz"]
+
+
+def test_a_pool_over_other_tables_is_refused(shop, pool, tmp_path):
+    pool.save(tmp_path / "pool.npz")
+    other = Interactions.from_frame(shop.frame.iloc[:50], scale=(1, 5))
+    with pytest.raises(ValueError, match="tables"):
+        Pool.load(tmp_path / "pool.npz", other)
+
+
+def test_sequence_holds_each_labelled_row_once_and_grows(pool):
+    sequence = pool.sequence(batch_size=64)
+    for more in (0, 100):
+        user, item = pool.candidates()
+        if more:
+            tickets = pool.ask(user[:more], item[:more], 0, "random")
+            pool.answer(tickets, np.full(more, 3.0), np.zeros(more, bool),
+                        np.ones(more))
+            sequence.on_epoch_end()
+        batches = [sequence[i] for i in range(len(sequence))]
+        seen = np.concatenate([
+            pool.rows(b["user_id"], b["item_id"]) for b in batches])
+        assert np.array_equal(np.sort(seen), pool.labelled_rows())
+
+
+@pytest.mark.parametrize("limit", [4, 200])
+def test_histories_leave_the_target_out(pool, limit):
+    """Looked up once a user, as if each row had a history of its own."""
+    tower = QueryTower(pool.user_ids, item_ids=pool.item_ids)
+    rows = pool.labelled_rows()
+    rows = rows[pool.label[rows] >= pool.positive]
+    sequence = pool.sequence(batch_size=64, max_history=limit)
+    for batch in (sequence[i] for i in range(len(sequence))):
+        own = [[j for j in pool.item[rows[pool.user[rows] == u]][-limit:]
+                if j != i]
+               for u, i in zip(batch["user_id"], batch["item_id"])]
+        found, expected = (tower.parts(features)["history"] for features in (
+            {k: v for k, v in batch.items() if k in tower.inputs_read},
+            {"history": tf.ragged.constant(own, dtype=tf.int32)}))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_log_q_follows_traffic_not_acquisition(shop):
+    natural = Pool.from_interactions(shop, initial=1.0).natural_log_q()
+    positive = np.bincount(
+        shop.item_code[shop.label >= 4], minlength=len(shop.items) + 1)
+    known = positive[1:] > 10
+    share = np.log(positive[1:][known] / positive.sum())
+    assert np.corrcoef(natural[1:][known], share)[0, 1] > 0.9
+    np.testing.assert_allclose(np.exp(natural[1:]).sum(), 1, rtol=1e-4)
+
+
+def test_a_pool_without_labels_cannot_train(shop):
+    with pytest.raises(ValueError, match="at least one labelled row"):
+        Pool.from_interactions(shop, initial=0).sequence()
+
+
+def test_a_sequence_of_a_fixed_number_of_steps(pool):
+    """Every row as often as any other, give or take one."""
+    sequence = pool.sequence(batch_size=16, steps=9, first_steps=20)
+    rows = len(pool.labelled_rows())
+    for steps in (20, 9, 9):
+        assert len(sequence) == steps
+        assert sequence.num_rows == pool.rows_an_epoch == 16 * steps
+        batches = [sequence[i] for i in range(steps)]
+        pairs = pool.rows(*(np.concatenate([b[name] for b in batches])
+                            for name in ("user_id", "item_id")))
+        counts = np.unique(pairs, return_counts=True)[1]
+        assert counts.max() - counts.min() <= 1 and (
+            len(counts) == min(rows, 16 * steps))
+        sequence.on_epoch_end()
+    longer = pool.sequence(batch_size=16, steps=1, passes=2)
+    assert longer.num_rows == 2 * rows
+    pool.sequence(batch_size=16)
+    assert pool.rows_an_epoch is None
+
+
+def test_batches_say_how_many_labels_each_id_has(pool):
+    batch = pool.sequence(batch_size=64)[0]
+    rows = pool.labelled_rows()
+    for side in ("user", "item"):
+        codes = getattr(pool, side)
+        assert batch[f"{side}_labels"].tolist() == [
+            (codes[rows] == code).sum() for code in batch[f"{side}_id"]]
+
+
+def test_initial_rows_by_a_mask(shop):
+    mask = np.arange(len(shop)) % 7 == 0
+    pool = Pool.from_interactions(shop, mask)
+    np.testing.assert_array_equal(pool.labelled_rows(),
+                                  np.flatnonzero(mask))
+    with pytest.raises(ValueError, match="must be bool"):
+        Pool.from_interactions(shop, mask[1:])

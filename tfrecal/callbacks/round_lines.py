@@ -1,0 +1,76 @@
+"""RoundLines: one readable line a round, and history.csv."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tf_keras
+
+from tfrecal.files import replace_file
+
+
+class RoundLines(tf_keras.callbacks.Callback):
+    """One readable line a round, and `history.csv`.
+
+    Args:
+        folder: the run folder.
+        pool: whose labels and cost are reported.
+        first: epoch at which this `fit` starts; earlier rows of the file
+            are kept.
+        quiet: writes the file only.
+    """
+
+    columns = (("round", "epoch", "d"), ("labelled", "rows", ",.0f"),
+               ("cost", "cost", ",.0f"), ("loss", "loss", ".3f"),
+               ("NDCG@10", "val_ndcg@10", ".4f"),
+               ("recall@10", "val_recall@10", ".4f"),
+               ("RMSE", "val_rmse", ".4f"), ("AUC", "val_auc", ".4f"),
+               ("train s", "train_seconds", ".1f"),
+               ("acquire s", "acquire_seconds", ".2f"))
+
+    def __init__(self, folder, pool, first: int = 0, quiet: bool = False):
+        super().__init__()
+        self.pool = pool
+        self.path = Path(folder) / "history.csv"
+        self.first = first
+        self.quiet = quiet
+        self._rows: list[dict] = []
+        if first:
+            # The parser that is exact: a row read is a row written.
+            self._rows = pd.read_csv(
+                self.path, float_precision="round_trip",
+            )[:first].to_dict("records")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch."""
+        return pd.DataFrame(self._rows)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._started
+        logs = {"labelled": self.pool.counts["labelled"],
+                "cost": self.pool.spent, **(logs or {}), "epoch": epoch}
+        logs["train_seconds"] = seconds - sum(
+            logs.get(f"{part}_seconds", 0) for part in (
+                "acquire", "evaluate"))
+        # As in the file: a column of float32 is written shorter than one
+        # that holds rows read back, which are float64.
+        self._rows.append({
+            name: float(str(value)) if isinstance(value, np.float32)
+            else value for name, value in logs.items()})
+        replace_file(self.path, lambda path: self.history.to_csv(
+            path, index=False))
+        if not self.quiet:
+            shown = [(title, format(logs[key], form))
+                     for title, key, form in self.columns if key in logs]
+            widths = [max(len(title), len(text), 8) for title, text in shown]
+            if epoch == self.first:
+                print("  ".join(title.rjust(w) for (title, _), w
+                                in zip(shown, widths)))
+            print("  ".join(text.rjust(w) for (_, text), w
+                            in zip(shown, widths)), flush=True)

@@ -1,0 +1,224 @@
+"""Commands of the feedback loop: feedback, retrain, rollback, status."""
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+from tfrecal.cli.options import given_fields
+
+_STORE = ("file or URL of the store (default: the environment variable "
+          "TFRECAL_FEEDBACK)")
+
+
+def add_arguments(name: str, command) -> None:
+    """The options of one of the commands."""
+    if name == "feedback":
+        _feedback_arguments(command)
+    elif name == "retrain":
+        command.add_argument("-o", "--output", help="folder of the loop; "
+                             "one that was begun keeps its options "
+                             "(default: TO.loop)")
+        command.add_argument("--watch", type=float, metavar="SECONDS",
+                             help="retrain again and again, as soon as there "
+                             "is new feedback, looking every SECONDS")
+        command.add_argument("--least", type=int, default=100, help="new "
+                             "responses that --watch waits for (default: "
+                             "100)")
+        command.add_argument("--only-grow", action="store_true", help="train "
+                             "nothing: serve new users and items by their "
+                             "columns and texts")
+        command.add_argument("--quiet", action="store_true")
+    else:
+        command.add_argument("--to", required=True,
+                             help="base path of the served model")
+        command.add_argument("--address", help="host:port of the server")
+        command.add_argument("--model", help="its name there (default: that "
+                             "of the base path)")
+        if name == "rollback":
+            command.add_argument("--version", type=int, help="to go back to "
+                                 "(default: the one before the newest)")
+            command.add_argument("--timeout", type=float, default=120,
+                                 help="seconds that the server has (default: "
+                                 "120)")
+        else:
+            command.add_argument("--feedback", help=_STORE)
+
+
+def _feedback_arguments(command) -> None:
+    actions = command.add_subparsers(dest="action", required=True,
+                                     metavar="ACTION")
+    for name, text in (
+            ("ingest", "take events in from CSV, JSONL or Parquet files"),
+            ("erase", "delete all that is stored of a user"),
+            ("drop", "delete what is older than some days")):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("--feedback", help=_STORE)
+        if name == "ingest":
+            action.add_argument("files", nargs="+", help="files of events, "
+                                "or folders in which logs left their rows")
+            action.add_argument("--scale", nargs=2, type=float,
+                                metavar=("LOW", "HIGH"), help="of ratings")
+            action.add_argument("--quiet", action="store_true",
+                                help="no progress bar")
+        if name == "erase":
+            action.add_argument("--user", required=True)
+            action.add_argument("--spill", help="folder of logs without a "
+                                "store, which are taken in first")
+        if name == "drop":
+            action.add_argument("--days", type=float, required=True,
+                                help="that are kept")
+
+
+def _package():
+    """`tfrecal.feedback`, whose libraries are an extra.
+
+    Raises:
+        ValueError: they are not installed.
+    """
+    try:
+        from tfrecal import feedback
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return feedback
+
+
+def feedback(arguments) -> int:
+    """Take events in, erase a user, or drop what is old."""
+    scale = getattr(arguments, "scale", None)
+    if arguments.action == "drop" and not arguments.days >= 0:
+        raise ValueError("`days` must be 0 or more. Received: "
+                         f"days={arguments.days:g}.")
+    from tfrecal.feedback.log.delivery import take_spilled
+    package = _package()
+    if arguments.action == "erase" and not arguments.user:
+        raise ValueError("`user` must be an id. Received: user=''.")
+    with package.named_store(arguments.feedback, scale,
+                             arguments.action != "ingest") as store:
+        if arguments.action == "ingest":
+            rejected = 0
+            for path in arguments.files:
+                if Path(path).is_dir():
+                    found = take_spilled(store, path)
+                    print(f"{path}: {found['written']:,} taken in, "
+                          f"{found['rejected']:,} rejected")
+                    rejected += found["rejected"]
+                    continue
+                found = package.ingest(
+                    store, path, progress=not arguments.quiet)
+                where = (f" (see {found.rejected_path})"
+                         if found.rejected else "")
+                print(f"{path}: {found.new:,} new, {found.known:,} known, "
+                      f"{found.rejected:,} rejected{where}")
+                rejected += found.rejected
+            return 0 if not rejected else 1
+        if arguments.action == "erase":
+            if arguments.spill:
+                # What comes from there later is refused.
+                take_spilled(store, arguments.spill)
+            counts = store.erase_user(arguments.user)
+        else:
+            counts = store.drop_before(
+                time.time() - 86_400 * arguments.days)
+    print("deleted: " + ", ".join(
+        f"{number:,} {name}" for name, number in counts.items()))
+    return 0
+
+
+def retrain(arguments) -> int:
+    """Retrain a served model from its feedback, judge it, promote it."""
+    _package()
+    from tfrecal.retrain import job, watching
+    from tfrecal.retrain.config import RetrainConfig
+    from tfrecal.retrain.refresh import refresh
+    given = given_fields(arguments, RetrainConfig)
+    folder = arguments.output or f"{given.get('to', '').rstrip('/')}.loop"
+    if folder == ".loop":
+        raise ValueError("A retraining needs `--to` or the folder of a loop "
+                         "(`-o`). Received: neither.")
+    begun = (Path(folder) / "config.json").exists()
+    config = (RetrainConfig.from_folder(folder, **given) if begun
+              else RetrainConfig(**given))
+    if arguments.watch is not None:
+        if arguments.only_grow:
+            raise ValueError(
+                "`--watch` trains. Received: --only-grow beside it. Leave "
+                "one of them out; cron can call `--only-grow`.")
+        return watching.watch(folder, config, seconds=arguments.watch,
+                              least=arguments.least,
+                              quiet=arguments.quiet)
+    once = refresh if arguments.only_grow else job.retrain
+    record = once(folder, config, quiet=arguments.quiet)
+    return 0 if record["outcome"] == "promoted" else 1
+
+
+def rollback(arguments) -> int:
+    """Go back to the version before, on disk and on the server."""
+    from tfrecal.retrain import promotion
+    version, gone = promotion.rollback(arguments.to, arguments.version)
+    names = ", ".join(map(str, gone)) or "nothing"
+    print(f"withdrawn: {names}; newest is version {version}")
+    if arguments.address:
+        name = arguments.model or Path(arguments.to).name
+        promotion.wait_served(arguments.address, name, version,
+                              arguments.timeout)
+        print(f"served at {arguments.address}: version {version}")
+    return 0
+
+
+def status(arguments) -> int:
+    """The loop at a glance: versions, feedback since, the last gate."""
+    import pandas as pd
+
+    from tfrecal.export.manifest import read_manifest
+    from tfrecal.retrain import promotion
+    from tfrecal.serving.server.version_folders import folders
+    base = Path(arguments.to)
+    found = folders(base) if base.is_dir() else {}
+    if not found:
+        raise ValueError("The base path of a model must hold a version. "
+                         f"Received: {base}, which has none.")
+    states, silence = {}, ""
+    if arguments.address:
+        try:
+            states = promotion.states(
+                arguments.address, arguments.model or base.name)
+        except promotion.NotServed as error:
+            silence = str(error)
+    print(f"{base}")
+    for version in sorted(found):
+        manifest = read_manifest(found[version])
+        parts = [f"  version {version}", manifest["made"]]
+        parts += [f"{name} {value:.4f}" for name, value in
+                  list(manifest["metrics"].items())[:2]]
+        if version in states:
+            parts.append(states[version][0])
+        print("  ".join(parts))
+    with _package().named_store(arguments.feedback, made=True) as store:
+        runs = store.runs()
+        served = read_manifest(found[max(found)]).get("run", "")
+        of_it = runs["record"][runs["run_id"].astype(str) == served]
+        until = max((json.loads(record).get("until", -math.inf)
+                     for record in of_it), default=-math.inf)
+        counts = store.counts(since=until)
+        print(f"feedback in {store.url}: {counts['responses']:,} responses, "
+              f"{counts['shown']:,} items shown; version {max(found)} has "
+              f"not learned {counts['later_responses']:,} responses")
+        print(f"questions: {counts['open']:,} open, "
+              f"{counts['answered']:,} answered, "
+              f"{counts['expired']:,} expired")
+    for run in runs.tail(3).itertuples():
+        made = "" if pd.isna(run.version) else f" as version {run.version}"
+        if made and run.version not in found:
+            made += ", withdrawn since"
+        print(f"retraining {run.run_id}: {run.outcome}{made}"
+              + (f", {run.reason}" if run.reason else ""))
+        record = json.loads(run.record)
+        gate = record.get("gate")
+        if gate and gate["serving"] is not None:
+            print(f"  {gate['metric']} served {gate['serving']:.4f}, "
+                  f"candidate {gate['candidate']:.4f}, {gate['users']} users")
+    if silence:
+        raise OSError(silence)
+    return 0

@@ -1,0 +1,146 @@
+"""The command line: one small function a command."""
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tfrecal import doctor
+from tfrecal.cli import loop as loop_commands
+from tfrecal.cli.options import field_arguments
+from tfrecal.cli.serving import (
+    export,
+    export_arguments,
+    recommend,
+    recommend_arguments,
+    serve,
+)
+from tfrecal.cli.training import (
+    acquire,
+    compare,
+    compare_arguments,
+    demo,
+    distill,
+    distill_arguments,
+    label,
+    report,
+    run,
+    run_arguments,
+    tune,
+    tune_arguments,
+)
+
+
+def main(argv=None) -> int:
+    """Runs a command; returns the exit code (2 for a user's mistake)."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command is serve:
+        arguments.flags = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return arguments.command(arguments) or 0
+    except (ValueError, OSError, ImportError) as error:
+        print(f"tfrecal: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        # Not imported: commands that need no TensorFlow load none.
+        if type(error).__name__ != "WorkersStopped":
+            raise
+        print(f"tfrecal: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        how = ("The run folder holds the last whole epoch. Go on with "
+               "`tfrecal run --resume FOLDER`."
+               if arguments.command in (run, demo) else
+               "Nothing is half done that the same command would not end.")
+        print(f"tfrecal: interrupted. {how}", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without all options before it."""
+
+    def error(self, message):
+        self.exit(2, f"tfrecal: {message}. `{self.prog} --help` lists what "
+                  "there is.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tfrecal", description="Active learning for recommenders.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, function in (
+            ("run", run), ("demo", demo), ("acquire", acquire),
+            ("label", label), ("compare", compare), ("report", report),
+            ("tune", tune), ("distill", distill),
+            ("export", export), ("serve", serve), ("recommend", recommend),
+            ("feedback", loop_commands.feedback),
+            ("retrain", loop_commands.retrain),
+            ("rollback", loop_commands.rollback),
+            ("status", loop_commands.status),
+            ("datasets", list_datasets), ("doctor", check)):
+        text = (function.__doc__ or "").splitlines()[0]
+        # The server tells of its own flags.
+        command = commands.add_parser(
+            name, help=text, description=text, add_help=name != "serve")
+        command.set_defaults(command=function)
+        if name in ("run", "demo"):
+            command.add_argument("-o", "--output", help="run folder")
+            command.add_argument("--quiet", action="store_true",
+                                 help="no line a round")
+        if name == "run":
+            run_arguments(command)
+        if name in ("acquire", "label", "distill", "export"):
+            command.add_argument(
+                "--run", help="run folder; by default the newest in runs/")
+        if name == "acquire":
+            command.add_argument("--to", required=True, help="new file for "
+                                 "the questions, .csv or .jsonl")
+            command.add_argument("--batch", type=int)
+            command.add_argument("--strategy")
+            command.add_argument(
+                "--again", action="store_true", help="choose nothing; write "
+                "all questions without an answer anew")
+        if name == "label":
+            command.add_argument("--from", required=True, dest="source",
+                                 help="question file with labels filled in")
+        if name == "compare":
+            compare_arguments(command)
+        if name == "tune":
+            tune_arguments(command)
+        if name == "report":
+            command.add_argument("folder", help="of a run or a comparison")
+            command.add_argument("--to", help="the page (default: "
+                                 "report.html in the folder)")
+            command.add_argument("--tensorboard", metavar="FOLDER",
+                                 help="write the curves of a comparison "
+                                 "there too")
+        if name == "distill":
+            distill_arguments(command)
+        if name == "export":
+            export_arguments(command)
+        if name == "recommend":
+            recommend_arguments(command)
+        if name in ("feedback", "retrain", "rollback", "status"):
+            loop_commands.add_arguments(name, command)
+        if name == "retrain":
+            from tfrecal.retrain.config import RetrainConfig
+            field_arguments(command, RetrainConfig)
+    return parser
+
+
+def list_datasets(arguments) -> int:
+    """Named data sets, their size and licence."""
+    from tfrecal.data import datasets
+    for known in datasets.names():
+        print(f"{known.name:16} {known.description} ({known.size}; "
+              f"{known.licence})")
+    return 0
+
+
+def check(arguments) -> int:
+    """Is the installed stack one that works?"""
+    text, code = doctor.report()
+    print(text)
+    return code

@@ -1,0 +1,41 @@
+"""Options of commands, from the fields of a config."""
+from __future__ import annotations
+
+import dataclasses
+import re
+
+
+def field_arguments(command, kind) -> None:
+    """An option for each field of a config."""
+    shown = _documented(kind)
+    for field in dataclasses.fields(kind):
+        if field.type == "bool":
+            command.add_argument(
+                "--" + field.name.replace("_", "-"), action="store_true",
+                default=None, help=shown[field.name].replace("%", "%%"))
+            continue
+        of = {"int": int, "float": float}.get(
+            field.type.removesuffix(" | None"), str)
+        command.add_argument(
+            "--" + field.name.replace("_", "-"), dest=field.name, type=of,
+            metavar=of.__name__.upper().replace("STR", "NAME"),
+            help=f"{shown[field.name]} (default: {field.default})".replace(
+                "%", "%%"))
+
+
+def _documented(kind) -> dict[str, str]:
+    """Name -> text of the arguments in a class's docstring."""
+    text = kind.__doc__.partition("Args:\n")[2]
+    found = {}
+    for part in re.split(r"\n {4,8}(?=\w[\w, ]*: )", "\n" + text):
+        names, _, shown = part.strip().partition(": ")
+        for name in names.split(", "):
+            found[name] = " ".join(shown.split()).rstrip(".")
+    return found
+
+
+def given_fields(arguments, kind) -> dict:
+    """Fields of a config that were given as options."""
+    return {f.name: getattr(arguments, f.name)
+            for f in dataclasses.fields(kind)
+            if getattr(arguments, f.name) is not None}

@@ -1,0 +1,330 @@
+"""A paired comparison of strategies: many runs, resumable, in processes.
+
+A comparison folder holds `config.json`, one folder a run under `runs/`, and,
+once all are done, `curves.parquet`, `asked.parquet`, `calibration.parquet`
+and `explanations.jsonl`, which `savings` and `report` read.
+"""
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from tfrecal.compare import config as comparison_config
+from tfrecal.compare import savings, scenarios, verdicts
+from tfrecal.compare.config import BASELINE, ComparisonConfig
+from tfrecal.files import lock_folder, replace_file
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_TABLES = ("curves", "asked", "calibration")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of a comparison."""
+
+    scenario: str
+    strategy: str
+    seed: int
+    draw: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Where its results lie, below the comparison folder."""
+        name = re.sub(r"[^\w.=+-]", "_", self.strategy)
+        return f"runs/{self.scenario}/{name}/{self.seed}-{self.draw}"
+
+    @property
+    def keys(self) -> dict:
+        """Columns that name the run."""
+        return dataclasses.asdict(self)
+
+
+def jobs(config: ComparisonConfig) -> list[Job]:
+    """Every run, those of one seed together."""
+    # Scenarios that differ in what counts share their runs.
+    made = {}
+    for name in config.scenario_names:
+        made.setdefault(scenarios.get(name).make, name)
+    first = config.first_seed
+    return [Job(scenario, label, seed, draw)
+            for seed in range(first, first + config.seeds)
+            for scenario in made.values() for label in config.labels
+            for draw in range(config.draws if label == BASELINE else 1)]
+
+
+def compare(config: ComparisonConfig, folder, workers: int = 2,
+            quiet: bool = False) -> pd.DataFrame:
+    """Runs what is not there yet, and gathers all curves.
+
+    Args:
+        config: what to compare. A folder that holds a comparison is gone on
+            with; strategies, scenarios and seeds may be added to it.
+        folder: the comparison folder.
+        workers: processes, each with one thread.
+        quiet: no progress bar.
+
+    Returns:
+        the curves, one row a round of a run.
+
+    Raises:
+        ValueError: the folder holds a comparison with other settings, or
+            another process is at work in it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if workers < 1:
+        raise ValueError("`workers` must be at least 1. Received: "
+                         f"workers={workers}.")
+    with lock_folder(
+            folder, "One process at a time may work in a comparison folder. "
+            f"Received: {folder}, in which another one is at work."):
+        _write_config(config, folder)
+        wanted = jobs(config)
+        left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        _run_all(config, folder, left, len(wanted), workers, quiet)
+        return gather(folder, wanted, config)
+
+
+def _write_config(config, folder):
+    path = folder / "config.json"
+    new = {**dataclasses.asdict(config), "primary": {
+        name: scenarios.get(name).metric for name in config.scenario_names}}
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        may = ("scenarios", "strategies", "seeds", "category", "primary")
+        wrong = {key: (old.get(key), new[key]) for key in new
+                 if key not in may and old.get(key) != new[key]}
+        if wrong:
+            raise ValueError(
+                "A comparison keeps its settings. Received: "
+                + ", ".join(f"{key}={b!r} where {folder} has {a!r}"
+                            for key, (a, b) in wrong.items())
+                + ". Choose another folder.")
+    replace_file(path, lambda beside: beside.write_text(
+        json.dumps(new, indent=1), encoding="utf-8"))
+
+
+def _run_all(config, folder, left, total, workers, quiet):
+    if not left:
+        return
+    done = total - len(left)
+    with tqdm(total=total, initial=done, disable=quiet, unit="run",
+              smoothing=0.05) as bar:
+        if workers == 1:
+            for job in left:
+                run_job(config, folder, job)
+                bar.update()
+            return
+        for name in _THREADS:
+            os.environ.setdefault(name, "1")
+        with concurrent.futures.ProcessPoolExecutor(
+                workers, multiprocessing.get_context("spawn"),
+                _start_worker, (os.getpid(),)) as pool:
+            futures = [pool.submit(run_job, config, folder, job)
+                       for job in left]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _start_worker(parent: int):
+    """One thread; and an end when the parent was killed."""
+    import tensorflow as tf
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@functools.lru_cache(maxsize=1)
+def _learner(settings: str):
+    """The data and the one learner of a process."""
+    from tfrecal.compare.learner import Learner
+    from tfrecal.runs.parts import load_data
+    from tfrecal.text.encoder import TextEncoder
+    config = ComparisonConfig(**json.loads(settings))
+    data = load_data(config)
+    encoder = None
+    if config.encoder != "none" and len(data.items.columns):
+        encoder = TextEncoder(config.encoder, tuning="frozen")
+    return Learner(data, encoder, **{name: getattr(config, name) for name in (
+        "embedding_dim", "dropout", "batch_size", "first_steps", "steps",
+        "learning_rate", "passes")})
+
+
+def run_job(config: ComparisonConfig, folder, job: Job) -> None:
+    """One run; its folder appears when all of it is written."""
+    learner = _learner(json.dumps(dataclasses.asdict(config)))
+    problem = scenarios.get(job.scenario).make(
+        learner.data, job.seed, config.segment)
+    free = int((problem.pool.state == 0).sum())
+    batch = max(1, round(config.budget * free / config.rounds))
+    curve, acquire = learner.run(
+        problem, comparison_config.strategy(job.strategy),
+        rounds=config.rounds, batch=batch, seed=job.seed, draw=job.draw)
+    path = Path(folder) / job.folder
+    beside = path.with_name(path.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for name, table in (
+            ("curves", curve),
+            ("asked", asked(problem, config.category)),
+            ("calibration", learner.calibration(problem))):
+        for key, value in reversed(job.keys.items()):
+            table.insert(0, key, value)
+        table.to_parquet(beside / f"{name}.parquet")
+    with open(beside / "explanations.jsonl", "w", encoding="utf-8") as file:
+        for line in acquire.explanations:
+            file.write(json.dumps({**job.keys, **line}) + "\n")
+    beside.rename(path)
+
+
+def asked(problem, category: str | None = None) -> pd.DataFrame:
+    """What a run asked, one row a label bought.
+
+    Args:
+        problem: after the run.
+        category: a column of the items table; None takes its first column
+            of words with few values, if there is one.
+    """
+    pool = problem.pool
+    rows = np.flatnonzero(pool.ticket >= 0)
+    rows = rows[np.argsort(pool.ticket[rows])]
+    initial = np.flatnonzero((pool.state == 2) & (pool.ticket < 0))
+    names = categories(problem.data.items, category)
+    return pd.DataFrame({
+        "round": pool.round[rows],
+        "user_id": pool.user_ids[pool.user[rows] - 1],
+        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "chosen_by": [pool.strategies[s] for s in pool.strategy[rows]],
+        "label": pool.label[rows], "cost": pool.cost[rows],
+        "utility": pool.utility[rows],
+        "item_labels": _labels_before(
+            pool.item, pool.round, initial, rows),
+        "user_labels": _labels_before(
+            pool.user, pool.round, initial, rows),
+        "category": None if names is None else names[pool.item[rows] - 1]})
+
+
+def categories(items: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    """First category of each item, or None where the table has none."""
+    if column is None:
+        for name in items.columns:
+            words = items[name].dropna().astype(str)
+            first = words.str.split("|").str[0]
+            if not pd.api.types.is_numeric_dtype(items[name]) and (
+                    first.nunique() <= 50):
+                column = name
+                break
+        else:
+            return None
+    if column not in items:
+        raise ValueError(
+            f"`category` must be a column of the items table: "
+            f"{', '.join(items.columns)}. Received: category={column!r}.")
+    return items[column].astype(object).where(
+        items[column].notna(), "").astype(str).str.split(
+            "|").str[0].to_numpy(object)
+
+
+def _labels_before(codes, rounds, initial, rows) -> np.ndarray:
+    """Labels of each row's item (user) before the round of the row."""
+    start = np.bincount(codes[initial], minlength=codes.max() + 1)
+    found = start[codes[rows]]
+    keys = codes[rows].astype(np.int64) << 20
+    every = np.sort(keys + rounds[rows])
+    return found + (np.searchsorted(every, keys + rounds[rows])
+                    - np.searchsorted(every, keys))
+
+
+def summary(curves: pd.DataFrame, baselines=("random", "target_matched")
+            ) -> pd.DataFrame:
+    """Each strategy beside each baseline, on what its scenario counts.
+
+    Args:
+        curves: what `compare` returned.
+        baselines: those of them that were run.
+
+    Returns:
+        rows of `savings.compare`: of each scenario, its metric at its share
+        of the budget.
+    """
+    rows = []
+    for name in curves["scenario"].unique():
+        scenario = scenarios.get(name)
+        part = curves[curves["scenario"] == name]
+        keys = [key for key in part.columns
+                if key not in savings.metric_names(part)]
+        for baseline in baselines:
+            own = part if baseline == BASELINE else (
+                part[part["strategy"] != BASELINE])
+            if baseline in set(own["strategy"]) and (
+                    own["strategy"].nunique() > 1):
+                rows.append(savings.compare(
+                    own[[*keys, scenario.metric]], baseline,
+                    at=(scenario.at,)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def spoken(table: pd.DataFrame) -> str:
+    """The rows of `summary` as text, a paragraph a scenario."""
+    parts = []
+    for name, rows in table.groupby("scenario", sort=False):
+        scenario = scenarios.get(name)
+        share = "" if scenario.at == 1 else (
+            f" at {scenario.at:.0%} of random's budget")
+        lines = [f"{name}: {scenario.says} ({scenario.metric}{share})"]
+        for row in rows.itertuples():
+            lines.append(f"  {row.strategy:32} beside {row.baseline:14} "
+                         f"{row.labels:5.2f} [{row.low:.2f}, {row.high:.2f}]"
+                         f"  {row.verdict}")
+        parts.append("\n".join([*lines, "  " + verdicts.overall(rows)]))
+    return "\n\n".join(parts)
+
+
+def gather(folder, wanted, config) -> pd.DataFrame:
+    """Writes the tables of all runs together; returns the curves."""
+    folder = Path(folder)
+    tables = {}
+    shared = {}
+    for name in config.scenario_names:
+        shared.setdefault(scenarios.get(name).make, []).append(name)
+    groups = {names[0]: names for names in shared.values()}
+    for name in _TABLES:
+        parts = []
+        for job in wanted:
+            part = pd.read_parquet(folder / job.folder / f"{name}.parquet")
+            # A scenario that shares its runs has the same curves.
+            for scenario in (groups[job.scenario] if name == "curves"
+                             else [job.scenario]):
+                parts.append(part.assign(scenario=scenario))
+        tables[name] = pd.concat(parts, ignore_index=True)
+        replace_file(folder / f"{name}.parquet",
+                     lambda path: tables[name].to_parquet(path))
+    lines = "".join((folder / job.folder / "explanations.jsonl").read_text(
+        encoding="utf-8") for job in wanted)
+    replace_file(folder / "explanations.jsonl",
+                 lambda path: path.write_text(lines, encoding="utf-8"))
+    return tables["curves"]

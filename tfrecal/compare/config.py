@@ -1,0 +1,145 @@
+"""ComparisonConfig: what a comparison is made of. Needs no TensorFlow."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+from tfrecal import acquisition
+from tfrecal.acquisition import Strategy
+
+BASELINE = "random"
+
+
+@dataclasses.dataclass
+class ComparisonConfig:
+    """What a comparison is made of; stored as `config.json`.
+
+    Args:
+        data: name of a data set, or a CSV file of interactions.
+        users, items: CSV files of the tables, where `data` is a file.
+        encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`; it
+            is frozen.
+        scenarios: comma-separated names, see `tfrecal.compare.scenarios`.
+        strategies: comma-separated names; options follow a colon, such as
+            `core_set:batch=power;max_per_user=5`. The baseline `random` is
+            added.
+        segment: a query on the users table, for the scenario `segment`.
+        seeds: number of paired seeds.
+        first_seed: the lowest of them: other seeds than those by which
+            anything was tuned.
+        draws: of the baseline for each seed.
+        rounds: of acquisition.
+        budget: share of the labels that can be bought.
+        steps: training steps of a round.
+        first_steps: training steps before the first round.
+        batch_size: rows of a step.
+        embedding_dim: width of a vector block.
+        learning_rate: at the start of a round.
+        dropout: share of the vector elements dropped.
+        passes: MC-dropout passes.
+        category: column of the items table for the report.
+    """
+
+    data: str = "ml-100k"
+    users: str | None = None
+    items: str | None = None
+    encoder: str = "minilm"
+    scenarios: str = "standard"
+    strategies: str = "target_matched,vopt"
+    segment: str | None = None
+    seeds: int = 8
+    first_seed: int = 0
+    draws: int = 2
+    rounds: int = 6
+    budget: float = 0.5
+    steps: int = 60
+    first_steps: int = 250
+    batch_size: int = 512
+    embedding_dim: int = 32
+    learning_rate: float = 1e-2
+    dropout: float = 0.1
+    passes: int = 10
+    category: str | None = None
+
+    def __post_init__(self):
+        for name in ("seeds", "draws", "rounds", "budget", "steps",
+                     "first_steps", "batch_size", "embedding_dim",
+                     "learning_rate", "passes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={getattr(self, name)}.")
+        if self.seeds < 2:
+            raise ValueError(
+                "A comparison needs at least two paired seeds. Received: "
+                f"seeds={self.seeds}. Ten tell real differences from noise.")
+        if self.budget > 1:
+            raise ValueError(
+                "`budget` is a share of the labels that can be bought. "
+                f"Received: budget={self.budget}.")
+        for label in self.labels:
+            strategy(label)
+
+    @classmethod
+    def from_folder(cls, folder) -> "ComparisonConfig":
+        """The config of a comparison that was begun.
+
+        Raises:
+            ValueError: the folder holds none.
+        """
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise ValueError(
+                "A comparison folder must hold config.json. Received: "
+                f"{folder}, which has none.")
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{key: value for key, value in values.items()
+                      if key in known})
+
+    @property
+    def labels(self) -> list[str]:
+        """The strategies, the baseline first, each once."""
+        given = [part.strip() for part in self.strategies.split(",")]
+        return list(dict.fromkeys([BASELINE, *filter(None, given)]))
+
+    @property
+    def scenario_names(self) -> list[str]:
+        """The scenarios, each once."""
+        given = [part.strip() for part in self.scenarios.split(",")]
+        return list(dict.fromkeys(filter(None, given)))
+
+
+def strategy(label: str) -> Strategy:
+    """The strategy that a label names.
+
+    Args:
+        label: `name` or `name:option=value;option=value`, values in JSON or
+            plain words.
+
+    Raises:
+        ValueError: there is no such strategy or option.
+    """
+    name, _, rest = label.partition(":")
+    if not re.fullmatch(r"[\w:;=.+-]+", label):
+        raise ValueError(
+            "A strategy is written name:option=value;option=value. "
+            f"Received: {label!r}.")
+    options = {}
+    for part in filter(None, rest.split(";")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(
+                "An option of a strategy is written option=value. "
+                f"Received: {part!r} in {label!r}.")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    try:
+        return acquisition.get(name, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"`{name}` takes other options. Received: {label!r}: {error}."
+        ) from error

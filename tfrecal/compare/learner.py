@@ -1,0 +1,181 @@
+"""Learner: one model that is trained again and again, for experiments."""
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tfrecal.callbacks import AcquireLabels, EvaluateRetrieval
+from tfrecal.callbacks.learning_rate import RoundCosine
+from tfrecal.model.tasks import default_tasks
+from tfrecal.model.two_tower import TwoTower
+from tfrecal.oracles import ReplayOracle
+from tfrecal.scoring.scorer import PoolScorer
+
+# A round trains each label twice at least, be there ever so many.
+PASSES = 2
+
+
+class Learner:
+    """A two-tower model over one data set; its graphs are traced once.
+
+    Each run starts from fresh weights, so runs do not depend on what the
+    learner did before. A round is one epoch that goes on from the round
+    before, the learning rate falls along a cosine in each: far cheaper than
+    training from nothing (benchmarks/warm_start.py).
+
+    Args:
+        data: the `Interactions` whose tables the model covers.
+        encoder: a frozen `TextEncoder`, or None.
+        embedding_dim, dropout: see `TwoTower`.
+        batch_size: rows of a step.
+        first_steps: steps before anything is bought, at least.
+        steps: of every other round, at least; both train each label twice.
+        learning_rate: at the start of a round.
+        passes: MC-dropout passes.
+    """
+
+    def __init__(self, data, encoder=None, *, embedding_dim: int = 32,
+                 dropout: float = 0.1, batch_size: int = 512,
+                 first_steps: int = 250, steps: int = 60,
+                 learning_rate: float = 5e-3, passes: int = 10):
+        self.data = data
+        self.encoder = encoder
+        self.embedding_dim = embedding_dim
+        self.dropout = dropout
+        self.batch_size = batch_size
+        self.first_steps = first_steps
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.passes = passes
+        self.model = None
+
+    def reset(self, seed: int, mean: float) -> TwoTower:
+        """The model with fresh weights.
+
+        Args:
+            seed: of the weights.
+            mean: of the known labels.
+        """
+        fresh = self._made(seed, mean)
+        if self.model is None:
+            # Graphs hold the seed of dropout: one for all runs.
+            self.model = self._made(0, mean)
+            self.model.compile(learning_rate=self.learning_rate)
+        self.model.set_weights(fresh.get_weights())
+        for variable in self.model.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        return self.model
+
+    def _made(self, seed, mean):
+        return TwoTower.from_interactions(
+            self.data, encoder=self.encoder, dropout=self.dropout,
+            embedding_dim=self.embedding_dim, seed=seed,
+            tasks=default_tasks(self.data.scale, mean))
+
+    def run(self, problem, strategy, *, rounds: int, batch: int, seed: int,
+            draw: int = 0, **options) -> tuple[pd.DataFrame, AcquireLabels]:
+        """Trains and acquires in one `fit`.
+
+        Args:
+            problem: a `scenarios.Problem`; its pool is used up.
+            strategy: an `acquisition.Strategy` or its name.
+            rounds: of acquisition.
+            batch: labels bought a round.
+            seed: of weights, order of rows and acquisition.
+            draw: another number, other random acquisitions.
+            **options: of `AcquireLabels`.
+
+        Returns:
+            the curve, one row a round: `bought`, `cost`, `seconds`,
+            `acquire_seconds` and the metrics; and the callback.
+        """
+        pool = problem.pool
+        model = self.reset(seed, float(pool.label[pool.labelled_rows()].mean()))
+        judge = Judge(problem)
+        acquire = AcquireLabels(
+            pool, strategy, ReplayOracle(problem.answers), batch_size=batch,
+            rounds=rounds, target=problem.target, passes=self.passes,
+            calibration=problem.validation, seed=seed + 7919 * draw,
+            **options)
+        sequence = pool.sequence(
+            self.batch_size, seed, steps=self.steps, passes=PASSES,
+            first_steps=self.first_steps)
+        history = model.fit(
+            sequence, epochs=rounds + 1, verbose=0,
+            callbacks=[RoundCosine(self.learning_rate), judge, acquire]).history
+        curve = judge.curve()
+        # What a round bought was chosen at the end of the one before.
+        spent = np.r_[0, np.cumsum(history["acquire_seconds"])[:-1]]
+        curve.insert(4, "acquire_seconds", spent)
+        curve.insert(4, "seconds", curve.pop("train_seconds") + spent)
+        return curve, acquire
+
+    def calibration(self, problem, bins: int = 10) -> pd.DataFrame:
+        """How often test labels are positive, beside what was predicted.
+
+        Probabilities are calibrated on the validation rows.
+
+        Returns:
+            one row a bin of equal width that is not empty: `labels` (in the
+            pool), `bin` (mean predicted probability), `observed`, `count`.
+        """
+        pool, test = problem.pool, problem.test
+        held_out = problem.validation
+        view = PoolScorer.of(self.model, pool).view(
+            test.user_code, test.item_code, {"probabilities"}, calibration=(
+                held_out.user_code, held_out.item_code, held_out.label))
+        predicted = view.probabilities[:, view.levels >= pool.positive].sum(1)
+        good = test.label >= pool.positive
+        place = np.minimum((predicted * bins).astype(int), bins - 1)
+        count = np.bincount(place, minlength=bins)
+        there = count > 0
+        mean = [np.bincount(place, values, bins)[there] / count[there]
+                for values in (predicted, good)]
+        return pd.DataFrame({
+            "labels": pool.counts["labelled"], "bin": mean[0],
+            "observed": mean[1], "count": count[there]})
+
+
+class Judge(EvaluateRetrieval):
+    """The curve of a run: what was bought so far, and how good it is.
+
+    Beside the metrics of `EvaluateRetrieval`: `rmse_users` and `rmse_items`,
+    in which every user or item of the test rows counts the same.
+    """
+
+    def __init__(self, problem):
+        super().__init__(problem.pool, problem.test,
+                         seen=problem.validation, prefix="")
+        self.rows: list[dict] = []
+        self.initial = problem.pool.counts["labelled"]
+
+    def on_train_begin(self, logs=None):
+        self._training = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._training += time.perf_counter() - self._started
+        labelled = self.pool.counts["labelled"]
+        self.rows.append({
+            "round": epoch, "labels": labelled,
+            "bought": labelled - self.initial, "cost": self.pool.spent,
+            "train_seconds": self._training, **self.evaluate(self.model)})
+
+    def _pointwise(self, model, label, predicted):
+        found = super()._pointwise(model, label, predicted)
+        error = (label - predicted) ** 2
+        for name, codes in (("rmse_users", self.held_out.user_code),
+                            ("rmse_items", self.held_out.item_code)):
+            each = np.bincount(codes, error) / np.maximum(
+                np.bincount(codes), 1)
+            found[name] = float(np.sqrt(each[np.unique(codes)].mean()))
+        return found
+
+    def curve(self) -> pd.DataFrame:
+        """One row a round."""
+        return pd.DataFrame(self.rows)

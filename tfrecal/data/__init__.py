@@ -1,0 +1,7 @@
+"""How do rows come in: read, cleaned, normalised, split?"""
+from __future__ import annotations
+
+from tfrecal.data.interactions import Interactions
+from tfrecal.data.templates import Template, default_template
+
+__all__ = ["Interactions", "Template", "default_template"]

@@ -1,0 +1,134 @@
+"""The way of raw tables to checked ones: each check once, one error."""
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.data.cleaning import (
+    CleaningReport,
+    as_table,
+    check_rows,
+    merge_duplicates,
+)
+from tfrecal.data.columns import factorise_ids, select_columns
+
+
+def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
+                 scale, timestamp_unit, lines):
+    """Clean rows and tables; arguments as in `Interactions.from_frame`.
+
+    Returns:
+        `((frame, users, items, scale, report), (user_code, item_code))`.
+    """
+    scale = _check_options(bad_rows, duplicates, scale)
+    chosen = select_columns(frame, columns)
+    table_line = 1 if lines is None else 2
+    lines = np.arange(1, len(chosen) + 1) if lines is None else lines
+    report = CleaningReport(rows_in=len(chosen))
+    ids = {key: factorise_ids(chosen[key], key, report.notes)
+           for key in ("user_id", "item_id")}
+    missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
+    clean, bad = check_rows(chosen, missing, scale, timestamp_unit, report,
+                            lines)
+    tables, codes = [], []
+    for table, (key, (places, texts)) in zip((users, items), ids.items()):
+        used = np.zeros(len(texts), bool)
+        used[places[~bad]] = True
+        table = as_table(_renamed(table, key, columns), key, texts[used],
+                         report, table_line)
+        code = np.append(table.index.get_indexer(texts), -1)[places] + 1
+        report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
+        bad = bad | (code == 0)
+        tables.append(table)
+        codes.append(code.astype(np.int32))
+    pair = codes[0].astype(np.int64) * (len(tables[1]) + 1) + codes[1]
+    clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
+                                    lines)
+    good = ~(bad | extra)
+    report.rows_kept = int(good.sum())
+    _refuse(report, bad_rows, duplicates)
+    clean = clean[good].reset_index(drop=True)
+    for place, (key, (places, texts)) in enumerate(ids.items()):
+        clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
+    if scale is None:
+        scale = float(clean["label"].min()), float(clean["label"].max())
+        if clean["label"].isin([0, 1]).all():
+            scale = 0.0, 1.0
+    return ((clean, *tables, scale, report),
+            tuple(code[good] for code in codes))
+
+
+def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
+    """Rows of the largest part in which all have `n` rows.
+
+    Args:
+        user, item: codes, `[rows]`.
+        n: rows that each user and item must have.
+
+    Returns:
+        `(rows, passes)`: positions int64, and passes that dropped rows.
+
+    Raises:
+        ValueError: `n` is no positive whole number, or no row is left.
+    """
+    if not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError("`n` must be a positive whole number. "
+                         f"Received: n={n!r}.")
+    rows, passes = np.arange(len(user)), 0
+    while len(rows):
+        left_user, left_item = user[rows], item[rows]
+        keep = ((np.bincount(left_user)[left_user] >= n)
+                & (np.bincount(left_item)[left_item] >= n))
+        if keep.all():
+            return rows, passes
+        rows, passes = rows[keep], passes + 1
+    raise ValueError(f"A {n}-core must keep rows. Received: none of "
+                     f"{len(user):,} rows is in it. Choose a smaller `n`.")
+
+
+def _check_options(bad_rows, duplicates, scale):
+    for name, value, known in (
+            ("bad_rows", bad_rows, ("raise", "drop")),
+            ("duplicates", duplicates, ("raise", "first", "last", "mean"))):
+        if value not in known:
+            raise ValueError(f"`{name}` must be one of {known}. "
+                             f"Received: {name}={value!r}.")
+    if scale is None:
+        return None
+    ends = np.asarray(scale, np.float64)
+    if ends.shape != (2,) or not np.isfinite(ends).all() or not (
+            ends[0] < ends[1]):
+        raise ValueError("`scale` must be (lowest, highest) label. Received: "
+                         f"scale={scale!r}.")
+    return float(ends[0]), float(ends[1])
+
+
+def _renamed(table, key, columns):
+    """A users or items table with its id column under our name."""
+    old = (columns or {}).get(key, key)
+    if isinstance(table, pd.DataFrame) and key not in table and old in table:
+        return table.rename(columns={old: key})
+    return table
+
+
+def _refuse(report, bad_rows, duplicates) -> None:
+    """Raises what the options do not allow, all kinds in one message."""
+    twice = report.counts.get("duplicate_pair", 0)
+    others = len(report.counts) - bool(twice)
+    cures = []
+    if others and bad_rows == "raise":
+        cures.append("`bad_rows=\"drop\"` (`--bad-rows drop`)")
+    if twice and duplicates == "raise":
+        cures.append("`duplicates=\"last\"` (`--duplicates last`; or first, "
+                     "mean)")
+    if cures:
+        raise ValueError(f"Interactions must be clean. Received: {report}\n"
+                         f"Mend the rows, or pass {' and '.join(cures)}.")
+    if not report.rows_in:
+        raise ValueError(
+            "Interactions need at least one row. Received: none below the "
+            "header. Check that this is the right file or frame.")
+    if not report.rows_kept:
+        raise ValueError(
+            f"Interactions need at least one good row. Received: {report}\n"
+            "Mend these rows: dropping them leaves none.")

@@ -1,0 +1,204 @@
+"""What is wrong with a table of interactions, counted, with line numbers."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.data.columns import as_ids, as_numbers, as_seconds
+
+KINDS = {
+    "missing_key": "`user_id` or `item_id` is empty",
+    "bad_label": "`label` is not a finite number on the scale",
+    "bad_timestamp": "`timestamp` is no time (seconds or ISO 8601)",
+    "bad_weight": "`weight` is not a number of 0 or more",
+    "unknown_user": "`user_id` is not in the users table",
+    "unknown_item": "`item_id` is not in the items table",
+    "duplicate_pair": "the (user, item) pair occurs more than once",
+    "user_table_missing_id": "users table: `user_id` is empty",
+    "user_table_duplicate_id": "users table: `user_id` is there already",
+    "item_table_missing_id": "items table: `item_id` is empty",
+    "item_table_duplicate_id": "items table: `item_id` is there already"}
+_SHOWN = 5
+
+
+@dataclass
+class CleaningReport:
+    """What was dropped or merged and why.
+
+    Attributes:
+        rows_in, rows_kept: numbers of rows.
+        counts: kind (see `KINDS`) -> number of rows.
+        lines: kind -> the first line numbers, 1-based: lines of the file,
+            its header included, or rows of a frame.
+        notes: further steps, such as a k-core, in words.
+    """
+
+    rows_in: int = 0
+    rows_kept: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, bad: np.ndarray, lines: np.ndarray) -> None:
+        """Counts the rows marked in `bad` (bool `[n]`) under a kind."""
+        if bad.any():
+            self.counts[kind] = self.counts.get(kind, 0) + int(bad.sum())
+            first = [int(n) for n in lines[bad][:_SHOWN]]
+            self.lines[kind] = (self.lines.get(kind, []) + first)[:_SHOWN]
+
+    def __str__(self) -> str:
+        rows = [f"{self.rows_kept:,} of {self.rows_in:,} rows kept"]
+        width = max([len(f"{n:,}") for n in self.counts.values()], default=0)
+        for kind, number in self.counts.items():
+            where = ", ".join(map(str, self.lines[kind]))
+            more = ", ..." if number > len(self.lines[kind]) else ""
+            rows.append(f"  {number:>{width},}  {KINDS[kind]} "
+                        f"(lines {where}{more})")
+        return "\n".join(rows + [f"  {note}" for note in self.notes])
+
+    def to_dict(self) -> dict:
+        """JSON-able form; `CleaningReport(**form)` is its inverse."""
+        return {"rows_in": self.rows_in, "rows_kept": self.rows_kept,
+                "counts": dict(self.counts),
+                "lines": {kind: list(n) for kind, n in self.lines.items()},
+                "notes": list(self.notes)}
+
+
+def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
+               timestamp_unit: str, report: CleaningReport,
+               lines: np.ndarray):
+    """The columns but for the ids in their types, and which rows are bad.
+
+    A row counts under the first kind that it breaks.
+
+    Args:
+        frame: as `columns.select_columns` returns it.
+        missing: rows without a user or an item, bool `[n]`.
+        scale: (lowest, highest) label, or None.
+        timestamp_unit: of times that are numbers.
+        report: gets the counts.
+        lines: line number of each row, `[n]`.
+
+    Returns:
+        `(clean, bad)`: a typed frame of the same rows, bool `[n]`.
+    """
+    clean, bad = pd.DataFrame(index=frame.index), missing
+    report.add("missing_key", bad, lines)
+
+    def refuse(kind, wrong):
+        nonlocal bad
+        report.add(kind, wrong & ~bad, lines)
+        bad = bad | wrong
+
+    low, high = (-np.inf, np.inf) if scale is None else scale
+    largest = np.finfo(np.float32).max
+    label = as_numbers(frame["label"])
+    wrong = ~((label >= low) & (label <= high) & (np.abs(label) <= largest))
+    refuse("bad_label", wrong)
+    clean["label"] = np.where(wrong, 0, label).astype(np.float32)
+    times = np.zeros(len(frame))
+    if "timestamp" in frame:
+        times = as_seconds(frame["timestamp"], timestamp_unit)
+        refuse("bad_timestamp", ~np.isfinite(times))
+        times = np.where(np.isfinite(times), times, 0)
+    clean["timestamp"] = np.floor(times).astype(np.int64)
+    if "weight" in frame:
+        weight = as_numbers(frame["weight"])
+        wrong = ~((weight >= 0) & (weight <= largest))
+        refuse("bad_weight", wrong)
+        clean["weight"] = np.where(wrong, 0, weight).astype(np.float32)
+    return clean, bad
+
+
+def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
+                     bad: np.ndarray, duplicates: str,
+                     report: CleaningReport, lines: np.ndarray):
+    """Keeps one row of each pair; bad rows take no part.
+
+    Args:
+        clean, bad: as `check_rows` returns them.
+        pair: number of each row's (user, item) pair, int64 `[n]`.
+        duplicates: `"raise"` only counts; `"first"` or `"last"` by time
+            (then by row) stays; `"mean"` is `"last"` with the mean label
+            and weight of all.
+        report, lines: as in `check_rows`.
+
+    Returns:
+        `(clean, extra)`: bool `[n]` marks the rows that are too many.
+    """
+    good = np.flatnonzero(~bad)
+    order = good[np.lexsort((clean["timestamp"].to_numpy()[good],
+                             pair[good]))]
+    starts = np.diff(pair[order], prepend=-1) != 0
+    ends = np.append(starts[1:], True)[:len(order)]
+    last = duplicates in ("last", "mean")
+    extra = np.zeros(len(clean), bool)
+    extra[order[~(ends if last else starts)]] = True
+    if not extra.any():
+        return clean, extra
+    report.add("duplicate_pair", extra, lines)
+    if duplicates == "mean":
+        group = np.cumsum(starts) - 1
+        for name in [c for c in ("label", "weight") if c in clean]:
+            values = clean[name].to_numpy(copy=True)
+            mean = (np.bincount(group, values[order]) / np.bincount(group))
+            values[order] = mean[group]
+            clean = clean.assign(**{name: values})
+    if duplicates != "raise":
+        report.notes.append(
+            f"of pairs that occur more than once, the {duplicates} was kept")
+    return clean, extra
+
+
+def as_table(table, name: str, ids, report: CleaningReport,
+             first_line: int = 1) -> pd.DataFrame:
+    """A users or items table, indexed by its ids.
+
+    Rows without an id, and all but the first of an id, are counted in the
+    report and left out.
+
+    Args:
+        table: DataFrame with the column `name`, or with the ids as index;
+            None makes a table without columns from `ids`.
+        name: `"user_id"` or `"item_id"`.
+        ids: the distinct ids of the interactions.
+        report: gets the counts.
+        first_line: line number of the table's first row.
+
+    Raises:
+        TypeError: `table` is no DataFrame.
+        ValueError: no ids to be found, a column twice, mixed ids.
+    """
+    if table is None:
+        return pd.DataFrame(
+            index=pd.Index(sorted(ids), name=name, dtype=object))
+    kind = name[:-3]
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"`{kind}s` must be a pandas DataFrame. Received: "
+                        f"{type(table).__name__}.")
+    table = table.copy()
+    table.columns = [str(c) for c in table.columns]
+    if table.columns.has_duplicates:
+        twice = list(table.columns[table.columns.duplicated()])
+        raise ValueError(f"Columns of the {kind}s table must be unique. "
+                         f"Received: {twice} twice. Rename one of them.")
+    if name in table:
+        column = table.pop(name)
+    elif table.index.name == name or not isinstance(table.index,
+                                                    pd.RangeIndex):
+        column = table.index.to_series()
+    else:
+        raise ValueError(
+            f"The {kind}s table must have a column (or an index) `{name}`. "
+            f"Received: columns={list(table.columns)}. Name it: "
+            f"`columns={{\"{name}\": \"...\"}}` or `{kind}s.rename(...)`.")
+    found = as_ids(column.reset_index(drop=True), name, report.notes)
+    lines = np.arange(len(found)) + first_line
+    empty = (found == "").to_numpy(bool)
+    report.add(f"{kind}_table_missing_id", empty, lines)
+    twice = found.duplicated().to_numpy() & ~empty
+    report.add(f"{kind}_table_duplicate_id", twice, lines)
+    table.index = pd.Index(found, name=name, dtype=object)
+    return table[~(empty | twice)]

@@ -1,0 +1,319 @@
+"""Rows in: read, validate, clean, normalise; tables and codes.
+
+A code is an id's position in its table plus one; code 0 is "unknown".
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.data import clean_tables, table_files
+from tfrecal.data.cleaning import CleaningReport
+from tfrecal.data.columns import NEEDED, as_ids
+from tfrecal.data.label_scaling import LabelScaling
+from tfrecal.hashes import update_table
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Labelled (user, item) pairs with the tables of users and items.
+
+    Use `from_frame`, `from_csv` or `from_parquet`; the constructor checks
+    nothing. An `Interactions` is not changed after it was made: every method
+    returns a new one.
+
+    Attributes:
+        frame: `user_id`, `item_id` (strings), `label` float32, `timestamp`
+            int64 seconds (0 where unknown), optionally `weight` float32.
+        users, items: tables indexed by id, with any columns.
+        scale: lowest and highest label; (0.0, 1.0) for binary labels.
+        report: what cleaning dropped.
+        name: of the data set.
+        truth: true labels `[users, items]` of synthetic data, or None.
+        scaling: how labels were normalised, or None.
+    """
+
+    frame: pd.DataFrame
+    users: pd.DataFrame
+    items: pd.DataFrame
+    scale: tuple[float, float] = (1.0, 5.0)
+    report: CleaningReport = field(default_factory=CleaningReport)
+    name: str = "interactions"
+    truth: pd.DataFrame | None = None
+    scaling: LabelScaling | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        return (f"Interactions({self.name!r}, {len(self):,} rows, "
+                f"{len(self.users):,} users, {len(self.items):,} items, "
+                f"labels {self.scale[0]:g} to {self.scale[1]:g})")
+
+    @functools.cached_property
+    def user_ids(self) -> np.ndarray:
+        """Ids of the users table, object `[users]`."""
+        return self.users.index.to_numpy(object)
+
+    @functools.cached_property
+    def item_ids(self) -> np.ndarray:
+        """Ids of the items table, object `[items]`."""
+        return self.items.index.to_numpy(object)
+
+    @functools.cached_property
+    def user_code(self) -> np.ndarray:
+        """Code of each row's user, int32 `[n]`."""
+        return _codes(self.users, self.frame["user_id"])
+
+    @functools.cached_property
+    def item_code(self) -> np.ndarray:
+        """Code of each row's item, int32 `[n]`."""
+        return _codes(self.items, self.frame["item_id"])
+
+    @property
+    def label(self) -> np.ndarray:
+        """Labels, float32 `[n]`."""
+        return self.frame["label"].to_numpy(np.float32)
+
+    def codes(self, users, items) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of ids, int32; 0 where an id is unknown or missing.
+
+        Args:
+            users, items: strings, or whole numbers, as `from_frame` takes
+                them.
+        """
+        return (_codes(self.users, as_ids(users, "user_id")),
+                _codes(self.items, as_ids(items, "item_id")))
+
+    def with_frame(self, frame: pd.DataFrame) -> "Interactions":
+        """Other rows over the same tables; codes keep their meaning.
+
+        Raises:
+            ValueError: a column is missing, or an id is in no table.
+        """
+        missing = [c for c in (*NEEDED, "timestamp") if c not in frame]
+        if missing:
+            raise ValueError(
+                "`frame` must have the columns of interactions. Received: "
+                f"{list(frame.columns)}, without {missing}. Use "
+                "`from_frame` for raw tables.")
+        new = replace(self, frame=frame.reset_index(drop=True))
+        for codes, name in zip((new.user_code, new.item_code), NEEDED):
+            if not codes.all():
+                odd = new.frame[name][codes == 0].iloc[0]
+                raise ValueError(
+                    f"Every `{name}` must be in the {name[:-3]}s table. "
+                    f"Received: {odd!r}. Use `from_frame`, which reports or "
+                    "drops such rows.")
+        return new
+
+    def take(self, rows) -> "Interactions":
+        """Some of the rows, over the same tables.
+
+        Args:
+            rows: positions (int `[m]`) or a mask (bool `[n]`).
+        """
+        rows = np.arange(len(self))[rows if len(rows) else slice(0)]
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return replace(self, frame=frame)._with_codes(
+            self.user_code[rows], self.item_code[rows])
+
+    def _with_codes(self, user, item) -> "Interactions":
+        """Sets codes that are known; looking ids up is the slow part."""
+        self.__dict__.update(user_code=user, item_code=item)
+        return self
+
+    def binarise(self, threshold: float) -> "Interactions":
+        """Labels of 1 at or above `threshold`, else 0.
+
+        Raises:
+            ValueError: the threshold leaves one class only.
+        """
+        low, high = self.scale
+        if not low < threshold <= high:
+            raise ValueError(
+                "`threshold` must lie on the scale and above its lowest "
+                f"label. Received: threshold={threshold!r}, scale={low:g} to "
+                f"{high:g}.")
+        label = (self.label >= threshold).astype(np.float32)
+        truth = self.truth
+        if truth is not None:
+            truth = (truth >= threshold).astype(np.float32)
+        return replace(self, frame=self.frame.assign(label=label),
+                       scale=(0.0, 1.0), truth=truth, scaling=None)
+
+    def normalise(self, method: str | LabelScaling) -> "Interactions":
+        """Labels on another scale; `scaling` keeps the way back.
+
+        Args:
+            method: `"minmax"`, `"user_mean"` or `"z_score"` (see
+                `LabelScaling`), or the `scaling` of the rows that train,
+                for the other parts of a split.
+
+        Raises:
+            ValueError: an unknown method, or normalised labels.
+        """
+        if self.scaling is not None:
+            raise ValueError(
+                "Labels can be normalised once. Received: labels after "
+                f"method={self.scaling.method!r}. Normalise the data as "
+                "loaded.")
+        scaling = method if isinstance(
+            method, LabelScaling) else LabelScaling.fit(
+                method, self.frame["user_id"], self.frame["label"],
+                self.scale)
+        truth = self.truth
+        if truth is not None:
+            offset, factor = scaling.offset_and_factor(truth.index)
+            truth = truth.sub(offset, axis=0).div(factor, axis=0)
+        return replace(self, frame=self.frame.assign(
+            label=scaling.apply(self.frame["user_id"], self.label)),
+                       scale=scaling.new_scale, truth=truth, scaling=scaling)
+
+    def k_core(self, n: int) -> "Interactions":
+        """Drops users and items with fewer than `n` rows until none is left.
+
+        The tables shrink with the rows, so codes change. The report says
+        how many rows, users and items went, in how many passes.
+
+        Raises:
+            ValueError: `n` is no positive whole number, or no row is left.
+        """
+        rows, passes = clean_tables.k_core_rows(
+            self.user_code, self.item_code, n)
+        users = self.users.iloc[np.unique(self.user_code[rows]) - 1]
+        items = self.items.iloc[np.unique(self.item_code[rows]) - 1]
+        note = (f"{n}-core: {len(rows):,} of {len(self):,} rows, "
+                f"{len(users):,} of {len(self.users):,} users, "
+                f"{len(items):,} of {len(self.items):,} items kept "
+                f"({passes} passes)")
+        report = replace(self.report, rows_kept=len(rows),
+                         notes=[*self.report.notes, note])
+        return replace(
+            self, frame=self.frame.iloc[rows].reset_index(drop=True),
+            users=users, items=items, report=report,
+            truth=None if self.truth is None
+            else self.truth.loc[users.index, items.index])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of rows, tables and scale, the same on every machine."""
+        digest = hashlib.sha256(np.array(self.scale, "<f8").tobytes())
+        for table in (self.users, self.items):
+            update_table(digest, table)
+        for codes in (self.user_code, self.item_code):
+            digest.update(codes.astype("<i4").tobytes())
+        for name, kind in (("label", "<f4"), ("timestamp", "<i8"),
+                           ("weight", "<f4")):
+            if name in self.frame:
+                digest.update(self.frame[name].to_numpy(kind).tobytes())
+        return digest.hexdigest()
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, users=None, items=None, *,
+                   columns: dict | None = None, bad_rows: str = "raise",
+                   duplicates: str = "raise", scale=None,
+                   binarise: float | None = None,
+                   normalise: str | None = None, timestamp_unit: str = "s",
+                   name: str = "interactions", lines=None) -> "Interactions":
+        """Checks and cleans a table of interactions.
+
+        Args:
+            frame: needs `user_id`, `item_id`, `label`; may have
+                `timestamp` and `weight`. Other columns are left out. Ids
+                are strings or whole numbers and become strings.
+            users, items: tables with the id as column or index; None makes
+                them of the ids that occur.
+            columns: name here -> name in the frame, where they differ, as
+                in `{"user_id": "userId"}`; holds for the tables too.
+            bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
+                and counts them in the report.
+            duplicates: of a pair: `"raise"`, or keep the `"first"` or
+                `"last"` by time, or the `"mean"` label.
+            scale: (lowest, highest) label; by default those that occur.
+            binarise: a threshold, see `Interactions.binarise`.
+            normalise: a method, see `Interactions.normalise`.
+            timestamp_unit: "s", "ms", "us" or "ns", of times that are
+                numbers. Texts are ISO 8601.
+            lines: line number of each row, for reports, if not 1, 2, ...
+
+        Raises:
+            ValueError: missing columns, no rows, or bad rows, all of them
+                named in one message.
+        """
+        parts, codes = clean_tables.clean_tables(
+            frame, users, items, columns=columns, bad_rows=bad_rows,
+            duplicates=duplicates, scale=scale,
+            timestamp_unit=timestamp_unit, lines=lines)
+        new = cls(*parts, name=name)._with_codes(*codes)
+        if binarise is not None:
+            new = new.binarise(binarise)
+        return new if normalise is None else new.normalise(normalise)
+
+    @classmethod
+    def from_csv(cls, path, users=None, items=None, *,
+                 read: dict | None = None, **options) -> "Interactions":
+        """Reads up to three CSV files; ids are read as text.
+
+        Args:
+            path, users, items: files; the tables are optional and may be
+                DataFrames.
+            read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
+                for all of the files.
+            **options: see `from_frame`; reports number lines of the file.
+
+        Example:
+            Interactions.from_csv("ratings.csv", items="items.csv")
+        """
+        ids = [(options.get("columns") or {}).get(key, key)
+               for key in NEEDED[:2]] + list(NEEDED[:2])
+        frame, lines = table_files.read_csv(path, ids, read)
+        tables = [t if t is None or isinstance(t, pd.DataFrame)
+                  else table_files.read_csv(t, ids, read)[0]
+                  for t in (users, items)]
+        options.setdefault("name", Path(str(path)).stem)
+        return cls.from_frame(frame, *tables, lines=lines, **options)
+
+    @classmethod
+    def from_parquet(cls, path, users=None, items=None,
+                     **options) -> "Interactions":
+        """Reads up to three Parquet files; see `from_frame`."""
+        tables = [t if t is None or isinstance(t, pd.DataFrame)
+                  else table_files.read_parquet(t) for t in (users, items)]
+        options.setdefault("name", Path(str(path)).stem)
+        return cls.from_frame(table_files.read_parquet(path), *tables,
+                              **options)
+
+    def to_parquet(self, folder, overwrite: bool = False) -> None:
+        """Writes a folder that `load` reads, all of it or nothing."""
+        tables = {"interactions": self.frame, "users": self.users,
+                  "items": self.items}
+        meta = {"format": 1, "name": self.name, "scale": list(self.scale),
+                "report": self.report.to_dict(), "scaling": None}
+        if self.truth is not None:
+            tables["truth"] = self.truth
+        if self.scaling is not None:
+            tables["scaling"] = self.scaling.users
+            meta["scaling"] = self.scaling.to_dict()
+        table_files.write_folder(folder, tables, meta, overwrite)
+
+    @classmethod
+    def load(cls, folder) -> "Interactions":
+        """Reads what `to_parquet` wrote."""
+        tables, meta = table_files.read_folder(folder)
+        frame = tables["interactions"].astype(
+            {key: object for key in NEEDED[:2]})
+        scaling = LabelScaling.from_dict(meta["scaling"],
+                                         tables.get("scaling"))
+        return cls(frame, tables["users"], tables["items"],
+                   tuple(meta["scale"]), CleaningReport(**meta["report"]),
+                   meta["name"], tables.get("truth"), scaling)
+
+
+def _codes(table, ids) -> np.ndarray:
+    values = np.asarray(ids, dtype=object)
+    return (table.index.get_indexer(values) + 1).astype(np.int32)

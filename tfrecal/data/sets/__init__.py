@@ -1,0 +1,1 @@
+"""Which named data sets are there, and how is each made?"""

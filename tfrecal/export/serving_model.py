@@ -1,0 +1,362 @@
+"""ServingModel: a trained TwoTower in the form that is exported.
+
+Tables of vectors, lookups of ids, an index and, where the model reads texts,
+the encoder. Strings in, strings out, but for texts whose tokenizer runs on
+the client: those are token ids. No training weights, no optimizer.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.export.index import best_without
+from tfrecal.export.unknown_users import stranger_queries, stranger_rows
+from tfrecal.model.exact_sums import in_order
+from tfrecal.model.histories import mean_rows
+from tfrecal.model.tasks import Rating, label_of
+from tfrecal.pool.histories import ragged_histories
+from tfrecal.scoring.scorer import PoolScorer
+
+_IDS = tf.TensorSpec([None], tf.string)
+_LISTS = tf.TensorSpec([None, None], tf.string)
+# What an optional input is when it is left out: no row at all, where the
+# request has some.
+_NO_ID = tf.zeros([0], tf.string)
+_NO_LIST = tf.zeros([0, 0], tf.string)
+_NO_TOKENS = tf.zeros([0, 0], tf.int32)
+
+
+class ServingModel(tf.Module):
+    """Answers `recommend`, `search`, `score` and two `embed` calls.
+
+    A query is the sum of what is known: the user's own part, the items of
+    the history (those of the request, or else those that the pool knows of),
+    the search text. A user whose id was never trained is answered by those
+    who liked the items of their history (`strangers`); one of whom nothing is
+    known gets the items of the largest traffic.
+
+    Args:
+        model: a trained `TwoTower`.
+        pool: the `Pool` that it was trained on.
+        index: what `index.build_index` made of the candidates' retrieval
+            blocks.
+        k: items of an answer, at most those of the catalogue.
+        encoder: a `TextEncoder` that reads texts in place of the model's,
+            such as a student of it (`distill`).
+        precision: of the encoder, see `ServedEncoder`; None for its own.
+
+    Attributes:
+        functions: signature name -> `tf.function`.
+        tokenizer: for the manifest, what a client must know of texts.
+        tokenizer_files: name -> content of what it needs to tokenise them.
+    """
+
+    def __init__(self, model, pool, index, k: int = 20, encoder=None,
+                 precision: str | None = None):
+        super().__init__(name="tfrecal")
+        self.k = min(k, len(pool.item_ids))
+        self.index = index
+        self._dim = model.query_tower.embedding_dim
+        scorer = PoolScorer.of(model, pool)
+        self._make_tables(model, scorer, pool)
+        self._make_rating(model)
+        self._encoder = None
+        self.tokenizer, self.tokenizer_files = {}, {}
+        if model.candidate_tower.encoder is not None:
+            self._make_texts(
+                model, encoder or model.candidate_tower.encoder, precision)
+        self.functions = self._functions()
+
+    def _make_tables(self, model, scorer, pool):
+        parts = dict(scorer.parts("query"))
+        bias, history = parts.pop("bias"), parts.pop("history")
+        self._user_bias = _table(bias)
+        self._user_history = _table(history)
+        self._user_own = _table(in_order(*parts.values()))
+        self._history_table = _table(model.query_tower.history_table)
+        query, candidate = scorer.vectors("retrieval")
+        self._make_strangers(scorer, np.any(parts["id"], axis=1), query)
+        self._candidates = _table(candidate)
+        # A user is known from what was learned, not from being in a table.
+        self._user_known = _table(tf.reduce_any(
+            (self._user_own != 0) | (self._user_history != 0), axis=1))
+        self._rating = _table(scorer.vectors("rating")[1])
+        order = np.argsort(-pool.item_traffic[1:], kind="stable")
+        traffic = pool.item_traffic[1:][order]
+        share = (traffic + 1) / (traffic + 1).sum()
+        self._popular = _table(order.astype(np.int32))
+        self._popular_score = _table(np.log(share).astype(np.float32))
+        self._item_ids = _table([b"", *(
+            str(i).encode() for i in pool.item_ids)])
+        self._users = _lookup(pool.user_ids)
+        self._items = _lookup(pool.item_ids)
+
+    def _make_strangers(self, scorer, trained, query):
+        """What likes say of a stranger; and the queries of all users."""
+        if not trained.any():
+            trained = ~trained  # nobody to ask: histories have to do
+        indptr, items = scorer.pool.histories()
+        mean, rows = stranger_rows(
+            query, indptr, items, trained, len(scorer.pool.item_ids) + 1)
+        self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
+        self._user_trained = _table(trained)
+        some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
+        query = query.copy()
+        query[some] = self._of_likes(ragged_histories(
+            indptr, items, some, scorer.max_history))
+        self._user_vectors = _table(query)
+
+    def _of_likes(self, codes):
+        return stranger_queries(
+            self._stranger_mean, self._stranger_rows, codes)
+
+    def _make_rating(self, model):
+        self._rates = (model.query_tower.dropout,
+                       model.candidate_tower.dropout)
+        task = model.task(Rating)
+        # The task would bring its weights along.
+        self._predict = None
+        if task is not None:
+            offset = tf.constant(task.offset)
+            loss, scale = task.loss, task.scale
+            self._predict = lambda score: label_of(
+                score + offset, loss, scale)
+
+    def _make_texts(self, model, encoder, precision):
+        query, candidate = model.query_tower, model.candidate_tower
+        self._encoder = encoder.for_serving(precision)
+        self.tokenizer = encoder.tokenizer_facts()
+        self.tokenizer_files = encoder.tokenizer_files()
+        self._centre = tf.constant(candidate.text_centre)
+        self._text_scale = tf.constant(
+            candidate.text_scale / candidate.text_norm)
+        self._search_kernel = tf.constant(query.search_kernel)
+        self._text_kernel = tf.constant(
+            candidate.text_kernel[:, self._dim:])
+
+    def _functions(self) -> dict:
+        def signature(*specs):
+            return tf.function(
+                autograph=False, input_signature=specs)
+
+        @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                   _named(_LISTS, "exclude"))
+        def recommend(user_id, history=_NO_LIST, exclude=_NO_LIST):
+            # The usual request: a tenth of the operations.
+            return tf.cond(
+                tf.size(history) + tf.size(exclude) > 0,
+                lambda: in_full(user_id, history, exclude),
+                lambda: self._of_user(user_id))
+
+        # Not inlined: as part of the graph, its many operations would take
+        # their time even where they are not run.
+        @tf.function(autograph=False, input_signature=[_IDS, _LISTS, _LISTS],
+                     experimental_attributes={"_noinline": True})
+        def in_full(user_id, history, exclude):
+            query, _, known = self._query(user_id, history)
+            return self._answer(query, known, exclude)
+
+        @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"))
+        def score(user_id, item_id):
+            return self._score(user_id, item_id)
+
+        found = {"serving_default": recommend, "recommend": recommend}
+        if self._predict is not None:
+            found["score"] = score
+        if self._encoder is None:
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"))
+            def embed_queries(user_id=_NO_ID, history=_NO_LIST):
+                return {"embedding": self._query(user_id, history)[0]}
+
+            @signature(_named(_IDS, "item_id"))
+            def embed_candidates(item_id):
+                codes = self._items.lookup(item_id)
+                return {"embedding": tf.gather(self._candidates, codes)}
+        else:
+            # A client's tokens come under the name `token_ids`.
+            texts = self._encoder.spec
+            none = _NO_ID if texts.dtype == tf.string else _NO_TOKENS
+
+            @signature(texts, _named(_IDS, "user_id"),
+                       _named(_LISTS, "exclude"))
+            def search(text, user_id=_NO_ID, exclude=_NO_LIST):
+                query, _, known = self._query(user_id, _NO_LIST, text)
+                return self._answer(query, known, exclude)
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                       texts)
+            def embed_queries(user_id=_NO_ID, history=_NO_LIST, text=none):
+                return {"embedding": self._query(user_id, history, text)[0]}
+
+            @signature(_named(_IDS, "item_id"), texts)
+            def embed_candidates(item_id=_NO_ID, text=none):
+                return {"embedding": self._candidate(item_id, text)}
+
+            found["search"] = search
+        return {**found, "embed_queries": embed_queries,
+                "embed_candidates": embed_candidates}
+
+    def _query(self, user_id, history, text=None):
+        """Vectors of queries, and of which anything is known.
+
+        Returns:
+            `(retrieval [B, d], rating [B, d + 2], known [B])`.
+        """
+        inputs = {"user_id": user_id, "history": history}
+        if text is not None:
+            inputs["text"] = text
+        inputs = _same_rows(inputs)
+        codes = self._users.lookup(inputs["user_id"])
+        likes = self._items.lookup(inputs["history"])
+        some = tf.reduce_any(likes > 0, axis=1, keepdims=True)
+        total = tf.gather(self._user_own, codes) + tf.where(
+            some, mean_rows(
+                self._history_table, {"history": likes}, self._items.lookup),
+            tf.gather(self._user_history, codes))
+        known = tf.gather(self._user_known, codes) | some[:, 0]
+        rating, retrieval = tf.split(total, 2, axis=1)
+        # As in training, but for those that training never saw.
+        retrieval = tf.where(
+            tf.gather(self._user_trained, codes)[:, tf.newaxis], retrieval,
+            tf.where(some, self._of_likes(likes),
+                     tf.gather(self._user_vectors, codes)))
+        if text is not None:
+            there = _there(inputs["text"])
+            both = tf.matmul(self._text(inputs["text"]), self._search_kernel)
+            both = tf.where(there[:, tf.newaxis], both, 0.0)
+            more, wanted = tf.split(both, 2, axis=1)
+            rating, retrieval = rating + more, retrieval + wanted
+            known |= there
+        bias = tf.gather(self._user_bias, codes)[:, tf.newaxis]
+        rating = tf.concat([rating, bias, tf.ones_like(bias)], axis=1)
+        return retrieval, rating, known
+
+    def _text(self, texts):
+        return (self._encoder(texts) - self._centre) * self._text_scale
+
+    def _candidate(self, item_id, text):
+        inputs = _same_rows({"item_id": item_id, "text": text})
+        codes = self._items.lookup(inputs["item_id"])
+        new = (codes == 0) & _there(inputs["text"])
+        return tf.where(
+            new[:, tf.newaxis],
+            tf.matmul(self._text(inputs["text"]), self._text_kernel),
+            tf.gather(self._candidates, codes))
+
+    def _of_user(self, user_id):
+        """`recommend` with nothing but a user."""
+        codes = self._users.lookup(user_id)
+        scores, places = self.index.search(
+            tf.gather(self._user_vectors, codes), self.k)
+        scores, places = self._or_popular(
+            scores, places, tf.gather(self._user_known, codes), lambda: (
+                self._popular_score[:self.k], self._popular[:self.k]))
+        return {"item_ids": tf.gather(self._item_ids, places + 1),
+                "scores": scores}
+
+    def _answer(self, query, known, exclude):
+        """The best `k` that are not excluded; an empty id where none is."""
+        exclude = _same_rows({"query": query, "exclude": exclude})["exclude"]
+        excluded = self._items.lookup(exclude) - 1
+        scores, places = self.index.search(query, self.k, excluded)
+        scores, places = self._or_popular(
+            scores, places, known, lambda: self._most_popular(excluded))
+        codes = tf.where(tf.math.is_finite(scores), places + 1, 0)
+        return {"item_ids": tf.gather(self._item_ids, codes),
+                "scores": scores}
+
+    def _or_popular(self, scores, places, known, popular):
+        """Popular items in the rows of which nothing is known."""
+        def with_popular():
+            rest, instead = popular()
+            row = known[:, tf.newaxis]
+            return tf.where(row, scores, rest), tf.where(row, places, instead)
+
+        return tf.cond(tf.reduce_all(known), lambda: (scores, places),
+                       with_popular)
+
+    def _most_popular(self, excluded):
+        first = self.k + tf.shape(excluded)[1]
+        rows = tf.shape(excluded)[0]
+        scores, places = (tf.repeat(table[tf.newaxis, :first], rows, axis=0)
+                          for table in (self._popular_score, self._popular))
+        return best_without(scores, places, excluded, self.k)
+
+    def _score(self, user_id, item_id):
+        inputs = _same_rows({"user_id": user_id, "item_id": item_id})
+        retrieval, rating, _ = self._query(
+            inputs["user_id"], tf.zeros([0, 0], tf.string))
+        codes = self._items.lookup(inputs["item_id"])
+        other = tf.gather(self._rating, codes)
+        raw = tf.reduce_sum(rating * other, axis=1)
+        return {
+            "score": tf.reduce_sum(
+                retrieval * tf.gather(self._candidates, codes), axis=1),
+            "rating": self._predict(raw),
+            "uncertainty": self._uncertainty(rating, other)}
+
+    def _uncertainty(self, query, candidate):
+        """Standard deviation of the inner product under dropout, exactly.
+
+        Elements are dropped on their own and divided by 1 - rate, so that
+        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). NaN for a model
+        without dropout: it tells nothing.
+        """
+        p, r = self._rates
+        factor = 1 / ((1 - p) * (1 - r)) - 1
+        product = (query * candidate)[:, :self._dim]
+        if not factor:
+            return tf.fill([tf.shape(query)[0]], np.float32(np.nan))
+        return tf.sqrt(factor * tf.reduce_sum(product ** 2, axis=1))
+
+
+def _named(spec, name):
+    return tf.TensorSpec(spec.shape, spec.dtype, name)
+
+
+def _table(values) -> tf.Variable:
+    """Not a constant: a graph holds 2 GB at most, variables any number."""
+    return tf.Variable(values, trainable=False)
+
+
+def _lookup(ids) -> tf.lookup.StaticHashTable:
+    """Strings to int32 codes from 1; 0 for others."""
+    keys = tf.constant([str(i).encode() for i in ids])
+    codes = tf.range(1, len(ids) + 1)
+    return tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, codes), 0)
+
+
+def _there(texts) -> tf.Tensor:
+    """Which rows of strings, or of token ids, are not blank."""
+    if texts.dtype == tf.string:
+        return tf.strings.length(texts) > 0
+    return tf.reduce_any(texts >= 0, axis=1)
+
+
+def _same_rows(inputs: dict) -> dict:
+    """Inputs with a row for each of the batch; those left out are blank.
+
+    Raises (in the graph):
+        InvalidArgumentError: two inputs of different, non-zero length.
+    """
+    rows = tf.reduce_max([tf.shape(x)[0] for x in inputs.values()])
+    found = {}
+    for name, value in inputs.items():
+        given = tf.shape(value)[0]
+        check = tf.debugging.Assert(
+            (given == rows) | (given == 0),
+            [f"Every input must have a row for each of the batch, or none. "
+             f"Received: `{name}` with", given, "rows beside", rows])
+        shape = tf.concat([[rows - given], tf.shape(value)[1:]], axis=0)
+        with tf.control_dependencies([check] if check is not None else []):
+            found[name] = tf.concat([value, _blank(shape, value.dtype)], 0)
+    return found
+
+
+def _blank(shape, dtype):
+    """Empty strings, zeros, or no token."""
+    if dtype == tf.int32:
+        return tf.fill(shape, -1)
+    return tf.zeros(shape, dtype)

@@ -1,0 +1,71 @@
+"""Vectors of users that the model was not trained on, by what they like.
+
+A history alone says what is alike, not what is liked: after one click its
+lists are worse than the most popular items (benchmarks/RESULTS.md,
+`newcomers.py`). A stranger is answered by the vectors of the known users who
+liked the same items. This is item-to-user neighbourhood, as in Sarwar et al.
+2001, with the shrinkage of Bell and Koren 2007 (Scalable Collaborative
+Filtering with Jointly Derived Neighborhood Interpolation Weights, sec. 3).
+"""
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
+from tfrecal.model.histories import mean_rows
+
+# So many users of average activity that an item's own ones are drawn to.
+SHRINKAGE = 30.0
+
+
+def stranger_rows(vectors, indptr, items, trained, rows: int):
+    """Who likes an item, beside who likes anything.
+
+    Users count by the number of their likes: theirs are the vectors that
+    are known best.
+
+    Args:
+        vectors: float32 `[users + 1, d]`, queries by code.
+        indptr, items: as `Pool.histories` returns them.
+        trained: bool `[users + 1]`; others have no say.
+        rows: items + 1.
+
+    Returns:
+        `(mean [d], rows [items + 1, d])`: the mean query, and what is to be
+        added for each item; zeros for an item that nobody liked.
+    """
+    number = np.diff(indptr) * np.asarray(trained, np.float64)
+    liked = scipy.sparse.csr_matrix(
+        (np.repeat(number, np.diff(indptr)), items, indptr),
+        shape=(len(number), rows))
+    vectors = np.asarray(vectors, np.float64)
+    if not number.any():
+        return (np.zeros(vectors.shape[1], np.float32),
+                np.zeros((rows, vectors.shape[1]), np.float32))
+    mean = number @ vectors / number.sum()
+    weight = np.asarray(liked.sum(axis=0)).ravel()
+    total = liked.T @ vectors - weight[:, np.newaxis] * mean
+    prior = SHRINKAGE * number[number > 0].mean()
+    return (mean.astype(np.float32),
+            (total / (weight + prior)[:, np.newaxis]).astype(np.float32))
+
+
+def stranger_queries(mean, table, codes) -> tf.Tensor:
+    """Queries of strangers by their histories.
+
+    The mean of the items' rows says whose taste it is; the more items agree,
+    the less it is drawn to the mean user: times 3 n / (n + 2) for n items.
+
+    Args:
+        mean: `[d]`, and
+        table: `[items + 1, d]`, as `stranger_rows` gives them.
+        codes: int32 `[B, None]`, ragged or padded with 0.
+
+    Returns:
+        float32 `[B, d]`; the mean query where a history is empty.
+    """
+    known = tf.cast(codes > 0, tf.float32)
+    number = tf.reduce_sum(known, axis=1)[:, tf.newaxis]
+    away = mean_rows(table, {"history": codes}, None)
+    return mean + away * (3 * number / (number + 2))

@@ -1,0 +1,236 @@
+"""Exploration: some places of a list go to pairs that are to be learned."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr
+
+from tfrecal.feedback.log.throttled_log import Notices
+from tfrecal.feedback.wanted_pairs import Wanted
+from tfrecal.serving.client.connection import ServingUnavailable
+
+# Bounds of panels in standard deviations of each Gaussian: on a panel no
+# distribution function bends more than eight points of Gauss can follow.
+_BOUNDS = np.array([-9, -7, -5.5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5.5, 7, 9])
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+
+METHODS = ("epsilon_greedy", "thompson")
+_MOST = 10  # wanted items among which a slot draws
+_SMALLEST_SD = 1e-6
+_SMALLEST_CHANCE = 1e-12
+
+
+class Explored(NamedTuple):
+    """A list as it is to be shown.
+
+    Attributes:
+        item_ids: as many as before, each once.
+        scores: float32; NaN where exploration put an item.
+        propensities: float64; with which each item got to its rank.
+        strategies: that wanted the pairs; "" for the model's own items.
+    """
+
+    item_ids: list[str]
+    scores: np.ndarray
+    propensities: np.ndarray
+    strategies: list[str]
+
+
+class Exploration:
+    """Gives slots of lists to items that acquisition wants a user to see.
+
+    A list of n items has `share * n` slots, rounded down: the last places of
+    as many equal parts. Never the first place, because that is looked at
+    most and a poor item costs most there; nor only the last ones, which
+    hardly anybody sees, so that hardly a label would come back. Lists of
+    fewer than `1 / share` items stay as they are.
+
+    Wanted items that the model's list holds or the request excludes are left
+    out. The others are dealt to the slots in turn by utility, ten to a slot
+    at most, and each slot draws from its own hand alone. So no item can
+    appear twice, slots are independent, and propensities are exact. With
+    "epsilon_greedy" a slot shows each of its m wanted items with probability
+    epsilon / m, else the model's. With "thompson" it draws from a Gaussian
+    for each of them and for the model's item (mean `rating`, standard
+    deviation `uncertainty`) and shows the greatest; the model is asked for
+    their scores, which takes a second request. Where those cannot be had the
+    list stays as it is.
+
+    Use it where labels can come from traffic; not in search results, where
+    items that do not answer the text are out of place: `Recommender` leaves
+    them alone.
+
+    Args:
+        wanted: called for a mapping of user ids to lists of (item id,
+            strategy, utility), now and every `seconds` by a thread.
+            `wanted.by_user` makes one of a store's open questions.
+        share: of places that are slots, in (0, 0.5].
+        method: "epsilon_greedy" or "thompson".
+        epsilon: probability that a slot with wanted items shows one, in
+            (0, 1]; below 1 the model's item is seen there too, without which
+            nothing can be said about it. Not used by "thompson".
+        seconds: between two calls of `wanted`.
+        seed: with a request id, it fixes all draws.
+
+    Raises:
+        ValueError: an argument that cannot be.
+
+    Example:
+        >>> explore = Exploration(lambda: by_user(store.questions()))
+        >>> shop = Recommender("localhost:8500", log=log, explore=explore)
+    """
+
+    def __init__(self, wanted: Callable[[], Mapping], share: float = 0.2,
+                 method: str = "epsilon_greedy", epsilon: float = 0.5,
+                 seconds: float = 60.0, seed: int = 0):
+        for name, value, most in (("share", share, 0.5),
+                                  ("epsilon", epsilon, 1)):
+            if not 0 < value <= most:
+                raise ValueError(
+                    f"`{name}` must be above 0 and at most {most}. "
+                    f"Received: {name}={value!r}.")
+        if method not in METHODS:
+            raise ValueError(f"`method` must be one of {METHODS}. Received: "
+                             f"method={method!r}.")
+        if not seconds > 0:
+            raise ValueError("`seconds` must be a positive number. Received: "
+                             f"seconds={seconds!r}.")
+        self.wanted = Wanted(wanted, seconds)
+        self.share, self.method, self.epsilon = share, method, epsilon
+        self.seed = seed
+        self._notices = Notices(__name__)
+
+    def explore(self, request_ids: Sequence[str], users: Sequence[str],
+                item_ids: Sequence[list[str]], scores: Sequence[np.ndarray],
+                exclude: Sequence[Sequence[str]] | None = None,
+                score: Callable | None = None) -> list[Explored]:
+        """Lists as they are to be shown.
+
+        Args:
+            request_ids: one a list.
+            users: one a list.
+            item_ids: of the model's lists.
+            scores: of them.
+            exclude: ids for each list that must not be shown.
+            score: `(users, items)` -> `Scores`, for "thompson".
+        """
+        if exclude is None:
+            exclude = [()] * len(users)
+        hands = [self._hands(*row) for row in zip(users, item_ids, exclude)]
+        beliefs = None
+        if self.method == "thompson":
+            beliefs = self._beliefs(users, item_ids, hands, score)
+            if beliefs is None:
+                hands = [{} for _ in hands]
+        return [self._draw(*row, beliefs) for row in zip(
+            request_ids, users, item_ids, scores, hands)]
+
+    def _hands(self, user: str, items: list[str], exclude
+               ) -> dict[int, list[tuple[str, str]]]:
+        """Place -> the wanted items among which it may draw."""
+        count = int(self.share * len(items) + 1e-9)
+        if not count:
+            return {}
+        free, taken = [], {*items, *exclude}
+        for pair in self.wanted.of(user):
+            if pair[0] not in taken:
+                taken.add(pair[0])
+                free.append(pair)
+                if len(free) == count * _MOST:
+                    break
+        return {(slot + 1) * len(items) // count - 1: free[slot::count]
+                for slot in range(min(count, len(free)))}
+
+    def _beliefs(self, users, item_ids, hands, score):
+        """{(user, item): (mean, sd)} of all that may be drawn, or None."""
+        pairs = list(dict.fromkeys(
+            (user, item) for user, items, slots in zip(users, item_ids, hands)
+            for place, hand in slots.items()
+            for item in (items[place], *(found for found, _ in hand))))
+        if not pairs:
+            return {}
+        try:
+            found = score(*zip(*pairs))
+        except (ServingUnavailable, ValueError) as error:
+            self._notices.say("score", (
+                "Scores must be had for `method` thompson. Received: "
+                f"{error!r} Lists are shown without exploration."))
+            return None
+        mean = np.asarray(found.rating, float)
+        sd = np.asarray(found.uncertainty, float)
+        if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
+            self._notices.say("score", (
+                "Ratings and uncertainties must be finite for `method` "
+                "thompson. Received: others. Lists are shown without "
+                "exploration; serve a model with dropout."))
+            return None
+        return dict(zip(pairs, zip(mean, np.maximum(sd, _SMALLEST_SD))))
+
+    def _draw(self, request_id, user, items, scores, hands, beliefs):
+        items, strategies = list(items), [""] * len(items)
+        scores = np.array(scores, np.float32)
+        propensities = np.ones(len(items))
+        if hands:
+            rng = self._generator(request_id)
+            for place, hand in hands.items():
+                arms = [(items[place], ""), *hand]
+                if beliefs is None:
+                    chances = np.full(len(arms), self.epsilon / len(hand))
+                    chances[0] = 1 - self.epsilon
+                    arm = 0
+                    if rng.random() < self.epsilon:
+                        arm = 1 + int(rng.integers(len(hand)))
+                else:
+                    mean, sd = np.transpose(
+                        [beliefs[user, item] for item, _ in arms])
+                    chances = chance_to_be_greatest(mean, sd)
+                    arm = int(rng.normal(mean, sd).argmax())
+                items[place], strategies[place] = arms[arm]
+                propensities[place] = min(1, max(
+                    chances[arm], _SMALLEST_CHANCE))
+                if arm:
+                    scores[place] = np.nan
+        return Explored(items, scores, propensities, strategies)
+
+    def _generator(self, request_id: str) -> np.random.Generator:
+        text = f"{self.seed} {request_id}".encode("utf-8", "surrogatepass")
+        return np.random.default_rng(int.from_bytes(
+            hashlib.blake2b(text, digest_size=16).digest(), "big"))
+
+
+def chance_to_be_greatest(mean, sd) -> np.ndarray:
+    """P(draw i is the greatest of independent Gaussian draws).
+
+    The integral of density i times the other distribution functions, by
+    Gauss-Legendre on panels that follow the scale of every Gaussian; the
+    error is below 1e-9 also where scales differ by orders of magnitude.
+
+    Args:
+        mean: `[m]`.
+        sd: `[m]`, positive.
+
+    Returns:
+        float64 `[m]`; the sum is 1.
+
+    Reference:
+        Thompson sampling: Russo et al. 2018, arXiv 1707.02038, whose
+        probability of an action this is.
+    """
+    mean, sd = np.asarray(mean, float), np.asarray(sd, float)
+    bounds = np.unique(mean + sd * _BOUNDS[:, np.newaxis])
+    half = np.diff(bounds)[:, np.newaxis] / 2
+    x = (bounds[:-1, np.newaxis] + half + half * _POINTS).reshape(-1, 1)
+    weight = (half * _WEIGHTS).reshape(-1, 1)
+    z = (x - mean) / sd
+    below = ndtr(z)
+    # Products over the others, from both sides, as a division could be 0/0.
+    before = np.cumprod(below, axis=1)
+    after = np.cumprod(below[:, ::-1], axis=1)[:, ::-1]
+    others = np.ones_like(below)
+    others[:, 1:] *= before[:, :-1]
+    others[:, :-1] *= after[:, 1:]
+    density = np.exp(-z * z / 2) / (sd * np.sqrt(2 * np.pi))
+    return (weight * density * others).sum(axis=0)

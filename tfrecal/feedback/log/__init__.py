@@ -1,0 +1,1 @@
+"""How does a client record what it showed, on the side?"""

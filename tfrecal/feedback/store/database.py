@@ -1,0 +1,246 @@
+"""The database behind a URL: transactions that outlive its troubles.
+
+SQLite and PostgreSQL. One writer at a time (SQLite's own rule, an advisory
+lock in PostgreSQL), so times of reception rise from commit to commit, batches
+with common keys do not deadlock, and nobody erased comes back beside an
+erasure.
+"""
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from tfrecal.feedback.store import migrations
+from tfrecal.files import make_folder
+
+_WRITERS = 5_206_372  # key of the advisory lock: any number of our own
+# SQLSTATE classes and codes in which PostgreSQL says "not now": connections,
+# transactions rolled back, too many clients, locks, shutdown.
+_PASSING = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
+# What it says while connecting, where it gives no code.
+_LASTING = ("authentication failed", "no password", "does not exist",
+            "pg_hba.conf", "translate host name")
+_BUGS = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError,
+         sa.exc.NotSupportedError)
+_DENIED = "42501"
+
+
+_FORMS = ("The feedback database must be the path of an SQLite file, "
+          "`sqlite:///file`, or `postgresql://user:password@host/name`.")
+
+
+class FeedbackUnavailable(OSError):
+    """The feedback database does not answer, or cannot store.
+
+    Nothing of the transaction was stored, unless the connection was lost
+    while it was committed; doing it again is safe.
+    """
+
+
+class Database:
+    """A feedback database of the present schema.
+
+    Args:
+        url: `sqlite:///file`, `postgresql://user:password@host/name`, or the
+            path of an SQLite file, which is made.
+        patience: seconds for which a transaction is tried again while the
+            database is locked, restarts or is down.
+
+    Raises:
+        ValueError: a URL that is none, another database, a schema that this
+            tfrecal does not know.
+        ImportError: no driver.
+        FeedbackUnavailable: it cannot be opened.
+    """
+
+    def __init__(self, url, patience: float = 30.0):
+        self.url = _parse(url)
+        self.patience = patience
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = self._make_engine()
+        self._pid = os.getpid()
+        self.write(migrations.upgrade, opening=True)
+
+    @property
+    def name(self) -> str:
+        """The URL without its password."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
+
+    def read(self, work: Callable):
+        """Runs `work(connection)` in a transaction that sees one moment."""
+        return self._transact(work, writing=False)
+
+    def write(self, work: Callable, opening: bool = False):
+        """Runs `work(connection)` in a transaction, as the only writer.
+
+        Args:
+            work: may run more than once; its effects are stored once.
+
+        Returns:
+            what `work` returns. It is on the disk then.
+        """
+        return self._transact(work, writing=True, opening=opening)
+
+    def stream(self, statement, chunk: int):
+        """Yields lists of at most `chunk` rows, of one moment.
+
+        An interruption of the database in the middle is an error: what was
+        yielded is known to the caller only.
+        """
+        try:
+            with self._connect(writing=False) as connection:
+                found = connection.execution_options(
+                    yield_per=chunk).execute(statement)
+                yield from found.partitions()
+        except sa.exc.DBAPIError as error:
+            raise self._error(error) from error
+
+    def scrub(self) -> None:
+        """Has SQLite empty its journal, where deleted rows live on.
+
+        While somebody reads it stays as it is, until the next time.
+        """
+        if self.sqlite:
+            with self._connect(writing=False) as connection:
+                raw = connection.connection.driver_connection
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _transact(self, work, writing: bool, opening: bool = False):
+        deadline = time.monotonic() + self.patience
+        pause = 0.05
+        while True:
+            try:
+                with self._connect(writing) as connection:
+                    with connection.begin():
+                        if writing and not self.sqlite:
+                            connection.execute(sa.select(
+                                sa.func.pg_advisory_xact_lock(_WRITERS)))
+                        return work(connection)
+            except sa.exc.DBAPIError as error:
+                late = time.monotonic() + pause > deadline
+                if late or not self._passes(error, opening):
+                    raise self._error(error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    def _connect(self, writing: bool):
+        if self._pid != os.getpid():
+            # Two processes must not talk over one connection.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        options = {"tfrecal_writing": writing}
+        if not self.sqlite and not writing:
+            options["isolation_level"] = "REPEATABLE READ"
+        return self._engine.connect().execution_options(**options)
+
+    def _error(self, error) -> Exception:
+        """What a caller gets for an error of the driver."""
+        if isinstance(error, _BUGS) and _state(error) != _DENIED:
+            return error
+        said = str(error.orig).strip().split("\n")[0]
+        return FeedbackUnavailable(
+            "The feedback database must answer and take rows. Received: "
+            f"{self.name}: {said}. Start it, free it or give it room, then "
+            "do the same again: nothing is stored twice.")
+
+    def _passes(self, error, opening: bool) -> bool:
+        """Whether the same transaction may succeed soon."""
+        said, state = str(error.orig).lower(), _state(error)
+        if self.sqlite:
+            return "locked" in said or "busy" in said
+        if state is not None:
+            return state.startswith(_PASSING)
+        if "starting up" in said or "shutting down" in said:
+            return True
+        # A wrong address must not take `patience` to be noticed.
+        return (not opening and isinstance(error, sa.exc.OperationalError)
+                and not any(text in said for text in _LASTING))
+
+    def _make_engine(self):
+        if self.sqlite:
+            _make_private(Path(self.url.database))
+            engine = sa.create_engine(
+                self.url, connect_args={"timeout": self.patience})
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        limit = f"{round(1000 * self.patience) or 1}ms"  # 0 is none
+        try:
+            engine = sa.create_engine(
+                self.url, paramstyle="format",
+                connect_args={"connect_timeout": math.ceil(self.patience)})
+        except ImportError as error:
+            raise ImportError(
+                "Feedback in PostgreSQL needs psycopg: "
+                "pip install '.[postgres]'.") from error
+
+        @sa.event.listens_for(engine, "connect")
+        def prepare(connection, record):
+            connection.execute("SELECT set_config('lock_timeout', %s, false)",
+                               [limit])
+            connection.commit()
+
+        return engine
+
+
+def _parse(url) -> URL:
+    text = str(url)
+    try:
+        parsed = make_url(text) if "://" in text else URL.create(
+            "sqlite", database=text)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        # Not shown, for it may hold a password.
+        raise ValueError(f"{_FORMS} Received: text that is no URL.") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed.set(drivername="sqlite")
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise ValueError(
+        f"{_FORMS} Received: {parsed.set(query={}).render_as_string()}.")
+
+
+def is_there(url) -> bool:
+    """Whether the file of an SQLite database exists; True for others."""
+    url = _parse(url)
+    return (url.get_backend_name() != "sqlite"
+            or Path(url.database).is_file())
+
+
+def _make_private(path: Path) -> None:
+    """Makes the file of a new database, which only its owner may read."""
+    try:
+        make_folder(path.parent)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise FeedbackUnavailable(
+            "The feedback database must be a file that can be read and "
+            f"written. Received: {path}: {error.strerror}.") from error
+
+
+def _prepare_sqlite(connection, record) -> None:
+    # SQLAlchemy begins transactions, below; sqlite3 would begin some late.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # NORMAL would lose the last commits when the power goes.
+    connection.execute("PRAGMA synchronous=FULL")
+    # What is erased is overwritten, not only forgotten.
+    connection.execute("PRAGMA secure_delete=ON")
+
+
+def _begin_sqlite(connection) -> None:
+    writing = connection.get_execution_options()["tfrecal_writing"]
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _state(error) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

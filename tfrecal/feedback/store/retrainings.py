@@ -1,0 +1,100 @@
+"""A record of each retraining, and of the feedback that went into it."""
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from tfrecal.feedback.store import schema
+from tfrecal.feedback.store.schema import OUTCOMES
+
+_TABLE = schema.runs
+
+
+class RunTable:
+    """The retrainings of a store; a part of `FeedbackStore`."""
+
+    def begin_run(self, base_version: int | None = None,
+                  record: dict | None = None) -> int:
+        """Records that a retraining has begun.
+
+        Args:
+            base_version: of the model that it starts from.
+            record: whose it is; JSON.
+
+        Returns:
+            its `run_id`, from 1.
+        """
+        def work(connection):
+            last = connection.execute(
+                sa.select(sa.func.max(_TABLE.c.run_id))).scalar() or 0
+            connection.execute(_TABLE.insert().values(
+                run_id=last + 1, started=time.time(), outcome="running",
+                base_version=base_version, reason="",
+                record=json.dumps(record or {})))
+            return last + 1
+
+        return self._database.write(work)
+
+    def finish_run(self, run_id: int, outcome: str,
+                   version: int | None = None, reason: str = "",
+                   record: dict | None = None) -> None:
+        """Records how a retraining ended.
+
+        Args:
+            run_id: from `begin_run`.
+            outcome: "promoted", "refused" or "failed".
+            version: that it made.
+            reason: in words.
+            record: counts, numbers of the gate, fingerprint; JSON.
+
+        Raises:
+            ValueError: no such run, or another outcome.
+        """
+        if outcome not in OUTCOMES[1:]:
+            raise ValueError(
+                f"`outcome` must be one of {', '.join(OUTCOMES[1:])}. "
+                f"Received: outcome={outcome!r}.")
+        values = {"finished": time.time(), "outcome": outcome,
+                  "version": version, "reason": reason,
+                  "record": json.dumps(record or {}, sort_keys=True)}
+        found = self._database.write(lambda connection: connection.execute(
+            _TABLE.update().where(_TABLE.c.run_id == int(run_id)).values(
+                values)).rowcount)
+        if not found:
+            raise ValueError("`run_id` must be one from `begin_run`. "
+                             f"Received: run_id={run_id}.")
+
+    def runs(self) -> pd.DataFrame:
+        """One row a retraining, in order; `record` as JSON text."""
+        names = [column.name for column in _TABLE.columns]
+        found = self._database.read(lambda connection: connection.execute(
+            sa.select(_TABLE).order_by(_TABLE.c.run_id)).all())
+        return pd.DataFrame(found, columns=names).astype({
+            "run_id": np.int64, "started": np.float64,
+            "finished": np.float64, "base_version": "Int64",
+            "version": "Int64"})
+
+    def mark_used(self, run_id: int, until: float) -> dict[str, int]:
+        """Records that a retraining used all feedback up to a time.
+
+        Rows that an earlier one used stay with it.
+
+        Args:
+            run_id: from `begin_run`.
+            until: the latest `received` that it has read.
+
+        Returns:
+            marked rows by table.
+        """
+        def work(connection):
+            return {table.name: connection.execute(
+                table.update().where(table.c.run_id.is_(None),
+                                     table.c.received <= until)
+                .values(run_id=int(run_id))).rowcount
+                for table in (schema.shown, schema.responses)}
+
+        return self._database.write(work)

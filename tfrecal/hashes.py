@@ -1,0 +1,82 @@
+"""SHA-256 of tables: the same on every machine and pandas version."""
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def update_texts(digest, texts) -> None:
+    """Adds texts to a digest; their borders count."""
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes())
+    digest.update(b"".join(parts))
+
+
+def update_table(digest, table: pd.DataFrame) -> None:
+    """Adds a table: its index, the names and the values of its columns."""
+    update_texts(digest, map(str, table.index))
+    update_texts(digest, map(str, table.columns))
+    for place in range(table.shape[1]):
+        _update_column(digest, table.iloc[:, place])
+
+
+def _update_column(digest, column: pd.Series) -> None:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        # A missing value turns integers into floats: both hash as floats.
+        values = column.to_numpy("<f8", na_value=np.nan).copy()
+        values[np.isnan(values)] = np.nan       # one bit pattern for all
+        digest.update(b"number" + (values + 0.0).tobytes())
+    elif pd.api.types.is_datetime64_any_dtype(column.dtype):
+        times = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+        values = times.to_numpy("datetime64[us]").astype("<i8")
+        digest.update(b"time" + values.tobytes())
+    else:
+        digest.update(b"text")
+        update_texts(digest, map(_text, column.to_numpy(object)))
+
+
+def _text(value) -> str:
+    """A cell as text; "\\0" where missing, lists cell by cell."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return "\0[" + "\0".join(map(_text, value)) + "]"
+    if value is None or value is pd.NA or value != value:
+        return "\0"
+    return str(value)
+
+
+def hashed(user, item, seed: int, stream: int) -> np.ndarray:
+    """Random bits of a pair, uint64 `[n]`: the same for the same seed.
+
+    Reference:
+        Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
+        Generators", figure 17 (SplitMix64's mixing function).
+    """
+    start = np.random.SeedSequence([seed, stream]).generate_state(
+        1, np.uint64)[0]
+    bits = ((user.astype(np.uint64) << np.uint64(32))
+            | item.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    bits += start
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def noise(seed: int, rows, columns) -> np.ndarray:
+    """Random uint64 of each (seed, row, column), so that blocks don't matter.
+
+    SplitMix64 (Steele et al., OOPSLA 2014), once for each of the three.
+    """
+    found = np.uint64(seed % 2**64)
+    for values in (rows, columns, 0):
+        with np.errstate(over="ignore"):
+            found = (found + np.uint64(0x9E3779B97F4A7C15)
+                     + np.asarray(values).astype(np.uint64))
+            for shift, factor in ((30, 0xBF58476D1CE4E5B9),
+                                  (27, 0x94D049BB133111EB)):
+                found = (found ^ (found >> np.uint64(shift))
+                         ) * np.uint64(factor)
+            found = found ^ (found >> np.uint64(31))
+    return found

@@ -1,0 +1,264 @@
+"""Tasks: two towers' vectors in, one loss out. Towers know nothing of them."""
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+
+class Task(tf_keras.layers.Layer):
+    """A loss over a batch of (query, candidate) pairs.
+
+    Args:
+        weight: of this loss in the model's total.
+        block: which vector block it reads, `"rating"` or `"retrieval"`.
+    """
+
+    def __init__(self, weight: float = 1.0, block: str = "rating", **kwargs):
+        super().__init__(**kwargs)
+        if not weight > 0:
+            raise ValueError("`weight` must be a positive number; leave the "
+                             f"task out instead. Received: weight={weight}.")
+        self.weight = weight
+        self.block = block
+
+    def call(self, query: tf.Tensor, candidate: tf.Tensor,
+             batch: dict) -> tf.Tensor:
+        """Scalar loss.
+
+        Args:
+            query, candidate: float32 `[B, dim]`, row i belongs to pair i.
+            batch: `label` `[B]`, `weight` `[B]`, and, where a task needs
+                them, `user_id`, `item_id` (int32 `[B]`), `log_q` `[B]`.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), "weight": self.weight,
+                "block": self.block}
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class Rating(Task):
+    """Predicts the label: squared error, or cross-entropy for 0/1 labels.
+
+    Args:
+        loss: `"mse"` or `"binary_crossentropy"`.
+        scale: (lowest, highest) label; predictions are clipped to it, and
+            the squared error is measured in quarters of it, so that L2
+            weights mean the same on every scale.
+        mean: the overall mean label (a probability for 0/1 labels), where
+            the trained offset starts.
+    """
+
+    def __init__(self, loss: str = "mse", scale=(1.0, 5.0),
+                 mean: float | None = None, weight: float = 1.0,
+                 block: str = "rating", **kwargs):
+        super().__init__(weight, block, **kwargs)
+        if loss not in ("mse", "binary_crossentropy"):
+            raise ValueError("`loss` must be 'mse' or 'binary_crossentropy'. "
+                             f"Received: loss={loss!r}.")
+        self.loss = loss
+        self.scale = tuple(map(float, scale))
+        self.mean = mean
+        low, high = self.scale
+        start = (low + high) / 2 if mean is None else mean
+        if loss == "binary_crossentropy":
+            start = min(max(start, 1e-3), 1 - 1e-3)
+            start = float(tf.math.log(start / (1 - start)))
+        self.offset = self.add_weight(
+            "offset", [], initializer=tf_keras.initializers.Constant(start))
+
+    def call(self, query, candidate, batch):
+        score = tf.reduce_sum(query * candidate, axis=1) + self.offset
+        label, weight = batch["label"], batch["weight"]
+        if self.loss == "mse":
+            unit = (self.scale[1] - self.scale[0]) / 4
+            loss = tf.square((score - label) / unit)
+        else:
+            loss = tf.nn.sigmoid_cross_entropy_with_logits(label, score)
+        return tf.reduce_sum(weight * loss) / tf.reduce_sum(weight)
+
+    def predict(self, score):
+        """Label (or probability of 1) from an inner product; NumPy or TF."""
+        return label_of(score + self.offset, self.loss, self.scale)
+
+    def get_config(self):
+        return {**super().get_config(), "loss": self.loss,
+                "scale": self.scale, "mean": self.mean}
+
+
+def label_of(raw, loss: str, scale):
+    """Label (or probability of 1) from what a `Rating` of a loss learns."""
+    if loss == "binary_crossentropy":
+        return tf.sigmoid(raw)
+    return tf.clip_by_value(raw, *scale)
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class Retrieval(Task):
+    """In-batch softmax over the positives of a batch.
+
+    Only labels at or above `positive` take part, as positives and as each
+    other's negatives: a labelled negative is never a positive.
+
+    Args:
+        positive: lowest label of a positive.
+        temperature: divides the inner products.
+        log_q: `"standard"` subtracts each candidate's log probability
+            `batch["log_q"]` (Yi et al. 2019, "Sampling-bias-corrected neural
+            modeling", eq. 2). `"positive_aware"` leaves the positive
+            uncorrected and out of the denominator, and weights its loss by
+            the probability of misclassifying it (Khrylchenko et al. 2025,
+            arXiv 2507.09331). None corrects nothing.
+        remove_accidental_hits: other rows of the same item are not its
+            negatives.
+    """
+
+    def __init__(self, positive: float = 4.0, temperature: float = 1.0,
+                 log_q: str | None = "standard",
+                 remove_accidental_hits: bool = True, weight: float = 0.3,
+                 block: str = "retrieval", **kwargs):
+        super().__init__(weight, block, **kwargs)
+        if log_q not in (None, "standard", "positive_aware"):
+            raise ValueError(
+                "`log_q` must be None, 'standard' or 'positive_aware'. "
+                f"Received: log_q={log_q!r}.")
+        if not temperature > 0:
+            raise ValueError("`temperature` must be a positive number. "
+                             f"Received: temperature={temperature}.")
+        self.positive = positive
+        self.temperature = temperature
+        self.log_q = log_q
+        self.remove_accidental_hits = remove_accidental_hits
+
+    def call(self, query, candidate, batch):
+        keep = batch["label"] >= self.positive
+        query = tf.boolean_mask(query, keep)
+        candidate = tf.boolean_mask(candidate, keep)
+        item = tf.boolean_mask(batch["item_id"], keep)
+        weight = tf.boolean_mask(batch["weight"], keep)
+        logits = tf.matmul(
+            query, candidate, transpose_b=True) / self.temperature
+        rows = tf.shape(logits)[0]
+        own = tf.eye(rows, dtype=tf.bool)
+        hit = own
+        if self.remove_accidental_hits:
+            hit = tf.equal(item[:, tf.newaxis], item[tf.newaxis, :])
+        lowest = tf.constant(-1e9)
+        log_q = tf.zeros([rows])
+        if self.log_q is not None:
+            log_q = tf.boolean_mask(batch["log_q"], keep)
+        if self.log_q == "positive_aware":
+            loss = self._positive_aware(logits, log_q, hit, lowest)
+        else:
+            logits = tf.where(hit & ~own, lowest, logits - log_q)
+            loss = (tf.reduce_logsumexp(logits, axis=1)
+                    - tf.linalg.diag_part(logits))
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
+
+    def _positive_aware(self, logits, log_q, hit, lowest):
+        """Loss `[P]`, eq. 8 to 10 of arXiv 2507.09331."""
+        positive = tf.linalg.diag_part(logits)
+        # Q'(d) = Q(d) / (1 - Q(p)): negatives are drawn without the positive
+        without = tf.math.log1p(-tf.exp(log_q))[:, tf.newaxis]
+        negative = tf.where(hit, lowest, logits - (log_q - without))
+        number = tf.reduce_sum(tf.cast(~hit, tf.float32), axis=1)
+        total = tf.reduce_logsumexp(negative, axis=1)
+        mean = total - tf.math.log(tf.maximum(number, 1.0))
+        missed = tf.stop_gradient(tf.sigmoid(mean - positive))
+        loss = missed * (total - positive)
+        return tf.where(number > 0, loss, 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "positive": self.positive,
+                "temperature": self.temperature, "log_q": self.log_q,
+                "remove_accidental_hits": self.remove_accidental_hits}
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class Pairwise(Task):
+    """BPR over the labelled pairs of one user in a batch.
+
+    For every two rows of a user, the one with the higher label should score
+    higher (Rendle et al. 2009, "BPR", eq. 4, with observed negatives).
+    Batches in which no user occurs twice give no loss.
+    """
+
+    def __init__(self, weight: float = 0.1, block: str = "retrieval",
+                 **kwargs):
+        super().__init__(weight, block, **kwargs)
+
+    def call(self, query, candidate, batch):
+        score = tf.reduce_sum(query * candidate, axis=1)
+        label, user = batch["label"], batch["user_id"]
+        better = label[:, tf.newaxis] > label[tf.newaxis, :]
+        same = user[:, tf.newaxis] == user[tf.newaxis, :]
+        pairs = tf.where(better & same)
+        win, lose = pairs[:, 0], pairs[:, 1]
+        loss = tf.nn.softplus(tf.gather(score, lose) - tf.gather(score, win))
+        weight = tf.gather(batch["weight"], win)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class Search(Task):
+    """Teaches the query tower's search text to find items by their texts.
+
+    Each distinct item of a batch is searched for by its own text among the
+    others (in-batch softmax). The candidates are held fixed, and the
+    encoder too: this task moves the search kernel only, and costs the other
+    tasks nothing. Needs no labels of searches.
+
+    Args:
+        l2: weight of the mean squared norm of the search vectors.
+    """
+
+    def __init__(self, weight: float = 0.1, l2: float = 0.015, **kwargs):
+        super().__init__(weight, **{**kwargs, "block": "retrieval"})
+        self.l2 = l2
+
+    def call(self, query, candidate, batch):
+        item, place = tf.unique(batch["item_id"])
+        first = tf.math.unsorted_segment_min(
+            tf.range(tf.size(place)), place, tf.size(item))
+        query = tf.gather(query, first)
+        candidate = tf.stop_gradient(tf.gather(candidate, first))
+        logits = tf.matmul(query, candidate, transpose_b=True)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.range(tf.size(item)), logits)
+        norm = tf.reduce_sum(tf.square(query), axis=1)
+        return tf.reduce_mean(loss + self.l2 * norm)
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}
+
+
+def default_tasks(scale, mean: float | None = None, search: bool = False,
+                  losses=("rating", "retrieval", "search"),
+                  temperature: float = 1.0, weights=None) -> list:
+    """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
+
+    Args:
+        scale: (lowest, highest) label.
+        mean: see `Rating`.
+        search: whether items have texts to be searched for.
+        losses: names of those to take, also `"pairwise"`; `"search"` only
+            counts with `search`.
+        temperature: see `Retrieval`.
+        weights: name -> weight, in place of the tasks' own.
+    """
+    low, high = map(float, scale)
+    loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
+    positive = low + 0.75 * (high - low)
+    made = {"rating": lambda: Rating(loss, (low, high), mean, name="rating"),
+            "retrieval": lambda: Retrieval(positive, temperature,
+                                           name="retrieval"),
+            "pairwise": lambda: Pairwise(name="pairwise"),
+            "search": lambda: Search(name="search")}
+    tasks = [make() for name, make in made.items()
+             if name in losses and (search or name != "search")]
+    for task in tasks:
+        task.weight = (weights or {}).get(task.name, task.weight)
+    return tasks

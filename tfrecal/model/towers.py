@@ -1,0 +1,441 @@
+"""QueryTower and CandidateTower: features in, two vector blocks out.
+
+A tower is a plain sum of linear parts (id, columns, text, history). The
+`rating` block predicts labels, the `retrieval` block ranks the catalogue;
+one vector serves neither task well (benchmarks/RESULTS.md). Biases are two
+extra dimensions of the rating block, so that a prediction is an inner
+product.
+"""
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+import tf_keras
+
+from tfrecal.model.categories import MultiHot
+from tfrecal.model.exact_sums import in_order
+from tfrecal.model.histories import mean_rows
+from tfrecal.text.precision import check_policy
+
+
+class Tower(tf_keras.layers.Layer):
+    """What both towers share; see `QueryTower` and `CandidateTower`.
+
+    Args:
+        ids: the known ids, strings; id number i has code i + 1.
+        categories: a `MultiHot`, or None.
+        category_rows: its features of every id, `[ids + 1, width]`.
+        encoder: a `TextEncoder`, or None for a tower without text.
+        texts: one text an id, or None (texts then come with the features).
+        embedding_dim: width d of each block.
+        id_dropout: share of rows whose rating block trains without their
+            id, so that the other parts learn to carry unknown ids.
+        retrieval_id_dropout: the same for the retrieval block. A little
+            brings cold items into lists among warm ones; more costs the
+            warm ones (benchmarks/RESULTS.md).
+        dropout: share of vector elements dropped in training and in
+            MC-dropout passes.
+        category_scale, text_scale: multiply the features; text vectors are
+            centred and have mean norm 1 before.
+        rating_l2, retrieval_l2, bias_l2: weights of the batch mean of the
+            squared norm of every part looked up.
+        shrinkage: the L2 of a row is multiplied by 1 + shrinkage / labels
+            of its user (or item). A part of a row's loss alone would hold
+            an id with one label as loosely as one with a hundred.
+        seed: of the initial weights and of dropout.
+    """
+
+    def __init__(self, ids, *, categories: MultiHot | None = None,
+                 category_rows=None, encoder=None, texts=None,
+                 embedding_dim: int = 128, id_dropout: float = 0.0,
+                 retrieval_id_dropout: float = 0.0, dropout: float = 0.0,
+                 category_scale: float = 0.2,
+                 text_scale: float = 0.1, rating_l2: float = 0.1,
+                 retrieval_l2: float = 0.015, bias_l2: float = 0.1,
+                 shrinkage: float = 40.0, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        check_policy(self)
+        for name, rate in (("id_dropout", id_dropout),
+                           ("retrieval_id_dropout", retrieval_id_dropout),
+                           ("dropout", dropout)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1). "
+                                 f"Received: {name}={rate}.")
+        self.ids = [str(i) for i in ids]
+        self.categories = categories
+        self.encoder = encoder
+        self.texts = None if texts is None else list(texts)
+        if self.texts is not None and len(self.texts) != len(self.ids):
+            raise ValueError(
+                "A tower needs one text an id. Received: "
+                f"{len(self.texts)} texts and {len(self.ids)} ids.")
+        self.embedding_dim = embedding_dim
+        self.id_dropout = id_dropout
+        self.retrieval_id_dropout = retrieval_id_dropout
+        self.dropout = dropout
+        self.category_scale = category_scale
+        self.text_scale = text_scale
+        self.rating_l2 = rating_l2
+        self.retrieval_l2 = retrieval_l2
+        self.bias_l2 = bias_l2
+        self.shrinkage = shrinkage
+        self.seed = seed
+        self._lookup = tf_keras.layers.StringLookup(
+            vocabulary=self.ids or [""], num_oov_indices=1)
+        self._rows = (None if categories is None else
+                      tf.constant(category_rows, tf.float32))
+        self.table = (None if encoder is None or texts is None
+                      else encoder.table(self.texts))
+        self._make_weights()
+
+    def _make_weights(self):
+        rows, width = len(self.ids) + 1, 2 * self.embedding_dim
+        self._made = 0
+        self.id_table = self._weight("id_table", [rows, width])
+        self.bias_table = self._weight("bias_table", [rows], 0.0)
+        # Every replica (`tf.distribute`) writes the same into them.
+        same = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.warm = self.add_weight(
+            "warm", [rows], initializer="zeros", trainable=False,
+            aggregation=same)
+        self.step = self.add_weight(
+            "step", [], dtype=tf.int64, initializer="zeros", trainable=False,
+            aggregation=same)
+        if self.categories is not None:
+            self.category_kernel = self._weight(
+                "category_kernel", [self.categories.width, width])
+        if self.encoder is not None:
+            self.text_kernel = self._weight(
+                "text_kernel", [self.encoder.dim, width], 0.005)
+            sample = None if self.table is None else self.table.initial[1:]
+            centre, norm = _centre_and_norm(sample, self.encoder.dim)
+            self.text_centre = self.add_weight(
+                "text_centre", [self.encoder.dim], trainable=False,
+                initializer=tf_keras.initializers.Constant(centre))
+            self.text_norm = self.add_weight(
+                "text_norm", [], trainable=False,
+                initializer=tf_keras.initializers.Constant(norm))
+
+    def _weight(self, name, shape, stddev=0.05):
+        self._made += 1
+        start = tf_keras.initializers.RandomNormal(
+            stddev=stddev, seed=1000 * self.seed + self._made)
+        return self.add_weight(
+            name, shape, initializer=start if stddev else "zeros")
+
+    def codes(self, ids) -> tf.Tensor:
+        """Strings `[B]` to int32 codes; codes pass through."""
+        ids = tf.convert_to_tensor(ids)
+        if ids.dtype == tf.string:
+            ids = self._lookup(ids)
+        return tf.cast(ids, tf.int32)
+
+    def parts(self, features: dict, training: bool = False,
+              text=None) -> dict:
+        """The linear parts, before dropout.
+
+        Args:
+            features: see `call`.
+            training: whether ids become warm.
+            text: what `text_vectors` returned, where it was called before.
+
+        Returns:
+            name -> float32 `[B, 2d]` (rating block, then retrieval block),
+            and `bias` `[B]`. A part that the features lack is missing.
+        """
+        codes = self._codes_of(features)
+        known = tf.cast(codes > 0, tf.float32)
+        if training:
+            self.make_warm(codes)
+        else:
+            known = tf.gather(self.warm, codes)
+        found = {
+            "bias": known * tf.gather(self.bias_table, codes),
+            "id": known[:, tf.newaxis] * tf.gather(self.id_table, codes)}
+        hot = self._hot(features, codes)
+        if hot is not None:
+            found["category"] = self.category_scale * tf.matmul(
+                hot, self.category_kernel)
+        if text is None:
+            text = self.text_vectors(features, training)
+        if text is not None:
+            found["text"] = tf.matmul(text, self.text_kernel)
+        return found
+
+    def make_warm(self, codes) -> None:
+        """Ids of these codes count as trained from now on."""
+        self.warm.scatter_update(tf.IndexedSlices(
+            tf.cast(codes > 0, tf.float32), codes))
+
+    def _codes_of(self, features):
+        if self.id_name in features:
+            return self.codes(features[self.id_name])
+        first = next(iter(features.values()))
+        rows = first.nrows() if isinstance(
+            first, tf.RaggedTensor) else tf.shape(first)[0]
+        return tf.zeros([rows], tf.int32)
+
+    def _hot(self, features, codes):
+        if self.categories is None:
+            return None
+        hot = tf.gather(self._rows, codes)
+        if any(name in features for name in self.categories.columns):
+            hot = tf.maximum(hot, self.categories(features))
+        return hot
+
+    def text_vectors(self, features: dict, training: bool = False):
+        """Standardised text vectors, float32 `[B, dim]`.
+
+        Zero for unknown ids without a text of their own; a row of the table
+        whose text is empty has the vector of the empty text. None where
+        there can be no text.
+        """
+        if self.encoder is None:
+            return None
+        vector, codes = None, self._codes_of(features)
+        if self.table is not None:
+            vector = self.table(codes, training=training)
+            there = codes > 0
+        if self.text_name in features:
+            texts = features[self.text_name]
+            given = self.encoder(texts, training=training)
+            here = tf.strings.length(texts) > 0
+            vector = given if vector is None else tf.where(
+                here[:, tf.newaxis], given, vector)
+            there = here if self.table is None else here | there
+        if vector is None:
+            return None
+        return tf.where(there[:, tf.newaxis], self.standardise(vector), 0.0)
+
+    def standardise(self, vector):
+        """Centred, mean norm `text_scale`; fixed at construction."""
+        scale = self.text_scale / self.text_norm
+        return (vector - self.text_centre) * scale
+
+    def combine(self, parts: dict, training: bool, salt=0,
+                place=None) -> dict:
+        """Sums parts into blocks, with dropout when `training`.
+
+        Args:
+            parts: as `parts` returns them.
+            training: whether ids and elements are dropped.
+            salt: distinguishes the masks of different passes.
+            place: int32 `[B]`, rows of a larger batch that these are: they
+                get the masks that they have there.
+
+        Returns:
+            `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
+        """
+        # Each block has masks of its own: a graph that asks for one of them
+        # draws none for the other.
+        blocks = []
+        # Once a part: a gradient of three terms is not summed in order.
+        split = {name: tf.split(part, 2, axis=1)
+                 for name, part in parts.items() if name != "bias"}
+        rates = self.id_dropout, self.retrieval_id_dropout
+        for number, rate in enumerate(rates):
+            seed = tf.stack([tf.constant(2 * self.seed + number, tf.int64),
+                             tf.cast(salt, tf.int64)])
+            halves = {name: both[number] for name, both in split.items()}
+            total = halves.pop("id")
+            if training and rate:
+                rows = _rows(total, place)
+                keep = tf.random.stateless_uniform([rows, 1], seed) >= rate
+                total = tf.where(_at(keep, place), total, 0.0)
+            total = in_order(total, *halves.values())
+            if training and self.dropout:
+                total = self._drop(total, seed + 2, place)
+            blocks.append(total)
+        rating, retrieval = blocks
+        bias = parts["bias"][:, tf.newaxis]
+        one = tf.ones_like(bias)
+        ends = [bias, one] if self.id_name == "user_id" else [one, bias]
+        return {"rating": tf.concat([rating, *ends], axis=1),
+                "retrieval": retrieval}
+
+    def _drop(self, total, seed, place):
+        if place is None:
+            return tf.nn.experimental.stateless_dropout(
+                total, self.dropout, seed)
+        scale = tf.nn.experimental.stateless_dropout(
+            tf.ones([_rows(total, place), self.embedding_dim]),
+            self.dropout, seed)
+        return total * _at(scale, place)
+
+    def call(self, features: dict, training: bool = False) -> dict:
+        """Vector blocks of a batch.
+
+        Args:
+            features: `user_id` or `item_id` (codes or strings `[B]`), and
+                optionally `user_labels` or `item_labels` (`[B]`, for
+                `shrinkage`), `user_text` or `item_text`, columns by name,
+                `history`, `search_text`, `place` (see `combine`).
+            training: drops ids and elements, marks ids as warm, adds L2.
+
+        Returns:
+            `rating` float32 `[B, d + 2]`, `retrieval` float32 `[B, d]`, and,
+            where there are texts, `text` as `text_vectors` returns it.
+        """
+        text = self.text_vectors(features, training)
+        parts = self.parts(features, training, text)
+        if training:
+            self.add_loss(self._penalty(parts, features))
+            self.step.assign_add(1)
+        blocks = self.combine(
+            parts, training, self.step, features.get("place"))
+        return blocks if text is None else {**blocks, "text": text}
+
+    def _penalty(self, parts, features):
+        d = self.embedding_dim
+        weights = tf.constant([self.rating_l2] * d + [self.retrieval_l2] * d)
+        labels = features.get(self.count_name)
+        scarce = (1.0 if labels is None else
+                  1 + self.shrinkage / tf.maximum(labels, 1.0))
+        return in_order(
+            self.bias_l2 * tf.reduce_mean(scarce * parts["bias"] ** 2),
+            *(tf.reduce_mean(scarce * tf.linalg.matvec(part ** 2, weights))
+              for name, part in parts.items() if name != "bias"))
+
+    def get_config(self):
+        rows = None if self._rows is None else self._rows.numpy().tolist()
+        serialise = tf_keras.saving.serialize_keras_object
+        names = ("ids", "texts", "embedding_dim", "id_dropout",
+                 "retrieval_id_dropout", "dropout", "category_scale",
+                 "text_scale", "rating_l2", "retrieval_l2", "bias_l2",
+                 "shrinkage", "seed")
+        return {**super().get_config(), "category_rows": rows,
+                **{name: getattr(self, name) for name in names},
+                "categories": self.categories and serialise(self.categories),
+                "encoder": self.encoder and serialise(self.encoder)}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in ("categories", "encoder"):
+            if isinstance(config[name], dict):
+                config[name] = tf_keras.saving.deserialize_keras_object(
+                    config[name])
+        return cls(**config)
+
+    @classmethod
+    def from_table(cls, table: pd.DataFrame, *, columns=None, template=None,
+                   encoder=None, **options) -> "Tower":
+        """A tower over a users or items table.
+
+        Args:
+            table: index holds the ids.
+            columns: categorical and numeric columns; None chooses them
+                (`MultiHot.adapt`), an empty list uses none.
+            template: a `texts.Template` for the text of a row; needs
+                `encoder`.
+            encoder: a `TextEncoder`.
+            **options: further arguments of the constructor.
+        """
+        categories = MultiHot.adapt(table, columns)
+        if not categories.columns:
+            categories = None
+        return cls(
+            table.index.astype(str), categories=categories,
+            category_rows=categories and categories.table(table),
+            encoder=encoder,
+            texts=template(table) if template and encoder else None,
+            **options)
+
+
+def _rows(part, place):
+    return tf.shape(part)[0] if place is None else tf.reduce_max(place) + 1
+
+
+def _at(rows, place):
+    return rows if place is None else tf.gather(rows, place)
+
+
+def _centre_and_norm(sample, dim):
+    """Mean vector and mean distance from it; (0, 1) without a sample."""
+    if sample is None or not len(sample):
+        return np.zeros(dim, np.float32), np.float32(1)
+    centre = sample.mean(axis=0)
+    norm = np.linalg.norm(sample - centre, axis=1).mean()
+    if norm < 1e-4 * np.linalg.norm(centre):  # one text, or all the same
+        norm = np.linalg.norm(centre)
+    return centre, np.float32(max(norm, 1e-6))
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class CandidateTower(Tower):
+    """Embeds catalogue items: id, categorical columns, text.
+
+    An id that was never trained counts as unknown: its columns and its text
+    speak for it.
+
+    Example:
+        CandidateTower.from_table(
+            data.items, encoder=encoder, template=Template("{title}"))
+    """
+
+    id_name, text_name = "item_id", "item_text"
+    count_name = "item_labels"
+    inputs_read = frozenset({"item_id", "item_text", "item_labels", "place"})
+
+    def __init__(self, ids, *, id_dropout: float = 0.2,
+                 retrieval_id_dropout: float = 0.05, **options):
+        super().__init__(ids, id_dropout=id_dropout,
+                         retrieval_id_dropout=retrieval_id_dropout,
+                         **options)
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
+class QueryTower(Tower):
+    """Embeds users: id, profile columns, profile text, history, search text.
+
+    Args:
+        ids: user ids.
+        item_ids: the items that a history may hold.
+        **options: see `Tower`.
+    """
+
+    id_name, text_name = "user_id", "user_text"
+    count_name = "user_labels"
+    inputs_read = frozenset({
+        "user_id", "user_labels", "user_text", "history", "history_row",
+        "history_skip", "search_text", "place"})
+
+    def __init__(self, ids, *, item_ids=(), **options):
+        self.item_ids = [str(i) for i in item_ids]
+        super().__init__(ids, **options)
+        self._items = tf_keras.layers.StringLookup(
+            vocabulary=self.item_ids or [""], num_oov_indices=1)
+
+    def _make_weights(self):
+        super()._make_weights()
+        width = 2 * self.embedding_dim
+        self.history_table = self._weight(
+            "history_table", [len(self.item_ids) + 1, width])
+        if self.encoder is not None:
+            self.search_kernel = self._weight(
+                "search_kernel", [self.encoder.dim, width], 0.005)
+
+    def parts(self, features: dict, training: bool = False,
+              text=None) -> dict:
+        found = super().parts(features, training, text)
+        if "history" in features:
+            found["history"] = mean_rows(
+                self.history_table, features, self._items)
+        if "search_text" in features:
+            if self.encoder is None:
+                raise ValueError(
+                    "`search_text` needs a model that reads texts. Received: "
+                    "a query tower without one. Give an `encoder` to "
+                    "`TwoTower.from_interactions`.")
+            vector = self.standardise(
+                self.encoder(features["search_text"], training=training))
+            found["search"] = self.search(vector)
+        return found
+
+    def search(self, vectors) -> tf.Tensor:
+        """Both blocks `[B, 2d]` of standardised text vectors `[B, dim]`."""
+        return tf.matmul(vectors, self.search_kernel)
+
+    def get_config(self):
+        return {**super().get_config(), "item_ids": self.item_ids}

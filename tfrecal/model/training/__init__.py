@@ -1,0 +1,1 @@
+"""How is a training step taken: accumulated, replicated, adversarial?"""

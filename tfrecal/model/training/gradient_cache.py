@@ -1,0 +1,320 @@
+"""The encoder's gradient over many batches, each text encoded once (GradCache).
+
+Rows of a catalogue come again in every batch, and an encoder is by far the
+dearest part of a step. So the vectors of texts are held while the towers take
+step after step, what each batch's loss asks of them is summed, and then the
+encoder takes one step with the sum, text by text in chunks of bounded memory.
+That is the exact gradient of those batches, for the encoder stood still.
+
+Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+Limited Setup" (arXiv 2101.06983), sec. 3.2: their representation gradients
+(eq. 5) are summed here over the steps of the towers.
+"""
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+
+class HeldVectors:
+    """Vectors of a table's texts, and the sum of the loss's gradients.
+
+    Not a layer: no weight of a model, and in no checkpoint. Between two
+    steps of the encoder it can be thrown away.
+
+    Args:
+        table: a `TextTable` of an encoder that is trained.
+
+    Attributes:
+        vectors: variable `[texts + 1, dim]`; a text's row counts while its
+            `held` is true.
+    """
+
+    def __init__(self, table):
+        shape = [table.num_texts + 1, table.encoder.dim]
+        self._encode = table.encode_texts
+        self._chunks = table.chunks
+        self.vectors = tf.Variable(tf.zeros(shape), trainable=False)
+        self._sums = tf.Variable(tf.zeros(shape), trainable=False)
+        self._held = tf.Variable(tf.zeros(shape[:1], tf.bool),
+                                 trainable=False)
+
+    def gather(self, texts: tf.Tensor) -> tf.Tensor:
+        """Vectors of distinct texts `[n]`; those not yet held are encoded."""
+        missing = tf.boolean_mask(texts, ~tf.gather(self._held, texts))
+
+        def fill(rows):
+            self.vectors.scatter_nd_update(
+                rows[:, tf.newaxis],
+                tf.stop_gradient(self._encode(rows, True)))
+
+        _for_each_chunk(self._chunks(missing), fill)
+        self._held.scatter_nd_update(
+            missing[:, tf.newaxis], tf.ones_like(missing, tf.bool))
+        return tf.gather(self.vectors, texts)
+
+    def add(self, gradient: tf.IndexedSlices | None) -> None:
+        """Sums what a batch's loss asks of the vectors."""
+        if gradient is not None:
+            self._sums.scatter_add(tf.IndexedSlices(
+                tf.convert_to_tensor(gradient.values), gradient.indices))
+
+    def back(self, weights, sums) -> None:
+        """Adds the gradient of the encoder's weights to `sums`."""
+        rows = tf.cast(tf.where(self._held)[:, 0], tf.int32)
+
+        def chunk(rows):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                vectors = self._encode(rows, True)
+            found = tape.gradient(
+                vectors, weights, tf.gather(self._sums, rows))
+            _add(sums, found)
+
+        _for_each_chunk(self._chunks(rows), chunk)
+
+    def forget(self) -> None:
+        """The vectors are stale; nothing is summed."""
+        self._sums.assign(tf.zeros_like(self._sums))
+        self._held.assign(tf.zeros_like(self._held))
+
+
+class GradientCache:
+    """Steps of an encoder, one every so many batches.
+
+    Args:
+        tables: the `TextTable`s of the towers; their encoders must have no
+            dropout, for a text is encoded twice and must come out the same.
+        optimizer: of the encoder.
+        batches: for one step of the encoder, at most: an epoch is divided
+            into windows of like length, and ends with the last of them.
+    """
+
+    def __init__(self, tables, optimizer, batches: int):
+        self.batches = batches
+        self._optimizer = optimizer
+        self.held = []
+        weights = {}
+        for table in tables:
+            table.held = HeldVectors(table)
+            self.held.append(table.held)
+            weights.update({weight.ref(): weight for weight
+                            in table.encoder.trainable_weights})
+        self.weights = list(weights.values())
+        self._sums = [tf.Variable(tf.zeros_like(weight), trainable=False)
+                      for weight in self.weights]
+        self.window = tf.Variable(batches, trainable=False)
+        self._count = tf.Variable(0, trainable=False)
+        self._left = tf.Variable(tf.int32.max, trainable=False)
+
+    def watched(self) -> list[tf.Variable]:
+        """What a batch's loss is to be derived by, beside the weights."""
+        return [held.vectors for held in self.held]
+
+    def take(self, of_vectors, of_weights) -> None:
+        """Takes in a batch's gradients; the last of a window makes a step.
+
+        Args:
+            of_vectors: one `tf.IndexedSlices` or None for each of `watched`.
+            of_weights: one gradient or None for each of `weights`: of texts
+                that are in no table.
+        """
+        self.add(of_vectors, of_weights)
+        self._left.assign_sub(1)
+        tf.cond((self._count >= self.window) | (self._left <= 0), self.step,
+                lambda: None)
+
+    def add(self, of_vectors, of_weights) -> None:
+        """As `take`, without the step."""
+        for held, gradient in zip(self.held, of_vectors):
+            held.add(gradient)
+        _add(self._sums, of_weights)
+        self._count.assign_add(1)
+
+    def step(self) -> None:
+        """A step of the encoder with what was taken in."""
+        for held in self.held:
+            held.back(self.weights, self._sums)
+        batches = tf.cast(self._count, tf.float32)
+        self._optimizer.apply_gradients(
+            (total / batches, weight)
+            for total, weight in zip(self._sums, self.weights))
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what was summed."""
+        for held in self.held:
+            held.forget()
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+        self._count.assign(0)
+
+    def start(self, batches: int | None) -> None:
+        """Begins an epoch of so many batches, if that is known."""
+        self.forget()
+        window = self.batches
+        if batches:
+            window = -(-batches // -(-batches // window))
+        self.window.assign(window)
+        self._left.assign(batches or tf.int32.max)
+
+    def end(self) -> None:
+        """Ends an epoch: what a last, shorter window has summed counts."""
+        self._left.assign(tf.int32.max)
+        if self._count > 0:  # how many batches there are was not known
+            self._last_step()
+
+    @tf.function(autograph=False)
+    def _last_step(self) -> None:
+        self.step()
+
+
+class EncoderSteps(tf_keras.callbacks.Callback):
+    """Begins and ends the windows of a `GradientCache` with the epochs.
+
+    Args:
+        source: what `fit` trains on. The length of one that grows must be
+            asked each time: Keras' `params["steps"]` is that of the first
+            epoch of this `fit`, another one where it goes on from a kill.
+    """
+
+    def __init__(self, source):
+        super().__init__()
+        self.source = source
+
+    def on_epoch_begin(self, epoch, logs=None):
+        sequence = isinstance(self.source, tf_keras.utils.Sequence)
+        self.model.gradient_cache.start(
+            len(self.source) if sequence else self.params.get("steps"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.gradient_cache.end()
+
+
+def check(batches: int, encoders, adversarial: float) -> None:
+    """Raises ValueError where `encoder_every` cannot be.
+
+    Args:
+        batches: for one step of the encoder.
+        encoders: of the model.
+        adversarial: see `TwoTower.compile`.
+    """
+    if not (isinstance(batches, int) and batches >= 1):
+        raise ValueError("`encoder_every` must be a whole number from 1. "
+                         f"Received: encoder_every={batches!r}.")
+    if batches == 1:
+        return
+    dropout = max((encoder.dropout for encoder in encoders), default=0.0)
+    if dropout:
+        raise ValueError(
+            "`encoder_every` above 1 needs encoders without dropout: held "
+            "vectors must be those that the gradient is taken of. Received: "
+            f"encoder_every={batches}, dropout={dropout}.")
+    if adversarial:
+        raise ValueError(
+            "`encoder_every` above 1 holds the vectors that `adversarial` "
+            f"would move. Received: encoder_every={batches}, adversarial="
+            f"{adversarial}. Choose one of them.")
+
+
+def _for_each_chunk(chunks, do) -> None:
+    """Calls `do` with the rows of each chunk, one after the other."""
+    rows, ends = chunks
+
+    def body(number, start):
+        do(rows[start:ends[number]])
+        return number + 1, ends[number]
+
+    tf.while_loop(lambda number, start: number < tf.size(ends), body,
+                  (tf.constant(0), tf.constant(0)), parallel_iterations=1)
+
+
+def _add(sums, gradients) -> None:
+    for total, gradient in zip(sums, gradients):
+        if isinstance(gradient, tf.IndexedSlices):
+            # Each row once: many are added in whatever order they come.
+            rows, place = tf.unique(gradient.indices)
+            total.scatter_add(tf.IndexedSlices(tf.math.unsorted_segment_sum(
+                gradient.values, place, tf.size(rows)), rows))
+        elif gradient is not None:
+            total.assign_add(gradient)
+
+
+class ReplicaCaches:
+    """A `GradientCache` a replica; the encoder's step is one of them all.
+
+    Args:
+        tables, optimizer, batches: as of a `GradientCache`.
+    """
+
+    def __init__(self, tables, optimizer, batches: int):
+        self._tables = tables
+        self._optimizer = optimizer
+        self._batches = batches
+        self._caches: list[GradientCache] = []
+
+    def place(self, strategy) -> None:
+        """Makes them, on this process's devices; call it out of scope.
+
+        Their variables are each replica's own, no copies of one another.
+        """
+        if self._caches:
+            return
+        for device in strategy.extended.worker_devices:
+            with tf.device(device):
+                self._caches.append(GradientCache(
+                    self._tables, self._optimizer, self._batches))
+        for number, table in enumerate(self._tables):
+            table.held = _OwnVectors(self, number)
+
+        def steps():
+            strategy.run(lambda: self.own.step())
+
+        self._steps = tf.function(steps, autograph=False)
+
+    @property
+    def own(self) -> GradientCache:
+        """That of the replica in whose context this is called."""
+        context = tf.distribute.get_replica_context()
+        place = tf.get_static_value(context.replica_id_in_sync_group)
+        return self._caches[place % len(self._caches)]
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The encoder's, as of a `GradientCache`."""
+        return self._caches[0].weights
+
+    def watched(self) -> list[tf.Variable]:
+        """As of a `GradientCache`."""
+        return self.own.watched()
+
+    def take(self, of_vectors, of_weights) -> None:
+        """As of a `GradientCache`, without its step: see `end_of_batch`."""
+        self.own.add(of_vectors, of_weights)
+
+    def start(self, batches: int) -> None:
+        """Begins an epoch of so many batches."""
+        for cache in self._caches:
+            cache.start(batches)
+        self._window = int(self._caches[0].window)
+
+    def end_of_batch(self, number: int, batches: int) -> None:
+        """All replicas take a step of the encoder where a window ends.
+
+        Args:
+            number: of the batch in its epoch.
+            batches: of the epoch.
+        """
+        if (number + 1) % self._window == 0 or number + 1 == batches:
+            self._steps()
+
+
+class _OwnVectors:
+    """What a table asks for held vectors: those of the replica."""
+
+    def __init__(self, caches, number):
+        self._caches = caches
+        self._number = number
+
+    def gather(self, texts: tf.Tensor) -> tf.Tensor:
+        return self._caches.own.held[self._number].gather(texts)

@@ -1,0 +1,361 @@
+"""TwoTower: towers and tasks in one TensorFlow-Recommenders model."""
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrecal.data.templates import default_template
+from tfrecal.model.exact_sums import in_order
+from tfrecal.model.tasks import Rating, Search, default_tasks
+from tfrecal.model.towers import CandidateTower, QueryTower
+from tfrecal.model.training import adversarial as fgm
+from tfrecal.model.training import gradient_cache, replicas
+from tfrecal.model.training.gradient_cache import ReplicaCaches
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrecal")
+class TwoTower(tfrs.Model):
+    """Embeds queries and candidates, trained by weighted tasks.
+
+    Args:
+        query_tower, candidate_tower: layers that turn features into
+            `{"rating": [B, d + 2], "retrieval": [B, d]}`.
+        tasks: `tasks.Task` layers; one of each kind at most.
+
+    Example:
+        model = TwoTower.from_interactions(train, encoder=encoder)
+        model.compile(learning_rate=5e-3)
+        model.fit(pool.sequence(), epochs=10)
+    """
+
+    def __init__(self, query_tower: QueryTower,
+                 candidate_tower: CandidateTower, tasks, **kwargs):
+        super().__init__(**kwargs)
+        self.query_tower = query_tower
+        self.candidate_tower = candidate_tower
+        self.tasks = list(tasks)
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("`tasks` must hold at least one task, each "
+                             f"under its own name. Received: {names}.")
+        self._means = [tf_keras.metrics.Mean(f"{n}_loss") for n in names]
+        self._rows = tf_keras.metrics.Sum("rows")
+        self._total = tf_keras.metrics.Mean("loss")
+        # Towers make their weights when they are made. Keras would call an
+        # unbuilt model once more, and `call` needs a rating task.
+        self.built = True
+
+    @classmethod
+    def from_interactions(cls, interactions, *, encoder=None, template=None,
+                          query_columns=None, candidate_columns=None,
+                          embedding_dim: int = 128, dropout: float = 0.0,
+                          tasks=None, mean: float | None = None,
+                          seed: int = 0) -> "TwoTower":
+        """Towers and tasks with the measured defaults, for a data set.
+
+        Args:
+            interactions: tables and label scale come from here; no label
+                is read.
+            encoder: a `TextEncoder`, or None for a model without text.
+            template: a `texts.Template` for item texts; by default the
+                fields of the items table.
+            query_columns, candidate_columns: categorical columns; None
+                chooses them.
+            embedding_dim: width of each vector block.
+            dropout: of vector elements; MC dropout needs it above 0.
+            tasks: by default rating and retrieval, and, with an encoder,
+                search.
+            mean: mean of the known labels, where the rating task starts.
+            seed: of initial weights and dropout.
+        """
+        if encoder is not None and template is None:
+            template = default_template(interactions.items)
+        shared = {"encoder": encoder, "embedding_dim": embedding_dim,
+                  "dropout": dropout, "seed": seed}
+        candidate = CandidateTower.from_table(
+            interactions.items, columns=candidate_columns, template=template,
+            **shared)
+        query = QueryTower.from_table(
+            interactions.users, columns=query_columns,
+            item_ids=interactions.item_ids, **{**shared, "seed": seed + 1})
+        if encoder is not None:
+            query.text_centre.assign(candidate.text_centre)
+            query.text_norm.assign(candidate.text_norm)
+        return cls(query, candidate, tasks or default_tasks(
+            interactions.scale, mean, search=encoder is not None))
+
+    def compile(self, optimizer=None, encoder_optimizer=None, *,
+                learning_rate: float = 5e-3,
+                encoder_learning_rate: float | None = None,
+                encoder_every: int = 1, adversarial: float = 0.0, **kwargs):
+        """Sets the optimizers; the encoder has its own, slower one.
+
+        Args:
+            optimizer: of everything but the encoder; by default Adam.
+            encoder_optimizer: of the encoder's trained layers; by default
+                Adam, with gradients clipped to norm 1.
+            learning_rate: of the default.
+            encoder_learning_rate: of the default; 5e-5, with `"lora"` and
+                `"bitfit"` 3e-4. It is multiplied by the root of
+                `encoder_every` (the square root rule of Adam, Malladi et al.
+                2022, arXiv 2205.10287).
+            encoder_every: batches for one step of the encoder: each distinct
+                text is encoded once for all of them, and the encoder's
+                gradient is summed exactly (`model.training.gradient_cache`).
+                Needs texts in a table, as `from_interactions` makes it.
+            adversarial: FGM: each step is also taken against word embeddings
+                that are moved by this length to where the loss rises most
+                (`model.training.adversarial`). Twice the time; needs an encoder
+                with `tuning="full"`, whose embeddings are trained.
+        """
+        fgm.check(adversarial, self._encoders())
+        self.adversarial = adversarial
+        super().compile(
+            optimizer or tf_keras.optimizers.Adam(learning_rate), **kwargs)
+        gradient_cache.check(encoder_every, self._encoders(), adversarial)
+        if encoder_learning_rate is None:
+            few = any(encoder.tuning in ("lora", "bitfit")
+                      for encoder in self._encoders())
+            encoder_learning_rate = 3e-4 if few else 5e-5
+        self.encoder_optimizer = tf_keras.optimizers.get(
+            encoder_optimizer or tf_keras.optimizers.Adam(
+                encoder_learning_rate * encoder_every ** 0.5,
+                global_clipnorm=1.0))
+        # No part of the model: its variables are in no checkpoint.
+        self.gradient_cache = None
+        tables = [tower.table for tower in (
+            self.query_tower, self.candidate_tower)
+            if tower.table is not None and tower.encoder.trainable_weights]
+        for table in tables:
+            table.held = None
+        if encoder_every > 1 and tables:
+            several = self.distribute_strategy.num_replicas_in_sync > 1
+            kind = ReplicaCaches if several else gradient_cache.GradientCache
+            self.gradient_cache = kind(
+                tables, self.encoder_optimizer, encoder_every)
+
+    def task(self, kind):
+        """The first task of a class, or None."""
+        return next((t for t in self.tasks if isinstance(t, kind)), None)
+
+    def embed_queries(self, features: dict, training: bool = False) -> dict:
+        """Vector blocks of users, histories or texts; see `QueryTower`."""
+        return self.query_tower(features, training=training)
+
+    def embed_candidates(self, features: dict,
+                         training: bool = False) -> dict:
+        """Vector blocks of items; see `CandidateTower`."""
+        return self.candidate_tower(features, training=training)
+
+    def call(self, features: dict, training: bool = False) -> tf.Tensor:
+        """Predicted label of each pair, float32 `[B]`."""
+        query = self.embed_queries(features, training)["rating"]
+        candidate = self.embed_candidates(features, training)["rating"]
+        return self.predict_label(tf.reduce_sum(query * candidate, axis=1))
+
+    def predict_label(self, score):
+        """Label from the inner product of rating blocks.
+
+        Raises:
+            ValueError: the model has no rating task.
+        """
+        task = self.task(Rating)
+        if task is None:
+            raise ValueError("Predicting labels needs a `Rating` task. "
+                             f"Received: tasks={self.task_names}.")
+        return task.predict(score)
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    def compute_loss(self, inputs: dict, training: bool = False):
+        """Weighted sum of the tasks' losses over a batch."""
+        losses = self._losses_of(inputs, training)
+        for mean, loss in zip(self._means, losses):
+            mean.update_state(loss)
+        self._rows.update_state(replicas.own_rows(inputs))
+        return self._weighted(losses)
+
+    def _weighted(self, losses):
+        return in_order(*(task.weight * loss
+                          for task, loss in zip(self.tasks, losses)))
+
+    def _losses_of(self, inputs, training):
+        """One loss a task, not weighted."""
+        batch = self._with_codes(inputs)
+        queries = self.embed_queries(
+            {k: v for k, v in batch.items()
+             if k in self.query_tower.inputs_read}, training)
+        candidates = self.embed_candidates(
+            {k: v for k, v in batch.items()
+             if k in self.candidate_tower.inputs_read}, training)
+        pairs = [(self._searches(candidates) if isinstance(task, Search)
+                  else queries[task.block], candidates[task.block])
+                 for task in self.tasks]
+        if "all" in inputs:  # this was a replica's slice of the batch
+            pairs = replicas.gather(pairs, inputs)
+            batch = self._with_codes(inputs["all"])
+            if training:
+                self.query_tower.make_warm(batch["user_id"])
+                self.candidate_tower.make_warm(batch["item_id"])
+        return [task(*pair, batch) for task, pair in zip(self.tasks, pairs)]
+
+    def _searches(self, candidates):
+        """The query tower's retrieval block of the items' own texts."""
+        if "text" not in candidates:
+            raise ValueError(
+                "The `Search` task needs items with texts. Received: a "
+                "candidate tower without them. Give it an `encoder` and a "
+                "`template`, or leave the task out.")
+        both = self.query_tower.search(tf.stop_gradient(candidates["text"]))
+        return tf.split(both, 2, axis=1)[1]
+
+    def _with_codes(self, inputs):
+        batch = dict(inputs)
+        batch["user_id"] = self.query_tower.codes(inputs["user_id"])
+        batch["item_id"] = self.candidate_tower.codes(inputs["item_id"])
+        batch.setdefault("weight", tf.ones_like(batch["label"]))
+        return batch
+
+    def fit(self, x=None, **options):
+        """Keras' `fit`; a Sequence's own order is kept.
+
+        Keras would shuffle its batches by Python's global generator, and no
+        seed of ours would repeat a run. `PoolSequence` shuffles its rows.
+        Several replicas are trained by `replicas.fit`, which takes a
+        `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
+        """
+        self._assert_compile_was_called()
+        with self.distribute_strategy.scope():
+            self._build_optimizers()
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return replicas.fit(self, x, **options)
+        if isinstance(x, tf_keras.utils.Sequence):
+            options.setdefault("shuffle", False)
+        if self.gradient_cache:
+            # First of all: others look at the model at the end of an epoch.
+            options["callbacks"] = [
+                gradient_cache.EncoderSteps(x),
+                *tf.nest.flatten(options.get("callbacks") or [])]
+        return super().fit(x, **options)
+
+    def _build_optimizers(self):
+        """Else the first step makes their variables, and is traced twice."""
+        if any(isinstance(part, tf_keras.layers.Layer) and not part.built
+               and type(part).build is not tf_keras.layers.Layer.build
+               for part in self.submodules):
+            return  # a layer of the user's makes its weights in that step
+        encoder, slow, fast = self._encoder_variables(), [], []
+        for variable in self.trainable_variables:
+            group = slow if variable.ref() in encoder else fast
+            group.append(variable)
+        self.optimizer.build(fast)
+        if slow:
+            self.encoder_optimizer.build(slow)
+
+    # No control flow of Python's on tensors: half of tracing was AutoGraph.
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, inputs: dict) -> dict:
+        """One step of both optimizers, or of one (`encoder_every`)."""
+        cache = self.gradient_cache
+        held = cache.watched() if cache else []
+        with tf.GradientTape() as tape:
+            tape.watch(held)
+            loss = self.compute_loss(inputs, training=True)
+            total, number = replicas.part_of_loss(loss, self.losses, inputs)
+        variables = self.trainable_variables
+        gradients = tape.gradient(total, [*held, *variables])
+        of_held, gradients = gradients[:len(held)], gradients[len(held):]
+        if self.adversarial:
+            gradients = self._and_adversarial(inputs, variables, gradients)
+        encoder = self._encoder_variables()
+        slow, fast = [], []
+        for gradient, variable in zip(gradients, variables):
+            if gradient is not None:
+                group = slow if variable.ref() in encoder else fast
+                group.append((gradient, variable))
+        self._total.update_state(number * total)
+        self.optimizer.apply_gradients(fast)
+        if cache:
+            given = {variable.ref(): gradient for gradient, variable in slow}
+            cache.take(of_held, [given.get(weight.ref())
+                                 for weight in cache.weights])
+        elif slow:
+            self.encoder_optimizer.apply_gradients(slow)
+        if number > 1:  # a sum over all, for each figure of each step
+            return {}
+        return {m.name: m.result() for m in self.metrics}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder's weights as loaded; "" for a model without.
+
+        Checkpoints hold only what was trained: they need the same encoder.
+        """
+        encoder = self.candidate_tower.encoder or self.query_tower.encoder
+        return encoder.fingerprint if encoder else ""
+
+    def check_encoder(self, fingerprint: str, folder) -> None:
+        """Raises a ValueError where a folder's weights are of another."""
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                "Trained weights need the encoder that they were trained "
+                f"with. Received: weights in {folder} of the encoder "
+                f"{fingerprint[:12] or 'none'}, and the encoder "
+                f"{self.fingerprint[:12] or 'none'}. Bring its folder back "
+                "as it was.")
+
+    def get_config(self):
+        serialise = tf_keras.saving.serialize_keras_object
+        return {"name": self.name, "query_tower": serialise(self.query_tower),
+                "candidate_tower": serialise(self.candidate_tower),
+                "tasks": [serialise(task) for task in self.tasks]}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model of a `get_config`; not compiled.
+
+        One encoder is made where both towers' are alike: they share it.
+        """
+        def made(saved):
+            return tf_keras.saving.deserialize_keras_object(
+                saved, custom_objects=custom_objects)
+        candidate = made(config["candidate_tower"])
+        query = config["query_tower"]
+        mine, theirs = (tower["config"]["encoder"]
+                        for tower in (query, config["candidate_tower"]))
+        if mine and theirs and mine["config"] == theirs["config"]:
+            query = {**query, "config": {**query["config"],
+                                         "encoder": candidate.encoder}}
+        return cls(made(query), candidate, [
+            made(task) for task in config["tasks"]], name=config["name"])
+
+    def _and_adversarial(self, inputs, variables, gradients):
+        """Gradients, and on top those under perturbed word embeddings."""
+        tables = [fgm.word_embeddings(encoder, variables, gradients)
+                  for encoder in self._encoders()]
+        moved = [(table, *fgm.perturb(table, gradient, self.adversarial))
+                 for table, gradient in filter(None, tables)]
+        if not moved:
+            return gradients
+        with tf.GradientTape() as tape:
+            # Not `compute_loss`: its metrics count a batch once.
+            total = in_order(
+                self._weighted(self._losses_of(inputs, True)), *self.losses)
+        others = tape.gradient(total, variables)
+        for table, rows, values in moved:
+            fgm.restore(table, rows, values)
+        return [fgm.add(*pair) for pair in zip(gradients, others)]
+
+    def _encoders(self) -> list:
+        """The towers' encoders, each once."""
+        towers = (self.query_tower, self.candidate_tower)
+        return list({id(tower.encoder): tower.encoder for tower in towers
+                     if tower.encoder}.values())
+
+    def _encoder_variables(self) -> set:
+        return {variable.ref() for encoder in self._encoders()
+                for variable in encoder.trainable_variables}

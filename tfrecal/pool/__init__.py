@@ -1,0 +1,8 @@
+"""Which pairs are known, asked, answered; what does `fit` train on?"""
+from __future__ import annotations
+
+from tfrecal.pool.journal import Journal
+from tfrecal.pool.pool import Pool, PoolExhausted
+from tfrecal.pool.target import Target
+
+__all__ = ["Journal", "Pool", "PoolExhausted", "Target"]

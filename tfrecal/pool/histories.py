@@ -1,0 +1,35 @@
+"""Histories: the positive items of each user, in row order."""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+def ragged_histories(indptr, items, user,
+                     max_history: int) -> tf.RaggedTensor:
+    """The last positives of each user.
+
+    Args:
+        indptr, items: as `Pool.histories` returns them.
+        user: codes `[B]`.
+        max_history: at most so many a row.
+
+    Returns:
+        int32 RaggedTensor `[B, None]` of item codes.
+    """
+    stop = indptr[user + 1]
+    start = np.maximum(indptr[user], stop - max_history)
+    length = stop - start
+    row = np.repeat(np.arange(len(user)), length)
+    splits = np.concatenate([[0], np.cumsum(length)])
+    values = items[np.arange(len(row)) + np.repeat(start - splits[:-1],
+                                                   length)]
+    return tf.RaggedTensor.from_row_splits(
+        values.astype(np.int32), splits, validate=False)
+
+
+def pairs_in_histories(indptr, items, max_history: int):
+    """`(user, item)` codes of every pair that `ragged_histories` can hold."""
+    user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    last = np.arange(len(items)) >= indptr[user + 1] - max_history
+    return user[last], items[last]

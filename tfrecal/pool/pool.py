@@ -1,0 +1,469 @@
+"""Which pairs are known, asked, answered, declined: when and at what cost.
+
+The pool is the only writer of this state. A row is one (user, item) pair.
+Codes are positions in the users and items tables plus one; 0 is "unknown"
+and never occurs in a pool.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from tfrecal.data import splits
+from tfrecal.files import replace_file
+
+UNLABELLED, ASKED, LABELLED, DECLINED = 0, 1, 2, 3
+STATES = ("unlabelled", "asked", "labelled", "declined")
+_COLUMNS = {
+    "user": np.int32, "item": np.int32, "state": np.int8,
+    "round": np.int32, "label": np.float32, "cost": np.float32,
+    "strategy": np.int16, "utility": np.float32, "ticket": np.int64}
+
+
+class PoolExhausted(RuntimeError):
+    """Raised when a pair is asked for that cannot be asked any more."""
+
+
+class Pool:
+    """Struct of arrays, one row a pair: the state of the learner.
+
+    Use it when labels are bought: from a log whose labels are hidden
+    (`from_interactions`) or over every pair of a catalogue (`cross`). A model
+    that only trains on a finished log needs `PoolSequence` over a pool that
+    is wholly labelled (`initial=1.0`).
+
+    Args:
+        interactions: the source of the tables and of the label scale; its
+            labels are not read here.
+        user, item: int32 codes of the rows, `[n]`.
+        lazy: True when pairs outside the rows may be asked as well (the
+            cross product of users and items).
+        positive: labels at or above this are positives; by default three
+            quarters up the scale (4 of 1 to 5), and 1 for binary labels.
+        traffic_user, traffic_item: codes of the natural traffic, known
+            without labels; by default the rows themselves.
+
+    Attributes:
+        excluded: keys of pairs that are never asked, `user code * (items +
+            1) + item code`, int64, rising.
+
+    Raises:
+        ValueError: a pair twice, or codes outside the tables.
+    """
+
+    def __init__(self, interactions, user, item, *, lazy: bool = False,
+                 positive: float | None = None, traffic_user=None,
+                 traffic_item=None):
+        low, high = interactions.scale
+        self.user_ids = interactions.user_ids
+        self.item_ids = interactions.item_ids
+        self.scale = (float(low), float(high))
+        self.positive = float(
+            low + 0.75 * (high - low) if positive is None else positive)
+        self.lazy = lazy
+        self.strategies: list[str] = []
+        self.version = 0  # of the labels, which histories are made of
+        self.sequences = 0
+        # What an epoch of a sequence with `steps` trains; else all labels.
+        self.rows_an_epoch: int | None = None
+        self._ticket_row = np.zeros(0, np.int64)
+        self.excluded = np.zeros(0, np.int64)
+        self._start(user, item)
+        count = [self.user if traffic_user is None else traffic_user,
+                 self.item if traffic_item is None else traffic_item]
+        sizes = [len(self.user_ids) + 1, len(self.item_ids) + 1]
+        self.user_traffic, self.item_traffic = (
+            np.bincount(codes, minlength=size).astype(np.float64)
+            for codes, size in zip(count, sizes))
+
+    def _start(self, user, item) -> None:
+        """Empty columns for the pairs `user`, `item`."""
+        for name, dtype in _COLUMNS.items():
+            setattr(self, name, np.zeros(len(user), dtype))
+        self.user[:], self.item[:] = user, item
+        self.round[:] = self.ticket[:] = self.strategy[:] = -1
+        self.label[:] = self.utility[:] = np.nan
+        for codes, ids, name in ((self.user, self.user_ids, "user"),
+                                 (self.item, self.item_ids, "item")):
+            if len(codes) and not 1 <= codes.min() <= codes.max() <= len(ids):
+                raise ValueError(
+                    f"`{name}` codes must lie in 1..{len(ids)}. Received: "
+                    f"min={codes.min()}, max={codes.max()}. Drop rows whose "
+                    f"{name} is not in the table.")
+        self._index()
+
+    def _index(self) -> None:
+        keys = self._keys(self.user, self.item)
+        self._order = np.argsort(keys, kind="stable")
+        self._sorted = keys[self._order]
+        twice = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
+        if len(twice):
+            row = self._order[twice[0]]
+            raise ValueError(
+                "A pool holds each pair once. Received: "
+                f"{len(twice)} duplicate pairs, the first is "
+                f"user_id={self.user_ids[self.user[row] - 1]!r}, "
+                f"item_id={self.item_ids[self.item[row] - 1]!r}. Load the "
+                "interactions with `duplicates=\"last\"`.")
+
+    def _keys(self, user, item) -> np.ndarray:
+        return (np.asarray(user, np.int64) * (len(self.item_ids) + 1)
+                + np.asarray(item, np.int64))
+
+    @classmethod
+    def from_interactions(cls, interactions,
+                          initial: float | int | np.ndarray = 0.05,
+                          seed: int = 0, **options) -> "Pool":
+        """A pool over the pairs of a log, some of them labelled.
+
+        Args:
+            interactions: the pairs; labels of the initial rows are taken,
+                the others stay hidden (give them to a `ReplayOracle`).
+            initial: rows labelled at the start: a share (float up to 1.0),
+                a number (int), or which ones (bool `[rows]`).
+            seed: draws the initial rows.
+        """
+        total = len(interactions.frame)
+        if np.ndim(initial):
+            rows = np.flatnonzero(_mask(initial, total))
+        else:
+            share = isinstance(initial, float)
+            if not 0 <= initial <= (1.0 if share else total):
+                raise ValueError(
+                    "`initial` must be a share from 0.0 to 1.0 or a number "
+                    f"of rows up to {total}. Received: initial={initial!r}.")
+            number = int(round(initial * total)) if share else int(initial)
+            rows = np.random.default_rng(
+                [seed, 11]).permutation(total)[:number]
+        pool = cls(interactions, interactions.user_code,
+                   interactions.item_code, **options)
+        pool.state[rows] = LABELLED
+        pool.label[rows] = interactions.frame["label"].to_numpy()[rows]
+        return pool
+
+    @classmethod
+    def cross(cls, interactions, exclude=(), **options) -> "Pool":
+        """A pool over every pair of the tables; the log's rows are labelled.
+
+        Pairs outside the log are not stored before they are asked, so the
+        memory needed is that of the log and of the questions.
+
+        Args:
+            interactions: the log.
+            exclude: further `Interactions` over the same tables whose pairs
+                are never asked: held-out rows, whose labels are known.
+        """
+        pool = cls(interactions, interactions.user_code,
+                   interactions.item_code, lazy=True, **options)
+        for part in exclude:
+            pool.check_leakage(part)
+            pool.exclude(part.user_code, part.item_code)
+        pool.state[:] = LABELLED
+        pool.label[:] = interactions.frame["label"].to_numpy()
+        return pool
+
+    def exclude(self, user, item) -> None:
+        """Pairs that are not asked from now on.
+
+        Args:
+            user, item: codes `[n]`; pairs with a 0 are passed over.
+        """
+        user, item = np.asarray(user), np.asarray(item)
+        known = (user > 0) & (item > 0)
+        self.excluded = np.union1d(
+            self.excluded, self._keys(user[known], item[known]))
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def rows(self, user, item) -> np.ndarray:
+        """Row of each pair, int64 `[n]`; -1 where the pool has no such row."""
+        keys = self._keys(user, item)
+        if not len(self._sorted):
+            return np.full(len(keys), -1)
+        place = np.minimum(np.searchsorted(self._sorted, keys),
+                           len(self._sorted) - 1)
+        return np.where(self._sorted[place] == keys, self._order[place], -1)
+
+    def labelled_rows(self) -> np.ndarray:
+        """Rows that training may read, int64 `[m]`."""
+        return np.flatnonzero(self.state == LABELLED)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rows in each state."""
+        numbers = np.bincount(self.state, minlength=len(STATES))
+        return dict(zip(STATES, map(int, numbers)))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in which questions were asked so far."""
+        return 1 + int(self.round.max(initial=-1))
+
+    @property
+    def spent(self) -> float:
+        """What all answers cost so far, in the oracle's unit."""
+        return float(self.cost.sum(dtype=np.float64))
+
+    @property
+    def pending(self) -> int:
+        """Questions asked and not answered yet."""
+        return int((self.state == ASKED).sum())
+
+    def candidates(self, limit: int | None = None, rng=None):
+        """Pairs that may be asked.
+
+        Args:
+            limit: at most this many, drawn by `rng`. A lazy pool needs it
+                (default 200,000): it has too many pairs to list.
+            rng: a `numpy.random.Generator`.
+
+        Returns:
+            `(user [n], item [n])` int32 codes.
+        """
+        rng = np.random.default_rng(0) if rng is None else rng
+        if self.lazy:
+            return self._lazy_candidates(limit or 200_000, rng)
+        rows = np.flatnonzero(self.state == UNLABELLED)
+        if limit is not None and limit < len(rows):
+            rows = np.sort(rng.choice(rows, limit, replace=False))
+        return self.user[rows], self.item[rows]
+
+    def _lazy_candidates(self, limit, rng):
+        width = len(self.item_ids)
+        total = len(self.user_ids) * width
+        if total > max(8 * limit, 1 << 22):
+            flat = np.unique(rng.integers(0, total, 4 * limit))
+            flat = rng.permutation(flat)
+        else:
+            flat = rng.permutation(total)
+        user = (flat // width + 1).astype(np.int32)
+        item = (flat % width + 1).astype(np.int32)
+        row = self.rows(user, item)
+        free = row < 0
+        free[~free] = self.state[row[~free]] == UNLABELLED
+        free &= ~np.isin(self._keys(user, item), self.excluded)
+        return user[free][:limit], item[free][:limit]
+
+    def ask(self, user, item, round: int, strategy,
+            utility=None) -> np.ndarray:
+        """Marks pairs as asked, before the oracle hears of them.
+
+        Args:
+            user, item: codes, `[n]`.
+            round: in which they are asked.
+            strategy: name of what chose them: one, or one a pair.
+            utility: `[n]`, or None.
+
+        Returns:
+            tickets, int64 `[n]`: the numbers under which answers come back.
+
+        Raises:
+            PoolExhausted: a pair is asked, answered or declined already:
+                no label is bought twice.
+        """
+        row = self.rows(user, item)
+        keys = self._keys(user, item)
+        taken = np.isin(keys, self.excluded)
+        if not self.lazy:
+            taken |= row < 0
+        old = row >= 0
+        taken[old] |= self.state[row[old]] != UNLABELLED
+        if taken.any() or len(np.unique(keys)) < len(keys):
+            raise PoolExhausted(
+                "Only unlabelled pairs of the pool can be asked, each once. "
+                f"Received: {int(taken.sum())} of {len(row)} pairs that are "
+                "not in the pool or were asked before. Take pairs from "
+                "`pool.candidates()`.")
+        if not old.all():
+            row = self._append(user, item, row)
+        names = np.broadcast_to(np.asarray(strategy, object), len(row))
+        self.strategies += [name for name in dict.fromkeys(names.tolist())
+                            if name not in self.strategies]
+        number = {name: i for i, name in enumerate(self.strategies)}
+        tickets = len(self._ticket_row) + np.arange(len(row), dtype=np.int64)
+        self._ticket_row = np.concatenate([self._ticket_row, row])
+        self.state[row] = ASKED
+        self.round[row] = round
+        self.ticket[row] = tickets
+        self.strategy[row] = [number[name] for name in names]
+        self.utility[row] = np.nan if utility is None else utility
+        return tickets
+
+    def _append(self, user, item, row) -> np.ndarray:
+        new = row < 0
+        old, more = len(self), int(new.sum())
+        for name, dtype in _COLUMNS.items():
+            empty = np.full(more, np.nan if dtype == np.float32 else -1,
+                            dtype)
+            setattr(self, name, np.concatenate([getattr(self, name), empty]))
+        self.user[old:] = np.asarray(user)[new]
+        self.item[old:] = np.asarray(item)[new]
+        self.state[old:], self.cost[old:] = UNLABELLED, 0
+        self._index()
+        return self.rows(user, item)
+
+    def answer(self, tickets, labels, declined, cost) -> np.ndarray:
+        """Takes answers in. The first answer to a pair stands.
+
+        Args:
+            tickets: int64 `[k]`; late ones (expired, asked again since) are
+                taken too, for they are paid.
+            labels: float32 `[k]`, NaN where declined.
+            declined: bool `[k]`.
+            cost: float32 `[k]`, added to the pair's cost in any case.
+
+        Returns:
+            bool `[k]`, True where the answer was new.
+        """
+        tickets = np.asarray(tickets, np.int64)
+        labels = np.asarray(labels, np.float32)
+        declined = np.asarray(declined, bool)
+        known = (tickets >= 0) & (tickets < len(self._ticket_row))
+        if not known.all():
+            raise ValueError(
+                "Every ticket must come from `pool.ask`. Received: "
+                f"ticket={int(tickets[~known][0])}, and "
+                f"{len(self._ticket_row)} tickets were given out.")
+        low, high = self.scale
+        wrong = ~declined & ~((labels >= low) & (labels <= high))
+        if wrong.any():
+            raise ValueError(
+                f"Labels must lie on the scale {low:g} to {high:g}. "
+                f"Received: label={labels[wrong][0]} for "
+                f"ticket={int(tickets[wrong][0])}. Mark a missing answer as "
+                "declined.")
+        row = self._ticket_row[tickets]
+        first = np.zeros(len(row), bool)
+        first[np.unique(row, return_index=True)[1]] = True
+        fresh = first & (self.state[row] != LABELLED)
+        fresh &= ~(declined & (self.state[row] == DECLINED))
+        self.state[row[fresh]] = np.where(
+            declined[fresh], DECLINED, LABELLED)
+        self.label[row[fresh]] = np.where(
+            declined[fresh], np.nan, labels[fresh])
+        np.add.at(self.cost, row, np.asarray(cost, np.float32))
+        self.version += 1
+        return fresh
+
+    def expire(self, before_round: int) -> int:
+        """Questions of earlier rounds may be asked again; how many."""
+        old = (self.state == ASKED) & (self.round < before_round)
+        self.state[old] = UNLABELLED
+        return int(old.sum())
+
+    def labelled_by(self) -> dict[str, int]:
+        """Pairs that were asked and labelled, by who chose them."""
+        rows = (self.ticket >= 0) & (self.state == LABELLED)
+        numbers = np.bincount(self.strategy[rows],
+                              minlength=len(self.strategies))
+        return dict(zip(self.strategies, map(int, numbers)))
+
+    def natural_log_q(self) -> np.ndarray:
+        """Log of each item's share of the natural positive traffic.
+
+        Traffic times the item's rate of positives among its labels,
+        smoothed towards the overall rate. Acquired rows move the rate of an
+        item, never its traffic: a strategy that asks for rare items does
+        not make them popular.
+
+        Returns:
+            float32 `[items + 1]`, code 0 has the smallest value.
+        """
+        rows = self.labelled_rows()
+        size = len(self.item_ids) + 1
+        number = np.bincount(self.item[rows], minlength=size)
+        positive = np.bincount(
+            self.item[rows[self.label[rows] >= self.positive]],
+            minlength=size)
+        overall = (positive.sum() + 1) / (number.sum() + 2)
+        share = ((self.item_traffic + 0.5) * (positive + 5 * overall)
+                 / (number + 5))
+        share[0] = share[1:].min(initial=1.0)
+        return np.log(share / share[1:].sum()).astype(np.float32)
+
+    def histories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positive labelled items by user, in row order.
+
+        Returns:
+            `(indptr [users + 2], item codes)`: those of user code u are
+            `items[indptr[u]:indptr[u + 1]]`.
+        """
+        rows = self.labelled_rows()
+        rows = rows[self.label[rows] >= self.positive]
+        rows = rows[np.argsort(self.user[rows], kind="stable")]
+        number = np.bincount(self.user[rows],
+                             minlength=len(self.user_ids) + 1)
+        return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
+
+    def digest(self) -> str:
+        """SHA-256 of the state; equal for pools that are the same."""
+        found = hashlib.sha256(json.dumps(self.strategies).encode())
+        for part in (self._ticket_row, self.excluded, *(
+                getattr(self, name) for name in _COLUMNS)):
+            found.update(np.ascontiguousarray(part))
+        return found.hexdigest()
+
+    def check_leakage(self, held_out) -> None:
+        """Raises ValueError when a held-out pair can be trained on."""
+        splits.check_leakage(self.user, self.item, held_out)
+
+    def sequence(self, batch_size: int = 1024, seed: int = 0, **options):
+        """A `PoolSequence`: what `fit` trains on, growing with the pool."""
+        from tfrecal.pool.sequence import PoolSequence
+        return PoolSequence(self, batch_size, seed, **options)
+
+    def save(self, path) -> None:
+        """Writes the state as one NumPy archive, whole or not at all."""
+        meta = json.dumps({
+            "strategies": self.strategies, "lazy": self.lazy,
+            "scale": self.scale, "positive": self.positive,
+            "users": len(self.user_ids), "items": len(self.item_ids)})
+
+        def write(beside):
+            with open(beside, "wb") as file:
+                np.savez_compressed(
+                    file, meta=np.array(meta), ticket_row=self._ticket_row,
+                    excluded=self.excluded,
+                    user_traffic=self.user_traffic,
+                    item_traffic=self.item_traffic,
+                    **{name: getattr(self, name) for name in _COLUMNS})
+
+        replace_file(path, write)
+
+    @classmethod
+    def load(cls, path, interactions) -> "Pool":
+        """Reads what `save` wrote, over the same tables.
+
+        Raises:
+            ValueError: the tables have another number of users or items.
+        """
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            sizes = (meta["users"], meta["items"])
+            have = (len(interactions.user_ids), len(interactions.item_ids))
+            if sizes != have:
+                raise ValueError(
+                    "A pool must be loaded over the tables that it was saved "
+                    f"with. Received: users, items={have}, saved={sizes}.")
+            pool = cls(interactions, data["user"], data["item"],
+                       lazy=meta["lazy"], positive=meta["positive"])
+            for name in _COLUMNS:
+                setattr(pool, name, data[name])
+            pool.user_traffic = data["user_traffic"]
+            pool.item_traffic = data["item_traffic"]
+            pool._ticket_row = data["ticket_row"]
+            pool.excluded = data["excluded"]
+        pool.strategies = meta["strategies"]
+        return pool
+
+
+def _mask(initial, total) -> np.ndarray:
+    mask = np.asarray(initial)
+    if mask.shape != (total,) or mask.dtype != bool:
+        raise ValueError(
+            f"`initial` as an array must be bool, one a row of {total}. "
+            f"Received: shape={mask.shape}, dtype={mask.dtype}.")
+    return mask

@@ -1,0 +1,152 @@
+"""RunFolder: what a run needs to go on, always of one moment."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tfrecal.data.interactions import Interactions
+from tfrecal.files import lock_folder, replace_file
+from tfrecal.pool.journal import Journal
+from tfrecal.pool.pool import STATES, Pool
+
+
+class RunFolder:
+    """The files of a run.
+
+    `config.json`; `data/`, where the run read files of the user's, which may
+    change; `journal.jsonl` (every question and answer, before it takes
+    effect); `pool/00003.npz`, one a save; `acquisitions.parquet` (who was
+    asked, the answer, its cost); `explanations.jsonl` (why, in words);
+    `weights/`; `history.csv`; and `state.json`, which is written last and
+    names the files that belong together. What a kill leaves half-written is
+    never named there.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def lock(self):
+        """A context in which no other process may write to the folder.
+
+        Raises:
+            ValueError: another process is at work there.
+        """
+        return lock_folder(
+            self.path,
+            "One process at a time may work in a run folder. Received: "
+            f"{self.path}, in which another one is at work. Wait for it to "
+            "end.")
+
+    @classmethod
+    def of_run(cls, path) -> "RunFolder":
+        """A folder that holds a run.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        if not (Path(path) / "config.json").is_file():
+            raise ValueError("A run folder must hold config.json. Received: "
+                             f"{path}, which has none. Start a run there "
+                             f"with `tfrecal run -o {path}`.")
+        return cls(path)
+
+    def check_new(self) -> None:
+        """Raises ValueError where the folder holds a run."""
+        if any((self / name).exists()
+               for name in ("config.json", "journal.jsonl")):
+            raise ValueError(
+                f"A new run needs a folder of its own. Received: {self.path}"
+                ", which holds a run. Choose another name, or go on with "
+                f"`tfrecal run --resume {self.path}`.")
+
+    def start(self, config: dict) -> None:
+        """Writes the config of a new run."""
+        self.check_new()
+        replace_file(self / "config.json", lambda beside: beside.write_text(
+            json.dumps(config, indent=1)))
+
+    @property
+    def state(self) -> dict:
+        """What `write` has stored; empty before the first whole epoch."""
+        path = self / "state.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the last whole epoch."""
+        last = pd.read_csv(self / "history.csv").iloc[-1]
+        return {name: float(value) for name, value in last.items()
+                if name.startswith("val_") and np.isfinite(value)}
+
+    def write(self, pool: Pool, **changes) -> None:
+        """Stores the pool, and changes of the state, in one step."""
+        state = {**self.state, **changes}
+        state["saves"] = state.get("saves", 0) + 1
+        state["pool"] = f"pool/{state['saves']:05d}.npz"
+        pool.save(self / state["pool"])
+        replace_file(self / "acquisitions.parquet",
+                     lambda path: acquisitions(pool).to_parquet(path))
+        replace_file(self / "state.json",
+                     lambda path: path.write_text(json.dumps(state)))
+
+    def keep(self, data: Interactions) -> None:
+        """Stores the data of the run, as they were read and cleaned."""
+        data.to_parquet(self / "data", overwrite=True)
+
+    def data(self) -> Interactions | None:
+        """What `keep` stored; None for a named data set."""
+        path = self / "data"
+        return Interactions.load(path) if path.is_dir() else None
+
+    def files_to_resume(self) -> list[str]:
+        """Names of the files that `run.resume` reads, but for the journal."""
+        state = self.state
+        names = ["config.json", "data/*"]
+        if state:
+            names += ["state.json", "history.csv", state["pool"],
+                      f"weights/{state['checkpoint']}.*"]
+        return [path.relative_to(self.path).as_posix() for name in names
+                for path in sorted(self.path.glob(name))]
+
+    def journal(self) -> Journal:
+        """The questions and answers of the run."""
+        return Journal(self / "journal.jsonl")
+
+    def check_whole(self) -> None:
+        """Raises ValueError where an epoch with purchases was interrupted:
+        tickets given out now would be those of the journal."""
+        heard = self.state.get("acquire", {}).get("journal", 0)
+        ahead = len(self.journal()) - heard
+        if ahead > 0:
+            raise ValueError(
+                "Nothing can be asked while a round is interrupted. Received:"
+                f" {self.path}, whose journal holds {ahead} records that the "
+                "pool has not heard of. Finish the round first, with "
+                f"`tfrecal run --resume {self.path}`.")
+
+    def pool(self, interactions) -> Pool:
+        """The pool of the last `write`, over the same tables."""
+        return Pool.load(self / self.state["pool"], interactions)
+
+
+def acquisitions(pool: Pool) -> pd.DataFrame:
+    """One row a question, in the order asked."""
+    rows = np.flatnonzero(pool.ticket >= 0)
+    rows = rows[np.argsort(pool.ticket[rows])]
+    return pd.DataFrame({
+        "ticket": pool.ticket[rows], "round": pool.round[rows],
+        "user_id": pool.user_ids[pool.user[rows] - 1],
+        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "strategy": [pool.strategies[s] for s in pool.strategy[rows]],
+        "utility": pool.utility[rows],
+        "state": np.array(STATES, object)[pool.state[rows]],
+        "label": pool.label[rows], "cost": pool.cost[rows]})

@@ -1,0 +1,164 @@
+"""PoolSequence: what `fit` trains on while the pool grows."""
+from __future__ import annotations
+
+import numpy as np
+import tf_keras
+
+from tfrecal.pool.histories import pairs_in_histories, ragged_histories
+
+
+class PoolSequence(tf_keras.utils.Sequence):
+    """The labelled rows of a pool in shuffled batches; grows with the pool.
+
+    `len()` is fixed during an epoch and follows the pool at its end. (A
+    generator-backed `tf.data` keeps the first epoch's number of batches and
+    silently trains on a part.)
+
+    Args:
+        pool: a `Pool` with at least one labelled row.
+        batch_size: rows a batch; the last one may be smaller.
+        seed: shuffles the rows, together with the epoch's number.
+        max_history: at most so many of a user's positives in a row's
+            history, the last of them.
+        steps: at least so many batches an epoch: rows are drawn in one
+            shuffled pass after another. None for one pass an epoch.
+        passes: with `steps`, at least so many passes an epoch.
+        first_steps: the same for epoch 0, where training starts from
+            nothing; by default `steps`.
+        weights: of the pool's rows in the losses, float `[len(pool)]`; rows
+            that come later have weight 1. All 1 by default.
+
+    Example:
+        model.fit(pool.sequence(batch_size=1024), epochs=10)
+    """
+
+    def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
+                 max_history: int = 200, steps: int | None = None,
+                 passes: int = 1, first_steps: int | None = None,
+                 weights=None):
+        for name, value in (("batch_size", batch_size), ("steps", steps),
+                            ("first_steps", first_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be a positive number. "
+                                 f"Received: {name}={value}.")
+        if weights is not None and np.shape(weights) != (len(pool),):
+            raise ValueError(
+                f"`weights` must hold one number for each of {len(pool)} "
+                f"rows of the pool. Received: shape={np.shape(weights)}.")
+        self.pool = pool
+        self._weights = weights
+        self.steps = steps
+        self.passes = passes
+        self.first_steps = steps if first_steps is None else first_steps
+        pool.sequences += 1
+        self.batch_size = batch_size
+        self.seed = seed
+        self.max_history = max_history
+        self.epoch = -1
+        self.on_epoch_end()
+        if not len(self._rows):
+            raise ValueError(
+                "Training needs at least one labelled row. Received: a pool "
+                f"with {pool.counts}. Create it with `initial` above 0.")
+
+    def on_epoch_end(self) -> None:
+        """Takes in what was acquired and shuffles for the next epoch."""
+        self.start(self.epoch + 1)
+
+    def start(self, epoch: int) -> None:
+        """Sets the sequence to the start of an epoch (for resumed runs)."""
+        self.epoch = epoch
+        pool = self.pool
+        rng = np.random.default_rng([self.seed, epoch])
+        steps = self.steps if epoch else self.first_steps
+        labelled = pool.labelled_rows()
+        self._rows = _passes(labelled, rng, steps and max(
+            steps * self.batch_size, self.passes * len(labelled)))
+        pool.rows_an_epoch = None if steps is None else len(self._rows)
+        self._label = pool.label[self._rows]
+        weight = np.ones(len(pool), np.float32)
+        if self._weights is not None:
+            weight[:len(self._weights)] = self._weights
+        self._weight = weight[self._rows]
+        self._counts = [np.bincount(codes[labelled]).astype(np.float32)
+                        for codes in (pool.user, pool.item)]
+        self._log_q = pool.natural_log_q()
+        self._histories = pool.histories()
+        user, item = pairs_in_histories(*self._histories, self.max_history)
+        skip = np.zeros(len(pool), np.int32)
+        skip[pool.rows(user, item)] = item
+        self._skip = skip[self._rows]
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self.batch_size)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this epoch; without `steps`, all labelled at its start."""
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict:
+        return self._batch(slice(number * self.batch_size,
+                                 (number + 1) * self.batch_size))
+
+    def share(self, number: int, replica: int, replicas: int) -> dict:
+        """One replica's slice of a batch; see `model.training`.
+
+        Rows of an item stay together, so that each text is encoded by one
+        replica, or by two. Where a batch has fewer rows than there are
+        replicas, those without hold a copy of a row, which does not count.
+
+        Returns:
+            the slice as a batch, with `place` (of its rows in the batch,
+            int32), `own` (where the slice starts and stops in `all`, int32
+            `[2]`), and `all`: what the losses read of the whole batch, slice
+            after slice.
+        """
+        start = number * self.batch_size
+        rows = self._rows[start:start + self.batch_size]
+        place = np.argsort(self.pool.item[rows], kind="stable")
+        edges = bounds(len(rows), replicas)
+        first, stop = edges[replica], edges[replica + 1]
+        own = place[first:stop] if stop > first else place[:1]
+        return {**self._batch(start + own), "place": own.astype(np.int32),
+                "own": np.array([first, stop], np.int32),
+                "all": self._columns(start + place)}
+
+    def _batch(self, part) -> dict:
+        rows = self._rows[part]
+        user, item = self.pool.user[rows], self.pool.item[rows]
+        distinct, place = np.unique(user, return_inverse=True)
+        history = ragged_histories(
+            *self._histories, distinct, self.max_history)
+        return {
+            **self._columns(part),
+            "user_labels": self._counts[0][user],
+            "item_labels": self._counts[1][item], "history": history,
+            "history_row": place.astype(np.int32),
+            "history_skip": self._skip[part]}
+
+    def _columns(self, part) -> dict:
+        rows = self._rows[part]
+        item = self.pool.item[rows]
+        return {"user_id": self.pool.user[rows], "item_id": item,
+                "label": self._label[part], "weight": self._weight[part],
+                "log_q": self._log_q[item]}
+
+
+def _passes(rows, rng, number: int | None):
+    """`rows` in random order; `number` of them in as many passes."""
+    if number is None or not len(rows):
+        return rng.permutation(rows)
+    passes = -(-number // len(rows))
+    return np.concatenate(
+        [rng.permutation(rows) for _ in range(passes)])[:number]
+
+
+def bounds(rows: int, replicas: int) -> np.ndarray:
+    """Where the slices of a batch start, int `[replicas + 1]`.
+
+    They differ by one row at most, and the first are the longer ones.
+    """
+    replica = np.arange(replicas + 1)
+    return replica * (rows // replicas) + np.minimum(
+        replica, rows % replicas)

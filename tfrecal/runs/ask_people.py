@@ -1,0 +1,123 @@
+"""People as oracle, by hand: a batch of questions out, its answers in."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tfrecal.oracles import CallableOracle, Questions, write_questions
+from tfrecal.oracles.question_files import check_format, read_labels
+from tfrecal.pool.pool import ASKED
+from tfrecal.pool.run_folder import RunFolder
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import load_split, restore_trained
+
+
+def acquire(folder, to, *, strategy: str | None = None,
+            batch: int | None = None, again: bool = False) -> int:
+    """Chooses pairs with the model of a run and writes them as questions.
+
+    The pairs are marked as asked before the file is written, and are not
+    asked again: where the file was lost, `again` writes it anew.
+
+    Args:
+        folder: a run folder.
+        to: a .csv or .jsonl file that does not exist yet.
+        strategy, batch: in place of the config's.
+        again: chooses nothing and writes every question that has no answer
+            yet.
+
+    Returns:
+        number of questions written.
+
+    Raises:
+        ValueError: the file exists, or there is nothing (more) to ask.
+    """
+    folder, to = RunFolder.of_run(folder), Path(to)
+    if to.exists():
+        raise ValueError("Questions need a new file. Received: "
+                         f"{to}, which exists and may hold answers. Choose "
+                         "another name.")
+    check_format(to)  # before anything counts as asked
+    if batch is not None and batch < 1:
+        raise ValueError("`batch` must be a positive whole number. Received: "
+                         f"batch={batch}.")
+    with folder.lock():
+        folder.check_whole()
+        parts = restore_trained(folder, "Choosing pairs")
+        pool = parts.pool
+        if again:
+            questions = _open_questions(pool)
+            if not len(questions):
+                raise ValueError(
+                    "`again` needs questions without an answer. Received: "
+                    f"{folder.path}, which has none.")
+        else:
+            if strategy:
+                parts.config.strategy = strategy
+            callback = parts.acquire(
+                CallableOracle(_nobody, cost=parts.config.cost),
+                **({"batch_size": batch} if batch else {}))
+            callback.set_model(parts.model)
+            chosen = callback.choose()
+            if not len(chosen[0]):
+                raise ValueError("There must be something to ask. Received: "
+                                 f"{callback.exhausted}.")
+            questions = callback.ask(*chosen)
+            folder.write(pool)
+        data = parts.split.train
+        write_questions(to, questions, data.users, data.items)
+    return len(questions)
+
+
+def _nobody(user_ids, item_ids):
+    raise NotImplementedError("people answer, by `tfrecal label`")
+
+
+def _open_questions(pool) -> Questions:
+    rows = np.flatnonzero(pool.state == ASKED)
+    return Questions(
+        pool.ticket[rows], pool.user_ids[pool.user[rows] - 1],
+        pool.item_ids[pool.item[rows] - 1], utility=pool.utility[rows])
+
+
+def label(folder, source) -> dict[str, int]:
+    """Takes the answers of a file into the pool of a run.
+
+    Args:
+        folder: a run folder.
+        source: a file that `acquire` wrote, with labels filled in.
+
+    Returns:
+        numbers of rows `labelled`, `declined` and still `open`.
+
+    Raises:
+        ValueError: a line of the file is wrong; nothing was taken.
+    """
+    folder = RunFolder.of_run(folder)
+    with folder.lock():
+        config = RunConfig.from_file(folder / "config.json")
+        state = folder.state
+        if not state:
+            raise ValueError("Answers need questions. Received: "
+                             f"{folder.path}, where nothing was asked yet. "
+                             "Ask with `tfrecal acquire`.")
+        pool = folder.pool(load_split(config, folder.data()).train)
+        rows = np.flatnonzero((pool.ticket >= 0) & (pool.state != ASKED))
+        taken = {int(ticket): float(value) if value == value else None
+                 for ticket, value in zip(pool.ticket[rows],
+                                          pool.label[rows])}
+        found = read_labels(
+            source, _open_questions(pool), pool.scale, taken, set())
+        labels = np.array(list(found.values()), np.float32)
+        declined = np.isnan(labels)
+        pool.answer(list(found), labels, declined,
+                    np.where(declined, 0, config.cost))
+        changes = {}
+        if "acquire" in state:  # the labels are to be trained on
+            changes["acquire"] = {
+                **state["acquire"], "last_labels": state["epoch"]}
+        if found:
+            folder.write(pool, **changes)
+    return {"labelled": int((~declined).sum()),
+            "declined": int(declined.sum()), "open": pool.pending}

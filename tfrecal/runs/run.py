@@ -1,0 +1,178 @@
+"""The main job from a config: data, model, one `fit`, a run folder."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import tf_keras
+
+from tfrecal import __version__, callbacks
+from tfrecal.callbacks.learning_rate import FinalCosine
+from tfrecal.callbacks.round_lines import RoundLines
+from tfrecal.oracles import ReplayOracle
+from tfrecal.pool.run_folder import RunFolder
+from tfrecal.runs import workers
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import Run, build, load_data, load_split, restore
+
+
+def run(config: RunConfig, folder, quiet: bool = False,
+        oracle=None) -> pd.DataFrame:
+    """Trains and acquires in one `fit`.
+
+    Args:
+        config: what to do.
+        folder: the run folder; must not hold a run yet.
+        quiet: no line a round.
+        oracle: an `Oracle` that answers in place of the log's hidden
+            labels, such as a service that bills.
+
+    Returns:
+        history, one row an epoch, as in `history.csv`.
+    """
+    with workers.join() as team, team.folder(folder) as folder:
+        team.from_chief(folder.check_new)
+        data = load_data(config)
+        _check_same(team, config, data)
+        chosen = None
+        if config.tuning == "auto":
+            def choose():
+                # It makes models as this module does.
+                from tfrecal.runs.tuning import auto as auto_tuning
+                nonlocal chosen
+                chosen = auto_tuning.choose(
+                    config, load_split(config, data), quiet=quiet)
+                return dataclasses.asdict(chosen.config)
+
+            config = RunConfig(**team.from_chief(choose))
+        with team.strategy.scope():
+            parts = build(config, data)
+        with _locked(team, folder):
+            if Path(config.data).is_file():
+                folder.keep(data)  # the files may change
+            if chosen:
+                chosen.write(folder / "tuning.json")
+            folder.start(dataclasses.asdict(config))
+            return _fit(parts, {}, folder, quiet, oracle, team)
+
+
+def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
+    """Goes on from the last whole epoch, as if nothing had happened.
+
+    The epoch that was interrupted is trained again; what was asked and
+    answered in it stands in the journal and is not bought again.
+
+    A run that was finished goes on for `final_epochs` more where labels have
+    come since (`tfrecal label`), and is left alone otherwise.
+
+    Args:
+        folder: the run folder.
+        quiet: no line a round.
+        oracle: as in `run`.
+
+    Returns:
+        history, one row an epoch, those before included.
+    """
+    with workers.join() as team, team.folder(folder) as folder:
+        team.from_chief(lambda: RunFolder.of_run(folder.path) and None)
+        with _locked(team, folder):
+            team.copy(folder)
+            with team.strategy.scope():
+                parts, state = restore(folder)
+            _check_same(team, parts.config, parts.split.train)
+            return _fit(parts, state, folder, quiet, oracle, team)
+
+
+def _check_same(team, config, data) -> None:
+    """Raises WorkersStopped where workers were told to do different things."""
+    if team.number > 1:
+        team.check_same(
+            "options", json.dumps(
+                [__version__, dataclasses.asdict(config)], sort_keys=True),
+            "Start the same command of the same version on all of them.")
+        team.check_same("data", data.fingerprint(), "Give all of them the "
+                        "same files.")
+
+
+@contextlib.contextmanager
+def _locked(team, folder):
+    """`RunFolder.lock`, with its refusal told to the other workers."""
+    with contextlib.ExitStack() as stack:
+        team.from_chief(
+            lambda: stack.enter_context(folder.lock()) and None)
+        yield
+
+
+def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
+         team):
+    config, pool, model = parts.config, parts.pool, parts.model
+    team.check_same("encoder", model.fingerprint,
+                    "Give all of them the same folder of weights.")
+    first = state.get("epoch", -1) + 1
+    stop = _last_epoch(config, pool, state)
+    quiet = quiet or not team.chief
+    lines = RoundLines(folder.path, pool, first, quiet)
+    if first >= stop:
+        return lines.history
+    if not quiet and model.candidate_tower.encoder is not None:
+        print(model.candidate_tower.encoder.summary, file=sys.stderr)
+    watch = [callbacks.EvaluateRetrieval(
+        pool, parts.split.test, seen=parts.split.validation)]
+    acquire = None
+    if config.oracle == "replay":
+        if oracle is None:
+            oracle = ReplayOracle(parts.split.train, cost=config.cost,
+                                  seed=config.seed)
+        # The others repeat what the chief's journal holds.
+        acquire = parts.acquire(
+            oracle, rounds=config.rounds,
+            journal=folder.journal() if team.chief else None)
+        if state:
+            acquire.restore(state["acquire"])
+        watch += [acquire, callbacks.StopAtBudget(
+            acquire, config.final_epochs, verbose=0)]
+    after = [lines]
+    if team.chief:
+        after.append(tf_keras.callbacks.TensorBoard(
+            str(folder / "tensorboard"), write_graph=False))
+    sequence = pool.sequence(config.batch_size, config.seed)
+    sequence.start(first)
+    model.fit(
+        sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
+            FinalCosine(
+                config.learning_rate, stop, config.final_epochs, acquire),
+            callbacks.ChiefDecides(team, pool, watch), *after,
+            callbacks.SavePool(pool, folder.path, acquire)])
+    return lines.history
+
+
+def _last_epoch(config, pool, state) -> int:
+    """The number of epochs at which `fit` ends."""
+    if not state:
+        return config.epochs
+    if state["finished"] and pool.counts["labelled"] > state["rows"]:
+        return state["epoch"] + 1 + max(config.final_epochs, 1)
+    return state["epoch"] + 1 if state["finished"] else state["stop"]
+
+
+def verdict(history: pd.DataFrame) -> str:
+    """What the labels bought, in one line."""
+    first, last = history.iloc[0], history.iloc[-1]
+    trained = int(last["rows"] - first["rows"])
+    # Labels of the last round count only where another epoch followed.
+    left = int(last.get("acquired", 0))
+    parts = [f"{name} {first[key]:.4f} -> {last[key]:.4f} "
+             f"({last[key] - first[key]:+.4f})"
+             for name, key in (("NDCG@10", "val_ndcg@10"),
+                               ("RMSE", "val_rmse"), ("AUC", "val_auc"))
+             if key in history]
+    rest = (f" {left:,} more came after the last epoch and are not trained "
+            "on yet." if left else "")
+    bought = (f"{trained:,} labels ({last['cost']:,.0f} spent) bought: "
+              if trained or last["cost"] else
+              f"trained on {int(last['rows']):,} labels: ")
+    return (bought + ", ".join(parts) + "." + rest)

@@ -1,0 +1,215 @@
+"""How much of the encoder to train, by a short trial: `tuning="auto"`.
+
+Fine-tuning an encoder costs many times what a frozen one does, and often
+brings nothing (benchmarks/RESULTS.md). So each way is tried on the labels
+that are there, judged on the validation part, and a dearer one is taken only
+where it is better beyond chance, and by enough to be worth its time.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tf_keras
+
+from tfrecal.callbacks import EvaluateRetrieval
+from tfrecal.callbacks.learning_rate import FinalCosine
+from tfrecal.files import replace_file
+from tfrecal.metrics import t_interval
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import first_pool, make_model
+from tfrecal.scoring.scorer import PoolScorer
+from tfrecal.text.checkpoints import find_folder, read_architecture
+
+# From the cheapest to the dearest. BitFit costs what LoRA does.
+TRIED = ("frozen", "top_n", "lora", "full")
+EPOCHS = 10
+# Below so many users with something to find, an interval says nothing.
+FEWEST_USERS = 20
+# Of NDCG@10 or of the squared error: with many rows a smaller gain can be
+# beyond chance and still not be worth several times the time.
+WORTH = 0.005
+
+
+class Trial(NamedTuple):
+    """One way of tuning, tried.
+
+    Attributes:
+        tuning: its name.
+        seconds: of training; the making of the model is not counted.
+        ndcg, error: of each user of the validation part, NDCG@10, and of
+            each of its rows, the squared error; None where it was cut off.
+        epochs: that were trained.
+    """
+
+    tuning: str
+    seconds: float
+    ndcg: np.ndarray | None
+    error: np.ndarray | None
+    epochs: int
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    Attributes:
+        config: the config with the tuning that was chosen.
+        why: lines, one a trial and one on the choice.
+        trials: what they say as numbers, for JSON.
+    """
+
+    config: RunConfig
+    why: list[str]
+    trials: list[dict]
+
+    def write(self, path) -> None:
+        """Writes it as a JSON file."""
+        text = json.dumps({"tuning": self.config.tuning, "why": self.why,
+                           "trials": self.trials}, indent=1)
+        replace_file(path, lambda beside: beside.write_text(text))
+
+
+def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
+           epochs: int = EPOCHS, quiet: bool = True) -> Choice:
+    """Tries ways of tuning an encoder on the labels that are known.
+
+    The labels are those that the run begins with; no label is bought for it.
+    A way is taken in place of a cheaper one where NDCG@10 of the users of
+    the validation part, or else the squared error of its rows, is better by
+    at least a share `WORTH`, with a 95% interval (paired t) that leaves out
+    0, and the other is not worse beyond its interval. The interval is over
+    users and rows, of one fit each: it does not hold what another seed would
+    change.
+
+    Args:
+        config: of the run; `tuning` is what is chosen.
+        split: the run's `splits.Split`; no label of its test part is read
+            (its pairs are left out of the lists that are judged).
+        tried: ways, from the cheapest to the dearest; the first is never
+            cut off.
+        seconds: that training may take in all. A way that would take more
+            than what is left is cut off after its first epoch.
+        epochs: of each trial.
+        quiet: no line a trial on stderr.
+
+    Returns:
+        the `Choice`; that of the first way where the validation part has
+        fewer than `FEWEST_USERS` users to judge by.
+    """
+    trials, left = [], seconds
+    first = dataclasses.replace(config, tuning=tried[0])
+    if config.encoder == "none" or not len(split.train.items.columns):
+        return Choice(first, ["no texts are encoded: nothing to tune"], [])
+    if not len(split.validation):
+        return Choice(first, [
+            f"chosen: {tried[0]} (no validation rows to judge by)"], [])
+    able = read_architecture(find_folder(config.encoder)).tunings
+    tried = [tuning for tuning in tried if tuning in able]
+    for tuning in tried:
+        trial = _try(dataclasses.replace(config, tuning=tuning), split,
+                     left if trials else np.inf, epochs)
+        left -= trial.seconds
+        trials.append(trial)
+        if not quiet:
+            print(f"trial of tuning={tuning}: {trial.seconds:.0f} s",
+                  file=sys.stderr)
+        users = len(trials[0].ndcg)
+        if users < FEWEST_USERS:
+            return Choice(first, [
+                f"chosen: {tried[0]} ({users} users of the validation part "
+                f"have something to find, at least {FEWEST_USERS} are needed "
+                "to judge)"], [])
+    return _chosen(config, trials)
+
+
+def _try(config, split, left: float, epochs: int) -> Trial:
+    tf_keras.utils.set_random_seed(config.seed)
+    pool = first_pool(config, split)
+    rows = pool.labelled_rows()
+    model = make_model(config, split.train, float(pool.label[rows].mean()))
+    clock = _Clock(left, epochs)
+    plan = dataclasses.replace(config, final_epochs=epochs)
+    model.fit(
+        pool.sequence(config.batch_size, config.seed), epochs=epochs,
+        verbose=0, callbacks=[clock, FinalCosine(
+            plan.learning_rate, epochs, plan.final_epochs)])
+    if clock.epochs < epochs:
+        return Trial(config.tuning, clock.seconds, None, None, clock.epochs)
+    held_out = split.validation
+    watch = EvaluateRetrieval(pool, held_out, seen=split.test)
+    scorer = PoolScorer.of(model, pool)
+    ranked = watch.ranked(scorer)[-1]
+    error = (held_out.label - scorer.predict(
+        held_out.user_code, held_out.item_code)) ** 2
+    return Trial(config.tuning, clock.seconds, ranked.per_user["ndcg@10"],
+                 error, epochs)
+
+
+class _Clock(tf_keras.callbacks.Callback):
+    """Counts seconds of training; the first epoch's graphs are not counted.
+
+    Stops after the first epoch where the rest would take too long.
+    """
+
+    def __init__(self, left: float, planned: int):
+        super().__init__()
+        self.left, self.planned = left, planned
+        self.seconds, self.epochs = 0.0, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.epochs and not batch:
+            # As long as the batches to come, once those are known.
+            self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds += time.perf_counter() - self._began
+        self.epochs += 1
+        if self.seconds / self.epochs * self.planned > self.left:
+            self.model.stop_training = True
+
+
+def _chosen(config, trials) -> Choice:
+    best, others = trials[0], trials[1:]
+    lines = [f"{best.tuning}: NDCG@10 {best.ndcg.mean():.4f}, RMSE "
+             f"{np.sqrt(best.error.mean()):.4f}, {best.seconds:.1f} s"]
+    found = [{"tuning": best.tuning, "seconds": best.seconds,
+              "ndcg@10": float(best.ndcg.mean()),
+              "rmse": float(np.sqrt(best.error.mean()))}]
+    for trial in others:
+        row = {"tuning": trial.tuning, "seconds": trial.seconds}
+        if trial.ndcg is None:
+            lines.append(f"{trial.tuning}: cut off, {trial.seconds:.1f} s an "
+                         "epoch is more than the trial may take")
+            found.append({**row, "cut_off": True})
+            continue
+        ndcg = t_interval(trial.ndcg - best.ndcg)
+        error = t_interval(best.error - trial.error)
+        times = trial.seconds / max(best.seconds, 1e-9)
+        lines.append(
+            f"{trial.tuning}: NDCG@10 {ndcg[0]:+.4f} [{ndcg[1]:+.4f}, "
+            f"{ndcg[2]:+.4f}], squared error {-error[0]:+.4f} "
+            f"[{-error[2]:+.4f}, {-error[1]:+.4f}] beside {best.tuning}, "
+            f"{times:.1f} x the time")
+        found.append({**row, "ndcg@10": float(trial.ndcg.mean()),
+                      "rmse": float(np.sqrt(trial.error.mean())),
+                      "beside": best.tuning, "ndcg_gain": ndcg,
+                      "error_gain": error})
+        better = any(
+            gain[1] > 0 and gain[0] >= WORTH * values.mean() for gain, values
+            in ((ndcg, best.ndcg), (error, best.error)))
+        worse = min(ndcg[2], error[2]) < 0
+        if better and not worse:
+            best = trial
+    reason = (f"nothing dearer is better by {WORTH:.1%} and beyond chance"
+              if best is trials[0] else "better than the cheaper ones by "
+              f"{WORTH:.1%} and beyond chance, and what costs more is not")
+    lines.append(f"chosen: {best.tuning} ({reason})")
+    return Choice(dataclasses.replace(config, tuning=best.tuning), lines,
+                  found)

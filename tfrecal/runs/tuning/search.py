@@ -1,0 +1,345 @@
+"""Searches for a run's settings with Keras Tuner: `tfrecal tune`.
+
+The one place that knows Keras Tuner. It stands on Keras 3 and our models on
+Keras 2, side by side: a trial hands it one number and no model.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import tf_keras
+
+from tfrecal.callbacks import EvaluateRetrieval
+from tfrecal.callbacks.learning_rate import FinalCosine
+from tfrecal.data.interactions import Interactions
+from tfrecal.files import lock_folder, replace_file
+from tfrecal.pool.pool import Pool
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.parts import load_data, load_split, make_model
+from tfrecal.runs.tuning.space import (
+    COUNTS,
+    SEARCHED,
+    checked,
+    default_space,
+    types,
+)
+
+try:
+    import keras_tuner
+    from keras_tuner.engine.base_tuner import BaseTuner
+    from keras_tuner.engine.trial import Trial
+    from keras_tuner.errors import FatalError
+    from keras_tuner.oracles import RandomSearchOracle
+except ImportError as error:
+    raise ImportError(
+        f"A search needs Keras Tuner. Received: {error}. Install it: "
+        "`pip install '.[tuner]'`.") from error
+
+OBJECTIVES = {"ndcg@10": "max", "rmse": "min"}
+
+
+class Found(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        trials: one row a trial, in the order begun: `trial`, `status`, the
+            metrics of the validation part, `seconds`, and the settings.
+        best: the config with the settings of the best trial.
+    """
+
+    trials: pd.DataFrame
+    best: RunConfig
+
+
+def search(config: RunConfig, data: Interactions | None = None, *, folder,
+           space: dict | None = None, trials: int = 20,
+           seconds: float | None = None, objective: str = "ndcg@10",
+           seed: int | None = None, overwrite: bool = False,
+           quiet: bool = True) -> Found:
+    """Tries settings at random and judges them on the validation part.
+
+    A trial trains on every label of the training part, with the epochs of
+    the config and its learning-rate schedule. The test part is never looked
+    at. The same seed tries the same settings in the same order. A search
+    that was killed goes on when it is called again with the same folder, and
+    begins the trial that was cut off anew; it may be given more trials.
+
+    Args:
+        config: the settings that are not searched.
+        data: in place of the config's.
+        folder: of the search: `trials.csv`, `best.json` (a config for
+            `tfrecal run --config`) and Keras Tuner's own project.
+        space: setting -> list of values, or `{"low": 0.1, "high": 10,
+            "log": true}`; settings of an encoder count where there is one.
+            None takes `default_space`.
+        trials: in total, those of earlier calls included.
+        seconds: of all trials in total; none is begun after that, and the
+            one under way is ended. None is no limit.
+        objective: `"ndcg@10"` or `"rmse"`.
+        seed: of the settings that are tried; by default the config's.
+        overwrite: whether an earlier search in the folder is thrown away.
+        quiet: no line a trial.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ValueError: a space, budget or objective that cannot be, another
+            search in the folder, no validation part, or no trial that ended.
+    """
+    seed = config.seed if seed is None else seed
+    _check_budget(trials, seconds, objective)
+    data = load_data(config) if data is None else data
+    space = checked(default_space(config, data) if space is None else space,
+                    config)
+    split = load_split(config, data)
+    if not len(split.validation):
+        raise ValueError("A search needs validation rows. Received: none by "
+                         f"split={config.split!r}. Choose another split.")
+    begun = {"config": dataclasses.asdict(config), "space": space,
+             "objective": objective, "seed": seed,
+             "data": data.fingerprint()}
+    folder = Path(folder)
+    with lock_folder(folder, "One process at a time may search in a folder. "
+                     f"Received: {folder}, in which another one is at work."):
+        _begin(folder, begun, overwrite)
+        tuner = _tuner(folder, config, split, space, trials, objective, seed,
+                       seconds, quiet)
+        with contextlib.suppress(_TimeIsUp):
+            _run(tuner)
+        return _write(folder, tuner.table(), config, objective)
+
+
+def validate(config: RunConfig, split) -> dict[str, float]:
+    """Metrics of the validation part, trained on all labels of training."""
+    tf_keras.utils.set_random_seed(config.seed)
+    pool = Pool.from_interactions(split.train, initial=1.0, seed=config.seed)
+    model = make_model(
+        config, split.train, float(pool.label.mean()), warm=True)
+    model.fit(
+        pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
+        verbose=0, callbacks=[FinalCosine(
+            config.learning_rate, config.epochs, config.final_epochs)])
+    found = EvaluateRetrieval(pool, split.validation).evaluate(model)
+    return {name: float(value) for name, value in found.items()}
+
+
+def _check_budget(trials, seconds, objective) -> None:
+    if not (isinstance(trials, int) and trials > 0):
+        raise ValueError("`trials` must be a positive whole number. "
+                         f"Received: trials={trials!r}.")
+    if seconds is not None and not seconds > 0:
+        raise ValueError("`seconds` must be a positive number, or None. "
+                         f"Received: seconds={seconds!r}.")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"`objective` must be one of {list(OBJECTIVES)}. "
+                         f"Received: objective={objective!r}.")
+
+
+def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
+    """Notes what the search is, or finds that it is the same."""
+    path = folder / "search.json"
+    if overwrite:
+        # What is to be thrown away first, so that a kill leaves no mixture.
+        for name in ("search.json", "best.json", "trials.csv"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "keras_tuner", ignore_errors=True)
+    if not path.exists():
+        shutil.rmtree(folder / "keras_tuner", ignore_errors=True)
+        replace_file(path, lambda beside: beside.write_text(
+            json.dumps(begun, indent=1)))
+        return
+    before = json.loads(path.read_text())
+    begun = json.loads(json.dumps(begun))
+    other = [name for name in begun if before.get(name) != begun[name]]
+    if other:
+        raise ValueError(
+            "A search goes on as it was begun. Received: another "
+            f"{', '.join(other)} than that of {folder}. Choose another "
+            "folder, or throw the search away with `overwrite` "
+            "(`--overwrite`).")
+
+
+def _tuner(folder, config, split, space, trials, objective, seed, seconds,
+           quiet) -> "_Tuner":
+    # Keras Tuner takes 0 for no seed, and seed + 1 for the next value.
+    oracle = _Oracle(
+        keras_tuner.Objective(objective, OBJECTIVES[objective]),
+        max_trials=trials, seed=1 + 10_000 * seed,
+        hyperparameters=_declared(space))
+    # It says on stdout that it goes on; stdout is for the table.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _Tuner(config, split, seconds, quiet, oracle=oracle,
+                      directory=str(folder), project_name="keras_tuner")
+
+
+def _declared(space: dict) -> keras_tuner.HyperParameters:
+    """The space in Keras Tuner's form."""
+    hp = keras_tuner.HyperParameters()
+    for name, given in space.items():
+        with contextlib.ExitStack() as scopes:
+            counts = {parent: [value for value in space[parent] if fits(value)]
+                      for parent, fits in COUNTS.get(name, {}).items()
+                      if parent in space}
+            if not all(counts.values()):
+                continue
+            for parent, values in counts.items():
+                scopes.enter_context(hp.conditional_scope(parent, values))
+            if isinstance(given, list):
+                hp.Choice(name, given)
+                continue
+            make = hp.Int if isinstance(given["low"], int) else hp.Float
+            make(name, given["low"], given["high"],
+                 sampling="log" if given["log"] else "linear")
+    return hp
+
+
+class _TimeIsUp(Exception):
+    """The seconds of the search are spent."""
+
+
+class _Oracle(RandomSearchOracle):
+    """Keras Tuner's random search, whose files a kill cannot tear."""
+
+    def save(self):
+        _write_json(self._get_oracle_fname(), self.get_state())
+
+    def _save_trial(self, trial):
+        _write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json",
+                    trial.get_state())
+
+    def reload(self):
+        super().reload()
+        # A trial is written before the oracle's state: a kill in between
+        # leaves one that was never begun, or one whose end is not known.
+        for number in set(self.trials) - set(self.start_order):
+            del self.trials[number]
+        for number in set(self.trials) - set(self.end_order):
+            self.trials[number] = Trial(
+                self.trials[number].hyperparameters, number)
+        # The state in which a trial ends still calls it under way.
+        self._retry_queue = [number for number in self._retry_queue
+                             if number not in self.end_order]
+
+
+class _Tuner(BaseTuner):
+    """Trials that fit and judge a config; one process."""
+
+    def __init__(self, config, split, seconds, quiet, **options):
+        self.config = config
+        self.split = split
+        self.seconds = seconds
+        self.quiet = quiet
+        super().__init__(**options)
+
+    def save(self):
+        self.oracle.save()
+        _write_json(self._get_tuner_fname(), self.get_state())
+
+    def pre_create_trial(self):
+        spent = sum(self._told(number).get("seconds", 0.0)
+                    for number in self.oracle.end_order)
+        if self.seconds is not None and spent >= self.seconds:
+            raise _TimeIsUp
+
+    def run_trial(self, trial, **options):
+        started = time.perf_counter()
+        try:
+            metrics = validate(dataclasses.replace(
+                self.config, **trial.hyperparameters.values), self.split)
+            name = self.oracle.objective.name
+            if name not in metrics:
+                raise ValueError(
+                    f"This objective needs ratings. Received: {name} with "
+                    "labels 0 and 1. Choose ndcg@10.")
+        except (ValueError, OSError, ImportError) as error:
+            raise FatalError(str(error)) from error  # no later one would run
+        told = {**metrics, "seconds": time.perf_counter() - started}
+        _write_json(self._told_path(trial.trial_id), told)
+        return {name: metrics[name]}
+
+    def on_trial_end(self, trial):
+        super().on_trial_end(trial)
+        if not self.quiet:
+            told = self._told(trial.trial_id)
+            shown = [f"{name} {told[name]:.4f}" for name in OBJECTIVES
+                     if name in told] or [trial.status.lower()]
+            settings = ", ".join(
+                f"{name}={value:.4g}" if isinstance(value, float)
+                else f"{name}={value}" for name, value
+                in trial.hyperparameters.values.items())
+            print(f"trial {trial.trial_id}: {', '.join(shown)} "
+                  f"({told.get('seconds', 0):.1f} s) {settings}",
+                  file=sys.stderr, flush=True)
+
+    def _told_path(self, number) -> Path:
+        return Path(self.get_trial_dir(number)) / "metrics.json"
+
+    def _told(self, number) -> dict:
+        path = self._told_path(number)
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial; see `Found`."""
+        rows = []
+        names = [hp.name for hp in self.oracle.hyperparameters.space]
+        for number in self.oracle.end_order:
+            trial, told = self.oracle.trials[number], self._told(number)
+            rows.append({
+                "trial": int(number), "status": trial.status,
+                **{name: told.get(name, math.nan)
+                   for name in (*OBJECTIVES, "seconds")},
+                **{name: trial.hyperparameters.values.get(name)
+                   for name in names}})
+        return pd.DataFrame(rows)
+
+
+def _run(tuner: _Tuner) -> None:
+    """Keras Tuner's loop, its errors told plainly."""
+    try:
+        tuner.search(verbose=0)
+    except FatalError as error:
+        raise error.__cause__ or error
+    except RuntimeError as error:  # so many trials in a row failed
+        last = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            "Trials must not fail one after another. Received: "
+            f"{tuner.oracle.max_consecutive_failed_trials} in a row; the "
+            f"last one ended with: {last}. Narrow the space.") from error
+
+
+def _write(folder: Path, table: pd.DataFrame, config: RunConfig,
+           objective: str) -> Found:
+    """The table and the best config, as files too."""
+    ended = table[table["status"] == "COMPLETED"] if len(table) else table
+    if not len(ended):
+        raise ValueError(
+            "A search needs a trial that ends with a number. Received: "
+            f"{len(table)} trials, none of which did. Narrow the space.")
+    sign = 1 if OBJECTIVES[objective] == "min" else -1
+    row = ended.iloc[(sign * ended[objective].to_numpy()).argmin()]
+    values = {name: row[name] for name in SEARCHED if name in row.index
+              and row[name] is not None and row[name] == row[name]}
+    kinds = types()
+    best = dataclasses.replace(config, **{
+        name: kinds[name](value) for name, value in values.items()})
+    replace_file(folder / "trials.csv", lambda path: table.to_csv(
+        path, index=False))
+    replace_file(folder / "best.json", lambda path: path.write_text(
+        json.dumps(dataclasses.asdict(best), indent=1)))
+    return Found(table, best)
+
+
+def _write_json(path, content) -> None:
+    replace_file(Path(path), lambda beside: beside.write_text(
+        json.dumps(content)))

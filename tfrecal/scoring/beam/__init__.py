@@ -1,0 +1,1 @@
+"""How are all users, or all pairs, scored on many machines? Apache Beam."""

@@ -1,0 +1,228 @@
+"""Batch recommendation and pool scoring on Apache Beam.
+
+Works on a folder of `vectors.write_vectors`, so workers load no TensorFlow.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+
+import numpy as np
+
+from tfrecal import acquisition
+from tfrecal.files import sync_folder, sync_tree
+from tfrecal.scoring.beam.lists import LISTS, Recommend, list_places
+from tfrecal.scoring.beam.on_vectors import (
+    FileSystems,
+    MetricsFilter,
+    PipelineOptions,
+    beam,
+)
+from tfrecal.scoring.beam.pairs import (
+    PAIRS,
+    SCORES,
+    BestPairs,
+    Utilities,
+    check_strategy,
+    pairs_table,
+)
+from tfrecal.scoring.beam.vectors import (
+    Vectors,
+    VectorsChanged,
+    _changed,
+    groups,
+    pool_fingerprint,
+)
+
+
+def recommend(vectors, output, k: int = 20, *, users=None,
+              unknown: str = "error", known: bool = False, pool=None,
+              options=None) -> dict[str, int]:
+    """The best items of many users, by the retrieval block, as Parquet.
+
+    The lists are those of `best_items`, whatever the runner and the number
+    of workers.
+
+    Args:
+        vectors: folder of `write_vectors`.
+        output: new folder, whole or not at all: `part-*.parquet` with
+            `user_id`, `item_ids`, `scores` (shorter than `k` where no more
+            items are left), in no order of users; `about.json`. On object
+            stores, whose folders cannot be renamed in one step, it is whole
+            once `about.json` is there.
+        k: items of a list, >= 1.
+        users: glob of Parquet files with a column `user_id`; each user is
+            answered once. By default all users of the vectors.
+        unknown: of ids without vectors: `"error"` or `"drop"`.
+        known: whether items that the user labelled are listed too.
+        pool: the `Pool`, where it is at hand: compared at start and end.
+        options: Beam's `PipelineOptions`, or a list of its flags.
+
+    Returns:
+        counts: `users` that were answered, `unknown` ids that were not.
+
+    Raises:
+        ValueError: wrong options, no vectors, unknown or missing ids.
+        VectorsChanged: the vectors or the pool changed meanwhile.
+    """
+    _check_number("k", k)
+    if unknown not in ("error", "drop"):
+        raise ValueError("`unknown` must be 'error' or 'drop'. Received: "
+                         f"unknown={unknown!r}.")
+    found = _open(vectors, pool)
+    if not found.meta["items"]:
+        raise ValueError("There must be items to recommend. Received: "
+                         f"{found.folder}, which has none.")
+    worker = Recommend(found, int(k), known)
+
+    def build(pipeline):
+        numbers = _numbers(pipeline, found)
+        if users is None:
+            work = numbers | "Whole" >> beam.Map(lambda one: (one, None))
+        else:
+            work = list_places(pipeline, numbers, found, users, unknown)
+        return work | "Recommend" >> beam.ParDo(worker)
+
+    counts = _run(found, pool, output, build, LISTS, 0, options,
+                  {"job": "recommend", "k": int(k), "known": known})
+    return {name: counts.get(name, 0) for name in ("users", "unknown")}
+
+
+def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
+              options=None) -> dict[str, int]:
+    """The pairs of a pool whose labels teach most, as Parquet.
+
+    The picks are those of `PoolScorer.top` with the same `n` and `seed`, and
+    the passes that were written.
+
+    Args:
+        vectors: folder of `write_vectors`.
+        output: as of `recommend`: `part-*.parquet` is one file with
+            `user_id`, `item_id`, `utility`, best first.
+        strategy: `"mean"`, `"variance"` or `"upper_bound"` (see
+            `Moments`), or a `Strategy` or its name, where the utility of a
+            pair is a function of its predicted labels (mean or samples),
+            their probabilities, or the item's traffic. Its batch may be
+            `"top"`, `"softmax"`, and `"power"` where no utility is negative;
+            no caps, quotas, costs or rateability.
+        n: how many, >= 1.
+        seed: of ties and of stochastic batches.
+        pool, options: see `recommend`.
+
+    Returns:
+        counts: `pairs` that were written.
+
+    Raises:
+        ValueError: wrong options, no vectors, a strategy that looks at more
+            than a pair, passes or calibration that were not written.
+        VectorsChanged: the vectors or the pool changed meanwhile.
+    """
+    _check_number("n", n)
+    found = _open(vectors, pool)
+    if not (isinstance(strategy, str) and strategy in SCORES):
+        strategy = acquisition.get(strategy)
+    check_strategy(strategy, found.meta)
+    name = strategy if isinstance(strategy, str) else strategy.name
+
+    def build(pipeline):
+        return (_numbers(pipeline, found)
+                | "Utilities" >> beam.ParDo(
+                    Utilities(found, strategy, int(n), seed))
+                | "Best" >> beam.CombineGlobally(
+                    BestPairs(int(n))).without_defaults()
+                | "Table" >> beam.Map(pairs_table))
+
+    counts = _run(found, pool, output, build, PAIRS, 1, options,
+                  {"job": "top_pairs", "n": int(n), "strategy": name,
+                   "seed": seed})
+    return {"pairs": counts.get("pairs", 0)}
+
+
+def _check_number(name, value) -> None:
+    if (not isinstance(value, (int, np.integer)) or isinstance(value, bool)
+            or value < 1):
+        raise ValueError(f"`{name}` must be a whole number of at least 1. "
+                         f"Received: {name}={value!r}.")
+
+
+def _open(folder, pool) -> Vectors:
+    found = Vectors(folder, FileSystems.open)
+    _check_pool(found, pool, "since its vectors were written")
+    return found
+
+
+def _check_pool(vectors, pool, when) -> None:
+    if pool is not None and pool_fingerprint(pool) != vectors.meta["pool"]:
+        raise _changed("pool", when)
+
+
+def _numbers(pipeline, vectors):
+    """Numbers of the groups of users, spread over the workers."""
+    return (pipeline
+            | "Groups" >> beam.Create(range(groups(vectors.meta)))
+            | "Spread" >> beam.Reshuffle())
+
+
+def _run(vectors, pool, output, build, schema, shards, options, about):
+    """Runs a pipeline into a new folder; its counters."""
+    output = str(output).rstrip("/")
+    if FileSystems.exists(output):
+        raise ValueError("`output` must be a new folder. Received: "
+                         f"output={output}, which exists. Remove it, or "
+                         "name another one.")
+    parent, name = FileSystems.split(output)
+    beside = FileSystems.join(parent, f".{name}.{uuid.uuid4().hex[:12]}")
+    if not isinstance(options, PipelineOptions):
+        options = PipelineOptions(list(options or []))
+    try:
+        FileSystems.mkdirs(beside)
+        counts = _counted(build, beside, schema, shards, options)
+        vectors.check()
+        _check_pool(vectors, pool, "while a job read its vectors")
+        about = {**about, "vectors": vectors.fingerprint, **counts}
+        with FileSystems.create(f"{beside}/about.json") as file:
+            file.write(json.dumps(about, indent=1).encode())
+        _publish(beside, output)
+    finally:
+        if FileSystems.exists(beside):
+            FileSystems.delete([beside])
+    return counts
+
+
+def _counted(build, folder, schema, shards, options):
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline) | "Write" >> beam.io.WriteToParquetBatched(
+        f"{folder}/part", schema, codec="snappy", num_shards=shards,
+        file_name_suffix=".parquet")
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        _explain(error)
+        raise
+    found = result.metrics().query(
+        MetricsFilter().with_namespace("tfrecal"))["counters"]
+    return {one.key.metric.name: int(one.committed or one.attempted or 0)
+            for one in found}
+
+
+def _explain(error) -> None:
+    """Raises what a worker raised, which Beam wraps in its traceback."""
+    for kind in (VectorsChanged, ValueError):
+        found = re.search(
+            rf"^(?:\w+\.)*{kind.__name__}: (.*?)(?: \[while running .*)?$",
+            f"{type(error).__name__}: {error}", re.MULTILINE)
+        if found:
+            raise kind(found[1]) from error
+
+
+def _publish(beside, output) -> None:
+    """Gives a whole folder its name."""
+    if "://" in output:
+        FileSystems.rename([beside + "/"], [output + "/"])
+        return
+    sync_tree(beside)
+    os.rename(beside, output)
+    sync_folder(os.path.dirname(os.path.abspath(output)))

@@ -1,0 +1,220 @@
+"""The best pairs of a whole pool, as Beam transforms."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from tfrecal.acquisition import Strategy, View
+from tfrecal.pool.pool import UNLABELLED
+from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
+from tfrecal.scoring.calibration import Calibration
+from tfrecal.scoring.stream.best_pairs import MODES, Keys, _Best
+from tfrecal.scoring.stream.block_scores import Labels, Moments, Products
+from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
+from tfrecal.scoring.stream.whole_pool import (
+    _SCORE_SHAPE,
+    _VIEW_SHAPE,
+    Pointwise,
+)
+
+SCORES = ("mean", "variance", "upper_bound")
+# What a view of workers can hold; see `View`.
+_NEEDS = frozenset({"mean", "samples", "probabilities",
+                    "sample_probabilities", "levels", "item_traffic"})
+PAIRS = pa.schema([("user_id", pa.string()), ("item_id", pa.string()),
+                   ("utility", pa.float64())])
+
+
+def check_strategy(strategy, meta) -> None:
+    """Raises ValueError where workers cannot score with a strategy."""
+    if meta["labels"] is None:
+        raise ValueError(
+            "Utilities need a model that predicts labels. Received: vectors "
+            "of a model without a rating task.")
+    if isinstance(strategy, str):
+        needs = {"mean"} if strategy == "mean" else {"samples"}
+    else:
+        needs = strategy.needs
+        _check_pair_by_pair(strategy)
+    if needs & {"samples", "sample_probabilities"} and not meta["passes"]:
+        raise ValueError(
+            "This strategy reads samples of the model. Received: vectors "
+            "with passes=0. Write them with `write_vectors(..., passes=10)`.")
+    if needs & {"probabilities", "sample_probabilities"} and (
+            meta["calibration"] is None):
+        raise ValueError(
+            "This strategy reads calibrated probabilities. Received: vectors "
+            "of a pool without a label. Start the pool with some labels.")
+
+
+def _check_pair_by_pair(strategy) -> None:
+    """Raises ValueError where a strategy looks at more than one pair."""
+    problems = [f"it defines `{method}`"
+                for method in ("select", "cap", "weigh")
+                if getattr(type(strategy), method) is not getattr(
+                    Strategy, method)]
+    problems += [f"it reads `{need}`" for need in
+                 sorted(strategy.needs - _NEEDS)]
+    problems += [f"`{name}` is set" for name in (
+        "max_per_user", "max_per_item", "quotas", "per_cost", "rateable")
+        if getattr(strategy, name)]
+    if strategy.batch not in MODES:
+        problems.append(f"batch={strategy.batch!r} ranks all pairs")
+    if problems:
+        raise ValueError(
+            "A strategy on Beam must score each pair by its predicted labels "
+            f"or its item's traffic. Received: `{strategy.name}`: "
+            f"{', '.join(problems)}. Use `PoolScorer.top` or `AcquireLabels` "
+            "on one machine, or choose one of "
+            f"{', '.join(SCORES)}, bald, entropy, margin.")
+
+
+class Utilities(OnVectors):
+    """Numbers of groups to the best pairs of each."""
+
+    def __init__(self, vectors, strategy, n, seed):
+        super().__init__(vectors)
+        self.strategy = strategy
+        self.n = n
+        self.seed = seed
+
+    def process(self, number):
+        meta = self.vectors.meta
+        reads = (["rating"] if self._needs() & {"mean", "probabilities"}
+                 else [])
+        if self._needs() & {"samples", "sample_probabilities"}:
+            reads += [f"pass_{one}" for one in range(meta["passes"])]
+        users = self.vectors.users(number, ["user_id", *reads])
+        items = self.items(["item_id", "traffic", *reads])
+        first = number * meta["group"] + 1
+        score = self._score(users, items, reads, first)
+        batch, temperature = "top", 1.0
+        if not isinstance(self.strategy, str):
+            batch = self.strategy.batch
+            temperature = self.strategy.temperature
+        keys = Keys(score, batch, temperature, None, None, self.seed)
+        best = _Best(self.n, self.seed, None)
+        with threadpool_limits(1, "blas"):
+            for block in self._pairs(number, first, users).blocks():
+                best.offer(block, *keys(block))
+        if keys.lowest < 0:
+            raise ValueError(
+                "batch=\"power\" on Beam needs utilities of 0 or more. "
+                f"Received: a utility of {keys.lowest:g}. Use "
+                "batch=\"softmax\", or `PoolScorer.top`.")
+        rows = best.sorted()
+        rows["user_id"] = users["user_id"][rows["user"] - first]
+        rows["item_id"] = items["item_id"][rows["item"] - 1]
+        yield rows
+
+    def _needs(self):
+        if isinstance(self.strategy, str):
+            return {"mean"} if self.strategy == "mean" else {
+                "mean", "samples"}
+        return self.strategy.needs
+
+    def _pairs(self, number, first, users):
+        """The group's pairs that may be asked, in blocks as in-process."""
+        meta, pairs = self.vectors.meta, self.vectors.pairs(number)
+        height, width = (_SCORE_SHAPE if isinstance(self.strategy, str)
+                         else _VIEW_SHAPE)
+        if not meta["lazy"]:
+            free = pairs["state"] == UNLABELLED
+            return ListedPairs(pairs["user"][free], pairs["item"][free],
+                               height * width)
+        taken = pairs["state"] != UNLABELLED
+        return CrossPairs(
+            np.arange(first, first + len(users["user_id"])),
+            np.arange(1, meta["items"] + 1), pairs["user"][taken],
+            pairs["item"][taken], (height, width))
+
+    def _score(self, users, items, reads, first):
+        meta = self.vectors.meta
+        labels = Labels(SimpleNamespace(**meta["labels"]))
+        products = [GroupProducts(users[name], items[name], first)
+                    for name in reads]
+        mean = products[0] if reads[:1] == ["rating"] else None
+        samples = products[mean is not None:]
+        if isinstance(self.strategy, str):
+            return Moments(self.strategy, mean, samples, labels)
+        traffic = np.concatenate([[0.0], items["traffic"]])
+        return Pointwise(self.strategy, _views(
+            self.strategy.needs, mean, samples, labels, traffic,
+            meta["calibration"]))
+
+
+class GroupProducts(Products):
+    """Inner products of a group's users, whose codes start at `first`.
+
+    Args:
+        query, candidate: vectors without a row of the code 0.
+        first: code of the first user.
+    """
+
+    def __init__(self, query, candidate, first):
+        super().__init__(query, np.concatenate(
+            [np.zeros_like(candidate[:1]), candidate]) if len(candidate)
+            else np.zeros((1, candidate.shape[1]), np.float32))
+        self.first = first
+
+    def __call__(self, block, out=None):
+        return super().__call__(Block(
+            block.user - self.first, block.item, block.grid), out)
+
+
+def _views(needs, mean, samples, labels, traffic, calibration):
+    """A function of a `Block` that returns its `View`."""
+    classes = calibration and Calibration(**calibration)
+    needs = needs & _NEEDS
+
+    def view(block):
+        fields = {"item_traffic": traffic}
+        if mean is not None:
+            fields["mean"] = labels(mean(block))
+        if samples:
+            fields["samples"] = np.stack(
+                [labels(one(block)) for one in samples])
+        if classes and needs & {"probabilities", "sample_probabilities"}:
+            fields["levels"] = np.array(classes.levels)
+        if "probabilities" in needs:
+            fields["probabilities"] = classes(fields["mean"])
+        if "sample_probabilities" in needs:
+            fields["sample_probabilities"] = classes(fields["samples"])
+        user, item = block.pairs()
+        return View(user=user, item=item, **fields)
+    return view
+
+
+class BestPairs(beam.CombineFn):
+    """The first `n` pairs by key, then by the hash of the pair."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def create_accumulator(self):
+        return None
+
+    def add_input(self, best, rows):
+        return self.merge_accumulators([best, rows])
+
+    def merge_accumulators(self, parts):
+        parts = [part for part in parts if part is not None]
+        if not parts:
+            return None
+        rows = {name: np.concatenate([part[name] for part in parts])
+                for name in parts[0]}
+        order = np.lexsort((rows["tie"], rows["key"]))[::-1][:self.n]
+        return {name: column[order] for name, column in rows.items()}
+
+    def extract_output(self, best):
+        return best
+
+
+def pairs_table(rows):
+    Metrics.counter("tfrecal", "pairs").inc(len(rows["utility"]))
+    return pa.table([pa.array(rows[name].tolist(), kind)
+                     for name, kind in zip(PAIRS.names, PAIRS.types)],
+                    schema=PAIRS)

@@ -1,0 +1,263 @@
+"""A folder of vectors: what scores all pairs of a pool without the model.
+
+NumPy and Parquet only: who reads it needs no TensorFlow.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tfrecal.files import make_folder, sync_folder, sync_tree
+from tfrecal.hashes import update_texts
+from tfrecal.scoring.calibration import Calibration
+
+META = "meta.json"
+EXCLUDED = 4  # beside the states of `pool`
+GROUP = 8000  # users of a file
+# Users of a block of `PoolScorer.top`: its sums are repeated bit by bit.
+_STEP = 200
+
+
+class VectorsChanged(RuntimeError):
+    """Raised where vectors or the pool change while a job reads them."""
+
+
+def pool_fingerprint(pool) -> str:
+    """SHA-256 of a pool's ids, pairs, states and labels."""
+    digest = hashlib.sha256()
+    update_texts(digest, map(str, pool.user_ids))
+    update_texts(digest, map(str, pool.item_ids))
+    digest.update(bytes([pool.lazy]))
+    for column in (pool.user, pool.item, pool.state, pool.label,
+                   pool.excluded):
+        digest.update(str(len(column)).encode() + column.tobytes())
+    return digest.hexdigest()
+
+
+def write_vectors(model, pool, folder, *, passes: int = 0,
+                  uncertainty: str = "dropout", seed: int = 0,
+                  group: int = GROUP) -> str:
+    """Writes all vectors of a model over a pool, whole or not at all.
+
+    A folder that is there already is replaced.
+
+    Args:
+        model: a `TwoTower`; with a rating task where pairs shall be asked.
+        pool: a `Pool`.
+        folder: `users-*.parquet` and `pairs-*.parquet` of `group` users
+            each, `items.parquet`, `meta.json`.
+        passes, uncertainty, seed: samples of the model, see
+            `PoolScorer.view`; each is as large as the rating vectors.
+        group: users of a file, a multiple of 200.
+
+    Returns:
+        the fingerprint, which each of the files carries.
+
+    Raises:
+        ValueError: `group` is no multiple of 200, a vector is not finite, or
+            what `PoolScorer.samples` refuses.
+    """
+    if group < 1 or group % _STEP:
+        raise ValueError(f"`group` must be a multiple of {_STEP}. Received: "
+                         f"group={group}.")
+    sides, meta = _vectors(model, pool, passes, uncertainty, seed)
+    state = pool_fingerprint(pool)
+    meta.update(
+        format=1, lazy=bool(pool.lazy), pool=state, passes=passes,
+        users=len(pool.user_ids), items=len(pool.item_ids), group=group)
+    meta["fingerprint"] = _fingerprint(sides, meta)
+    folder = Path(folder)
+    make_folder(folder.parent)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir()
+        _write(beside, pool, sides, meta)
+        sync_tree(beside)
+        if pool_fingerprint(pool) != state:
+            raise _changed("pool", "while its vectors were written")
+        old = beside.with_name(f"{beside.name}.old")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(beside, folder)
+        sync_folder(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return meta["fingerprint"]
+
+
+def _vectors(model, pool, passes, uncertainty, seed):
+    """Columns of users and items, and what is JSON-able."""
+    from tfrecal.model.tasks import Rating
+    from tfrecal.scoring.scorer import PoolScorer
+
+    scorer = PoolScorer.of(model, pool)
+    blocks = {name: scorer.vectors(name) for name in ("rating", "retrieval")}
+    samples = scorer.samples(passes, uncertainty, seed) if passes else []
+    blocks.update((f"pass_{number}", (one.query, one.candidate))
+                  for number, one in enumerate(samples))
+    sides = []
+    for side, traffic in enumerate((pool.user_traffic, pool.item_traffic)):
+        sides.append({name: np.ascontiguousarray(pair[side][1:], np.float32)
+                      for name, pair in blocks.items()})
+        for name, vectors in sides[-1].items():
+            if not np.isfinite(vectors).all():
+                raise ValueError(
+                    "Vectors must be finite. Received: NaN or infinite ones "
+                    f"in the block `{name}`. A model that diverged gives "
+                    "them: train it again.")
+        sides[-1]["traffic"] = traffic[1:]
+    task = model.task(Rating)
+    if task is None:
+        return sides, {"labels": None, "calibration": None}
+    labels = {"loss": task.loss, "scale": list(task.scale),
+              "offset": float(task.offset)}
+    rows = pool.labelled_rows()
+    fitted = None
+    if len(rows):
+        fitted = vars(Calibration.fit(
+            pool.label[rows], scorer.predict(pool.user[rows],
+                                             pool.item[rows]),
+            task.loss, pool.scale))
+    return sides, {"labels": labels, "calibration": fitted}
+
+
+def _fingerprint(sides, meta) -> str:
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for side in sides:
+        for name, values in side.items():
+            digest.update(name.encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _write(folder, pool, sides, meta) -> None:
+    users, items = sides
+    mark = {"tfrecal": meta["fingerprint"]}
+    _save(folder / "items.parquet", {"item_id": pool.item_ids, **items}, mark)
+    excluded = np.divmod(pool.excluded, len(pool.item_ids) + 1)
+    user = np.concatenate([pool.user, excluded[0]]).astype(np.int32)
+    item = np.concatenate([pool.item, excluded[1]]).astype(np.int32)
+    state = np.concatenate([
+        pool.state, np.full(len(pool.excluded), EXCLUDED, np.int8)])
+    order = np.argsort(user, kind="stable")
+    user, item, state = user[order], item[order], state[order]
+    for number in range(groups(meta)):
+        first = number * meta["group"]
+        part = slice(first, first + meta["group"])
+        _save(folder / f"users-{number:05d}.parquet",
+              {"user_id": pool.user_ids[part],
+               **{name: column[part] for name, column in users.items()}},
+              mark)
+        part = slice(*np.searchsorted(
+            user, [first + 1, first + meta["group"] + 1]))
+        _save(folder / f"pairs-{number:05d}.parquet",
+              {"user": user[part], "item": item[part],
+               "state": state[part]}, mark)
+    (folder / META).write_text(json.dumps(meta, indent=1))
+
+
+def groups(meta) -> int:
+    """Number of files of users; at least one."""
+    return max(1, -(-meta["users"] // meta["group"]))
+
+
+def _save(path, columns, mark) -> None:
+    arrays = {}
+    for name, values in columns.items():
+        if values.ndim == 2:
+            arrays[name] = pa.FixedSizeListArray.from_arrays(
+                pa.array(values.reshape(-1)), values.shape[1])
+        elif values.dtype == object:
+            arrays[name] = pa.array(values.tolist(), pa.string())
+        else:
+            arrays[name] = pa.array(values)
+    pq.write_table(pa.table(arrays).replace_schema_metadata(mark), path)
+
+
+class Vectors:
+    """Reads what `write_vectors` wrote, a file at a time.
+
+    Args:
+        folder: path, of another file system where `opener` knows it.
+        opener: opens a path for reading bytes.
+        fingerprint: that all files must have; by default the present one.
+
+    Raises:
+        ValueError: there are no vectors in the folder.
+        VectorsChanged: the fingerprint is another one.
+    """
+
+    def __init__(self, folder, opener=None, fingerprint: str | None = None):
+        self.folder = str(folder).rstrip("/")
+        self._open = opener or (lambda path: open(path, "rb"))
+        self.meta = self._meta()
+        self.fingerprint = fingerprint or self.meta["fingerprint"]
+        self.check()
+
+    def _meta(self) -> dict:
+        path = f"{self.folder}/{META}"
+        try:
+            with self._open(path) as file:
+                return json.loads(file.read())
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                "The folder must be one that `write_vectors` wrote. "
+                f"Received: {path}, which cannot be read ({error}).") from None
+
+    def check(self) -> None:
+        """Raises VectorsChanged where the folder was written anew or lost."""
+        try:
+            found = self._meta()["fingerprint"]
+        except ValueError as error:
+            raise _changed(f"folder {self.folder}") from error
+        if found != self.fingerprint:
+            raise _changed(f"folder {self.folder}")
+
+    def table(self, name: str, columns=None) -> dict[str, np.ndarray]:
+        """Columns of a file, by name; ids as object arrays."""
+        path = f"{self.folder}/{name}.parquet"
+        try:
+            with self._open(path) as file:
+                table = pq.read_table(file, columns=columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _changed(f"file {path}") from error
+        found = (table.schema.metadata or {}).get(b"tfrecal", b"").decode()
+        if found != self.fingerprint:
+            raise _changed(f"file {path}")
+        return {column: _numpy(table.column(column))
+                for column in table.column_names}
+
+    def items(self, columns=None):
+        """Columns of all items, in the order of their codes."""
+        return self.table("items", columns)
+
+    def users(self, number: int, columns=None):
+        """Columns of a group; the first has code `number * group + 1`."""
+        return self.table(f"users-{number:05d}", columns)
+
+    def pairs(self, number: int):
+        """`user`, `item` (codes) and `state` of a group's pairs."""
+        return self.table(f"pairs-{number:05d}")
+
+
+def _numpy(column) -> np.ndarray:
+    if pa.types.is_fixed_size_list(column.type):
+        width = column.type.list_size
+        return column.combine_chunks().flatten().to_numpy(
+            zero_copy_only=False).reshape(-1, width)
+    return column.to_numpy()
+
+
+def _changed(what, when="while a job read it"):
+    return VectorsChanged(
+        f"The vectors and the pool must stay as they are. Received: the "
+        f"{what} changed or was lost {when}. Nothing was written. Run "
+        "`write_vectors` again, then the job.")

@@ -1,0 +1,315 @@
+"""PoolScorer: factorised predictions and uncertainty over any pairs.
+
+Users and items are encoded once a round; pairs are inner products.
+"""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.acquisition import View
+from tfrecal.model.tasks import Rating
+from tfrecal.pool.histories import ragged_histories
+from tfrecal.pool.target import Target
+from tfrecal.scoring.anchored_heads import head_vectors
+from tfrecal.scoring.calibration import Calibration
+from tfrecal.scoring.stream import whole_pool
+from tfrecal.scoring.stream.block_scores import Labels, Products
+from tfrecal.scoring.stream.pair_blocks import Block
+
+
+class PoolScorer:
+    """Encodes the users and items of a pool and scores pairs of them.
+
+    Args:
+        model: a `TwoTower`.
+        pool: a `Pool`; histories come from its labelled rows.
+        batch_size: ids encoded at a time.
+        block: pairs scored at a time.
+        max_history: see `PoolSequence`.
+    """
+
+    def __init__(self, model, pool, *, batch_size: int = 2048,
+                 block: int = 1 << 18, max_history: int = 200):
+        self.model = model
+        self.pool = pool
+        self.batch_size = batch_size
+        self.block = block
+        self.max_history = max_history
+        self._parts: dict[str, dict] = {}
+        self._dropped: dict = {}
+        self._stamp = None
+        ragged = tf.RaggedTensorSpec([None, None], tf.int32)
+        codes = tf.TensorSpec([None], tf.int32)
+        self._query = tf.function(
+            lambda user, history: model.query_tower.parts(
+                {"user_id": user, "history": history}),
+            autograph=False, input_signature=[codes, ragged])
+        self._candidate = tf.function(
+            lambda item: model.candidate_tower.parts({"item_id": item}),
+            autograph=False, input_signature=[codes])
+
+    @classmethod
+    def of(cls, model, pool) -> "PoolScorer":
+        """The one scorer of a model and a pool, so that callbacks share it."""
+        scorer = getattr(model, "_pool_scorer", None)
+        if scorer is None or scorer.pool is not pool:
+            fresh = cls(model, pool)
+            if scorer is not None:  # its graphs do not know of the pool
+                fresh._query, fresh._candidate, fresh._dropped = (
+                    scorer._query, scorer._candidate, scorer._dropped)
+            scorer = model._pool_scorer = fresh
+        return scorer
+
+    def encode(self) -> None:
+        """Encodes every user and item, unless nothing changed since."""
+        steps = self.model.optimizer.iterations.numpy()
+        stamp = (int(steps), self.pool.version)
+        if stamp == self._stamp:
+            return
+        users = np.arange(len(self.pool.user_ids) + 1, dtype=np.int32)
+        items = np.arange(len(self.pool.item_ids) + 1, dtype=np.int32)
+        histories = self.pool.histories()
+        self._parts = {
+            "query": self._in_batches(users, lambda part: self._query(
+                part, ragged_histories(
+                    *histories, part, self.max_history))),
+            "candidate": self._in_batches(items, self._candidate)}
+        self._stamp = stamp
+
+    def _in_batches(self, codes, encode):
+        found = [encode(codes[i:i + self.batch_size])
+                 for i in range(0, len(codes), self.batch_size)]
+        return {name: tf.concat([part[name] for part in found], axis=0)
+                for name in found[0]}
+
+    def parts(self, tower: str) -> dict:
+        """Linear parts of all codes; see `Tower.parts`.
+
+        Args:
+            tower: `"query"` (users) or `"candidate"` (items).
+        """
+        self.encode()
+        return self._parts[tower]
+
+    def vectors(self, block: str = "rating", salt: int | None = None):
+        """Vectors of all users and items by code.
+
+        Args:
+            block: `"rating"` or `"retrieval"`.
+            salt: names the masks of an MC-dropout pass; None for no dropout.
+
+        Returns:
+            `(query [users + 1, dim], candidate [items + 1, dim])` float32.
+        """
+        self.encode()
+        drop = salt is not None
+        return tuple(
+            self._combine(name, block, drop,
+                          tf.constant(salt or 0, tf.int64)).numpy()
+            for name in ("query", "candidate"))
+
+    def _combine(self, name, block, drop, salt):
+        tower = getattr(self.model, f"{name}_tower")
+        if not drop:
+            return tower.combine(self._parts[name], False)[block]
+        if (name, block) not in self._dropped:
+            # A graph: the small steps of ten passes take longer one by one,
+            # and it draws no masks of the other block.
+            self._dropped[name, block] = tf.function(
+                lambda parts, salt: tower.combine(parts, True, salt)[block],
+                autograph=False)
+        return self._dropped[name, block](self._parts[name], salt)
+
+    def scores(self, user, item, vectors) -> np.ndarray:
+        """Inner products of pairs, float32 `[n]`, in blocks."""
+        query, candidate = vectors
+        out = np.empty(len(user), np.float32)
+        for start in range(0, len(user), self.block):
+            part = slice(start, start + self.block)
+            np.einsum("nd,nd->n", query[user[part]], candidate[item[part]],
+                      out=out[part])
+        return out
+
+    def predict(self, user, item, salt: int | None = None) -> np.ndarray:
+        """Predicted labels of pairs, float32 `[n]`; see `vectors`."""
+        score = self.scores(user, item, self.vectors("rating", salt))
+        return self.model.predict_label(score).numpy()
+
+    def view(self, user, item, needs=frozenset(), *, calibration=None,
+             target=None, prior=None, cost=None, passes: int = 10,
+             uncertainty: str = "dropout", seed: int = 0) -> View:
+        """What a strategy sees of candidate pairs; only what it needs.
+
+        Args:
+            user, item: codes of the candidates, int32 `[n]`.
+            needs: names of the optional fields, see `acquisition.View`.
+            calibration: `(user, item, label)` arrays on which probabilities
+                are calibrated; by default the labelled rows.
+            target: a `Target`, the pairs to be served; by default the pool.
+            prior, cost: float `[n]` or None.
+            passes: number of samples.
+            uncertainty: `"dropout"` samples MC-dropout passes (Gal &
+                Ghahramani 2016), each with one mask for all users and one
+                for all items; the text encoder runs once (last-layer
+                dropout, arXiv 2105.04651). `"heads"` samples last layers
+                (see `heads`), of a model without dropout too.
+            seed: of the masks or heads.
+        """
+        views = self.block_views(
+            needs, calibration, target, passes, uncertainty, seed)
+        return views(Block(user, item), prior=prior, cost=cost)
+
+    def block_views(self, needs, calibration, target, passes, uncertainty,
+                    seed):
+        """A function of a `Block` that returns its `View`; see `view`."""
+        pool = self.pool
+        rows = pool.labelled_rows()
+        shared = {
+            "user_labelled": np.bincount(
+                pool.user[rows], minlength=len(pool.user_ids) + 1),
+            "item_labelled": np.bincount(
+                pool.item[rows], minlength=len(pool.item_ids) + 1),
+            "user_traffic": pool.user_traffic,
+            "item_traffic": pool.item_traffic,
+            "labelled_user": pool.user[rows],
+            "labelled_item": pool.item[rows],
+            "labelled_label": pool.label[rows]}
+        mean = samples = classes = None
+        if needs & {"mean", "probabilities"}:
+            mean = self.products()
+        if needs & {"samples", "sample_probabilities"}:
+            samples = self.samples(passes, uncertainty, seed)
+        if needs & {"probabilities", "sample_probabilities"}:
+            classes, shared["levels"] = self._calibrated(calibration)
+        if "vectors" in needs:
+            query, candidate = self.vectors("rating")
+            shared["query_vectors"] = query
+            shared["candidate_vectors"] = candidate
+        if "target" in needs:
+            target = Target.from_pool(pool) if target is None else target
+            target.check(len(pool.user_ids), len(pool.item_ids))
+            shared["target_user"] = target.user
+            shared["target_item"] = target.item
+            shared["target_weight"] = target.weight
+        labels = (None if mean is None and samples is None
+                  else self.labels())
+
+        def view(block, **given):
+            fields = {}
+            if mean is not None:
+                fields["mean"] = labels(self._scored(mean, block))
+            if samples is not None:
+                fields["samples"] = np.stack([
+                    labels(self._scored(one, block)) for one in samples])
+            if "probabilities" in needs:
+                fields["probabilities"] = classes(fields["mean"])
+            if "sample_probabilities" in needs:
+                fields["sample_probabilities"] = classes(fields["samples"])
+            user, item = block.pairs()
+            return View(user=user, item=item, **shared, **fields, **given)
+        return view
+
+    def top(self, strategy, n: int, *, users=None, items=None,
+            calibration=None, target=None, prior=None, cost=None,
+            passes: int = 10, uncertainty: str = "dropout", seed: int = 0):
+        """The best pairs of the whole pool, in memory bounded by a block.
+
+        Considers every pair that may be asked: of a lazy pool every pair of
+        users x items that is not known, asked or excluded. The choice is
+        the one that scoring all pairs at once and sorting them would give.
+
+        Args:
+            strategy: a `Strategy` or its name, where a pair's utility
+                depends on nothing but the pair and the labels; or one of
+                `pool_stream.SCORES`: `"mean"`, `"variance"` and
+                `"upper_bound"` of the predicted label (see
+                `block_scores.Moments`), `"closed_form_variance"` of the
+                score under dropout.
+            n: how many, >= 1.
+            users, items: codes of those that are considered; by default
+                all.
+            calibration, target, passes, uncertainty, seed: see `view`; the
+                seed is that of ties and of stochastic batches too.
+            prior, cost: functions of `(user_ids, item_ids)`, as
+                `AcquireLabels` takes them and oracles have them.
+
+        Returns:
+            `(user [k], item [k], utility [k])`: codes and float64, best
+            first; k < n where no more are left.
+
+        Raises:
+            ValueError: the strategy looks at a batch as a whole, or what
+                `Strategy.select` refuses.
+
+        Example:
+            scorer.top(acquisition.get("bald", batch="power"), 1000)
+        """
+        return whole_pool.top(
+            self, strategy, n, users=users, items=items,
+            calibration=calibration, target=target, prior=prior, cost=cost,
+            passes=passes, uncertainty=uncertainty, seed=seed)
+
+    def products(self, salt: int | None = None) -> Products:
+        """Scores of blocks, by the vectors of `vectors`."""
+        return Products(*self.vectors("rating", salt))
+
+    def _scored(self, products, block):
+        """As `products(block)`; a long list in stretches."""
+        if block.grid or len(block) <= self.block:
+            return products(block)
+        return self.scores(block.user, block.item,
+                           (products.query, products.candidate))
+
+    def labels(self) -> Labels:
+        """Scores to predicted labels.
+
+        Raises:
+            ValueError: the model has no rating task.
+        """
+        self.model.predict_label(np.zeros(1, np.float32))  # has the task?
+        return Labels(self.model.task(Rating))
+
+    def samples(self, passes, uncertainty, seed):
+        """`Products` of each sample of the model."""
+        if uncertainty == "dropout":
+            self.check_dropout()
+            return [self.products(7_000_003 * (seed + 1) + number)
+                    for number in range(passes)]
+        if uncertainty != "heads":
+            raise ValueError("`uncertainty` must be 'dropout' or 'heads'. "
+                             f"Received: uncertainty={uncertainty!r}.")
+        pool = self.pool
+        rows = pool.labelled_rows()
+        if not len(rows):
+            raise ValueError(
+                "Heads need at least one labelled pair. Received: none. "
+                "Start the pool with some labels.")
+        user, item, label = pool.user[rows], pool.item[rows], pool.label[rows]
+        query, candidate = self.vectors("rating")
+        residual, noise = self.labels().residual(
+            self.scores(user, item, (query, candidate)), label)
+        return [Products(*vectors) for vectors in head_vectors(
+            query, candidate, user, item, residual, noise, passes, seed)]
+
+    def check_dropout(self) -> None:
+        """Raises ValueError where no tower drops anything."""
+        towers = (self.model.query_tower, self.model.candidate_tower)
+        if not any(t.dropout or t.id_dropout for t in towers):
+            raise ValueError(
+                "MC-dropout samples need a model with dropout. Received: "
+                "`dropout=0` and `id_dropout=0` in both towers. Create it "
+                "with `dropout=0.1`, pass uncertainty=\"heads\", or choose a "
+                "strategy without samples.")
+
+    def _calibrated(self, calibration):
+        """Class probabilities of predicted labels: a function; the levels."""
+        pool = self.pool
+        if calibration is None:
+            rows = pool.labelled_rows()
+            calibration = pool.user[rows], pool.item[rows], pool.label[rows]
+        user, item, label = calibration
+        classes = Calibration.fit(
+            label, self.predict(user, item),
+            self.model.task(Rating).loss, pool.scale)
+        return classes, np.array(classes.levels)

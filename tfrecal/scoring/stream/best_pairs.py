@@ -1,0 +1,260 @@
+"""The best pairs of a stream, exactly, in bounded memory.
+
+Pairs have a total order: by key, and equal keys by a hash of the pair and
+the seed. So the choice depends neither on the order nor on the size of the
+blocks, and is the one that sorting all pairs would give.
+"""
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from tfrecal.acquisition import batches
+from tfrecal.hashes import hashed
+from tfrecal.scoring.stream.pair_blocks import for_each
+
+TIE, NOISE = 1, 2  # streams of random bits
+
+MODES = ("top", "power", "softmax")
+
+
+def top_pairs(pairs, score, n: int, *, mode: str = "top",
+              temperature: float = 1.0, max_per_user: int | None = None,
+              max_per_item: int | None = None, prior=None, cost=None,
+              seed: int = 0, buffer: int | None = None):
+    """The first `n` pairs by falling key that keep both caps.
+
+    Keys are made as `Strategy.select` makes them (prior and cost on scaled
+    utilities, Gumbel noise), except that the noise is a hash of the pair.
+    Scaling needs the range of all utilities first, so a prior or a cost
+    costs a second pass, and so does `"power"` with a negative utility. Caps
+    that use up the buffer cost one more pass each time, over the users and
+    items that are not full yet.
+
+    Args:
+        pairs: `ListedPairs` or `CrossPairs`.
+        score: a function of a `Block` that returns its utilities, `[pairs]`.
+        n: how many are wanted, >= 1.
+        mode, temperature: see `Strategy`; one of `MODES`.
+        max_per_user, max_per_item: see `Strategy`.
+        prior, cost: functions of codes `(user [k], item [k])` that return
+            weights >= 0 and costs > 0, `[k]`; None for none.
+        seed: of ties and noise.
+        buffer: pairs kept in memory; by default n, and with caps 8 n but at
+            least 65,536.
+
+    Returns:
+        `(user [k], item [k], utility [k])`: int32 codes and float64, best
+        first; k < n where the pairs, the caps or the prior leave no more.
+
+    Raises:
+        ValueError: a utility is not finite, a weight or a cost is out of
+            range, or `mode` is not one of `MODES`.
+    """
+    if mode not in MODES:
+        raise ValueError(
+            f"`batch` of a stream must be one of {', '.join(MODES)}: others "
+            f"need the rank of every pair. Received: batch={mode!r}. Use "
+            "batch=\"power\", or score a part of the pairs "
+            "(`candidates=200_000`).")
+    caps = [(column, most) for column, most in (
+        ("user", max_per_user), ("item", max_per_item)) if most is not None]
+    if buffer is None:
+        buffer = max(8 * n, 1 << 16) if caps else n
+    keys = Keys(score, mode, temperature, prior, cost, seed)
+    if prior is not None or cost is not None:
+        keys.find_range(pairs)
+    found = _one_pass(pairs, keys, buffer, None)
+    if keys.lowest < keys.shift:
+        keys.shift = keys.lowest
+        found = _one_pass(pairs, keys, buffer, None)
+    chosen = found
+    while True:
+        fit = batches.capped(np.arange(len(chosen["key"])), n, [
+            (chosen[column], most) for column, most in caps])
+        chosen = _take(chosen, fit)
+        if not caps or len(fit) == n or len(found["key"]) < buffer:
+            return chosen["user"], chosen["item"], chosen["utility"]
+        full = {column: _at_least(chosen[column], most)
+                for column, most in caps}
+        pairs = pairs.without(full.get("user", []), full.get("item", []))
+        found = _one_pass(pairs, keys, buffer,
+                          (found["key"][-1], found["tie"][-1]))
+        chosen = {name: np.concatenate([chosen[name], found[name]])
+                  for name in found}
+
+
+def _one_pass(pairs, keys, buffer, below):
+    best = _Best(buffer, keys.seed, below)
+    for_each(pairs, lambda block: best.offer(block, *keys(block)))
+    return best.sorted()
+
+
+def _at_least(codes, most):
+    found, number = np.unique(codes, return_counts=True)
+    return found[number >= most]
+
+
+class _Best:
+    """The best `size` pairs so far, of those after `below` in the order."""
+
+    def __init__(self, size, seed, below):
+        self.size = size
+        self.seed = seed
+        self.below = below
+        self.least = None
+        self.parts = [{
+            "key": np.zeros(0), "tie": np.zeros(0, np.uint64),
+            "user": np.zeros(0, np.int32), "item": np.zeros(0, np.int32),
+            "utility": np.zeros(0)}]
+        self.held = 0
+        self._lock = threading.Lock()
+
+    def offer(self, block, keys, utilities, free) -> None:
+        """Keeps what may still be among the best."""
+        if self.below is not None:
+            early = keys <= self.below[0]
+            free = early if free is None else free & early
+        least = self.least  # may rise meanwhile
+        if least is not None:
+            found = np.flatnonzero(keys >= least[0])
+            if free is not None:
+                found = found[free[found]]
+        elif free is not None:
+            found = np.flatnonzero(free)
+        else:
+            found = np.arange(len(keys))
+        if not len(found):
+            return
+        if len(found) > self.size:
+            place = len(found) - self.size
+            found = found[keys[found] >= np.partition(
+                keys[found], place)[place]]
+        key = np.asarray(keys[found], np.float64)
+        user, item = block.pairs(found)
+        tie = hashed(user, item, self.seed, TIE)
+        keep = np.ones(len(key), bool)
+        if least is not None:
+            keep &= (key > least[0]) | (tie > least[1])
+        if self.below is not None:
+            keep &= (key < self.below[0]) | (tie < self.below[1])
+        part = {"key": key, "tie": tie, "user": user, "item": item,
+                "utility": np.asarray(utilities[found], np.float64)}
+        part = _take(part, keep)
+        with self._lock:
+            self.parts.append(part)
+            self.held += len(part["key"])
+            if self.held >= 2 * self.size:
+                self.sorted()
+
+    def sorted(self) -> dict:
+        """The best, in order; lets go of the others."""
+        rows = {name: np.concatenate([part[name] for part in self.parts])
+                for name in self.parts[0]}
+        order = np.lexsort((rows["tie"], rows["key"]))[::-1][:self.size]
+        rows = _take(rows, order)
+        self.parts, self.held = [rows], len(order)
+        if len(order) == self.size:
+            self.least = rows["key"][-1], rows["tie"][-1]
+        return rows
+
+
+def _take(rows, places):
+    return {name: column[places] for name, column in rows.items()}
+
+
+class Keys:
+    """Utilities and sort keys of a block."""
+
+    def __init__(self, score, mode, temperature, prior, cost, seed):
+        self.score = score
+        self.mode = mode
+        self.temperature = temperature
+        self.prior = prior
+        self.cost = cost
+        self.seed = seed
+        self.range = None
+        self.shift = self.lowest = 0.0
+        self._lock = threading.Lock()
+
+    def find_range(self, pairs) -> None:
+        """Number, least and greatest of the utilities that may be chosen."""
+        found = []
+
+        def look(block):
+            values, free = self._utilities(block)
+            values = values if free is None else values[free]
+            found.append((len(values), float(values.min(initial=np.inf)),
+                          float(values.max(initial=-np.inf))))
+
+        for_each(pairs, look)
+        counts, lows, highs = zip(*found) if found else ((), (), ())
+        self.range = (sum(counts), min(lows, default=0.0),
+                      max(highs, default=0.0))
+
+    def __call__(self, block):
+        """`(keys, utilities, free)` of a block, free None for all."""
+        values, free = self._utilities(block)
+        keys = values
+        if self.range is not None:
+            keys = self._scaled(np.asarray(values, np.float64))
+            user, item = block.pairs()
+            if self.prior is not None:
+                keys = keys * self.prior(user, item)
+            if self.cost is not None:
+                keys = keys / _checked(self.cost, "cost", user, item)
+        elif self.mode == "power":
+            allowed = values if free is None else values[free]
+            least = float(allowed.min(initial=np.inf))
+            with self._lock:
+                self.lowest = min(self.lowest, least)
+        if self.mode != "top":
+            keys = self._noisy(np.asarray(keys, np.float64), block)
+        return keys, values, free
+
+    def _utilities(self, block):
+        values = self.score(block)
+        if values.shape != (len(block),) or not (
+                np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise ValueError(
+                f"Utilities must be finite, one for each of {len(block)} "
+                f"pairs of a block. Received: shape={values.shape}, "
+                f"{int((~np.isfinite(values)).sum())} that are NaN or "
+                "infinite. Look at the predictions: a model that diverged "
+                "gives NaN.")
+        free = block.free
+        if self.prior is not None:
+            weight = _checked(self.prior, "prior", *block.pairs()) > 0
+            free = weight if free is None else free & weight
+        return values, free
+
+    def _scaled(self, values):
+        """As `batches.scaled`, by the range of all pairs."""
+        count, low, high = self.range
+        if not high > low:
+            return np.ones(len(values))
+        return 1 / count + (1 - 1 / count) * (values - low) / (high - low)
+
+    def _noisy(self, values, block):
+        if self.mode == "power":
+            # Taken pairs may lie below the shift.
+            with np.errstate(divide="ignore"):
+                values = np.log(np.maximum(values - self.shift, 0))
+        chance = hashed(*block.pairs(), self.seed, NOISE) >> np.uint64(11)
+        chance = (chance.astype(np.float64) + 0.5) * 2.0 ** -53
+        return values / self.temperature - np.log(-np.log(chance))
+
+
+def _checked(function, name, user, item):
+    found = np.asarray(function(user, item), np.float64)
+    least = "> 0" if name == "cost" else ">= 0"
+    if found.shape != user.shape:
+        raise ValueError(
+            f"`{name}` must return one number a pair. Received: shape="
+            f"{found.shape} for {len(user)} pairs.")
+    good = np.isfinite(found) & (found > 0 if name == "cost" else found >= 0)
+    if not good.all():
+        raise ValueError(f"Each `{name}` must be a finite number {least}. "
+                         f"Received: {name}={found[~good][0]}.")
+    return found

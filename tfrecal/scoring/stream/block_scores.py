@@ -1,0 +1,174 @@
+"""Scores of blocks of pairs: inner products, moments, exact variances."""
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from scipy.special import expit
+
+from tfrecal.acquisition.math import probabilities
+
+
+class Products:
+    """Inner products of pairs.
+
+    Args:
+        query, candidate: vectors by code, `[users + 1, d]`,
+            `[items + 1, d]`.
+    """
+
+    def __init__(self, query, candidate):
+        self.query = np.ascontiguousarray(query)
+        self.candidate = np.ascontiguousarray(candidate)
+        self._last = None, None
+
+    def __call__(self, block, out=None) -> np.ndarray:
+        """float32 `[pairs]`, written into `out` where it is given."""
+        query = self.query[block.user]
+        if not block.grid:
+            return np.einsum(
+                "nd,nd->n", query, self.candidate[block.item], out=out)
+        items, vectors = self._last
+        if block.item is not items:
+            # Blocks of the same items come together.
+            vectors = self.candidate[block.item]
+            self._last = block.item, vectors  # one step: threads share it
+        shape = len(block.user), len(block.item)
+        found = np.matmul(query, vectors.T,
+                          out=None if out is None else out.reshape(shape))
+        return found.reshape(-1)
+
+
+class Labels:
+    """Predicted labels of scores, as `tasks.label_of` but in place."""
+
+    def __init__(self, rating):
+        self.loss, self.scale = rating.loss, rating.scale
+        self.offset = np.float32(rating.offset)
+
+    def __call__(self, score) -> np.ndarray:
+        score += self.offset
+        if self.loss == "binary_crossentropy":
+            return expit(score, out=score)
+        return np.clip(score, *self.scale, out=score)
+
+    def residual(self, score, label):
+        """What scores miss labels by, and the variance of that, `[n]`.
+
+        Both in units of the score. A logistic likelihood counts as a normal
+        around its logit (Laplace).
+        """
+        predicted = self(score.copy())
+        if self.loss == "binary_crossentropy":
+            noise = 1 / np.maximum(predicted * (1 - predicted), 1e-3)
+            return (label - predicted) * noise, noise
+        sigma = probabilities.fit_sigma(label, predicted)
+        return (label - self.offset) - score, np.full(len(score), sigma ** 2)
+
+
+class Moments:
+    """Mean and variance of predicted labels, a pair.
+
+    Args:
+        kind: `"mean"` predicts without dropout; `"variance"` is that over
+            the passes, as of `PredictiveVariance`; `"upper_bound"` is the
+            mean of the passes plus their standard deviation, as of `UCB`.
+        mean: `Products` without dropout.
+        passes: `Products` of each pass.
+        labels: scores to labels in place, see `Labels`.
+    """
+
+    def __init__(self, kind, mean, passes, labels):
+        self.kind = kind
+        self.mean = mean
+        self.passes = passes
+        self.labels = labels
+        self._of_thread = threading.local()
+
+    def __call__(self, block) -> np.ndarray:
+        """float32 `[pairs]`; the thread's next call overwrites it."""
+        mean, one, total, squares = self._rooms(len(block))
+        self.labels(self.mean(block, mean))
+        if self.kind == "mean":
+            return mean
+        total[:] = squares[:] = 0
+        for products in self.passes:
+            self.labels(products(block, one))
+            # About the mean, or float32 would cancel small variances.
+            one -= mean
+            total += one
+            one *= one
+            squares += one
+        total /= len(self.passes)
+        squares /= len(self.passes)
+        mean += total
+        total *= total
+        squares -= total
+        np.maximum(squares, 0, out=squares)
+        if self.kind == "variance":
+            return squares
+        np.sqrt(squares, out=squares)
+        mean += squares
+        return mean
+
+    def _rooms(self, size):
+        """Four arrays that are used again: new ones mean page faults."""
+        rooms = getattr(self._of_thread, "rooms", None)
+        if rooms is None or rooms.shape[1] < size:
+            rooms = self._of_thread.rooms = np.empty((4, size), np.float32)
+        return rooms[:, :size]
+
+
+class DropoutVariance:
+    """Variance of a score under dropout, exactly, for any number of passes.
+
+    It is of the score, before it is clipped to the scale or becomes a
+    probability. A tower's vector is D(a + K e): e is the id's part, a the
+    rest, K ~ Bernoulli(k) drops the id, D ~ Bernoulli(1 - p) / (1 - p) drops
+    single elements. With x = a + k e and the same (f, b, l, q, y) for the
+    candidate, the law of total variance gives
+
+        (1 / ((1 - p)(1 - q)) - 1) sum_j E[(a + K e)_j^2] E[(b + L f)_j^2]
+        + k (1 - k) (e y)^2 + l (1 - l) (x f)^2
+        + k (1 - k) l (1 - l) (e f)^2.
+
+    Args:
+        query, candidate: `(id part, other parts, id_dropout, dropout)` of
+            the rating block without biases, parts by code.
+    """
+
+    def __init__(self, query, candidate):
+        (e, a, k, p), (f, b, r, q) = (_side(*s) for s in (query, candidate))
+        x, y = a + k * e, b + r * f
+        element = np.float32(1 / ((1 - p) * (1 - q)) - 1)
+        self.plain, self.squared = [], []
+        if element > 0:
+            self.plain.append(Products(
+                element * _second(a, e, k), _second(b, f, r)))
+        for variance, left, right in (
+                (k * (1 - k), e, y), (r * (1 - r), x, f),
+                (k * (1 - k) * r * (1 - r), e, f)):
+            if variance > 0:
+                self.squared.append(
+                    Products(np.sqrt(variance) * left, right))
+
+    def __call__(self, block) -> np.ndarray:
+        total = np.zeros(len(block), np.float32)
+        for products in self.plain:
+            total += products(block)
+        for products in self.squared:
+            found = products(block)
+            found *= found
+            total += found
+        return total
+
+
+def _side(own, rest, id_dropout, dropout):
+    """Both parts, the chance that the id stays, the element rate."""
+    return (np.asarray(own, np.float32), np.asarray(rest, np.float32),
+            np.float32(1 - id_dropout), float(dropout))
+
+
+def _second(rest, own, keep):
+    """E[(rest + K own)^2]."""
+    return keep * (rest + own) ** 2 + (1 - keep) * rest ** 2

@@ -1,0 +1,151 @@
+"""`PoolScorer.top`: a strategy or a score over every pair of a pool."""
+from __future__ import annotations
+
+import numpy as np
+
+from tfrecal import acquisition
+from tfrecal.acquisition import Strategy
+from tfrecal.pool.pool import UNLABELLED
+from tfrecal.scoring.stream.best_pairs import top_pairs
+from tfrecal.scoring.stream.block_scores import DropoutVariance, Moments
+from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
+
+SCORES = ("mean", "variance", "upper_bound", "closed_form_variance")
+# Users x items of a block. Views hold more numbers a pair than scores.
+_SCORE_SHAPE, _VIEW_SHAPE = (200, 1000), (100, 1000)
+
+
+def top(scorer, strategy, n: int, *, users, items, calibration, target,
+        prior, cost, passes, uncertainty, seed):
+    """See `PoolScorer.top`."""
+    if not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError("The number of pairs to choose must be a whole "
+                         f"number of at least 1. Received: n={n!r}.")
+    pool = scorer.pool
+    users = _codes("users", users, len(pool.user_ids))
+    items = _codes("items", items, len(pool.item_ids))
+    options = {"prior": _by_code(prior, pool), "seed": seed}
+    if isinstance(strategy, str) and strategy in SCORES:
+        shape = _SCORE_SHAPE
+        score = _score(scorer, strategy, passes, uncertainty, seed)
+    else:
+        shape, strategy = _VIEW_SHAPE, acquisition.get(strategy)
+        _check(strategy)
+        if strategy.per_cost and cost is None:
+            raise ValueError(
+                f"`{strategy.name}` with per_cost=True needs `cost`. "
+                "Received: cost=None. Pass `oracle.expected_cost`, or leave "
+                "`per_cost` out.")
+        options.update(
+            mode=strategy.batch, temperature=strategy.temperature,
+            max_per_user=strategy.max_per_user,
+            max_per_item=strategy.max_per_item,
+            cost=_by_code(cost, pool) if strategy.per_cost else None)
+        score = Pointwise(strategy, scorer.block_views(
+            strategy.needs, calibration, target, passes, uncertainty, seed))
+    return top_pairs(
+        _pairs(pool, users, items, shape), score, n, **options)
+
+
+def _pairs(pool, users, items, shape):
+    """Pairs of these users and items that may be asked."""
+    if not pool.lazy:
+        user, item = pool.candidates()
+        keep = np.isin(user, users) & np.isin(item, items)
+        return ListedPairs(user[keep], item[keep], shape[0] * shape[1])
+    rows = np.flatnonzero(pool.state != UNLABELLED)
+    excluded = np.divmod(pool.excluded, len(pool.item_ids) + 1)
+    taken = [np.concatenate([codes[rows], others]) for codes, others in
+             zip((pool.user, pool.item), excluded)]
+    return CrossPairs(users, items, *taken, shape)
+
+
+def _score(scorer, kind, passes, uncertainty, seed):
+    if kind == "closed_form_variance":
+        scorer.check_dropout()
+        towers = (("query", scorer.model.query_tower),
+                  ("candidate", scorer.model.candidate_tower))
+        return DropoutVariance(*(
+            _linear(scorer.parts(name), tower) for name, tower in towers))
+    samples = [] if kind == "mean" else scorer.samples(
+        passes, uncertainty, seed)
+    return Moments(kind, scorer.products(), samples, scorer.labels())
+
+
+def _linear(parts, tower):
+    """Rating block of the id's part and of the others, and the rates."""
+    d = tower.embedding_dim
+    own = parts["id"][:, :d].numpy()
+    rest = sum((part[:, :d].numpy() for name, part in parts.items()
+                if name not in ("id", "bias")), np.zeros_like(own))
+    return own, rest, tower.id_dropout, tower.dropout
+
+
+def _by_code(function, pool):
+    """A function of ids as one of codes."""
+    if function is None:
+        return None
+    return lambda user, item: function(
+        pool.user_ids[user - 1], pool.item_ids[item - 1])
+
+
+def _codes(name, codes, size):
+    """Codes without duplicates, rising; all where None."""
+    if codes is None:
+        return np.arange(1, size + 1, dtype=np.int32)
+    codes = np.unique(codes)
+    if len(codes) and not 1 <= codes[0] <= codes[-1] <= size:
+        raise ValueError(f"`{name}` must hold codes from 1 to {size}. "
+                         f"Received: {codes[0]} to {codes[-1]}.")
+    return codes.astype(np.int32)
+
+
+def _check(strategy) -> None:
+    """Raises ValueError where a strategy cannot be streamed."""
+    for method in ("select", "cap", "weigh"):
+        if getattr(type(strategy), method) is not getattr(Strategy, method):
+            raise ValueError(
+                f"`{strategy.name}` looks at a batch as a whole, so it must "
+                "see its candidates at once. Received: a stream of all "
+                "pairs. Score a part of them (`candidates=200_000`), or "
+                "choose a strategy that scores pair by pair.")
+
+
+class Pointwise:
+    """Utilities of blocks by a strategy that scores pair by pair.
+
+    Args:
+        strategy: a `Strategy`.
+        views: a function of a `Block` that returns its `View`.
+
+    Raises:
+        ValueError: in the first block, a pair has another utility among
+            fewer candidates.
+    """
+
+    def __init__(self, strategy, views):
+        self.strategy = strategy
+        self.views = views
+        self._checked = False
+
+    def __call__(self, block) -> np.ndarray:
+        view = self.views(block)
+        self.strategy._check_needs(view)
+        values = np.asarray(self.strategy.utilities(view), np.float64)
+        if not self._checked:
+            self._checked = True
+            self._check(block, values)
+        return values
+
+    def _check(self, block, values):
+        some = np.arange(0, len(block), max(1, len(block) // 32))
+        alone = self.strategy.utilities(self.views(
+            Block(*block.pairs(some))))
+        # Products of other shapes round otherwise.
+        if not np.allclose(alone, values[some], rtol=1e-3,
+                           atol=1e-3 * np.ptp(values) + 1e-6):
+            raise ValueError(
+                f"A streamed strategy must score pair by pair. Received: "
+                f"`{self.strategy.name}`, whose utilities depend on the "
+                "other candidates. Score a part of the pairs "
+                "(`candidates=200_000`).")

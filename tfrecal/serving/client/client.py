@@ -1,0 +1,321 @@
+"""Recommender: an exported model on a server, as Python calls."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+
+from tfrecal.serving.client import wire
+from tfrecal.serving.client.answers import (
+    AnswerCache,
+    Embeddings,
+    Recommendations,
+    Scores,
+)
+from tfrecal.serving.client.connection import (
+    TLS,
+    Connection,
+    ServingUnavailable,
+)
+from tfrecal.serving.client.predict_requests import (
+    PredictRequests,
+    explain,
+    rows_of,
+)
+
+__all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
+           "ServingUnavailable", "explain"]
+
+# Times that a large batch is sent until one version answers all of it.
+_TRIES = 3
+
+
+class Recommender:
+    """A model that `tfrecal export` wrote, behind TensorFlow Serving's gRPC.
+
+    Works with `tensorflow_model_server` and with `tfrecal serve`, and from
+    many threads. Ids are strings (or whole numbers, which are sent as
+    strings); ids that the model does not know are no error.
+
+    Args:
+        address: "host:port", or "unix:/path".
+        model: its name on the server.
+        version: a fixed one; otherwise the newest that is loaded.
+        label: a version by its label, in place of `version`.
+        timeout: seconds for each request, retries included.
+        tls: a `TLS`; None sends everything in the clear.
+        max_batch: rows of a request. Larger calls are sent in parts, a few
+            at a time, and answered by one version.
+        cache: answers of `search` to keep, for those who search the same.
+            They are up to a minute old.
+        batching: whether the server runs with `--enable_batching`.
+            TensorFlow Serving then needs every input in every request, so
+            blanks are sent for those that are left out.
+        tokenizer: folder of the export (its base path or a version), whose
+            manifest says whether texts are tokenised here, as those of
+            RoBERTa and GPT-2 are. Needed only for texts.
+        log: a `FeedbackLog` in which the lists of `recommend` and `search`
+            are recorded as they are returned, so ask for what is shown. The
+            caller closes it. Lists for nobody known are not recorded.
+        explore: an `Exploration` that changes the lists of `recommend`; it
+            needs a log, as only that keeps with what probability.
+
+    Raises:
+        ValueError: an argument that cannot be.
+
+    Example:
+        >>> with Recommender("localhost:8500") as shop:
+        ...     found = shop.recommend(["user 7"], exclude=[["item 3"]], k=5)
+        >>> found.item_ids[0]
+    """
+
+    def __init__(self, address: str, model: str = "recommender", *,
+                 version: int | None = None, label: str | None = None,
+                 timeout: float = 1.0, tls: TLS | None = None,
+                 max_batch: int = 512, cache: int = 0,
+                 batching: bool = False, tokenizer=None, log=None,
+                 explore=None):
+        if explore is not None and log is None:
+            raise ValueError("`explore` must come with a `log`. Received: "
+                             "log=None.")
+        if version is not None and label is not None:
+            raise ValueError(
+                "Either `version` or `label` can be given. Received: "
+                f"version={version!r}, label={label!r}.")
+        if version is not None:
+            _require_whole("version", version, 0)
+        _require_whole("max_batch", max_batch, 1)
+        _require_whole("cache", cache, 0)
+        self.model, self.max_batch = model, max_batch
+        self.log, self.explore = log, explore
+        self._connection = Connection(address, timeout, tls)
+        text_ids = None
+        if tokenizer is not None:
+            from tfrecal.text.tokenizers.client_tokenizer import TextIds
+            text_ids = TextIds.from_export(tokenizer)
+        self._requests = PredictRequests(
+            model, version, label, batching, text_ids)
+        self._cache = AnswerCache(cache)
+
+    def recommend(self, users: Sequence, *, history: Sequence | None = None,
+                  exclude: Sequence | None = None,
+                  k: int | None = None) -> Recommendations:
+        """Items for users.
+
+        Args:
+            users: ids, "" for nobody known; without a history such users
+                get the most popular items.
+            history: a list of item ids for each user, in place of what the
+                model was trained on.
+            exclude: a list of item ids for each user that are not wanted.
+            k: items for each; all that the model was exported for when None.
+
+        Raises:
+            ValueError: arguments that the model cannot answer.
+            ServingUnavailable: no answer in time.
+        """
+        found = self._ranked("recommend", k, users=users, history=history,
+                             exclude=exclude)
+        return self._recorded(found, users, exclude, self.explore)
+
+    def search(self, texts: Sequence, *, users: Sequence | None = None,
+               exclude: Sequence | None = None,
+               k: int | None = None) -> Recommendations:
+        """Items for texts.
+
+        Args:
+            texts: what is searched for.
+            users: who searches, an id for each text.
+            exclude: a list of item ids for each text that are not wanted.
+            k: items for each; all that the model was exported for when None.
+
+        Raises:
+            ValueError: arguments that the model cannot answer.
+            ServingUnavailable: no answer in time.
+        """
+        found = self._ranked("search", k, texts=texts, users=users,
+                             exclude=exclude)
+        return self._recorded(found, users, exclude, None)
+
+    def score(self, users: Sequence, items: Sequence) -> Scores:
+        """Scores of pairs: the first user with the first item, and so on.
+
+        Args:
+            users: ids.
+            items: ids, as many.
+
+        Raises:
+            ValueError: arguments that the model cannot answer.
+            ServingUnavailable: no answer in time.
+        """
+        found, version = self._ask("score", users=users, items=items)
+        return Scores(*(_output(found, name) for name in Scores._fields[:-1]),
+                      version)
+
+    def embed_queries(self, users: Sequence | None = None, *,
+                      history: Sequence | None = None,
+                      texts: Sequence | None = None) -> Embeddings:
+        """Vectors of queries: the sum of what is given in each row.
+
+        Args:
+            users: ids.
+            history: a list of item ids for each row.
+            texts: what is searched for.
+
+        Raises:
+            ValueError: arguments that the model cannot answer.
+            ServingUnavailable: no answer in time.
+        """
+        found, version = self._ask(
+            "embed_queries", users=users, history=history, texts=texts)
+        return Embeddings(_output(found, "embedding"), version)
+
+    def embed_candidates(self, items: Sequence | None = None, *,
+                         texts: Sequence | None = None) -> Embeddings:
+        """Vectors of items.
+
+        Args:
+            items: ids; zeros for those that are unknown and have no text.
+            texts: of items whose id is unknown or left out.
+
+        Raises:
+            ValueError: arguments that the model cannot answer.
+            ServingUnavailable: no answer in time.
+        """
+        found, version = self._ask(
+            "embed_candidates", items=items, texts=texts)
+        return Embeddings(_output(found, "embedding"), version)
+
+    def request(self, call: str, **inputs) -> wire.PredictRequest:
+        """The message that a call would send; nothing is sent.
+
+        Args:
+            call: name of a method, such as "recommend".
+            **inputs: its `users`, `items`, `texts`, `history`, `exclude`.
+
+        Raises:
+            ValueError: inputs of different lengths, or none.
+        """
+        return self._requests.build(call, rows_of(inputs))
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _ranked(self, call: str, k: int | None, **inputs) -> Recommendations:
+        if k is not None:
+            _require_whole("k", k, 1)
+        outputs, version = self._ask(call, **inputs)
+        ids, scores = _output(outputs, "item_ids"), _output(outputs, "scores")
+        if k is not None and k > ids.shape[1]:
+            raise ValueError(
+                f"`k` must be at most {ids.shape[1]}, the items for which "
+                f"the model was exported. Received: k={k}. Export it with a "
+                "larger `k`.")
+        ids, scores = ids[:, :k], scores[:, :k]
+        return Recommendations(
+            [[i.decode("utf-8", "surrogateescape") for i in row if i]
+             for row in ids.tolist()],
+            [row[there] for row, there in zip(scores, ids != b"")], version)
+
+    def _recorded(self, found, users, exclude, explore) -> Recommendations:
+        """With request ids; explored where that is wanted, and logged."""
+        if self.log is None:
+            return found
+        users = [""] * len(found.item_ids) if users is None else \
+            [_text(user) for user in users]
+        request_ids = [self.log.new_id() if user else "" for user in users]
+        propensities = strategies = [None] * len(users)
+        if explore is not None:
+            if exclude is not None:
+                exclude = [map(_text, row) for row in exclude]
+            rows = explore.explore(request_ids, users, found.item_ids,
+                                   found.scores, exclude, self.score)
+            found = found._replace(item_ids=[row.item_ids for row in rows],
+                                   scores=[row.scores for row in rows])
+            propensities = [row.propensities for row in rows]
+            strategies = [row.strategies for row in rows]
+        for request_id, user, *row in zip(
+                request_ids, users, found.item_ids, found.scores,
+                propensities, strategies):
+            if user:
+                self.log.shown(
+                    user, row[0], scores=row[1], propensities=row[2],
+                    strategies=row[3], model=self.model,
+                    version=found.version, request_id=request_id)
+        return found._replace(request_ids=request_ids)
+
+    def _ask(self, call: str, **inputs) -> tuple[dict, int]:
+        """Outputs by name, and the version that they are of."""
+        rows = rows_of(inputs)
+        key = None
+        if call == "search" and self._cache.size:
+            key = tuple((name, *values) for name, values in rows.items())
+            found = self._cache.get(key)
+            if found is not None:
+                return found
+        outputs, version = self._answers(call, rows)
+        self._cache.put(key, outputs, version)
+        return outputs, version
+
+    def _answers(self, call: str, rows: dict) -> tuple[dict, int]:
+        size = len(next(iter(rows.values())))
+        requests = [
+            self._requests.build(call, {
+                name: values[n:n + self.max_batch]
+                for name, values in rows.items()})
+            for n in range(0, max(size, 1), self.max_batch)]
+        for _ in range(_TRIES):
+            responses = self._connection.predict(requests)
+            versions = {r.model_spec.version.value for r in responses}
+            if len(versions) == 1:
+                return self._outputs(responses), versions.pop()
+        raise ServingUnavailable(
+            f"One version of the model {self.model!r} must answer all parts "
+            f"of a large batch. Received: answers of {sorted(versions)}. "
+            "Give the `version`, or ask again later.",
+            grpc.StatusCode.ABORTED)
+
+    def _outputs(self, responses) -> dict:
+        try:
+            parts = [{name: wire.read(tensor)
+                      for name, tensor in response.outputs.items()}
+                     for response in responses]
+            if len(parts) == 1:
+                return parts[0]
+            return {name: np.concatenate([part[name] for part in parts])
+                    for name in parts[0]}
+        except (KeyError, ValueError) as error:
+            raise ServingUnavailable(
+                f"The model {self.model!r} must answer with whole tensors of "
+                f"strings and float32. Received: {error} Check that "
+                "`tfrecal export` wrote it.",
+                grpc.StatusCode.INTERNAL) from error
+
+
+def _text(value) -> str:
+    """An id as the server's answers have it."""
+    return value.decode("utf-8", "surrogateescape") \
+        if isinstance(value, bytes) else str(value)
+
+
+def _output(outputs: dict, name: str) -> np.ndarray:
+    if name not in outputs:
+        raise ValueError(
+            f"The model must answer with `{name}`. Received: "
+            f"{sorted(outputs)}. Check that `tfrecal export` wrote it.")
+    return outputs[name]
+
+
+def _require_whole(name: str, value, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) \
+            or value < least:
+        raise ValueError(f"`{name}` must be a whole number of at least "
+                         f"{least}. Received: {name}={value!r}.")

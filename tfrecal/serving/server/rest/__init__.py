@@ -1,0 +1,1 @@
+"""How are answers given over HTTP and JSON?"""

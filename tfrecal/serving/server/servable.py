@@ -1,0 +1,161 @@
+"""Servable: one loaded version of a model."""
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from grpc import StatusCode
+from tensorflow_serving.apis import predict_pb2
+
+from tfrecal.serving.server import op_libraries
+from tfrecal.serving.server.errors import ServingError
+from tfrecal.serving.server.session_runs import Run
+from tfrecal.serving.server.signature import Signature
+from tfrecal.serving.server.tensor_protos import from_proto, to_proto
+
+DEFAULT_SIGNATURE = "serving_default"
+METHODS = tuple(f"tensorflow/serving/{name}"
+                for name in ("predict", "classify", "regress"))
+# Sets of outputs come from clients: more than these are not kept.
+_MAX_RUNS = 256
+
+
+class Servable:
+    """A SavedModel in a session of its own, loaded as the real server does.
+
+    Only signatures run; nothing of it is TensorFlow 2's.
+
+    Args:
+        folder: of the version.
+        name: of the model.
+        version: its number.
+        tags: of the graph in the SavedModel.
+        tensor_content: outputs go into `tensor_content`.
+        check_method: whether requests must fit a signature's method.
+        session_config: a `ConfigProto`, or None.
+        batcher: a `Batcher` that runs requests together, or None.
+
+    Attributes:
+        signatures: name -> `SignatureDef`, as they are in the file.
+
+    Raises:
+        ServingError: it cannot be loaded.
+    """
+
+    def __init__(self, folder, name: str, version: int, *,
+                 tags: tuple = ("serve",), tensor_content: bool = False,
+                 check_method: bool = False, session_config=None,
+                 batcher=None):
+        self.folder, self.name, self.version = Path(folder), name, version
+        self._tensor_content = tensor_content
+        self._batcher = batcher
+        self.check_method = check_method
+        self._runs = {}
+        self._lock = threading.Lock()
+        op_libraries.load()
+        if not (self.folder / "saved_model.pb").is_file():
+            raise ServingError(
+                StatusCode.NOT_FOUND, "Specified file path does not appear to "
+                "contain a SavedModel bundle (should have a file called "
+                f"`saved_model.pb`): {self.folder}")
+        graph = tf.Graph()
+        self._session = tf.compat.v1.Session(
+            graph=graph, config=session_config)
+        try:
+            with graph.as_default():
+                meta = tf.compat.v1.saved_model.load(
+                    self._session, list(tags), str(self.folder))
+            self.signatures = dict(meta.signature_def)
+            self._read = {name: Signature(definition) for name, definition
+                          in self.signatures.items()}
+        except Exception as error:
+            self.close()
+            raise op_libraries.load_error(error, self.folder) from error
+
+    def predict(self, request: predict_pb2.PredictRequest,
+                timeout: float | None = None) -> predict_pb2.PredictResponse:
+        """Answers a Predict request.
+
+        Args:
+            request: its model and version are taken as looked up.
+            timeout: seconds that the run may take.
+
+        Raises:
+            ServingError: as TensorFlow Serving answers it.
+        """
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        signature = self._signature(name)
+        if self.check_method and signature.method not in METHODS:
+            raise ServingError(
+                StatusCode.INTERNAL, "Expected prediction signature "
+                f"method_name to be one of {{{', '.join(METHODS)}}}. "
+                f"Was: {signature.method}")
+        signature.check(set(request.inputs))
+        inputs = {alias: from_proto(proto, alias)
+                  for alias, proto in request.inputs.items()}
+        found = self._run(name, inputs, request.output_filter, timeout)
+        response = predict_pb2.PredictResponse()
+        spec = response.model_spec
+        spec.name, spec.signature_name = self.name, name
+        spec.version.value = self.version
+        for alias, array in found.items():
+            to_proto(array, response.outputs[alias], self._tensor_content)
+        return response
+
+    def run(self, signature_name: str, inputs: dict[str, np.ndarray],
+            outputs=None, timeout: float | None = None
+            ) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+            signature_name: in `signatures`.
+            inputs: alias -> array; strings are bytes in an object array.
+                Those with a default may be left out.
+            outputs: aliases, or None (or none) for all.
+            timeout: seconds, or None.
+
+        Returns:
+            Alias -> array.
+
+        Raises:
+            ServingError: as the session fails.
+        """
+        self._signature(signature_name).check(set(inputs))
+        return self._run(signature_name, inputs, outputs, timeout)
+
+    def close(self) -> None:
+        """Frees the session. No call may be running."""
+        self._runs.clear()
+        self._session.close()
+
+    def _signature(self, name: str) -> Signature:
+        try:
+            return self._read[name]
+        except KeyError:
+            raise ServingError(
+                StatusCode.FAILED_PRECONDITION,
+                f'Serving signature key "{name}" not found.') from None
+
+    def _run(self, name, inputs, outputs, timeout):
+        signature = self._read[name]
+        aliases = signature.outputs(outputs)
+        arrays = signature.feed(inputs)
+        key = (name, aliases)
+        run = self._runs.get(key)
+        if run is None:
+            run = self._make_run(key, signature)
+        if self._batcher is None:
+            found = run(arrays, timeout)
+        else:
+            found = self._batcher.run((self, *key), run, arrays, timeout)
+        return dict(zip(aliases, found))
+
+    def _make_run(self, key, signature) -> Run:
+        run = Run(self._session, list(signature.feeds.values()),
+                  [signature.fetches[alias] for alias in key[1]])
+        with self._lock:
+            if len(self._runs) >= _MAX_RUNS:
+                self._runs.clear()
+            return self._runs.setdefault(key, run)

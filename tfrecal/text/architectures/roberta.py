@@ -1,0 +1,36 @@
+"""RoBERTa: a BERT with byte-level BPE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfrecal.text.architectures.base import Architecture
+from tfrecal.text.architectures.bert import Bert
+from tfrecal.text.tokenizers.byte_pairs import BytePairs
+
+_FIRST_PLACE = 2  # below are the place of padding and one that is not used
+
+
+class Roberta(Bert):
+    """Bidirectional, `<s> text </s>`, byte-level BPE (outside of graphs).
+
+    Reference:
+        Liu et al. 2019, RoBERTa (arXiv 1907.11692).
+    """
+
+    kind = "roberta"
+    config_name = "RobertaConfig"
+    model_name = "TFRobertaModel"
+    facts = Architecture.facts
+
+    @property
+    def longest(self):
+        return self.config.max_position_embeddings - _FIRST_PLACE
+
+    def tokenizer(self, folder: Path) -> BytePairs:
+        return BytePairs.from_folder(
+            folder, self.config.vocab_size, "Roberta", ("<s>",), ("</s>",)
+        )
+
+    def _places(self, table):
+        return table[_FIRST_PLACE:]

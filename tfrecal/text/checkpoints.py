@@ -1,0 +1,239 @@
+"""Pretrained checkpoints from disk into TF-Transformers, without torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+import transformers
+from safetensors import SafetensorError
+from transformers.activations_tf import ACT2FN
+from transformers.modeling_tf_pytorch_utils import (
+    convert_tf_weight_name_to_pt_weight_name,
+)
+from transformers.utils import logging
+
+from tfrecal.text import weight_files
+from tfrecal.text.architectures import ARCHITECTURES, Architecture
+from tfrecal.text.tokenizers.json_files import read_options
+
+_WEIGHTS = {
+    "model.safetensors": True,
+    weight_files.INDEX: True,
+    "tf_model.h5": False,
+}
+# As sentence-transformers names them.
+POOLING_MODES = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+def find_folder(checkpoint: str) -> Path:
+    """The folder of a checkpoint: local, named, or from Hugging Face.
+
+    Raises:
+        ValueError: a path that is not there.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or checkpoint.startswith((".", "~")):
+        raise ValueError(
+            "`checkpoint` must be a folder that exists, a named encoder or a "
+            f"Hugging Face name. Received: checkpoint={checkpoint!r}, where "
+            "there is no folder."
+        )
+    from tfrecal.data.assets import encoder_folder
+
+    return Path(encoder_folder(checkpoint))
+
+
+def read_architecture(folder: Path) -> Architecture:
+    """The kind of a checkpoint, with its configuration.
+
+    Raises:
+        ValueError: config.json is missing, broken, or of a model that is
+            none of `architectures.ARCHITECTURES`.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"no object but {str(config):.40}")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "A checkpoint folder must hold a readable `config.json`. "
+            f"Received: {folder}: {error}. Give the folder that has the "
+            "weights, config.json and the tokenizer's files."
+        ) from error
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise ValueError(
+            f"The checkpoint must be one of {', '.join(ARCHITECTURES)}. "
+            f"Received: model_type={kind!r} in {path}. Choose another "
+            "checkpoint, such as \"minilm\"."
+        )
+    architecture = ARCHITECTURES[kind]
+    for name, wanted in architecture.settings:
+        if config.get(name, wanted) != wanted:
+            raise ValueError(
+                f"A {kind} checkpoint must have {name}={wanted!r}. Received: "
+                f"{name}={config[name]!r} in {path}. Choose another "
+                "checkpoint, such as \"minilm\"."
+            )
+    of_kind = getattr(transformers, architecture.config_name)
+    made = architecture(of_kind.from_dict(config))
+    _check_form(made, path)
+    return made
+
+
+def _check_form(architecture, path) -> None:
+    """Raises ValueError for numbers that no model can have."""
+    config, form = architecture.config, architecture.form
+    whole = {"vocab_size": config.vocab_size,
+             "num_hidden_layers": config.num_hidden_layers,
+             "the hidden size": form.hidden, "the inner size": form.inner,
+             "the number of heads": form.heads}
+    # A static student of `distill` has no layer.
+    least = {"num_hidden_layers": 0}
+    wrong = [f"{name} is {value!r}" for name, value in whole.items()
+             if type(value) is not int or value < least.get(name, 1)]
+    if not wrong and form.hidden % form.heads:
+        wrong.append(f"the hidden size {form.hidden} is no multiple of "
+                     f"{form.heads} heads")
+    if not isinstance(form.epsilon, float) or not form.epsilon > 0:
+        wrong.append(f"the epsilon of layer normalisation is {form.epsilon}")
+    if form.activation not in ACT2FN:
+        wrong.append(f"the activation is {form.activation!r}")
+    if wrong:
+        raise ValueError(
+            "config.json must describe a transformer. Received: "
+            f"{'; '.join(wrong)} in {path}. Fetch it again."
+        )
+
+
+def stored_pooling(folder: Path) -> str | None:
+    """The pooling that sentence-transformers trained a checkpoint with.
+
+    Returns:
+        one of `TextEncoder`'s, or None where the folder does not say.
+
+    Raises:
+        ValueError: another one.
+    """
+    path = Path(folder) / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return None
+    modes = read_options(path)
+    used = [name for name, on in modes.items()
+            if name.startswith("pooling_mode_") and on is True]
+    if len(used) == 1 and used[0] in POOLING_MODES:
+        return POOLING_MODES[used[0]]
+    raise ValueError(
+        f"The pooling must be one of {', '.join(POOLING_MODES)}. Received: "
+        f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "
+        "another, or choose another checkpoint."
+    )
+
+
+def load_base(
+    folder: Path, architecture: Architecture
+) -> tf_keras.layers.Layer:
+    """Embeddings and layers with their pretrained weights, no pooler.
+
+    Raises:
+        ValueError: the weights are missing, cut off, or of other shapes.
+    """
+    name = next((n for n in _WEIGHTS if (Path(folder) / n).is_file()), None)
+    if name is None:
+        raise _no_weights(Path(folder))
+    of_kind = getattr(transformers, architecture.model_name)
+    try:
+        with _quiet(), contextlib.ExitStack() as stack:
+            if _WEIGHTS[name]:
+                place = stack.enter_context(weight_files.readable(
+                    folder, name, architecture.landmark,
+                    of_kind.base_model_prefix + "."))
+            else:
+                place = folder
+            model, report = of_kind.from_pretrained(
+                str(place),
+                config=architecture.config,
+                use_safetensors=_WEIGHTS[name],
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    # TypeError: transformers stumbles over its own error for other shapes.
+    except (
+        OSError, ValueError, KeyError, TypeError, SafetensorError
+    ) as error:
+        why = ("they have other shapes." if isinstance(error, TypeError)
+               else " ".join(str(error).split()))
+        raise ValueError(
+            f"The weights in {name} must fit config.json. Received: {folder}: "
+            f"{why} If the file was cut off, fetch it again."
+        ) from error
+    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
+    if missing:
+        raise ValueError(
+            "The checkpoint must hold all weights of its config.json. "
+            f"Received: {folder} without {', '.join(missing[:3])} "
+            f"({len(missing)} missing). Fetch it again."
+        )
+    base = getattr(model, model.base_model_prefix)
+    _check_finite(base, model.base_model_prefix, folder)
+    if getattr(base, "pooler", None) is not None:
+        # Never used, and at random where the file has none. None in its place
+        # would leave it among what is saved.
+        base.pooler = tf_keras.layers.Layer(name="no_pooler")
+    for module in base.submodules:
+        # Dropouts are not called here, and Keras would warn of each at export.
+        module.built = True
+    return base
+
+
+def _no_weights(folder) -> ValueError:
+    there = [name for name in ("pytorch_model.bin",
+                               "pytorch_model.bin.index.json")
+             if (folder / name).is_file()]
+    return ValueError(
+        f"A checkpoint folder must hold one of {', '.join(_WEIGHTS)}. "
+        f"Received: {folder}, which has {there[0] if there else 'none'}. "
+        "Convert PyTorch's .bin to safetensors first, where PyTorch is: "
+        "`AutoModel.from_pretrained(folder).save_pretrained(folder)`."
+    )
+
+
+def _check_finite(base, prefix, folder) -> None:
+    for weight in base.weights:
+        if not tf.reduce_all(tf.math.is_finite(weight)):
+            name, _ = convert_tf_weight_name_to_pt_weight_name(
+                weight.name, prefix + ".", weight.shape)
+            raise ValueError(
+                "Weights must be finite numbers. Received: NaN or infinity "
+                f"in {name.removeprefix(prefix + '.')} of {folder}. Its "
+                "training diverged, or the file is damaged: fetch it again, "
+                "or give another checkpoint."
+            )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without warnings of an unused pooler, of initial values and the like.
+
+    A weight that is missing is an error of `load_base`.
+    """
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The initializer", UserWarning)
+            yield
+    finally:
+        logging.set_verbosity(loud)

@@ -1,0 +1,239 @@
+"""distill: a smaller encoder that gives the vectors of a large one."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrecal.files import sync_folder, sync_tree
+from tfrecal.text import encode_many, student_checkpoint
+from tfrecal.text.checkpoints import find_folder, stored_pooling
+from tfrecal.text.encoder import TextEncoder
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+RECORD = "distilled.json"
+KINDS = ("bert", "electra")
+_HELD_OUT = 0.05
+
+
+def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
+            layers: int = 2, samples: int = 30_000, epochs: int = 10,
+            batch_size: int = 128, learning_rate: float = 1e-3,
+            seed: int = 0, progress: bool = False) -> dict:
+    """Makes a checkpoint with fewer layers whose vectors are the teacher's.
+
+    The student starts from evenly spaced layers of the teacher (its first
+    and last, where there are two) and learns the teacher's vectors of the
+    texts and of pieces of them, such as queries are; no label is read. Its
+    vectors lie where the teacher's lie, so that it can stand in for the
+    teacher in a trained model: `export_model(..., encoder=student)`. Items
+    keep the vectors that the teacher gave them.
+
+    Args:
+        teacher: of the kind BERT or ELECTRA, with its weights as they are
+            now: fine-tuned or not.
+        texts: those of the items, and queries, where some are logged.
+        folder: of the new checkpoint; `TextEncoder(folder)` reads it. It is
+            there whole or not at all.
+        layers: of the student, below the teacher's number. 0 is a static
+            student: a vector a token, and their mean.
+        samples: texts and pieces that are learned, all in all.
+        epochs: passes over them, along one cosine.
+        batch_size: texts a step.
+        learning_rate: of Adam.
+        seed: of pieces and order. The same seed gives the same student on
+            the same machine.
+        progress: whether Keras shows its bar.
+
+    Returns:
+        what `distilled.json` in the folder says: `layers`, `teacher` (hash
+        of its weights), the options, `loss` (one an epoch), and, of samples
+        that were not learned, `cosine` (mean, with the teacher's vector) and
+        `error` (mean squared distance over the vectors' variance).
+
+    Raises:
+        TypeError: `texts` that are no strings.
+        ValueError: a teacher of another kind, layers out of range, no
+            texts, a folder that exists, or a number that is not positive.
+
+    Reference:
+        Hinton et al. 2015 (arXiv 1503.02531); layers of the teacher as a
+        start: Sanh et al. 2019, DistilBERT (arXiv 1910.01108); MSE of
+        sentence vectors: Reimers and Gurevych 2020 (arXiv 2004.09813).
+    """
+    texts = list(dict.fromkeys(encode_many.check_texts(texts)))
+    folder = Path(folder)
+    _check(teacher, texts, folder, layers, samples=samples, epochs=epochs,
+           batch_size=batch_size, learning_rate=learning_rate)
+    rng = np.random.default_rng([seed, 14])
+    texts = with_pieces(texts, samples, rng)
+    targets = encode_many.run(teacher, texts, 4096, progress)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        beside.mkdir()
+        student_checkpoint.begin(teacher, beside, layers)
+        student = student_of(teacher, beside, tuning="top_n" if layers
+                             else "full", top_n=max(layers, 1))
+        history = _fit(student, texts, targets, rng, epochs, batch_size,
+                       learning_rate, progress)
+        student_checkpoint.save(student, beside)
+        record = {
+            "format": 1, "teacher": teacher.weights_fingerprint(),
+            "layers": layers, "samples": len(texts), "epochs": epochs,
+            "batch_size": batch_size, "learning_rate": learning_rate,
+            "seed": seed, **history}
+        (beside / RECORD).write_text(json.dumps(record, indent=1))
+        sync_tree(beside)
+        os.rename(beside, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return record
+
+
+def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
+    """The encoder in a folder, that reads texts as the teacher does.
+
+    It pools as its folder says, or else as the teacher.
+    """
+    pooling = stored_pooling(find_folder(str(folder))) or teacher.pooling
+    return TextEncoder(str(folder), pooling=pooling,
+                       max_length=teacher.max_length, **options)
+
+
+def _check(teacher, texts, folder, layers, **positive):
+    kind = teacher._architecture
+    if kind.kind not in KINDS:
+        raise ValueError(
+            f"A teacher must be one of {', '.join(KINDS)}. Received: a "
+            f"checkpoint of the kind {kind.kind}, {teacher.checkpoint!r}.")
+    most = kind.config.num_hidden_layers - 1
+    if not (isinstance(layers, int) and 0 <= layers <= most):
+        raise ValueError(
+            f"`layers` must be a whole number from 0 to {most}, below the "
+            f"teacher's {most + 1}. Received: layers={layers}.")
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"`{name}` must be a positive number. "
+                             f"Received: {name}={value}.")
+    if not any(text.strip() for text in texts):
+        raise ValueError("A student learns from texts. Received: none that "
+                         "is not empty. Give those of the items.")
+    if folder.exists():
+        raise ValueError(
+            "`folder` must not exist. Received: "
+            f"{folder}. Choose another name, or remove it first.")
+
+
+def _fit(student, texts, targets, rng, epochs, batch_size, learning_rate,
+         progress) -> dict:
+    """Trains a student; its losses, and how near it came."""
+    order = rng.permutation(len(texts))
+    held = order[:int(_HELD_OUT * len(texts))]
+    learned = order[len(held):]
+    batch_size = min(batch_size, len(learned))
+    rows = tf.data.Dataset.from_tensor_slices(learned.astype(np.int32))
+    rows = rows.shuffle(len(learned), seed=int(rng.integers(1 << 31)))
+    rows = rows.batch(batch_size, drop_remainder=True)
+    model = _Distilled(student, texts, targets)
+    steps = epochs * (len(learned) // batch_size)
+    rate = tf_keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=learning_rate,
+        warmup_steps=max(1, steps // 20))
+    model.compile(tf_keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    told = model.fit(rows, epochs=epochs, verbose=int(progress)).history
+    some = held if len(held) else learned
+    found = encode_many.run(student, [texts[n] for n in some], 4096, False)
+    wanted = targets[some]
+    cosine = np.sum(found * wanted, 1) / np.maximum(
+        np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1), 1e-9)
+    error = float(np.mean(np.sum((found - wanted) ** 2, 1)) / model.spread)
+    if progress:
+        print(f"mean cosine with the teacher {cosine.mean():.4f}, error "
+              f"{error:.4f}", file=sys.stderr)
+    return {"loss": [float(loss) for loss in told["loss"]],
+            "cosine": float(cosine.mean()), "error": error}
+
+
+class _Distilled(tf_keras.Model):
+    """Rows of texts to the distance between student and teacher."""
+
+    def __init__(self, student, texts, targets):
+        super().__init__()
+        self.student = student
+        ids, lengths = encode_many.tokenize(student, texts)
+        self._ids = tf.constant(ids)
+        self._lengths = tf.constant(lengths)
+        self._starts = tf.constant(
+            np.cumsum(lengths, dtype=np.int32) - lengths)
+        self._targets = tf.constant(targets)
+        # Mean squared distance from the mean: 1 is a student that knows
+        # nothing.
+        self.spread = max(float(targets.var(axis=0).sum()), 1e-9)
+        self._mean = tf_keras.metrics.Mean("loss")
+        self.built = True
+
+    @property
+    def metrics(self):
+        return [self._mean]
+
+    def train_step(self, rows):
+        with tf.GradientTape() as tape:
+            found = self.student.encode_ids(
+                self._ids, tf.gather(self._starts, rows),
+                tf.gather(self._lengths, rows), training=True)
+            away = tf.math.squared_difference(
+                found, tf.gather(self._targets, rows))
+            loss = tf.reduce_mean(tf.reduce_sum(away, 1)) / self.spread
+        weights = self.student.trainable_weights
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(loss, weights), weights))
+        self._mean.update_state(loss)
+        return {"loss": self._mean.result()}
+
+
+def with_pieces(texts: Sequence[str], count: int,
+                rng: np.random.Generator) -> list[str]:
+    """The texts, and pieces of them: distinct, in order of making.
+
+    A piece is a run of words of one text, or, a third of them, a few words
+    of two texts mixed; as written or in lower case. Short pieces are as
+    likely as long ones.
+
+    Args:
+        texts: strings.
+        count: how many to have in all; fewer where texts have not so many
+            pieces, all of `texts` where they are more.
+        rng: chooses.
+    """
+    found = dict.fromkeys(texts)
+    words = [part for part in map(_WORD.findall, texts) if part]
+    # Texts of a word or two are soon used up.
+    for _ in range(4 * count if words else 0):
+        if len(found) >= count:
+            break
+        one = _run(words[rng.integers(len(words))], rng)
+        if rng.random() < 1 / 3:
+            one = _run(one, rng) + _run(
+                _run(words[rng.integers(len(words))], rng), rng)
+            rng.shuffle(one)
+        piece = " ".join(one)
+        found[piece.lower() if rng.random() < 0.5 else piece] = None
+    return list(found)
+
+
+def _run(words, rng):
+    """A run of words of any length up to all, short ones as likely."""
+    length = int(rng.integers(1, len(words) + 1))
+    first = int(rng.integers(len(words) - length + 1))
+    return words[first:first + length]

@@ -1,0 +1,420 @@
+"""TextEncoder: texts to vectors with a pretrained model, fine-tuned or not.
+
+Weights are those of TF-Transformers (`checkpoints`, `architectures`); the
+layers run without padding (`packing`, `transformer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrecal.text import encode_many
+from tfrecal.text.checkpoints import (
+    find_folder,
+    load_base,
+    read_architecture,
+    stored_pooling,
+)
+from tfrecal.text.encode_many import EncodingGraph
+from tfrecal.text.layers import lora, packing, transformer
+from tfrecal.text.options import PRECISIONS, TUNINGS
+from tfrecal.text.precision import check_policy
+from tfrecal.text.served_encoder import ServedEncoder
+from tfrecal.text.table import TextTable
+from tfrecal.text.tokenizers import client_tokenizer
+
+POOLINGS = ("mean", "cls", "last")
+
+
+@tf_keras.saving.register_keras_serializable(package="tfrecal")
+class TextEncoder(tf_keras.layers.Layer):
+    """A pretrained transformer as a Keras layer, strings in, vectors out.
+
+    Each distinct text of a batch is encoded once, and padding costs nothing.
+    For a fixed catalogue use `table`, which also does the layers that are not
+    trained only once.
+
+    The checkpoint is one of BERT, ELECTRA, DistilBERT, MPNet, ALBERT or
+    XLNet, whose texts are tokenised in the graph, or of RoBERTa or GPT-2,
+    whose texts must be tokenised outside of graphs: eager calls, `encode` and
+    `table` do so, but a `tf.function` and an export take ids. XLM-RoBERTa and
+    other kinds are refused.
+
+    Args:
+        checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
+        pooling: `"mean"` over all tokens, `"cls"`, the first one, or
+            `"last"`; None is what sentence-transformers trained it with
+            (`1_Pooling/config.json`), else what its kind is made for.
+        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
+            (not of ALBERT, whose layers are one), `"full"` everything (but
+            MPNet's biases by distance), `"lora"` updates of low rank to all
+            layers (`lora.LoRA`), `"bitfit"` the biases of all layers, those
+            of layer normalisation included. `trainable_weights` are exactly
+            those. Without layers (a static student of `text.distill`) only
+            `"frozen"` and `"full"`.
+        top_n: layers that `tuning="top_n"` trains.
+        max_length: tokens of a text that are read, special ones included.
+        dropout: rate inside the trained layers; 0 makes training
+            deterministic.
+        rank, alpha, projections: of `tuning="lora"`, see `lora.LoRA`.
+        precision: `"bfloat16"` rounds the factors and the results of
+            products with weights; weights and all else stay float32. Faster
+            where the processor has `avx512_bf16` or `amx_bf16` (`tfrecal
+            doctor` shows it), far slower elsewhere.
+
+    Example:
+        encoder = TextEncoder("minilm", tuning="top_n", top_n=1)
+        vectors = encoder(tf.constant(["Toy Story", "Heat"]))
+
+    Reference:
+        Devlin et al. 2019, BERT (arXiv 1810.04805); mean pooling: Reimers and
+        Gurevych 2019 (arXiv 1908.10084); BitFit: Ben Zaken et al. 2021
+        (arXiv 2106.10199).
+    """
+
+    def __init__(
+        self,
+        checkpoint: str = "minilm",
+        pooling: str | None = None,
+        tuning: str = "frozen",
+        top_n: int = 1,
+        max_length: int = 64,
+        dropout: float = 0.0,
+        precision: str = "float32",
+        rank: int = 8,
+        alpha: float = 16.0,
+        projections: Sequence[str] = ("query", "value"),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_policy(self)
+        if pooling is not None:
+            _one_of("pooling", pooling, POOLINGS)
+        _one_of("tuning", tuning, TUNINGS)
+        _one_of("precision", precision, PRECISIONS)
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
+            )
+        self.checkpoint = str(checkpoint)
+        self.tuning = tuning
+        self.top_n = top_n
+        self.max_length = max_length
+        self.dropout = dropout
+        self.precision = precision
+        self.rank, self.alpha = rank, alpha
+        self.projections = projections
+        lora.check(rank, alpha, projections)
+        folder = find_folder(self.checkpoint)
+        kind = self._architecture = read_architecture(folder)
+        self.pooling = pooling or stored_pooling(folder) or kind.pooling
+        kind.check_options(self.checkpoint, tuning, top_n, max_length)
+        self.dim = kind.form.hidden
+        self._bounds = packing.bucket_bounds(max_length)
+        # Closures, not lists: Keras would track and export what is in them.
+        self._steps = [
+            transformer.make_layer(
+                kind.form, len(self._bounds), rate, precision, kind.attention
+            )
+            for rate in (0.0, dropout)
+        ].__getitem__
+        self._tokenizer = kind.tokenizer(folder)
+        # The Keras layer of TF-Transformers, without pooler and heads.
+        self.base = load_base(folder, kind)
+        layers = kind.layers(self.base)
+        self._layers_run = lambda: layers
+        # Layers from here up are trained; what is below only with "full".
+        self._lowest = {
+            "frozen": len(layers), "top_n": len(layers) - top_n
+        }.get(tuning, 0)
+        self._place = kind.order(self.base).__getitem__
+        self.lora = None
+        if tuning == "lora":
+            self.lora = lora.LoRA(
+                self._distinct_parts(), rank, alpha, tuple(projections))
+        # A bound method, which Keras does not track either.
+        self.bulk_step = EncodingGraph(self).step
+        self.fingerprint = self.weights_fingerprint()
+        # Tracked by itself: a checkpoint holds nothing else of the encoder.
+        self.trained = self.trainable_weights
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "checkpoint":
+            children = {name: child for name, child in children.items()
+                        if name not in ("base", "lora")}
+        return children
+
+    @property
+    def trainable_weights(self):
+        # Not left to the sublayers' flags: a tower that is frozen and thawed
+        # sets those of all layers alike.
+        if not self.trainable or self.tuning == "frozen":
+            return []
+        if self.lora is not None:
+            return self.lora.weights
+        kind, base = self._architecture, self.base
+        trained = self._layers_run()[self._lowest:] + kind.above(base)
+        if self.tuning == "full":
+            trained = kind.below(base) + trained
+        distinct = {id(layer): layer for layer in trained}.values()
+        weights = [weight for layer in distinct for weight in layer.weights]
+        if self.tuning == "bitfit":
+            # By name: GPT-2's are [1, n], XLNet's of attention [heads, n].
+            weights = [w for w in weights
+                       if w.name.endswith(("bias:0", "beta:0"))]
+        return weights
+
+    @property
+    def non_trainable_weights(self):
+        trained = {weight.ref() for weight in self.trainable_weights}
+        return [w for w in self._all_weights() if w.ref() not in trained]
+
+    def _all_weights(self):
+        return self.base.weights + (self.lora.weights if self.lora else [])
+
+    @property
+    def layers_below(self) -> int:
+        """Layers whose output no training changes, from below."""
+        return self._lowest
+
+    @property
+    def summary(self) -> str:
+        """How much is trained, in one line."""
+        total, trained = (sum(w.shape.num_elements() for w in weights)
+                          for weights in (self._all_weights(),
+                                          self.trainable_weights))
+        return (f"encoder {self.checkpoint}, {self.tuning}: {trained:,} of "
+                f"{total:,} weights are trained")
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Strings `[n]` to int32 ids `[n, None]`, special tokens included.
+
+        Raises:
+            ValueError: in a graph, of RoBERTa and GPT-2.
+        """
+        return self._tokenizer.tokenize(
+            tf.convert_to_tensor(texts, tf.string), self.max_length
+        )
+
+    def call(self, texts, training: bool = False) -> tf.Tensor:
+        """Vectors of texts.
+
+        Args:
+            texts: strings of any shape, or ids as `tokenize` gives them (in
+                a graph only ids for RoBERTa and GPT-2).
+            training: whether dropout acts.
+
+        Returns:
+            float32, the shape of `texts` with `dim` added; zeros for a text
+            without any token, which only GPT-2 knows.
+        """
+        if isinstance(texts, tf.RaggedTensor):
+            return self._encode_tokens(texts, training)
+        texts = tf.convert_to_tensor(texts, tf.string)
+        distinct, place = tf.unique(tf.reshape(texts, [-1]))
+        vectors = self._encode_tokens(self.tokenize(distinct), training)
+        shape = tf.concat([tf.shape(texts), [self.dim]], 0)
+        vectors = tf.reshape(tf.gather(vectors, place), shape)
+        vectors.set_shape(texts.shape + [self.dim])
+        return vectors
+
+    def _encode_tokens(self, tokens, training):
+        lengths = tf.minimum(
+            tf.cast(tokens.row_lengths(), tf.int32), self.max_length
+        )
+        return self.encode_ids(
+            tokens.flat_values, tokens.row_starts(), lengths, training
+        )
+
+    def encode_ids(self, ids, starts, lengths, training: bool = False):
+        """Vectors of rows in a store of token ids.
+
+        Args:
+            ids: `[tokens]` int32, of many texts.
+            starts, lengths: `[rows]` integers, where each row lies in it.
+            training: whether dropout acts.
+
+        Returns:
+            float32 `[rows, dim]`; zeros for rows of length 0.
+        """
+        layout = self._pack(starts, lengths)
+        hidden = self._below(tf.gather(ids, layout.token_index), layout)
+        return self._above(hidden, layout, training)
+
+    def encode_states(self, states, starts, lengths, training: bool = False):
+        """As `encode_ids`, from hidden states below the trained layers.
+
+        Args:
+            states: `[tokens, hidden]` float32, as `hidden_below` gives them,
+                or a function that gives its rows.
+            starts, lengths, training: as in `encode_ids`.
+        """
+        layout = self._pack(starts, lengths)
+        rows = layout.token_index
+        hidden = states(rows) if callable(states) else tf.gather(states, rows)
+        return self._above(hidden, layout, training)
+
+    def hidden_below(self, ids, starts, lengths):
+        """Hidden states below the lowest trained layer, and whose they are.
+
+        Returns:
+            `[tokens, hidden]` float32, and the place in `ids` of each.
+        """
+        layout = self._pack(starts, lengths)
+        place = layout.token_index
+        return self._below(tf.gather(ids, place), layout), place
+
+    def _pack(self, starts, lengths):
+        kind = self._architecture
+        layout = packing.pack(starts, lengths, self._bounds, kind.form.heads)
+        return kind.arrange(self.base, layout)
+
+    def _below(self, ids, layout):
+        """What is not trained; with "full", the embeddings."""
+        kind, base = self._architecture, self.base
+        hidden = kind.embed(base, tf.gather(kind.words(base), ids), layout)
+        for n in range(self._lowest):
+            hidden = self._layer(n, hidden, layout, False)
+        return hidden if self.tuning == "full" else tf.stop_gradient(hidden)
+
+    def _above(self, hidden, layout, training):
+        for n in range(self._lowest, len(self._layers_run())):
+            hidden = self._layer(n, hidden, layout, training)
+        hidden = self._architecture.finish(self.base, hidden)
+        return packing.pool(hidden, layout, self.pooling)
+
+    def _layer(self, number, hidden, layout, training):
+        weights = self._weights_of(number)
+        dropping = bool(training and self.dropout)
+        seed = tf.zeros([2], tf.int32)
+        if dropping:
+            seed = tf.random.uniform([2], maxval=2**30, dtype=tf.int32)
+        return self._steps(dropping)(hidden, layout, weights, seed)
+
+    def _weights_of(self, number, plain=False):
+        kind = self._architecture
+        parts = kind.parts(self._layers_run()[number])
+        if self.lora is not None:
+            parts = self.lora.adapt(parts, self._place(number))
+        return transformer.layer_weights(
+            parts, kind.form, self.precision, plain)
+
+    def ready_weights(self) -> list[list[tf.Tensor]]:
+        """Of each layer, what `transformer.layer_weights` gives, plain."""
+        return [self._weights_of(n, plain=True)
+                for n in range(len(self._layers_run()))]
+
+    def _distinct_parts(self):
+        """Weights of each distinct layer, as they are used."""
+        kind = self._architecture
+        found = [kind.parts(layer) for layer in kind.distinct(self.base)]
+        if self.lora is None:
+            return found
+        return [self.lora.adapt(parts, n) for n, parts in enumerate(found)]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        batch_size: int = 256,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Vectors of many texts, without gradients.
+
+        Encodings under the weights as loaded are kept on disk; those under
+        weights that training changed never are.
+
+        Args:
+            texts: strings; each distinct one is encoded once.
+            batch_size: short texts (16 tokens) a step; a step of long texts
+                takes fewer.
+            progress: whether to show a bar on stderr when it takes long.
+
+        Returns:
+            float32 `[n, dim]`.
+
+        Raises:
+            TypeError: one string, or an element that is none.
+        """
+        return encode_many.encode(self, texts, 16 * batch_size, progress)
+
+    def for_serving(self, precision: str | None = None) -> ServedEncoder:
+        """The same weights as now in the form that is exported.
+
+        It takes strings, or, of RoBERTa and GPT-2, ids padded with -1.
+
+        Args:
+            precision: in place of the encoder's; `"int8"`, too.
+        """
+        return ServedEncoder(
+            self.base, self._architecture, self._tokenizer,
+            self._distinct_parts(),
+            pooling=self.pooling, max_length=self.max_length,
+            precision=precision or self.precision,
+        )
+
+    def tokenizer_facts(self) -> dict:
+        """Where exported texts are tokenised, for the manifest.
+
+        `"graph"`, or `"client"` with what `text_ids.TextIds` needs beside
+        the files that `tokenizer_files` gives.
+        """
+        if self._tokenizer.in_graph:
+            return {"tokenizer": "graph"}
+        return {"tokenizer": "client", "max_length": self.max_length,
+                **self._tokenizer.client_facts}
+
+    def tokenizer_files(self) -> dict[str, str]:
+        """Name -> content of what lies beside the manifest for clients."""
+        if self._tokenizer.in_graph:
+            return {}
+        return {client_tokenizer.FILE: self._tokenizer.whole}
+
+    def table(self, texts: Sequence[str]) -> TextTable:
+        """The texts of a catalogue in the form that trains fastest."""
+        return TextTable(self, texts)
+
+    def weights_fingerprint(self) -> str:
+        """Hash of everything that an encoding depends on, as it is now."""
+        return self._digest([], self._all_weights())
+
+    def fingerprint_below(self) -> str:
+        """The same of the hidden states below the lowest trained layer."""
+        return self._digest(
+            [self._lowest, self.max_length],
+            self.non_trainable_weights if self.tuning == "top_n"
+            else self._all_weights())
+
+    def _digest(self, more, weights):
+        digest = hashlib.sha256()
+        kept = {**self._architecture.facts, "precision": self.precision}
+        parts = [kept, *self._tokenizer.facts, *more]
+        digest.update(json.dumps(parts).encode())
+        for weight in weights:
+            digest.update(np.ascontiguousarray(weight.numpy()))
+        return digest.hexdigest()
+
+    def get_config(self):
+        names = (
+            "checkpoint", "pooling", "tuning", "top_n", "max_length",
+            "dropout", "precision", "rank", "alpha",
+        )
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in names},
+            "projections": list(self.projections),
+        }
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}."
+        )

@@ -1,0 +1,1 @@
+"""What are the layers of a transformer made of?"""

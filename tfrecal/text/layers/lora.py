@@ -1,0 +1,79 @@
+"""LoRA: updates of low rank to frozen projections.
+
+Hu et al. 2021, LoRA (arXiv 2106.09685), eq. 3: a kernel W is used as
+W + (alpha / rank) B A, and only B and A are trained. The sum is made in each
+step, for kernels are small beside the tokens of a batch; an export has it
+once and for all.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfrecal.text.layers.transformer import Parts
+
+PROJECTIONS = ("query", "key", "value", "out", "inner", "outer")
+
+
+class LoRA(tf.Module):
+    """The updates of all layers of a transformer.
+
+    Args:
+        parts: of each distinct layer, which tell the sizes.
+        rank: of an update.
+        alpha: scales the updates by alpha / rank.
+        projections: which kernels have one, of `PROJECTIONS`.
+        seed: of the first weights.
+
+    Attributes:
+        weights: the variables, two a kernel.
+    """
+
+    def __init__(self, parts: list[Parts], rank: int, alpha: float,
+                 projections: tuple[str, ...], seed: int = 0):
+        super().__init__(name="lora")
+        self._scale = alpha / rank
+        self._pairs = []
+        for number, one in enumerate(parts):
+            pairs = {}
+            for name in projections:
+                rows, columns = getattr(one, name)[0].shape
+                place = number * len(PROJECTIONS) + PROJECTIONS.index(name)
+                # An update is zero at first: B A with random A and B = 0.
+                down = tf.random.stateless_normal(
+                    [rows, rank], [seed, place], stddev=rows ** -0.5)
+                pairs[name] = (
+                    tf.Variable(down, name=f"layer{number}_{name}_a"),
+                    tf.Variable(tf.zeros([rank, columns]),
+                                name=f"layer{number}_{name}_b"))
+            self._pairs.append(pairs)
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        return [weight for pairs in self._pairs
+                for pair in pairs.values() for weight in pair]
+
+    def adapt(self, parts: Parts, number: int) -> Parts:
+        """The weights of distinct layer `number` with its updates."""
+        return parts._replace(**{
+            name: (getattr(parts, name)[0]
+                   + self._scale * tf.matmul(down, up),
+                   getattr(parts, name)[1])
+            for name, (down, up) in self._pairs[number].items()})
+
+
+def check(rank, alpha, projections) -> None:
+    """Raises a ValueError for a LoRA that cannot be."""
+    if not (isinstance(rank, int) and not isinstance(rank, bool)
+            and rank >= 1):
+        raise ValueError(
+            "`rank` must be a whole number from 1. Received: "
+            f"rank={rank!r}. 4 to 16 are usual.")
+    if not 0 < alpha < float("inf"):
+        raise ValueError("`alpha` must be a positive number. Received: "
+                         f"alpha={alpha!r}. Once or twice the rank is usual.")
+    wrong = [name for name in projections if name not in PROJECTIONS]
+    if wrong or not projections or isinstance(projections, str):
+        raise ValueError(
+            f"`projections` must be some of {', '.join(PROJECTIONS)}. "
+            f"Received: projections={projections!r}.")

@@ -1,0 +1,151 @@
+"""Hidden states below the trained layers, computed once and kept on disk.
+
+One folder for the weights that the states hang on, in it one segment a
+catalogue: `NAME.f32`, the states of all tokens behind each other, which is
+mapped into memory, and `NAME.json`, whose texts they are and the hash of the
+first. Both are written beside and renamed, the second last, so that what can
+be seen is whole; what was cut off or altered is removed and made again. All
+segments together are bounded: those used longest ago make room.
+"""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from tfrecal.data.assets import cache_folder
+from tfrecal.data.downloads import sha256
+from tfrecal.files import replace_file
+from tfrecal.text import encode_many
+from tfrecal.text.vector_cache import text_key
+
+# Bytes that all segments may take on disk.
+ON_DISK = 8 << 30
+# States up to here are read into memory, larger ones stay on disk and are
+# gathered there.
+IN_MEMORY = 1 << 30
+
+
+class States(NamedTuple):
+    """Of many texts.
+
+    Attributes:
+        values: `[tokens, hidden]` float32, an array or mapped from disk.
+        starts, lengths: `[texts]`, where each text's tokens lie.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def states_of(encoder, texts: Sequence[str]) -> States | None:
+    """Hidden states of distinct texts below the lowest trained layer.
+
+    Args:
+        encoder: a `TextEncoder` with a layer that is not trained.
+        texts: strings, each once.
+
+    Returns:
+        The states, or None where there is no place for them: they must then
+        be made again in each step.
+    """
+    keys = [text_key(text).hex() for text in texts]
+    folder = (Path(cache_folder()) / "states"
+              / encoder.fingerprint_below()[:32])
+    found = _whole(folder, keys, encoder.dim)
+    if found is None:
+        found = _made(encoder, texts, folder, keys)
+    elif found.values.nbytes <= IN_MEMORY:
+        found = found._replace(values=np.array(found.values))
+    return found
+
+
+def _made(encoder, texts, folder, keys) -> States | None:
+    ids, lengths = encode_many.tokenize(encoder, texts)
+    size = 4 * encoder.dim * len(ids)
+    if size > ON_DISK:
+        return None
+    parts, held = encode_many.states(encoder, ids, lengths), None
+    if size <= IN_MEMORY:
+        values = np.concatenate([np.zeros([0, encoder.dim], "<f4"), *parts])
+        held = States(values, np.cumsum(lengths) - lengths, lengths)
+        parts = [values]
+    try:
+        _write(folder, keys, parts, lengths, size)
+    except OSError:  # a full or read-only disk costs the cache only
+        return held
+    return held or _whole(folder, keys, encoder.dim)
+
+
+def _whole(folder: Path, keys, dim: int) -> States | None:
+    """The states of all keys, from a segment that has them."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            place = {key: n for n, key in enumerate(about["keys"])}
+            if not all(key in place for key in keys):
+                continue
+            values = path.with_suffix(".f32")
+            if sha256(values) != about["sha256"]:
+                raise ValueError("altered")
+            lengths = np.array(about["lengths"], np.int64)
+            starts = np.cumsum(lengths) - lengths
+            mapped = np.zeros([0, dim], "<f4")
+            if starts.size and lengths.sum():  # nothing cannot be mapped
+                mapped = np.memmap(values, "<f4", "r").reshape(-1, dim)
+            os.utime(path)  # used just now
+        except (OSError, ValueError, KeyError, TypeError):
+            _remove(path, path.with_suffix(".f32"))
+            continue
+        rows = [place[key] for key in keys]
+        return States(mapped, starts[rows], lengths[rows])
+    return None
+
+
+def _write(folder: Path, keys, parts, lengths, size: int) -> None:
+    name = text_key(" ".join(keys)).hex()
+    data = folder / f"{name}.f32"
+    _make_room(folder.parent, size)
+
+    def write(path):
+        with open(path, "wb") as file:
+            for part in parts:
+                part.tofile(file)
+
+    replace_file(data, write)
+    about = {"keys": keys, "lengths": lengths.tolist(),
+             "sha256": sha256(data)}
+    replace_file(folder / f"{name}.json",
+                 lambda beside: beside.write_text(
+                     json.dumps(about), encoding="utf-8"))
+
+
+def _make_room(root: Path, wanted: int) -> None:
+    """Removes the segments used longest ago until so many bytes fit.
+
+    What a killed process left half-written counts and goes like them.
+    """
+    found = []
+    for data in root.glob("*/*.f32*"):
+        about = data.with_suffix(".json")
+        used = about if about.exists() else data
+        found.append((used.stat().st_mtime, data.stat().st_size, about, data))
+    total = sum(size for _, size, _, _ in found)
+    for _, size, about, data in sorted(found):
+        if total + wanted <= ON_DISK:
+            return
+        _remove(about, data)
+        total -= size
+
+
+def _remove(*files: Path) -> None:
+    """Those of a segment; one that is in use elsewhere may stay (Windows)."""
+    for one in files:
+        try:
+            one.unlink(missing_ok=True)
+        except OSError:
+            pass

@@ -1,0 +1,1 @@
+"""How does each kind of checkpoint cut texts into tokens?"""
