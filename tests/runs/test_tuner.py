@@ -14,7 +14,7 @@ import transformers
 from tfrecal import datasets, metrics
 from tfrecal.pool.pool import Pool
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import make_model
+from tfrecal.runs.parts import load_split, make_model
 from tfrecal.runs.tuning import search as tuner
 from tfrecal.runs.tuning import space as search_space
 from tfrecal.scoring.scorer import PoolScorer
@@ -216,7 +216,7 @@ def test_another_search_in_the_folder_is_refused(call, judged, shop):
 
 def test_a_trial_is_judged_on_the_validation_part(shop):
     """Against a fit made by hand; there is no test part to look at."""
-    split = run.load_split(CONFIG, shop)
+    split = load_split(CONFIG, shop)
     found = tuner.validate(CONFIG, split._replace(test=None))
     pool = Pool.from_interactions(split.train, initial=1.0)
     model = make_model(CONFIG, split.train, float(pool.label.mean()))
