@@ -36,7 +36,7 @@ endif
 help:
 	@echo "make demo   the main job on MovieLens-100K, about 8 minutes"
 	@echo "make test   every test that needs nothing from outside"
-	@echo "make lint   flake8 and isort"
+	@echo "make lint   flake8, isort, the floors of the package"
 	@echo "make bench  every benchmark in its quick form"
 	@echo "make clean  removes .venv, build files and runs"
 
@@ -66,6 +66,8 @@ test: $(ENV)
 lint: $(ENV)
 	@$(PY) -m flake8 tfrecal tests benchmarks serving
 	@$(PY) -m isort --check-only -q tfrecal tests benchmarks serving
+	@$(PY) -c "import sys; from importlinter.cli import lint_imports; \
+	  sys.exit(lint_imports())"
 
 # Helper modules do not say in their docstring that they are run like this.
 bench: $(ENV) $(BENCH)
