@@ -1,0 +1,226 @@
+"""The parts of a run: data, split, pool, model, as its config says."""
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+
+from tfrecal import callbacks
+from tfrecal.data import datasets, splits
+from tfrecal.data.interactions import Interactions
+from tfrecal.data.templates import default_template
+from tfrecal.model.tasks import default_tasks
+from tfrecal.model.two_tower import TwoTower
+from tfrecal.pool.pool import Pool
+from tfrecal.pool.run_folder import RunFolder
+from tfrecal.pool.target import Target
+from tfrecal.runs.config import RunConfig
+from tfrecal.text import simcse
+from tfrecal.text.encoder import TextEncoder
+
+# As SimCSE's paper has it; only in the warm-up.
+_WARM_UP_DROPOUT = 0.1
+
+
+@dataclasses.dataclass
+class Run:
+    """The parts of a run, made from its config."""
+
+    config: RunConfig
+    split: splits.Split
+    pool: Pool
+    model: TwoTower
+
+    def target(self) -> Target | None:
+        """The audience that the config names; None for the whole pool."""
+        config, traffic = self.config, self.split.train
+        if config.target_users or config.target_items:
+            return Target.segment(
+                traffic, users=config.target_users,
+                items=config.target_items, uniform=config.target_uniform)
+        if config.target_uniform:
+            return Target.from_interactions(
+                traffic, uniform=config.target_uniform)
+        return None
+
+    def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
+        """The callback that buys labels as the config says."""
+        config = self.config
+        return callbacks.AcquireLabels(
+            self.pool, config.strategy, oracle, budget=config.budget,
+            seed=config.seed, target=self.target(),
+            calibration=self.split.validation,
+            **{"batch_size": config.batch, **options})
+
+
+def load_data(config: RunConfig) -> Interactions:
+    """The data set or the user's own files."""
+    known = [data_set.name for data_set in datasets.names()]
+    if config.data in known:
+        if config.users or config.items:
+            raise ValueError(
+                "A named data set brings its own tables. Received: --users "
+                f"or --items beside --data {config.data}. Leave them out.")
+        return datasets.load(config.data)
+    if not Path(config.data).is_file():
+        raise ValueError(
+            f"`data` must be a CSV file or one of {known}. "
+            f"Received: data={config.data!r}.")
+    data = Interactions.from_csv(
+        config.data, users=config.users, items=config.items,
+        bad_rows=config.bad_rows, duplicates=config.duplicates)
+    if data.scale[0] == data.scale[1]:
+        raise ValueError(
+            "Labels must differ, or there is nothing to learn. Received: "
+            f"{len(data)} rows with label={data.scale[0]:g}. If they are all "
+            "positives, make them 1.")
+    if data.report.counts:
+        print(data.report, file=sys.stderr)
+    return data
+
+
+def load_split(config: RunConfig,
+               data: Interactions | None = None) -> splits.Split:
+    """The config's data, loaded unless they are given, in three parts."""
+    data = load_data(config) if data is None else data
+    if config.split in ("temporal", "leave_last_n"):
+        return getattr(splits, config.split)(data)
+    if config.split == "random":
+        return splits.random(data, seed=config.seed)
+    return getattr(splits, config.split)(
+        data, fraction=0.2, validation=0.1, seed=config.seed)
+
+
+def build(config: RunConfig, data: Interactions | None = None,
+          warm: bool = True) -> Run:
+    """Data, split, pool and compiled model; deterministic by the seed.
+
+    Args:
+        config: of the run.
+        data: in place of the config's.
+        warm: whether to warm the encoder up, where the config wants it;
+            not where stored weights come next.
+    """
+    tf_keras.utils.set_random_seed(config.seed)
+    split = load_split(config, data)
+    pool = first_pool(config, split)
+    mean = float(pool.label[pool.labelled_rows()].mean())
+    model = make_model(config, split.train, mean, warm=warm)
+    return Run(config, split, pool, model)
+
+
+def first_pool(config: RunConfig, split: splits.Split) -> Pool:
+    """The pool that a run begins with.
+
+    Raises:
+        ValueError: not one of its rows has a label.
+    """
+    if config.oracle == "people":
+        pool = Pool.cross(split.train, [split.validation, split.test])
+    else:
+        initial = (float(config.initial) if config.initial <= 1
+                   else int(config.initial))
+        pool = Pool.from_interactions(split.train, initial, seed=config.seed)
+    if not len(pool.labelled_rows()):
+        raise ValueError(
+            "Training needs at least one labelled row. Received: initial="
+            f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
+    return pool
+
+
+def make_model(config: RunConfig, data: Interactions, mean: float,
+               seed: int | None = None, warm: bool = False,
+               **options) -> TwoTower:
+    """The config's model over tables, with fresh weights, compiled.
+
+    Args:
+        config: whose model settings hold.
+        data: whose tables it covers.
+        mean: of the known labels.
+        seed: in place of the config's.
+        warm: whether to warm the encoder up, where the config wants it.
+        **options: of `TwoTower.from_interactions`.
+    """
+    encoder = make_encoder(config, data, warm)
+    model = TwoTower.from_interactions(
+        data, encoder=encoder, dropout=config.dropout, mean=mean,
+        tasks=default_tasks(
+            data.scale, mean, encoder is not None, config.loss_names,
+            config.temperature, config.loss_weights),
+        seed=config.seed if seed is None else seed, **options)
+    model.compile(learning_rate=config.learning_rate,
+                  encoder_learning_rate=config.encoder_learning_rate,
+                  encoder_every=config.encoder_every,
+                  adversarial=config.adversarial if encoder else 0.0)
+    return model
+
+
+def make_encoder(config: RunConfig, data: Interactions,
+                 warm: bool = False) -> TextEncoder | None:
+    """The config's encoder; None without one, or without texts.
+
+    Args:
+        config: whose settings of the encoder hold.
+        data: whose item texts warm it up.
+        warm: whether they do, where the config wants it.
+    """
+    if config.encoder == "none" or not len(data.items.columns):
+        return None
+
+    def made(dropout):
+        return TextEncoder(
+            config.encoder, tuning=config.tuning, top_n=config.top_n,
+            rank=config.rank, alpha=config.alpha, dropout=dropout,
+            projections=[name.strip() for name
+                         in config.projections.split(",")],
+            max_length=config.max_length, precision=config.precision)
+
+    encoder = made(0.0)
+    if warm and config.warm_up:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise ValueError(
+                "A warm-up trains on one device. Received: warm_up="
+                f"{config.warm_up} with several workers or devices. Leave it "
+                "out, or begin the run on one and resume it on several.")
+        warmed = made(_WARM_UP_DROPOUT)
+        simcse.warm_up(warmed, default_template(data.items)(data.items),
+                       epochs=config.warm_up, seed=config.seed)
+        for weight, value in zip(encoder.weights, warmed.weights):
+            weight.assign(value)
+    return encoder
+
+
+def restore(folder: RunFolder) -> tuple[Run, dict]:
+    """The parts of a stored run as of its last whole epoch, and its state."""
+    parts = build(RunConfig.from_file(folder / "config.json"),
+                  folder.data(), warm=not folder.state)
+    state = folder.state  # of now: a run that is under way has gone on
+    if state:
+        parts.pool = folder.pool(parts.split.train)
+        parts.model.check_encoder(
+            state.get("encoder", ""), folder.path)
+        tf.train.Checkpoint(model=parts.model).restore(
+            str(folder / "weights" / state["checkpoint"])).expect_partial()
+    return parts, state
+
+
+def restore_trained(folder: RunFolder, purpose: str) -> Run:
+    """As `restore`, of a run with a trained model.
+
+    Args:
+        folder: of the run.
+        purpose: what needs the model, for the error.
+
+    Raises:
+        ValueError: no epoch of the run has ended.
+    """
+    parts, state = restore(folder)
+    if not state:
+        raise ValueError(
+            f"{purpose} needs a trained model. Received: {folder.path}, "
+            "whose first epoch never ended. Go on with "
+            f"`tfrecal run --resume {folder.path}`.")
+    return parts
