@@ -35,7 +35,9 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
     """Writes `<folder>/<version>/`, all of it or nothing.
 
     Args:
-        model: a trained `TwoTower`.
+        model: a trained model that offers `model.protocol.Recommends`;
+            one with `for_serving`, as `TwoTower`, also answers by the
+            histories and texts of requests.
         folder: base path of the model, as servers poll it. The version is
             one above the highest that it ever held.
         pool: the `Pool` that the model was trained on.
@@ -59,22 +61,33 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
 
     Raises:
         ValueError: an unknown server, or one that cannot run the index; an
-            encoder whose vectors are not like the model's.
+            encoder whose vectors are not like the model's; a model that
+            `model.protocol.check` refuses, or that changes meanwhile.
     """
     check_server(server, index)
-    likeness = served_likeness(model, encoder, precision)
+    scorer = PoolScorer.of(model, pool)
+    scorer.check()
+    likeness = {}
+    if encoder is not None or precision is not None:
+        if not hasattr(model, "served_likeness"):
+            raise ValueError(
+                "`encoder` and `precision` are of a model that reads texts. "
+                f"Received: a {type(model).__name__} that offers none. Leave "
+                "them out.")
+        likeness = model.served_likeness(encoder, precision)
     if server == "stock":
         index = "exact"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.resolve().name  # also of "."
-    query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
+    query, candidate = scorer.vectors("retrieval")
+    _check_finite(query, candidate)
     users = np.flatnonzero(query.any(axis=1))
     made = indexes.build_index(
         candidate[1:], k=min(k, len(candidate) - 1), kind=index,
         target_recall=target_recall, seed=seed,
         queries=query[users] if len(users) > 3 else None)
-    serving = ServingModel(model, pool, made, k, encoder, precision)
+    serving = ServingModel(scorer, made, k, encoder, precision)
     with filelock.FileLock(folder / ".lock"):
         version = _next_version(folder)
         beside = folder / f".{version}.part"
@@ -116,6 +129,11 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
         with without_advice():
             check_loads(beside, requests)
+        try:
+            scorer.check_unchanged(candidate)
+        except ValueError:
+            shutil.rmtree(beside)
+            raise
         # The number is taken before the folder can be seen.
         replace_file(folder / ".last_version", lambda path:
                      path.write_text(str(version)))
@@ -149,52 +167,15 @@ def without_advice():
         logger.setLevel(level)
 
 
-def served_likeness(model, encoder, precision: str | None) -> dict:
-    """How near the served encoder's vectors are to the model's.
-
-    Args:
-        model: a trained `TwoTower`.
-        encoder, precision: of `export_model`.
-
-    Returns:
-        for the manifest: `encoder` with `precision` and `cosine`, a mean
-        over up to 256 texts of items, of vectors less the items' mean.
-        Empty where neither option is given.
-
-    Raises:
-        ValueError: a cosine below 0.5, another width, or a model that
-            reads no texts.
-    """
-    if encoder is None and precision is None:
-        return {}
-    tower = model.candidate_tower
-    if tower.encoder is None:
+def _check_finite(*sides) -> None:
+    wrong = sum(int((~np.isfinite(vectors)).any(axis=1).sum())
+                for vectors in sides)
+    if wrong:
         raise ValueError(
-            "`encoder` and `precision` are of a model that reads texts. "
-            "Received: one without an encoder. Leave them out.")
-    encoder = encoder or tower.encoder
-    texts = list(dict.fromkeys(tower.texts or []))
-    texts = texts[::max(1, len(texts) // 256)][:256]
-    wanted = np.asarray(tower.encoder(tf.constant(texts)))
-    found = encoder.for_serving(precision)
-    cosine = float("nan")
-    if encoder.dim == tower.encoder.dim:
-        read = tf.constant(texts)
-        if found.spec.dtype != tf.string:  # as a client sends them
-            read = encoder.tokenize(read).to_tensor(-1)
-        pair = [vectors - tower.text_centre.numpy() for vectors in (
-            wanted, np.asarray(found(read)))]
-        norms = [np.linalg.norm(one, axis=1) for one in pair]
-        cosine = float(np.mean(np.sum(pair[0] * pair[1], 1) / np.maximum(
-            norms[0] * norms[1], 1e-9)))
-    if not cosine > 0.5:
-        raise ValueError(
-            "`encoder` must give vectors like those of the model's. "
-            f"Received: {encoder.checkpoint!r} of width {encoder.dim}, mean "
-            f"cosine {cosine:.2f} with {tower.encoder.checkpoint!r} of width "
-            f"{tower.encoder.dim}. Make one with `tfrecal distill`.")
-    return {"encoder": {"precision": precision or encoder.precision,
-                        "bytes": found.bytes, "cosine": round(cosine, 4)}}
+            "Vectors of an export must be finite. Received: "
+            f"{wrong} users and items with NaN or infinite numbers. A model "
+            "that diverged gives them: train it anew with a lower learning "
+            "rate.")
 
 
 def _next_version(folder: Path) -> int:

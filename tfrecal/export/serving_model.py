@@ -1,8 +1,9 @@
-"""ServingModel: a trained TwoTower in the form that is exported.
+"""ServingModel: a trained model in the form that is exported.
 
-Tables of vectors, lookups of ids, an index and, where the model reads texts,
-the encoder. Strings in, strings out, but for texts whose tokenizer runs on
-the client: those are token ids. No training weights, no optimizer.
+Tables of vectors, lookups of ids, an index and, where the model offers it,
+what reads histories and texts of requests. Strings in, strings out, but for
+texts whose tokenizer runs on the client: those are token ids. No training
+weights, no optimizer.
 """
 from __future__ import annotations
 
@@ -11,11 +12,8 @@ import tensorflow as tf
 
 from tfrecal.export.index import best_without
 from tfrecal.export.unknown_users import stranger_queries, stranger_rows
-from tfrecal.model.exact_sums import in_order
-from tfrecal.model.histories import mean_rows
-from tfrecal.model.tasks import Rating, label_of
+from tfrecal.model.protocol import label_head
 from tfrecal.pool.histories import ragged_histories
-from tfrecal.scoring.scorer import PoolScorer
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
@@ -29,15 +27,16 @@ _NO_TOKENS = tf.zeros([0, 0], tf.int32)
 class ServingModel(tf.Module):
     """Answers `recommend`, `search`, `score` and two `embed` calls.
 
-    A query is the sum of what is known: the user's own part, the items of
-    the history (those of the request, or else those that the pool knows of),
-    the search text. A user whose id was never trained is answered by those
-    who liked the items of their history (`strangers`); one of whom nothing is
-    known gets the items of the largest traffic.
+    A query is what the model makes of the user, the items of the history
+    (those of the request, or else those that the pool knows of) and the
+    search text. A user whose id was never trained is answered by those who
+    liked the items of their history (`unknown_users`); one of whom nothing
+    is known gets the items of the largest traffic. A model without
+    `for_serving` answers from tables of vectors.
 
     Args:
-        model: a trained `TwoTower`.
-        pool: the `Pool` that it was trained on.
+        scorer: the `PoolScorer` of a trained model and of the pool that it
+            was trained on.
         index: what `index.build_index` made of the candidates' retrieval
             blocks.
         k: items of an answer, at most those of the catalogue.
@@ -51,36 +50,33 @@ class ServingModel(tf.Module):
         tokenizer_files: name -> content of what it needs to tokenise them.
     """
 
-    def __init__(self, model, pool, index, k: int = 20, encoder=None,
+    def __init__(self, scorer, index, k: int = 20, encoder=None,
                  precision: str | None = None):
         super().__init__(name="tfrecal")
+        pool = scorer.pool
         self.k = min(k, len(pool.item_ids))
         self.index = index
-        self._dim = model.query_tower.embedding_dim
-        scorer = PoolScorer.of(model, pool)
-        self._make_tables(model, scorer, pool)
-        self._make_rating(model)
-        self._encoder = None
+        self._served, self._texts = None, None
         self.tokenizer, self.tokenizer_files = {}, {}
-        if model.candidate_tower.encoder is not None:
-            self._make_texts(
-                model, encoder or model.candidate_tower.encoder, precision)
+        if hasattr(scorer.model, "for_serving"):
+            self._served = scorer.model.for_serving(
+                scorer, encoder, precision)
+            self._texts = self._served.texts
+            self.tokenizer = self._served.tokenizer
+            self.tokenizer_files = self._served.tokenizer_files
+        self._make_tables(scorer)
+        self._make_labels(scorer)
         self.functions = self._functions()
 
-    def _make_tables(self, model, scorer, pool):
-        parts = dict(scorer.parts("query"))
-        bias, history = parts.pop("bias"), parts.pop("history")
-        self._user_bias = _table(bias)
-        self._user_history = _table(history)
-        self._user_own = _table(in_order(*parts.values()))
-        self._history_table = _table(model.query_tower.history_table)
+    def _make_tables(self, scorer):
+        pool = scorer.pool
         query, candidate = scorer.vectors("retrieval")
-        self._make_strangers(scorer, np.any(parts["id"], axis=1), query)
         self._candidates = _table(candidate)
-        # A user is known from what was learned, not from being in a table.
-        self._user_known = _table(tf.reduce_any(
-            (self._user_own != 0) | (self._user_history != 0), axis=1))
-        self._rating = _table(scorer.vectors("rating")[1])
+        self._make_known(scorer, query)
+        of_users, of_items = scorer.vectors("rating")
+        self._rating = _table(of_items)
+        if self._served is None:
+            self._user_rating = _table(of_users)
         order = np.argsort(-pool.item_traffic[1:], kind="stable")
         traffic = pool.item_traffic[1:][order]
         share = (traffic + 1) / (traffic + 1).sum()
@@ -91,48 +87,51 @@ class ServingModel(tf.Module):
         self._users = _lookup(pool.user_ids)
         self._items = _lookup(pool.item_ids)
 
-    def _make_strangers(self, scorer, trained, query):
-        """What likes say of a stranger; and the queries of all users."""
-        if not trained.any():
-            trained = ~trained  # nobody to ask: histories have to do
+    def _make_known(self, scorer, query):
+        """Who was trained, who is known, and the queries of all users."""
+        pool = scorer.pool
+        if self._served is not None:
+            trained = self._served.trained
+            # From what was learned, not from being in a table.
+            known = query.any(axis=1)
+        else:
+            trained = np.zeros(len(query), bool)
+            trained[pool.user[pool.labelled_rows()]] = True
+            # A tower that reads columns knows something of everybody.
+            known = trained | (len(scorer.offers.query_features) > 1)
+            known[0] = False
+        self._user_known = _table(known)
+        self._user_trained = _table(trained if trained.any() else ~trained)
+        self._user_vectors = _table(self._with_strangers(
+            scorer, self._user_trained.numpy(), query))
+
+    def _with_strangers(self, scorer, trained, query):
+        """Queries `[users + 1, d]`; of those never trained, by their likes."""
         indptr, items = scorer.pool.histories()
         mean, rows = stranger_rows(
             query, indptr, items, trained, len(scorer.pool.item_ids) + 1)
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
-        self._user_trained = _table(trained)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()
         query[some] = self._of_likes(ragged_histories(
             indptr, items, some, scorer.max_history))
-        self._user_vectors = _table(query)
+        return query
 
     def _of_likes(self, codes):
         return stranger_queries(
             self._stranger_mean, self._stranger_rows, codes)
 
-    def _make_rating(self, model):
-        self._rates = (model.query_tower.dropout,
-                       model.candidate_tower.dropout)
-        task = model.task(Rating)
-        # The task would bring its weights along.
+    def _make_labels(self, scorer):
         self._predict = None
-        if task is not None:
-            offset = tf.constant(task.offset)
-            loss, scale = task.loss, task.scale
-            self._predict = lambda score: label_of(
-                score + offset, loss, scale)
-
-    def _make_texts(self, model, encoder, precision):
-        query, candidate = model.query_tower, model.candidate_tower
-        self._encoder = encoder.for_serving(precision)
-        self.tokenizer = encoder.tokenizer_facts()
-        self.tokenizer_files = encoder.tokenizer_files()
-        self._centre = tf.constant(candidate.text_centre)
-        self._text_scale = tf.constant(
-            candidate.text_scale / candidate.text_norm)
-        self._search_kernel = tf.constant(query.search_kernel)
-        self._text_kernel = tf.constant(
-            candidate.text_kernel[:, self._dim:])
+        if not scorer.offers.labels:
+            return
+        self._predict = label_head(scorer.model)
+        if self._predict is None:
+            self._predict = tf.function(
+                scorer.model.predict_label).get_concrete_function(
+                    tf.TensorSpec([None], tf.float32))
+            # To be exported with it.
+            self._label_variables = list(self._predict.variables)
 
     def _functions(self) -> dict:
         def signature(*specs):
@@ -163,7 +162,7 @@ class ServingModel(tf.Module):
         found = {"serving_default": recommend, "recommend": recommend}
         if self._predict is not None:
             found["score"] = score
-        if self._encoder is None:
+        if self._texts is None:
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"))
             def embed_queries(user_id=_NO_ID, history=_NO_LIST):
@@ -175,7 +174,7 @@ class ServingModel(tf.Module):
                 return {"embedding": tf.gather(self._candidates, codes)}
         else:
             # A client's tokens come under the name `token_ids`.
-            texts = self._encoder.spec
+            texts = self._texts
             none = _NO_ID if texts.dtype == tf.string else _NO_TOKENS
 
             @signature(texts, _named(_IDS, "user_id"),
@@ -201,7 +200,7 @@ class ServingModel(tf.Module):
         """Vectors of queries, and of which anything is known.
 
         Returns:
-            `(retrieval [B, d], rating [B, d + 2], known [B])`.
+            `(retrieval [B, d], rating [B, d'], known [B])`.
         """
         inputs = {"user_id": user_id, "history": history}
         if text is not None:
@@ -209,39 +208,34 @@ class ServingModel(tf.Module):
         inputs = _same_rows(inputs)
         codes = self._users.lookup(inputs["user_id"])
         likes = self._items.lookup(inputs["history"])
-        some = tf.reduce_any(likes > 0, axis=1, keepdims=True)
-        total = tf.gather(self._user_own, codes) + tf.where(
-            some, mean_rows(
-                self._history_table, {"history": likes}, self._items.lookup),
-            tf.gather(self._user_history, codes))
-        known = tf.gather(self._user_known, codes) | some[:, 0]
-        rating, retrieval = tf.split(total, 2, axis=1)
-        # As in training, but for those that training never saw.
-        retrieval = tf.where(
-            tf.gather(self._user_trained, codes)[:, tf.newaxis], retrieval,
-            tf.where(some, self._of_likes(likes),
-                     tf.gather(self._user_vectors, codes)))
-        if text is not None:
-            there = _there(inputs["text"])
-            both = tf.matmul(self._text(inputs["text"]), self._search_kernel)
-            both = tf.where(there[:, tf.newaxis], both, 0.0)
-            more, wanted = tf.split(both, 2, axis=1)
-            rating, retrieval = rating + more, retrieval + wanted
-            known |= there
-        bias = tf.gather(self._user_bias, codes)[:, tf.newaxis]
-        rating = tf.concat([rating, bias, tf.ones_like(bias)], axis=1)
-        return retrieval, rating, known
+        some = tf.reduce_any(likes > 0, axis=1)
+        known = tf.gather(self._user_known, codes) | some
 
-    def _text(self, texts):
-        return (self._encoder(texts) - self._centre) * self._text_scale
+        def for_strangers(retrieval):
+            # As in training, but for those that training never saw.
+            return tf.where(
+                tf.gather(self._user_trained, codes)[:, tf.newaxis],
+                retrieval, tf.where(
+                    some[:, tf.newaxis], self._of_likes(likes),
+                    tf.gather(self._user_vectors, codes)))
+
+        if self._served is None:
+            return (for_strangers(tf.gather(self._user_vectors, codes)),
+                    tf.gather(self._user_rating, codes), known)
+        features, there = {"history": likes}, {"history": some}
+        if text is not None:
+            features["search_text"] = inputs["text"]
+            there["search_text"] = _there(inputs["text"])
+            known |= there["search_text"]
+        blocks = self._served.embed_queries(codes, features, there, for_strangers)
+        return blocks["retrieval"], blocks["rating"], known
 
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
         codes = self._items.lookup(inputs["item_id"])
         new = (codes == 0) & _there(inputs["text"])
         return tf.where(
-            new[:, tf.newaxis],
-            tf.matmul(self._text(inputs["text"]), self._text_kernel),
+            new[:, tf.newaxis], self._served.embed_texts(inputs["text"]),
             tf.gather(self._candidates, codes))
 
     def _of_user(self, user_id):
@@ -297,18 +291,10 @@ class ServingModel(tf.Module):
             "uncertainty": self._uncertainty(rating, other)}
 
     def _uncertainty(self, query, candidate):
-        """Standard deviation of the inner product under dropout, exactly.
-
-        Elements are dropped on their own and divided by 1 - rate, so that
-        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). NaN for a model
-        without dropout: it tells nothing.
-        """
-        p, r = self._rates
-        factor = 1 / ((1 - p) * (1 - r)) - 1
-        product = (query * candidate)[:, :self._dim]
-        if not factor:
+        """Of the inner products, float32 `[B]`; NaN where nothing tells."""
+        if self._served is None:
             return tf.fill([tf.shape(query)[0]], np.float32(np.nan))
-        return tf.sqrt(factor * tf.reduce_sum(product ** 2, axis=1))
+        return self._served.uncertainty(query, candidate)
 
 
 def _named(spec, name):

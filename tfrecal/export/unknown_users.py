@@ -67,5 +67,5 @@ def stranger_queries(mean, table, codes) -> tf.Tensor:
     """
     known = tf.cast(codes > 0, tf.float32)
     number = tf.reduce_sum(known, axis=1)[:, tf.newaxis]
-    away = mean_rows(table, {"history": codes}, None)
+    away = mean_rows(table, {"history": codes})
     return mean + away * (3 * number / (number + 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def mean_rows(table, features: dict, lookup) -> tf.Tensor:
+def mean_rows(table, features: dict) -> tf.Tensor:
     """Mean of a table's rows over each history; zero where it is empty.
 
     With `history_row` `[B]` the histories are those of the batch's distinct
@@ -14,21 +14,16 @@ def mean_rows(table, features: dict, lookup) -> tf.Tensor:
 
     Args:
         table: float32 `[items + 1, width]`; row 0 is not read.
-        features: `history`, ragged or padded codes or strings `[B, None]`,
-            and `history_row` and `history_skip` where there are any.
-        lookup: a layer from strings to codes.
+        features: `history`, codes `[B, None]`, ragged or padded with 0, and
+            `history_row` and `history_skip` where there are any.
 
     Returns:
         float32 `[B, width]`.
     """
     items = features["history"]
     if not isinstance(items, tf.RaggedTensor):
-        blank = "" if items.dtype == tf.string else 0
-        items = tf.RaggedTensor.from_tensor(items, padding=blank)
-    codes = items.flat_values
-    if codes.dtype == tf.string:
-        codes = lookup(codes)
-    codes = tf.cast(codes, tf.int32)
+        items = tf.RaggedTensor.from_tensor(items, padding=0)
+    codes = tf.cast(items.flat_values, tf.int32)
     known = codes > 0
     codes = tf.boolean_mask(codes, known)
     segment = tf.boolean_mask(items.value_rowids(), known)

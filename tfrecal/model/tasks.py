@@ -4,6 +4,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
+from tfrecal.pool.label_head import LOSSES, LabelHead, label_of
+
 
 class Task(tf_keras.layers.Layer):
     """A loss over a batch of (query, candidate) pairs.
@@ -54,7 +56,7 @@ class Rating(Task):
                  mean: float | None = None, weight: float = 1.0,
                  block: str = "rating", **kwargs):
         super().__init__(weight, block, **kwargs)
-        if loss not in ("mse", "binary_crossentropy"):
+        if loss not in LOSSES:
             raise ValueError("`loss` must be 'mse' or 'binary_crossentropy'. "
                              f"Received: loss={loss!r}.")
         self.loss = loss
@@ -82,16 +84,13 @@ class Rating(Task):
         """Label (or probability of 1) from an inner product; NumPy or TF."""
         return label_of(score + self.offset, self.loss, self.scale)
 
+    def head(self) -> LabelHead:
+        """What `predict` does now, also without TensorFlow."""
+        return LabelHead(self.loss, self.scale, float(self.offset))
+
     def get_config(self):
         return {**super().get_config(), "loss": self.loss,
                 "scale": self.scale, "mean": self.mean}
-
-
-def label_of(raw, loss: str, scale):
-    """Label (or probability of 1) from what a `Rating` of a loss learns."""
-    if loss == "binary_crossentropy":
-        return tf.sigmoid(raw)
-    return tf.clip_by_value(raw, *scale)
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")

@@ -15,7 +15,13 @@ import tf_keras
 
 from tfrecal.model.categories import MultiHot
 from tfrecal.model.exact_sums import in_order
-from tfrecal.model.histories import mean_rows
+from tfrecal.model.parts import (
+    HistoryPart,
+    SearchPart,
+    TextPart,
+    TextVectors,
+    join,
+)
 from tfrecal.text.precision import check_policy
 
 
@@ -144,6 +150,31 @@ class Tower(tf_keras.layers.Layer):
             name -> float32 `[B, 2d]` (rating block, then retrieval block),
             and `bias` `[B]`. A part that the features lack is missing.
         """
+        features = self._with_codes(features)
+        found = self.stored_parts(features, training, text)
+        for name, part in self.request_parts().items():
+            if part.feature in features:
+                found[name] = part(features, training)
+        return found
+
+    def request_parts(self, vectors: TextVectors | None = None) -> dict:
+        """Parts whose features come with a request, by name.
+
+        An export holds these very parts, so that what is added here is
+        served too. Their `feature` names what they read.
+
+        Args:
+            vectors: reads texts in place of the tower's own encoder, as the
+                export's does.
+        """
+        return {}
+
+    def stored_parts(self, features: dict, training: bool = False,
+                     text=None) -> dict:
+        """Parts that are known of an id; an export holds them by code.
+
+        Args and returns as of `parts`, the bias among them.
+        """
         codes = self._codes_of(features)
         known = tf.cast(codes > 0, tf.float32)
         if training:
@@ -160,7 +191,25 @@ class Tower(tf_keras.layers.Layer):
         if text is None:
             text = self.text_vectors(features, training)
         if text is not None:
-            found["text"] = tf.matmul(text, self.text_kernel)
+            found["text"] = self.text_part().of_vectors(text)
+        return found
+
+    def text_part(self, vectors: TextVectors | None = None) -> TextPart:
+        """The text of an id as a part; see `request_parts`."""
+        return TextPart(self.text_kernel, vectors or self.vectors_of_texts())
+
+    def vectors_of_texts(self, encoder=None) -> TextVectors | None:
+        """Standardised vectors by the tower's encoder, or by another one."""
+        if self.encoder is None:
+            return None
+        return TextVectors(encoder or self.encoder, self.text_centre,
+                           self.text_norm, self.text_scale)
+
+    def _with_codes(self, features: dict) -> dict:
+        """Features whose ids are codes."""
+        found = dict(features)
+        if self.id_name in found:
+            found[self.id_name] = self.codes(found[self.id_name])
         return found
 
     def make_warm(self, codes) -> None:
@@ -208,10 +257,9 @@ class Tower(tf_keras.layers.Layer):
             return None
         return tf.where(there[:, tf.newaxis], self.standardise(vector), 0.0)
 
-    def standardise(self, vector):
+    def standardise(self, vectors):
         """Centred, mean norm `text_scale`; fixed at construction."""
-        scale = self.text_scale / self.text_norm
-        return (vector - self.text_centre) * scale
+        return self.vectors_of_texts().standardise(vectors)
 
     def combine(self, parts: dict, training: bool, salt=0,
                 place=None) -> dict:
@@ -247,12 +295,7 @@ class Tower(tf_keras.layers.Layer):
             if training and self.dropout:
                 total = self._drop(total, seed + 2, place)
             blocks.append(total)
-        rating, retrieval = blocks
-        bias = parts["bias"][:, tf.newaxis]
-        one = tf.ones_like(bias)
-        ends = [bias, one] if self.id_name == "user_id" else [one, bias]
-        return {"rating": tf.concat([rating, *ends], axis=1),
-                "retrieval": retrieval}
+        return join(blocks, parts["bias"], self.id_name == "user_id")
 
     def _drop(self, total, seed, place):
         if place is None:
@@ -416,21 +459,20 @@ class QueryTower(Tower):
             self.search_kernel = self._weight(
                 "search_kernel", [self.encoder.dim, width], 0.005)
 
-    def parts(self, features: dict, training: bool = False,
-              text=None) -> dict:
-        found = super().parts(features, training, text)
-        if "history" in features:
-            found["history"] = mean_rows(
-                self.history_table, features, self._items)
-        if "search_text" in features:
-            if self.encoder is None:
-                raise ValueError(
-                    "`search_text` needs a model that reads texts. Received: "
-                    "a query tower without one. Give an `encoder` to "
-                    "`TwoTower.from_interactions`.")
-            vector = self.standardise(
-                self.encoder(features["search_text"], training=training))
-            found["search"] = self.search(vector)
+    def request_parts(self, vectors=None) -> dict:
+        return {"history": HistoryPart(self.history_table),
+                "search": SearchPart(
+                    self.search_kernel if self.encoder else None,
+                    vectors or self.vectors_of_texts())}
+
+    def _with_codes(self, features):
+        found = super()._with_codes(features)
+        history = found.get("history")
+        if history is not None and history.dtype == tf.string:
+            if not isinstance(history, tf.RaggedTensor):
+                history = tf.RaggedTensor.from_tensor(history, padding="")
+            found["history"] = tf.ragged.map_flat_values(
+                lambda items: tf.cast(self._items(items), tf.int32), history)
         return found
 
     def search(self, vectors) -> tf.Tensor:

@@ -1,14 +1,17 @@
 """TwoTower: towers and tasks in one TensorFlow-Recommenders model."""
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal.data.templates import default_template
 from tfrecal.model.exact_sums import in_order
+from tfrecal.model.served import ServedTwoTower, served_likeness
 from tfrecal.model.tasks import Rating, Search, default_tasks
 from tfrecal.model.towers import CandidateTower, QueryTower
+from tfrecal.pool.label_head import LabelHead
 from tfrecal.model.training import adversarial as fgm
 from tfrecal.model.training import gradient_cache, replicas
 from tfrecal.model.training.gradient_cache import ReplicaCaches
@@ -165,6 +168,65 @@ class TwoTower(tfrs.Model):
             raise ValueError("Predicting labels needs a `Rating` task. "
                              f"Received: tasks={self.task_names}.")
         return task.predict(score)
+
+    # What `model.protocol.Recommends` names as optional, all of it.
+    ids = "codes"
+    query_features = ("user_id", "history")
+    candidate_features = ("item_id",)
+
+    def query_parts(self, features: dict) -> dict:
+        """Linear parts of queries; see `Tower.parts`."""
+        return self.query_tower.parts(features)
+
+    def candidate_parts(self, features: dict) -> dict:
+        """Linear parts of candidates; see `Tower.parts`."""
+        return self.candidate_tower.parts(features)
+
+    def combine_parts(self, side: str, parts: dict, salt=None) -> dict:
+        """Vector blocks of parts; see `Tower.combine`.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+            parts: of that side.
+            salt: of a dropout pass; None for no dropout.
+        """
+        tower = self._tower(side)
+        if salt is None:
+            return tower.combine(parts, False)
+        return tower.combine(parts, True, salt)
+
+    def linear_parts(self, side: str, parts: dict):
+        """Rating block of the id's part and of the others, and the rates."""
+        tower = self._tower(side)
+        d = tower.embedding_dim
+        own = parts["id"][:, :d].numpy()
+        rest = sum((part[:, :d].numpy() for name, part in parts.items()
+                    if name not in ("id", "bias")), np.zeros_like(own))
+        return own, rest, tower.id_dropout, tower.dropout
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """Shares that a dropout pass drops: elements and ids, a tower."""
+        return tuple(rate for tower in (self.query_tower,
+                                        self.candidate_tower)
+                     for rate in (tower.dropout, tower.id_dropout))
+
+    def label_head(self) -> LabelHead | None:
+        """What `predict_label` does; None without a rating task."""
+        task = self.task(Rating)
+        return None if task is None else task.head()
+
+    def for_serving(self, scorer, encoder=None,
+                    precision: str | None = None) -> ServedTwoTower:
+        """What an export holds of the towers; see `ServedTwoTower`."""
+        return ServedTwoTower(self, scorer, encoder, precision)
+
+    def served_likeness(self, encoder, precision: str | None) -> dict:
+        """How near a served encoder's vectors are to the model's own."""
+        return served_likeness(self, encoder, precision)
+
+    def _tower(self, side: str):
+        return self.query_tower if side == "query" else self.candidate_tower
 
     @property
     def task_names(self) -> list[str]:

@@ -59,6 +59,8 @@ class Pool:
         low, high = interactions.scale
         self.user_ids = interactions.user_ids
         self.item_ids = interactions.item_ids
+        self.user_table = interactions.users
+        self.item_table = interactions.items
         self.scale = (float(low), float(high))
         self.positive = float(
             low + 0.75 * (high - low) if positive is None else positive)

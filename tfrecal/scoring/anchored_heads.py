@@ -93,8 +93,9 @@ def head_vectors(query, candidate, user, item, residual, noise, heads: int,
     vectors of the side.
 
     Args:
-        query, candidate: rating blocks by code, `[users + 1, d + 2]` ending
-            in (bias, 1) and `[items + 1, d + 2]` ending in (1, bias).
+        query, candidate: rating vectors by code, `[users + 1, d]` and
+            `[items + 1, d]`; those of a `TwoTower` end in (bias, 1) and
+            (1, bias).
         user, item: codes of the labelled pairs, `[m]`.
         residual: labels less predictions, before clipping, `[m]`.
         noise: variance of a label, a number or `[m]`.
@@ -105,16 +106,16 @@ def head_vectors(query, candidate, user, item, residual, noise, heads: int,
         `heads` pairs `(query, candidate)`, float32.
     """
     rng = np.random.default_rng([seed, 21])
-    d = query.shape[1] - 2
-    free = np.r_[:d + 1], np.r_[:d, d + 1]
-    sides = ((query, candidate, user, item, free[0]),
-             (candidate, query, item, user, free[1]))
+    sides = ((query, candidate, user, item), (candidate, query, item, user))
     varied = []
-    for own, others, owner, other, columns in sides:
+    for own, others, owner, other in sides:
+        prior = own[1:].var(axis=0, dtype=np.float64)
+        # A constant, such as the 1 that meets the other side's bias, is none
+        # of the owner's weights.
+        columns = np.flatnonzero(prior > 0)
         added = anchored_heads(
             others[:, columns], owner, other, residual / 2, noise,
-            own[1:, columns].var(axis=0, dtype=np.float64), len(own), heads,
-            rng)
+            prior[columns], len(own), heads, rng)
         vectors = np.repeat(own[None], heads, axis=0)
         vectors[:, :, columns] += added
         varied.append(vectors)

@@ -4,93 +4,128 @@ Users and items are encoded once a round; pairs are inner products.
 """
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import tensorflow as tf
 
 from tfrecal.acquisition import View
-from tfrecal.model.tasks import Rating
-from tfrecal.pool.histories import ragged_histories
+from tfrecal.model import protocol
 from tfrecal.pool.target import Target
 from tfrecal.scoring.anchored_heads import head_vectors
 from tfrecal.scoring.calibration import Calibration
+from tfrecal.scoring.graphs import ModelGraphs, unknown_row
+from tfrecal.scoring.labels import Labels, labels_of
 from tfrecal.scoring.stream import whole_pool
-from tfrecal.scoring.stream.block_scores import Labels, Products
+from tfrecal.scoring.stream.block_scores import Products
 from tfrecal.scoring.stream.pair_blocks import Block
+
+_LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class PoolScorer:
     """Encodes the users and items of a pool and scores pairs of them.
 
     Args:
-        model: a `TwoTower`.
+        model: any model that offers `model.protocol.Recommends`.
         pool: a `Pool`; histories come from its labelled rows.
         batch_size: ids encoded at a time.
-        block: pairs scored at a time.
+        tile: pairs scored at a time.
         max_history: see `PoolSequence`.
+
+    Raises:
+        TypeError: the model lacks what every model must offer.
     """
 
     def __init__(self, model, pool, *, batch_size: int = 2048,
-                 block: int = 1 << 18, max_history: int = 200):
+                 tile: int = 1 << 18, max_history: int = 200):
         self.model = model
         self.pool = pool
         self.batch_size = batch_size
-        self.block = block
+        self.tile = tile
         self.max_history = max_history
+        self.graphs = ModelGraphs.of(model)
+        self.offers = self.graphs.offers
+        self._features = self.offers.features(pool, max_history)
         self._parts: dict[str, dict] = {}
-        self._dropped: dict = {}
         self._stamp = None
-        ragged = tf.RaggedTensorSpec([None, None], tf.int32)
-        codes = tf.TensorSpec([None], tf.int32)
-        self._query = tf.function(
-            lambda user, history: model.query_tower.parts(
-                {"user_id": user, "history": history}),
-            autograph=False, input_signature=[codes, ragged])
-        self._candidate = tf.function(
-            lambda item: model.candidate_tower.parts({"item_id": item}),
-            autograph=False, input_signature=[codes])
 
     @classmethod
     def of(cls, model, pool) -> "PoolScorer":
-        """The one scorer of a model and a pool, so that callbacks share it."""
-        scorer = getattr(model, "_pool_scorer", None)
-        if scorer is None or scorer.pool is not pool:
-            fresh = cls(model, pool)
-            if scorer is not None:  # its graphs do not know of the pool
-                fresh._query, fresh._candidate, fresh._dropped = (
-                    scorer._query, scorer._candidate, scorer._dropped)
-            scorer = model._pool_scorer = fresh
-        return scorer
+        """The one scorer of a model and a pool, as long as somebody holds it.
+
+        Callbacks share it, so that a round encodes everything once.
+        """
+        found = _LIVE.get((id(model), id(pool)))
+        if found is None:
+            found = _LIVE[id(model), id(pool)] = cls(model, pool)
+        return found
+
+    def check(self) -> None:
+        """Raises where the model cannot score the pool; see `protocol`."""
+        protocol.check(self.model, self.pool)
 
     def encode(self) -> None:
         """Encodes every user and item, unless nothing changed since."""
-        steps = self.model.optimizer.iterations.numpy()
-        stamp = (int(steps), self.pool.version)
-        if stamp == self._stamp:
+        stamp = self._now()
+        if stamp is not None and stamp == self._stamp:
             return
-        users = np.arange(len(self.pool.user_ids) + 1, dtype=np.int32)
-        items = np.arange(len(self.pool.item_ids) + 1, dtype=np.int32)
         histories = self.pool.histories()
         self._parts = {
-            "query": self._in_batches(users, lambda part: self._query(
-                part, ragged_histories(
-                    *histories, part, self.max_history))),
-            "candidate": self._in_batches(items, self._candidate)}
+            side: self._encoded(side, len(ids), histories)
+            for side, ids in (("query", self.pool.user_ids),
+                              ("candidate", self.pool.item_ids))}
         self._stamp = stamp
 
-    def _in_batches(self, codes, encode):
-        found = [encode(codes[i:i + self.batch_size])
-                 for i in range(0, len(codes), self.batch_size)]
-        return {name: tf.concat([part[name] for part in found], axis=0)
-                for name in found[0]}
+    def _now(self):
+        """What the vectors depend on; None where nobody counts steps."""
+        optimizer = getattr(self.model, "optimizer", None)
+        steps = getattr(optimizer, "iterations", None)
+        return None if steps is None else (int(steps), self.pool.version)
 
-    def parts(self, tower: str) -> dict:
-        """Linear parts of all codes; see `Tower.parts`.
+    def _encoded(self, side, total, histories) -> dict:
+        """Parts of all codes, from 0 (nobody) to `total`."""
+        # Who looks ids up by themselves is not asked for nobody.
+        first = 0 if self.offers.ids == "codes" else 1
+        codes = np.arange(first, total + 1, dtype=np.int32)
+        specs = self._features.specs(side)
+        found = []
+        for start in range(0, len(codes), self.batch_size):
+            part = codes[start:start + self.batch_size]
+            found.append(self.graphs.parts(
+                side, self._features(side, part, histories), specs))
+        parts = {name: tf.concat([one[name] for one in found], axis=0)
+                 for name in found[0]}
+        return unknown_row(parts) if first else parts
+
+    def check_unchanged(self, candidate, most: int = 256) -> None:
+        """Raises ValueError where candidates are encoded otherwise by now.
 
         Args:
-            tower: `"query"` (users) or `"candidate"` (items).
+            candidate: retrieval block as of before, `[items + 1, d]`.
+            most: items that are looked at.
+        """
+        total = min(len(self.pool.item_ids), most)
+        parts = self._encoded("candidate", total, None)
+        again = self.graphs.vectors("candidate", "retrieval", parts).numpy()
+        before = candidate[1:total + 1]
+        # Batches of other sizes round otherwise.
+        if not np.allclose(again[1:], before, rtol=1e-3,
+                           atol=1e-5 * np.abs(before).max(initial=1e-9)):
+            raise ValueError(
+                "A model must stay as it is while it is exported. Received: "
+                "other vectors of candidates after the export than before. "
+                "Export when training has ended, and nothing else changes "
+                "the weights.")
+
+    def parts(self, side: str) -> dict:
+        """Parts of all codes; of a `TwoTower` see `Tower.parts`.
+
+        Args:
+            side: `"query"` (users) or `"candidate"` (items).
         """
         self.encode()
-        return self._parts[tower]
+        return self._parts[side]
 
     def vectors(self, block: str = "rating", salt: int | None = None):
         """Vectors of all users and items by code.
@@ -103,38 +138,24 @@ class PoolScorer:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
         self.encode()
-        drop = salt is not None
         return tuple(
-            self._combine(name, block, drop,
-                          tf.constant(salt or 0, tf.int64)).numpy()
-            for name in ("query", "candidate"))
-
-    def _combine(self, name, block, drop, salt):
-        tower = getattr(self.model, f"{name}_tower")
-        if not drop:
-            return tower.combine(self._parts[name], False)[block]
-        if (name, block) not in self._dropped:
-            # A graph: the small steps of ten passes take longer one by one,
-            # and it draws no masks of the other block.
-            self._dropped[name, block] = tf.function(
-                lambda parts, salt: tower.combine(parts, True, salt)[block],
-                autograph=False)
-        return self._dropped[name, block](self._parts[name], salt)
+            self.graphs.vectors(side, block, self._parts[side], salt).numpy()
+            for side in ("query", "candidate"))
 
     def scores(self, user, item, vectors) -> np.ndarray:
-        """Inner products of pairs, float32 `[n]`, in blocks."""
+        """Inner products of pairs, float32 `[n]`, in tiles."""
         query, candidate = vectors
         out = np.empty(len(user), np.float32)
-        for start in range(0, len(user), self.block):
-            part = slice(start, start + self.block)
+        for start in range(0, len(user), self.tile):
+            part = slice(start, start + self.tile)
             np.einsum("nd,nd->n", query[user[part]], candidate[item[part]],
                       out=out[part])
         return out
 
     def predict(self, user, item, salt: int | None = None) -> np.ndarray:
         """Predicted labels of pairs, float32 `[n]`; see `vectors`."""
-        score = self.scores(user, item, self.vectors("rating", salt))
-        return self.model.predict_label(score).numpy()
+        return self.labels()(self.scores(
+            user, item, self.vectors("rating", salt)))
 
     def view(self, user, item, needs=frozenset(), *, calibration=None,
              target=None, prior=None, cost=None, passes: int = 10,
@@ -222,7 +243,7 @@ class PoolScorer:
         Args:
             strategy: a `Strategy` or its name, where a pair's utility
                 depends on nothing but the pair and the labels; or one of
-                `pool_stream.SCORES`: `"mean"`, `"variance"` and
+                `whole_pool.SCORES`: `"mean"`, `"variance"` and
                 `"upper_bound"` of the predicted label (see
                 `block_scores.Moments`), `"closed_form_variance"` of the
                 score under dropout.
@@ -256,7 +277,7 @@ class PoolScorer:
 
     def _scored(self, products, block):
         """As `products(block)`; a long list in stretches."""
-        if block.grid or len(block) <= self.block:
+        if block.grid or len(block) <= self.tile:
             return products(block)
         return self.scores(block.user, block.item,
                            (products.query, products.candidate))
@@ -265,10 +286,9 @@ class PoolScorer:
         """Scores to predicted labels.
 
         Raises:
-            ValueError: the model has no rating task.
+            ValueError: the model predicts none.
         """
-        self.model.predict_label(np.zeros(1, np.float32))  # has the task?
-        return Labels(self.model.task(Rating))
+        return labels_of(self.model, self.pool.scale)
 
     def samples(self, passes, uncertainty, seed):
         """`Products` of each sample of the model."""
@@ -293,14 +313,18 @@ class PoolScorer:
             query, candidate, user, item, residual, noise, passes, seed)]
 
     def check_dropout(self) -> None:
-        """Raises ValueError where no tower drops anything."""
-        towers = (self.model.query_tower, self.model.candidate_tower)
-        if not any(t.dropout or t.id_dropout for t in towers):
+        """Raises ValueError where the model has no dropout passes."""
+        rates = getattr(self.model, "dropout_rates", None)
+        if not self.offers.passes or (rates is not None and not any(rates)):
             raise ValueError(
                 "MC-dropout samples need a model with dropout. Received: "
-                "`dropout=0` and `id_dropout=0` in both towers. Create it "
-                "with `dropout=0.1`, pass uncertainty=\"heads\", or choose a "
-                "strategy without samples.")
+                + ("`dropout=0` and `id_dropout=0` in both towers. Create it "
+                   "with `dropout=0.1`" if self.offers.passes else
+                   f"a {type(self.model).__name__} without dropout passes. "
+                   "Offer `query_parts`, `candidate_parts` and "
+                   "`combine_parts` (see `tfrecal.model.protocol`)")
+                + ", pass uncertainty=\"heads\", or choose a strategy "
+                "without samples.")
 
     def _calibrated(self, calibration):
         """Class probabilities of predicted labels: a function; the levels."""
@@ -310,6 +334,5 @@ class PoolScorer:
             calibration = pool.user[rows], pool.item[rows], pool.label[rows]
         user, item, label = calibration
         classes = Calibration.fit(
-            label, self.predict(user, item),
-            self.model.task(Rating).loss, pool.scale)
+            label, self.predict(user, item), self.labels().loss, pool.scale)
         return classes, np.array(classes.levels)

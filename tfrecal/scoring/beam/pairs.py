@@ -1,18 +1,18 @@
 """The best pairs of a whole pool, as Beam transforms."""
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from tfrecal.acquisition import Strategy, View
+from tfrecal.pool.label_head import LabelHead
 from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.stream.best_pairs import MODES, Keys, _Best
-from tfrecal.scoring.stream.block_scores import Labels, Moments, Products
+from tfrecal.scoring.labels import Labels
+from tfrecal.scoring.stream.block_scores import Moments, Products
 from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
 from tfrecal.scoring.stream.whole_pool import (
     _SCORE_SHAPE,
@@ -133,7 +133,8 @@ class Utilities(OnVectors):
 
     def _score(self, users, items, reads, first):
         meta = self.vectors.meta
-        labels = Labels(SimpleNamespace(**meta["labels"]))
+        head = LabelHead(**meta["labels"])
+        labels = Labels(head, head.loss)
         products = [GroupProducts(users[name], items[name], first)
                     for name in reads]
         mean = products[0] if reads[:1] == ["rating"] else None

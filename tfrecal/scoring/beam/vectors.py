@@ -49,7 +49,8 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
     A folder that is there already is replaced.
 
     Args:
-        model: a `TwoTower`; with a rating task where pairs shall be asked.
+        model: any model; with a `label_head` (a `TwoTower` with a rating
+            task has one) where pairs shall be asked.
         pool: a `Pool`.
         folder: `users-*.parquet` and `pairs-*.parquet` of `group` users
             each, `items.parquet`, `meta.json`.
@@ -96,7 +97,7 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
 
 def _vectors(model, pool, passes, uncertainty, seed):
     """Columns of users and items, and what is JSON-able."""
-    from tfrecal.model.tasks import Rating
+    from tfrecal.model.protocol import label_head
     from tfrecal.scoring.scorer import PoolScorer
 
     scorer = PoolScorer.of(model, pool)
@@ -115,18 +116,18 @@ def _vectors(model, pool, passes, uncertainty, seed):
                     f"in the block `{name}`. A model that diverged gives "
                     "them: train it again.")
         sides[-1]["traffic"] = traffic[1:]
-    task = model.task(Rating)
-    if task is None:
+    head = label_head(model)
+    if head is None:
         return sides, {"labels": None, "calibration": None}
-    labels = {"loss": task.loss, "scale": list(task.scale),
-              "offset": float(task.offset)}
+    labels = {"loss": head.loss, "scale": list(head.scale),
+              "offset": float(head.offset)}
     rows = pool.labelled_rows()
     fitted = None
     if len(rows):
         fitted = vars(Calibration.fit(
             pool.label[rows], scorer.predict(pool.user[rows],
                                              pool.item[rows]),
-            task.loss, pool.scale))
+            head.loss, pool.scale))
     return sides, {"labels": labels, "calibration": fitted}
 
 

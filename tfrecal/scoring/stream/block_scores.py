@@ -4,9 +4,6 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from scipy.special import expit
-
-from tfrecal.acquisition.math import probabilities
 
 
 class Products:
@@ -37,33 +34,6 @@ class Products:
         found = np.matmul(query, vectors.T,
                           out=None if out is None else out.reshape(shape))
         return found.reshape(-1)
-
-
-class Labels:
-    """Predicted labels of scores, as `tasks.label_of` but in place."""
-
-    def __init__(self, rating):
-        self.loss, self.scale = rating.loss, rating.scale
-        self.offset = np.float32(rating.offset)
-
-    def __call__(self, score) -> np.ndarray:
-        score += self.offset
-        if self.loss == "binary_crossentropy":
-            return expit(score, out=score)
-        return np.clip(score, *self.scale, out=score)
-
-    def residual(self, score, label):
-        """What scores miss labels by, and the variance of that, `[n]`.
-
-        Both in units of the score. A logistic likelihood counts as a normal
-        around its logit (Laplace).
-        """
-        predicted = self(score.copy())
-        if self.loss == "binary_crossentropy":
-            noise = 1 / np.maximum(predicted * (1 - predicted), 1e-3)
-            return (label - predicted) * noise, noise
-        sigma = probabilities.fit_sigma(label, predicted)
-        return (label - self.offset) - score, np.full(len(score), sigma ** 2)
 
 
 class Moments:

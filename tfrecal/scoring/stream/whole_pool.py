@@ -63,22 +63,18 @@ def _pairs(pool, users, items, shape):
 def _score(scorer, kind, passes, uncertainty, seed):
     if kind == "closed_form_variance":
         scorer.check_dropout()
-        towers = (("query", scorer.model.query_tower),
-                  ("candidate", scorer.model.candidate_tower))
+        if not hasattr(scorer.model, "linear_parts"):
+            raise ValueError(
+                "\"closed_form_variance\" needs a model that offers "
+                "`linear_parts`. Received: a "
+                f"{type(scorer.model).__name__} without. Choose "
+                "\"variance\".")
         return DropoutVariance(*(
-            _linear(scorer.parts(name), tower) for name, tower in towers))
+            scorer.model.linear_parts(side, scorer.parts(side))
+            for side in ("query", "candidate")))
     samples = [] if kind == "mean" else scorer.samples(
         passes, uncertainty, seed)
     return Moments(kind, scorer.products(), samples, scorer.labels())
-
-
-def _linear(parts, tower):
-    """Rating block of the id's part and of the others, and the rates."""
-    d = tower.embedding_dim
-    own = parts["id"][:, :d].numpy()
-    rest = sum((part[:, :d].numpy() for name, part in parts.items()
-                if name not in ("id", "bias")), np.zeros_like(own))
-    return own, rest, tower.id_dropout, tower.dropout
 
 
 def _by_code(function, pool):

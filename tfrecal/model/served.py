@@ -1,0 +1,184 @@
+"""ServedTwoTower: the towers of a trained `TwoTower` as they are exported."""
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfrecal.model.exact_sums import in_order
+from tfrecal.model.parts import join
+
+
+class ServedQueries(tf.Module):
+    """Stored parts as tables by code, request parts as the tower has them.
+
+    Args:
+        tower: a trained `QueryTower`.
+        parts: its parts of all codes, as `PoolScorer.parts` returns them.
+        vectors: a `TextVectors` that reads texts of requests, or None.
+    """
+
+    def __init__(self, tower, parts: dict, vectors):
+        super().__init__()
+        self.requested = tower.request_parts(vectors)
+        parts = dict(parts)
+        self.bias = _table(parts.pop("bias"))
+        # Such as the histories that the pool knows of.
+        self.known = {name: _table(parts.pop(name))
+                      for name in self.requested if name in parts}
+        self.own = _table(in_order(*parts.values()))
+
+    def stored(self, codes) -> tf.Tensor:
+        """What is known of ids but for what requests may bring, `[B, 2d]`."""
+        return tf.gather(self.own, codes)
+
+    def part(self, name: str, codes, features: dict, there) -> tf.Tensor:
+        """A request part: the request's, else what is known, `[B, 2d]`.
+
+        Args:
+            name: of the part.
+            codes: int32 `[B]`.
+            features: of the request.
+            there: bool `[B]`, rows in which the request has the feature.
+        """
+        added = self.requested[name](features)
+        rest = (tf.gather(self.known[name], codes) if name in self.known
+                else tf.zeros_like(added))
+        return tf.where(there[:, tf.newaxis], added, rest)
+
+    def join(self, total, codes) -> dict:
+        """Blocks of summed parts, see `parts.join`."""
+        return join(total, tf.gather(self.bias, codes), query=True)
+
+
+class ServedTwoTower(tf.Module):
+    """Vectors of queries and candidates for an export.
+
+    Args:
+        model: a trained `TwoTower`.
+        scorer: its `PoolScorer`, whose parts become tables.
+        encoder: a `TextEncoder` that reads texts of requests in place of
+            the model's, such as a student of it.
+        precision: of the encoder, see `ServedEncoder`; None for its own.
+
+    Attributes:
+        texts: `tf.TensorSpec` of texts in requests; None without texts.
+        tokenizer, tokenizer_files: what clients must know of texts.
+        trained: users whose id was trained, bool `[users + 1]`.
+    """
+
+    def __init__(self, model, scorer, encoder=None, precision=None):
+        super().__init__()
+        own = model.candidate_tower.encoder
+        self.encoder = self.texts = vectors = None
+        self.tokenizer, self.tokenizer_files = {}, {}
+        if own is not None:
+            reads = encoder or own
+            self.encoder = reads.for_serving(precision)
+            self.texts = self.encoder.spec
+            self.tokenizer = reads.tokenizer_facts()
+            self.tokenizer_files = reads.tokenizer_files()
+            vectors = model.candidate_tower.vectors_of_texts(self.encoder)
+        parts = scorer.parts("query")
+        self.trained = np.any(parts["id"], axis=1)
+        self.queries = ServedQueries(model.query_tower, parts, vectors)
+        self._text = (None if vectors is None else
+                      model.candidate_tower.text_part(vectors))
+        self._rates = (model.query_tower.dropout,
+                       model.candidate_tower.dropout)
+        self._dim = model.query_tower.embedding_dim
+
+    def embed_queries(self, codes, features: dict, there: dict,
+                      override=None) -> dict:
+        """Blocks of queries.
+
+        Args:
+            codes: of users, int32 `[B]`.
+            features: of the request: `history` codes `[B, H]` padded with
+                0, and, where the model reads texts, `search_text`.
+            there: feature name -> bool `[B]`.
+            override: retrieval block of the user and the history `[B, d]`
+                -> what is served in its place.
+        """
+        total = in_order(
+            self.queries.stored(codes), self.queries.part(
+                "history", codes, features, there["history"]))
+        rating, retrieval = tf.split(total, 2, axis=1)
+        if override is not None:
+            retrieval = override(retrieval)
+        for name, part in self.queries.requested.items():
+            if name != "history" and part.feature in features:
+                more, wanted = tf.split(self.queries.part(
+                    name, codes, features, there[part.feature]), 2, axis=1)
+                rating, retrieval = rating + more, retrieval + wanted
+        return self.queries.join((rating, retrieval), codes)
+
+    def embed_texts(self, texts) -> tf.Tensor:
+        """Retrieval block of items known by their text alone, `[B, d]`."""
+        return tf.split(self._text(texts), 2, axis=1)[1]
+
+    def uncertainty(self, query, candidate) -> tf.Tensor:
+        """Standard deviation of the inner product under dropout, exactly.
+
+        Elements are dropped on their own and divided by 1 - rate, so that
+        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). NaN for a model
+        without dropout: it tells nothing.
+
+        Args:
+            query, candidate: rating blocks `[B, d + 2]`.
+        """
+        p, r = self._rates
+        factor = 1 / ((1 - p) * (1 - r)) - 1
+        product = (query * candidate)[:, :self._dim]
+        if not factor:
+            return tf.fill([tf.shape(query)[0]], np.float32(np.nan))
+        return tf.sqrt(factor * tf.reduce_sum(product ** 2, axis=1))
+
+
+def served_likeness(model, encoder, precision: str | None) -> dict:
+    """How near the served encoder's vectors are to the model's.
+
+    Args:
+        model: a trained `TwoTower`.
+        encoder, precision: see `ServedTwoTower`.
+
+    Returns:
+        for the manifest: `encoder` with `precision` and `cosine`, a mean
+        over up to 256 texts of items, of vectors less the items' mean.
+
+    Raises:
+        ValueError: a cosine below 0.5, another width, or a model that
+            reads no texts.
+    """
+    tower = model.candidate_tower
+    if tower.encoder is None:
+        raise ValueError(
+            "`encoder` and `precision` are of a model that reads texts. "
+            "Received: one without an encoder. Leave them out.")
+    encoder = encoder or tower.encoder
+    texts = list(dict.fromkeys(tower.texts or []))
+    texts = texts[::max(1, len(texts) // 256)][:256]
+    wanted = np.asarray(tower.encoder(tf.constant(texts)))
+    found = encoder.for_serving(precision)
+    cosine = float("nan")
+    if encoder.dim == tower.encoder.dim:
+        read = tf.constant(texts)
+        if found.spec.dtype != tf.string:  # as a client sends them
+            read = encoder.tokenize(read).to_tensor(-1)
+        pair = [vectors - tower.text_centre.numpy() for vectors in (
+            wanted, np.asarray(found(read)))]
+        norms = [np.linalg.norm(one, axis=1) for one in pair]
+        cosine = float(np.mean(np.sum(pair[0] * pair[1], 1) / np.maximum(
+            norms[0] * norms[1], 1e-9)))
+    if not cosine > 0.5:
+        raise ValueError(
+            "`encoder` must give vectors like those of the model's. "
+            f"Received: {encoder.checkpoint!r} of width {encoder.dim}, mean "
+            f"cosine {cosine:.2f} with {tower.encoder.checkpoint!r} of width "
+            f"{tower.encoder.dim}. Make one with `tfrecal distill`.")
+    return {"encoder": {"precision": precision or encoder.precision,
+                        "bytes": found.bytes, "cosine": round(cosine, 4)}}
+
+
+def _table(values) -> tf.Variable:
+    """Not a constant: a graph holds 2 GB at most, variables any number."""
+    return tf.Variable(values, trainable=False)

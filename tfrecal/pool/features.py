@@ -1,0 +1,126 @@
+"""PoolFeatures: what towers read of users and items: ids, columns, histories."""
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tfrecal.pool.histories import ragged_histories
+
+IDS = ("codes", "strings")
+
+
+class PoolFeatures:
+    """Features of users and items of a pool, by code.
+
+    Training (`pool.sequence`), scoring and export read features here and
+    nowhere else, so that a tower sees the same in all three.
+
+    Args:
+        pool: a `Pool`; columns come from its tables, histories from its
+            labelled rows.
+        ids: `"codes"` gives ids as int32 (position + 1, 0 for unknown),
+            `"strings"` as the ids themselves.
+        query: names of what queries are made of: `user_id`, `history` (the
+            items that the user liked, ragged `[B, None]`) and columns of
+            the users table.
+        candidate: the same of candidates: `item_id` and columns of the
+            items table.
+        max_history: at most so many items of a history, the last of them.
+
+    Raises:
+        ValueError: a name that is no column, or `ids` is another word.
+    """
+
+    def __init__(self, pool, ids: str = "strings", query=("user_id",),
+                 candidate=("item_id",), max_history: int = 200):
+        if ids not in IDS:
+            raise ValueError("`ids` must be 'codes' or 'strings'. Received: "
+                             f"ids={ids!r}.")
+        self.pool = pool
+        self.ids = ids
+        self.max_history = max_history
+        self.names = {"query": tuple(query), "candidate": tuple(candidate)}
+        self._columns = {}
+        for side, own, table, more in (
+                ("query", "user_id", pool.user_table, ("history",)),
+                ("candidate", "item_id", pool.item_table, ())):
+            for name in self.names[side]:
+                if name == own or name in more:
+                    continue
+                if name not in table.columns:
+                    raise ValueError(
+                        f"`{side}_features` may name {own}, "
+                        + "".join(f"{other}, " for other in more)
+                        + f"and columns of the {own[:-3]}s table "
+                        f"({', '.join(map(str, table.columns)) or 'none'}). "
+                        f"Received: {name!r}.")
+                self._columns[side, name] = column_values(table[name])
+
+    def __call__(self, side: str, codes, histories=None) -> dict:
+        """Features of users or items.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+            codes: int32 `[B]`; from 1 where `ids` are strings.
+            histories: what `pool.histories()` returned; by default as of
+                now.
+
+        Returns:
+            name -> array or tensor `[B]`, `history` ragged `[B, None]`.
+        """
+        found = {}
+        for name in self.names[side]:
+            if name == "history":
+                found[name] = self._history(codes, histories)
+            elif (side, name) in self._columns:
+                found[name] = self._columns[side, name][codes - 1]
+            elif self.ids == "codes":
+                found[name] = codes
+            else:
+                ids = (self.pool.user_ids if side == "query"
+                       else self.pool.item_ids)
+                found[name] = ids[codes - 1]
+        return found
+
+    def _history(self, codes, histories):
+        ragged = ragged_histories(
+            *(histories or self.pool.histories()), codes, self.max_history)
+        if self.ids == "codes":
+            return ragged
+        ids = self.pool.item_ids[ragged.flat_values.numpy() - 1]
+        return ragged.with_flat_values(tf.constant(
+            ids.astype(object), tf.string, shape=ids.shape))
+
+    def specs(self, side: str) -> dict:
+        """`tf.TypeSpec` of each feature, for any number of rows."""
+        found = {}
+        kind = tf.int32 if self.ids == "codes" else tf.string
+        for name in self.names[side]:
+            if name == "history":
+                found[name] = tf.RaggedTensorSpec([None, None], kind)
+            elif (side, name) in self._columns:
+                values = self._columns[side, name]
+                found[name] = tf.TensorSpec([None], (
+                    tf.string if values.dtype == object else values.dtype))
+            else:
+                found[name] = tf.TensorSpec([None], kind)
+        return found
+
+
+def column_values(column: pd.Series) -> np.ndarray:
+    """A column of a table as towers read it.
+
+    Returns:
+        float32 `[rows]` for numbers (NaN where missing), int64 for whole
+        numbers without a missing one, else texts (object, "" where missing).
+    """
+    if pd.api.types.is_bool_dtype(column.dtype):
+        column = column.astype("float32")
+    if pd.api.types.is_integer_dtype(column.dtype) and (
+            not column.isna().any()):
+        return column.to_numpy(np.int64)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(np.float32, na_value=np.nan)
+    texts = column.astype(object).where(column.notna(), "")
+    return texts.astype(str).to_numpy(object)
