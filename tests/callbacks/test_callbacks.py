@@ -32,7 +32,7 @@ def make(split, seed=0):
 
 def fit(split, strategy="random", epochs=4, folder=None, **options):
     pool, model = make(split)
-    options = {"batch_size": 40, **options}
+    options = {"per_round": 40, **options}
     acquire = callbacks.AcquireLabels(
         pool, strategy, ReplayOracle(split.train), **options)
     watch = [callbacks.EvaluateRetrieval(pool, split.test), acquire,
@@ -66,7 +66,7 @@ def test_every_strategy_buys_in_a_fit(split, growing, strategy):
     pool, model = growing
     before = pool.spent
     acquire = callbacks.AcquireLabels(
-        pool, strategy, ReplayOracle(split.train), batch_size=5)
+        pool, strategy, ReplayOracle(split.train), per_round=5)
     history = model.fit(pool.sequence(32), verbose=0, callbacks=[
         callbacks.EvaluateRetrieval(pool, split.test), acquire]).history
     assert history["acquired"] == [5] and pool.spent == before + 5
@@ -89,7 +89,7 @@ def test_another_callback_goes_on_counting_rounds(split, capsys):
     for _ in range(2):
         model.fit(pool.sequence(32), epochs=3, verbose=0, callbacks=[
             callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
-                                    batch_size=40, rounds=2, verbose=1)])
+                                    per_round=40, rounds=2, verbose=1)])
     asked = np.bincount(pool.round[pool.ticket >= 0])
     assert asked.tolist() == [40] * 4 and pool.rounds == 4
     # A line for each round, none for an epoch without one.
@@ -100,7 +100,7 @@ def test_another_callback_goes_on_counting_rounds(split, capsys):
 def test_declined_pairs_are_not_asked_again(split):
     pool, model = make(split)
     oracle = ReplayOracle(split.train, decline=1.0)
-    acquire = callbacks.AcquireLabels(pool, "random", oracle, batch_size=200)
+    acquire = callbacks.AcquireLabels(pool, "random", oracle, per_round=200)
     history = model.fit(
         pool.sequence(32), epochs=5, verbose=0,
         callbacks=[acquire, callbacks.StopAtBudget(acquire, 0, verbose=0)])
@@ -112,7 +112,7 @@ def test_declined_pairs_are_not_asked_again(split):
 def test_a_data_set_that_cannot_grow_is_refused(split):
     pool, model = make(split)
     batch = pool.sequence(32)[0]
-    pool.sequences = 0
+    assert not pool.sequences  # nobody holds it any more
     acquire = callbacks.AcquireLabels(
         pool, "random", ReplayOracle(split.train))
     with pytest.raises(ValueError, match="grows with the pool"):
@@ -131,7 +131,7 @@ def test_rows_left_out_are_noticed(split):
 
 
 @pytest.mark.parametrize("options", [
-    {"budget": 0}, {"batch_size": 0}, {"every": 0}, {"rounds": -1}])
+    {"budget": 0}, {"per_round": 0}, {"every": 0}, {"rounds": -1}])
 def test_numbers_must_be_positive(split, options):
     pool, _ = make(split)
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be"):
@@ -202,7 +202,7 @@ def test_schedules_and_early_stopping_survive_rounds(split):
     steps = []
     history = model.fit(sequence, epochs=9, verbose=0, callbacks=[
         callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
-                                batch_size=40),
+                                per_round=40),
         tf_keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: steps.append(len(sequence))),
         tf_keras.callbacks.EarlyStopping(
@@ -218,7 +218,7 @@ def test_a_plateau_lowers_the_rate_while_labels_come(split):
     start = float(model.optimizer.lr)
     history = model.fit(pool.sequence(32), epochs=4, verbose=0, callbacks=[
         callbacks.AcquireLabels(pool, "random", ReplayOracle(split.train),
-                                batch_size=40),
+                                per_round=40),
         tf_keras.callbacks.ReduceLROnPlateau(
             "loss", factor=0.5, patience=1, min_delta=1e9)]).history
     np.testing.assert_allclose(

@@ -23,7 +23,7 @@ class Acquire(SimpleNamespace):
 
     def __init__(self, **fields):
         super().__init__(**{
-            "exhausted": "", "last_labels": -1, "batch_size": 100,
+            "exhausted": "", "last_labels": -1, "per_round": 100,
             "pool": SimpleNamespace(pending=0), **fields})
 
     def stop(self, reason):
@@ -146,7 +146,7 @@ def fit(model, split, strategy, *more, epochs=3, state=None, pool=None,
     pool = pool or Pool.from_interactions(split.train, initial=0.2, seed=0)
     acquire = callbacks.AcquireLabels(
         pool, strategy, ReplayOracle(split.train),
-        **{"batch_size": 40, **options})
+        **{"per_round": 40, **options})
     if state:
         acquire.restore(state)
     watch = [make(pool, acquire) for make in more]

@@ -160,18 +160,19 @@ def test_a_sequence_of_a_fixed_number_of_steps(pool):
     rows = len(pool.labelled_rows())
     for steps in (20, 9, 9):
         assert len(sequence) == steps
-        assert sequence.num_rows == pool.rows_an_epoch == 16 * steps
+        assert sequence.num_rows == 16 * steps and not sequence.fetched
         batches = [sequence[i] for i in range(steps)]
         pairs = pool.rows(*(np.concatenate([b[name] for b in batches])
                             for name in ("user_id", "item_id")))
         counts = np.unique(pairs, return_counts=True)[1]
         assert counts.max() - counts.min() <= 1 and (
             len(counts) == min(rows, 16 * steps))
+        assert sequence.fetched == sequence.num_rows
         sequence.on_epoch_end()
     longer = pool.sequence(batch_size=16, steps=1, passes=2)
     assert longer.num_rows == 2 * rows
-    pool.sequence(batch_size=16)
-    assert pool.rows_an_epoch is None
+    assert pool.sequence(batch_size=16).num_rows == rows
+    assert [one.num_rows for one in pool.sequences].count(2 * rows) == 1
 
 
 def test_batches_say_how_many_labels_each_id_has(pool):

@@ -6,16 +6,10 @@ import time
 import numpy as np
 import tf_keras
 
-from tfrecal import acquisition
-from tfrecal.callbacks.buying import Buying
-from tfrecal.callbacks.choosing import Choice, Chosen
-from tfrecal.oracles import Questions
-
-# What other workers must know of the chief's callback.
-_FOLLOWED = ("round", "first_round", "exhausted", "last_labels", "stopped")
+from tfrecal.callbacks.rounds import Rounds
 
 
-class AcquireLabels(tf_keras.callbacks.Callback):
+class AcquireLabels(Rounds, tf_keras.callbacks.Callback):
     """Scores the pool, chooses pairs, asks the oracle, takes answers in.
 
     The next epoch of the same `fit` trains on what came back, so `fit` must
@@ -28,7 +22,7 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         pool: a `Pool`.
         strategy: an `acquisition.Strategy` or its name.
         oracle: an `oracles.Oracle`.
-        batch_size: pairs asked a round.
+        per_round: pairs asked a round; 1,000 by default.
         budget: what all answers of the pool may cost, those before this
             callback included, in the oracle's unit; the last batch is cut to
             fit. None for no limit.
@@ -55,107 +49,15 @@ class AcquireLabels(tf_keras.callbacks.Callback):
             memory only.
         seed: same seed, same acquisitions.
         verbose: 1 prints a line a round.
+        batch_size: the old name of `per_round`.
+
+    Raises:
+        TypeError, ValueError: when `fit` begins: the model does not offer
+            what the strategy reads (see `model.protocol`), or embeds the
+            pool's ids wrongly, or trains on something that cannot grow.
     """
 
-    def __init__(self, pool, strategy, oracle, *, batch_size: int = 1000,
-                 budget: float | None = None, rounds: int | None = None,
-                 every: int = 1, target=None, calibration=None, prior=None,
-                 expire_after: int | None = None,
-                 candidates: int | str | None = None, passes: int = 10,
-                 uncertainty: str = "dropout", journal=None, seed: int = 0,
-                 verbose: int = 0):
-        super().__init__()
-        if isinstance(candidates, str) and candidates != "all":
-            raise ValueError(
-                "`candidates` must be a number, \"all\" or None. Received: "
-                f"candidates={candidates!r}.")
-        for name, value in (("batch_size", batch_size), ("every", every),
-                            ("budget", budget), ("rounds", rounds),
-                            ("expire_after", expire_after),
-                            ("candidates", None if candidates == "all"
-                             else candidates)):
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={value}.")
-        self.pool = pool
-        self.strategy = (acquisition.get(strategy)
-                         if isinstance(strategy, str) else strategy)
-        self.oracle = oracle
-        oracle.use_scale(pool.scale)
-        self.batch_size = batch_size
-        self.budget = budget
-        self.rounds = rounds
-        self.every = every
-        self.target = target
-        self.calibration = calibration
-        self.prior = prior
-        self.expire_after = expire_after
-        self.candidates = candidates
-        self.passes = passes
-        self.uncertainty = uncertainty
-        self.seed = seed
-        self.verbose = verbose
-        # Rounds are numbered through the life of a pool.
-        self.round = self.first_round = pool.rounds
-        self.exhausted = ""
-        self.last_labels = -1
-        self.stopped = ""
-        self.explanations: list[dict] = []
-        self._choice = Choice(self)
-        self._buying = Buying(pool, oracle, journal)
-
-    def state(self) -> dict:
-        """What a resumed run needs, JSON-able."""
-        return {"round": self.round, "first_round": self.first_round,
-                "exhausted": self.exhausted, "stopped": self.stopped,
-                "last_labels": self.last_labels,
-                "explanations": self.explanations,
-                "strategy": self.strategy.state(), **self._buying.state()}
-
-    def restore(self, state: dict) -> None:
-        """Continues from what `state` returned."""
-        self.round = state["round"]
-        self.first_round = state["first_round"]
-        self.exhausted = state["exhausted"]
-        self.last_labels = state["last_labels"]
-        # Runs of before these existed have none.
-        self.stopped = state.get("stopped", "")
-        self.explanations = list(state.get("explanations", []))
-        self.strategy.restore(state.get("strategy", {}))
-        self._buying.restore(state)
-
-    def stop(self, reason: str) -> None:
-        """Buys nothing more, because of `reason`."""
-        self.stopped = self.exhausted = reason
-
-    @property
-    def heard(self) -> int:
-        """Records of the journal that are in the pool."""
-        return self._buying.position
-
-    def news(self, heard: int) -> dict:
-        """What happened since the record `heard`, for `follow`; JSON-able."""
-        records = self._buying.journal.records[heard:self.heard]
-        return {"records": records, **{
-            name: getattr(self, name) for name in _FOLLOWED}}
-
-    def follow(self, epoch: int, news: dict) -> None:
-        """Does to this pool what another process did to its own.
-
-        The journal is read as after a kill; the oracle hears of nothing.
-
-        Args:
-            epoch: that has ended.
-            news: of the other process for this epoch, in place of
-                `on_epoch_end`.
-        """
-        self._buying.journal.repeat(news["records"])
-        self._buying.collect()
-        self._expire(epoch)
-        if self._buying.repeated(self.round):
-            self._buying.collect()
-        for name in _FOLLOWED:
-            setattr(self, name, news[name])
+    _begun = False  # whether `fit` has come to its first epoch
 
     def on_train_begin(self, logs=None):
         if not self.pool.sequences:
@@ -164,11 +66,13 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                 "pool. Received: a `fit` without `pool.sequence(...)`. "
                 "Call `model.fit(pool.sequence(batch_size=1024), ...)`; a "
                 "`tf.data.Dataset` would keep its first length.")
+        self.check()
+        self._begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._due = self.pool.rows_an_epoch
-        if self._due is None:
-            self._due = self.pool.counts["labelled"]
+        if not self._begun:
+            self._begun = True
+            self._check_backup(epoch)
         # A second `fit` counts its epochs from 0 again.
         self.last_labels = min(self.last_labels, epoch - 1)
 
@@ -178,14 +82,14 @@ class AcquireLabels(tf_keras.callbacks.Callback):
         started = time.perf_counter()
         found = {"acquired": 0, "declined": 0, "mean_utility": np.nan}
         asked = self.round
-        self._collect(found)
+        self.collect(found)
         if self.budget is not None and found["declined"]:
             # What was set aside for them can be spent after all.
-            self.exhausted = self._finished()
-        if self._expire(epoch):
+            self.exhausted = self.finished()
+        if self.expire(epoch):
             found.update(self.strategy.observe(
                 logs, self.pool.labelled_by()))
-            self._acquire(found)
+            self.acquire(found)
         if found["acquired"]:
             self.last_labels = epoch
         logs.update(found, labelled=self.pool.counts["labelled"],
@@ -197,70 +101,29 @@ class AcquireLabels(tf_keras.callbacks.Callback):
                   f"{self.strategy.name}, {logs['labelled']} in all, cost "
                   f"{logs['cost']:g}")
 
-    def _expire(self, epoch) -> bool:
-        """Whether a round is due, for which old questions expire."""
-        due = (epoch + 1) % self.every == 0
-        if due and self.expire_after is not None:
-            self.pool.expire(self.round - self.expire_after + 1)
-        return due
-
     def _check_rows(self, logs):
-        trained = logs.get("rows")
-        if trained is not None and int(trained) != self._due:
+        """Raises RuntimeError where `fit` trained on a part of the labels."""
+        sequences = self.pool.sequences
+        if "rows" in logs:  # a `TwoTower` counts them
+            trained = {int(logs["rows"])}
+        else:
+            trained = {min(one.fetched, one.num_rows) for one in sequences}
+        due = {one.num_rows for one in sequences}
+        if due and not trained & due:
             raise RuntimeError(
                 "Every labelled row must be trained in each epoch. Received: "
-                f"{int(trained)} rows trained where {self._due} are due. "
-                "Pass `pool.sequence(...)` to `fit`, without "
-                "`steps_per_epoch`.")
+                f"{max(trained)} rows trained where {min(due)} are due. Pass "
+                "`pool.sequence(...)` to `fit`, without `steps_per_epoch`.")
 
-    def _acquire(self, found):
-        repeated = self._buying.repeated(self.round)
-        if repeated:
-            questions, why = repeated
-            self.explanations += why
-            self.round += 1
-        else:
-            self.exhausted = self._finished()
-            chosen = None if self.exhausted else self.choose()
-            if chosen is None or not len(chosen.user):
-                return
-            questions = self.ask(*chosen)
-        found["mean_utility"] = float(np.mean(questions.utility))
-        self._buying.tell(questions)
-        self._collect(found)
-        self.exhausted = self._finished()
-
-    def _finished(self) -> str:
-        """Why nothing more can be bought, or an empty string."""
-        done = self.round - self.first_round
-        if self.stopped:
-            return self.stopped
-        if self.rounds is not None and done >= self.rounds:
-            return f"{self.rounds} rounds are done"
-        if self.budget is not None and self.pool.spent >= self.budget:
-            return f"the budget of {self.budget:g} is spent"
-        return ""
-
-    def choose(self) -> Chosen:
-        """The next batch; nothing is asked yet.
-
-        Returns:
-            `(user, item, utility, strategy)` arrays of one length. Where it
-            is 0, `exhausted` says why.
-        """
-        chosen, why = self._choice.choose()
-        self.exhausted = why or self.exhausted
-        return chosen
-
-    def ask(self, user, item, utility, strategy) -> Questions:
-        """Marks what was chosen as asked, as the next round."""
-        chosen = Chosen(user, item, utility, strategy)
-        why = self._choice.explanations(chosen)
-        questions = self._buying.ask(chosen, self.round, why)
-        self.explanations += why
-        self.round += 1
-        return questions
-
-    def _collect(self, found):
-        for name, number in self._buying.collect().items():
-            found[name] += number
+    def _check_backup(self, epoch):
+        """Raises where Keras goes on beside a pool that begins anew."""
+        backed_up = getattr(self.model, "_training_state", None) is not None
+        if backed_up and epoch and not self.pool.rounds and (
+                epoch >= self.every):
+            raise ValueError(
+                "Weights and pool must be of one moment. Received: "
+                f"`BackupAndRestore` goes on at epoch {epoch}, and the pool "
+                "has not been asked once: labels that were paid before would "
+                "be asked and paid again. Use `SavePool`, whose folder holds "
+                "the pool too, in place of `BackupAndRestore`; `tfrecal run "
+                "--resume` goes on from it.")

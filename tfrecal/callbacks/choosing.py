@@ -7,7 +7,6 @@ import numpy as np
 
 from tfrecal.pool.priors import Product
 from tfrecal.pool.rateability import Rateability
-from tfrecal.scoring.scorer import PoolScorer
 
 _EXPLAINED = 5  # picks a round
 _BESIDE = 2000  # candidates that they are seen beside, where all are streamed
@@ -45,6 +44,15 @@ class Choice:
         self._rateability = None
         self._seen = None
 
+    def check(self) -> None:
+        """Raises where the model lacks what the strategy reads."""
+        needs, scorer = self.acquire.strategy.needs, self.acquire.scorer
+        samples = needs & {"samples", "sample_probabilities"}
+        if samples and self.acquire.uncertainty == "dropout":
+            scorer.check_dropout()
+        if samples or needs & {"mean", "probabilities"}:
+            scorer.labels()
+
     def choose(self) -> tuple[Chosen, str]:
         """The next batch, and where it is empty, why."""
         acquire = self.acquire
@@ -66,7 +74,7 @@ class Choice:
 
     def _pick(self, user, item, rng) -> Chosen:
         strategy, view = self.acquire.strategy, self.view(user, item)
-        n = min(self.acquire.batch_size, len(user))
+        n = min(self.acquire.per_round, len(user))
         utility = np.asarray(strategy.utilities(view), np.float64)
         if hasattr(strategy, "select_arms"):
             picks, arm = strategy.select_arms(view, n, rng, utility)
@@ -87,8 +95,8 @@ class Choice:
                 "neither quotas nor rateability. Received: a strategy with "
                 "`quotas`, `rateable` or the need of rateability. Score a "
                 "sample: candidates=200_000.")
-        found = PoolScorer.of(acquire.model, acquire.pool).top(
-            strategy, acquire.batch_size, calibration=self._calibration(),
+        found = acquire.scorer.top(
+            strategy, acquire.per_round, calibration=self._calibration(),
             target=acquire.target, prior=self.prior,
             cost=acquire.oracle.expected_cost, passes=acquire.passes,
             uncertainty=acquire.uncertainty,
@@ -110,7 +118,7 @@ class Choice:
         """What the strategy sees of these pairs."""
         acquire, pool = self.acquire, self.acquire.pool
         ids = pool.user_ids[user - 1], pool.item_ids[item - 1]
-        view = PoolScorer.of(acquire.model, pool).view(
+        view = acquire.scorer.view(
             user, item, acquire.strategy.needs - {"rateability"},
             calibration=self._calibration(), target=acquire.target,
             passes=acquire.passes, uncertainty=acquire.uncertainty,

@@ -71,7 +71,7 @@ class StopBelowCost(StopBuying):
         new = not self._curve or self._labelled > self._curve[-1][0]
         point = self._labelled, self._sign * logs[self.monitor]
         self._curve = [*self._curve[:None if new else -1], point][-_ROUNDS:]
-        pool, batch = self.acquire.pool, self.acquire.batch_size
+        pool, batch = self.acquire.pool, self.acquire.per_round
         answers = int((pool.state > 1)[pool.ticket >= 0].sum())
         if not new or len(self._curve) < 4 or not answers:
             return ""

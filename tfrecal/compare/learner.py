@@ -96,7 +96,7 @@ class Learner:
         model = self.reset(seed, float(pool.label[pool.labelled_rows()].mean()))
         judge = Judge(problem)
         acquire = AcquireLabels(
-            pool, strategy, ReplayOracle(problem.answers), batch_size=batch,
+            pool, strategy, ReplayOracle(problem.answers), per_round=batch,
             rounds=rounds, target=problem.target, passes=self.passes,
             calibration=problem.validation, seed=seed + 7919 * draw,
             **options)

@@ -227,7 +227,8 @@ class ServingModel(tf.Module):
             features["search_text"] = inputs["text"]
             there["search_text"] = _there(inputs["text"])
             known |= there["search_text"]
-        blocks = self._served.embed_queries(codes, features, there, for_strangers)
+        blocks = self._served.embed_queries(
+            codes, features, there, for_strangers)
         return blocks["retrieval"], blocks["rating"], known
 
     def _candidate(self, item_id, text):

@@ -1,4 +1,4 @@
-"""PoolFeatures: what towers read of users and items: ids, columns, histories."""
+"""PoolFeatures: what towers read: ids, columns and histories."""
 from __future__ import annotations
 
 import numpy as np

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 
 import numpy as np
 
@@ -67,9 +68,7 @@ class Pool:
         self.lazy = lazy
         self.strategies: list[str] = []
         self.version = 0  # of the labels, which histories are made of
-        self.sequences = 0
-        # What an epoch of a sequence with `steps` trains; else all labels.
-        self.rows_an_epoch: int | None = None
+        self._sequences = weakref.WeakSet()
         self._ticket_row = np.zeros(0, np.int64)
         self.excluded = np.zeros(0, np.int64)
         self._start(user, item)
@@ -411,6 +410,15 @@ class Pool:
     def check_leakage(self, held_out) -> None:
         """Raises ValueError when a held-out pair can be trained on."""
         splits.check_leakage(self.user, self.item, held_out)
+
+    @property
+    def sequences(self) -> list:
+        """The `PoolSequence`s that are in use."""
+        return list(self._sequences)
+
+    def feeds(self, sequence) -> None:
+        """A `PoolSequence` says that it reads the pool."""
+        self._sequences.add(sequence)
 
     def sequence(self, batch_size: int = 1024, seed: int = 0, **options):
         """A `PoolSequence`: what `fit` trains on, growing with the pool."""

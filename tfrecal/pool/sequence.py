@@ -17,7 +17,9 @@ class PoolSequence(tf_keras.utils.Sequence):
     Args:
         pool: a `Pool` with at least one labelled row.
         batch_size: rows a batch; the last one may be smaller.
-        seed: shuffles the rows, together with the epoch's number.
+        seed: shuffles the rows, together with the epoch's number. A plain
+            Keras `fit` shuffles the batches by Python's global generator on
+            top, unless it is called with `shuffle=False`.
         max_history: at most so many of a user's positives in a row's
             history, the last of them.
         steps: at least so many batches an epoch: rows are drawn in one
@@ -50,7 +52,7 @@ class PoolSequence(tf_keras.utils.Sequence):
         self.steps = steps
         self.passes = passes
         self.first_steps = steps if first_steps is None else first_steps
-        pool.sequences += 1
+        pool.feeds(self)
         self.batch_size = batch_size
         self.seed = seed
         self.max_history = max_history
@@ -74,7 +76,7 @@ class PoolSequence(tf_keras.utils.Sequence):
         labelled = pool.labelled_rows()
         self._rows = _passes(labelled, rng, steps and max(
             steps * self.batch_size, self.passes * len(labelled)))
-        pool.rows_an_epoch = None if steps is None else len(self._rows)
+        self.fetched = 0
         self._label = pool.label[self._rows]
         weight = np.ones(len(pool), np.float32)
         if self._weights is not None:
@@ -98,8 +100,10 @@ class PoolSequence(tf_keras.utils.Sequence):
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict:
-        return self._batch(slice(number * self.batch_size,
-                                 (number + 1) * self.batch_size))
+        batch = self._batch(slice(number * self.batch_size,
+                                  (number + 1) * self.batch_size))
+        self.fetched += len(batch["label"])
+        return batch
 
     def share(self, number: int, replica: int, replicas: int) -> dict:
         """One replica's slice of a batch; see `model.training`.

@@ -263,7 +263,7 @@ class _Retraining:
         pool.exclude(*material.train.codes(
             waiting["user_id"], waiting["item_id"]))
         return callbacks.AcquireLabels(
-            pool, config.strategy, oracle, batch_size=config.questions,
+            pool, config.strategy, oracle, per_round=config.questions,
             rounds=1, seed=seed, calibration=material.held_out,
             journal=Journal(self._folder / "journal.jsonl"),
             target=Target.from_interactions(material.held_out))

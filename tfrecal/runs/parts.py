@@ -53,7 +53,7 @@ class Run:
             self.pool, config.strategy, oracle, budget=config.budget,
             seed=config.seed, target=self.target(),
             calibration=self.split.validation,
-            **{"batch_size": config.batch, **options})
+            **{"per_round": config.batch, **options})
 
 
 def load_data(config: RunConfig) -> Interactions:
