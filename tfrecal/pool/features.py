@@ -57,7 +57,7 @@ class PoolFeatures:
                         f"Received: {name!r}.")
                 self._columns[side, name] = column_values(table[name])
 
-    def __call__(self, side: str, codes, histories=None) -> dict:
+    def __call__(self, side: str, codes, histories=None, skip=None) -> dict:
         """Features of users or items.
 
         Args:
@@ -65,6 +65,8 @@ class PoolFeatures:
             codes: int32 `[B]`; from 1 where `ids` are strings.
             histories: what `pool.histories()` returned; by default as of
                 now.
+            skip: an item of each history that is left out, codes `[B]`, 0
+                for none: the one that a row of training is about.
 
         Returns:
             name -> array or tensor `[B]`, `history` ragged `[B, None]`.
@@ -72,7 +74,7 @@ class PoolFeatures:
         found = {}
         for name in self.names[side]:
             if name == "history":
-                found[name] = self._history(codes, histories)
+                found[name] = self._history(codes, histories, skip)
             elif (side, name) in self._columns:
                 found[name] = self._columns[side, name][codes - 1]
             elif self.ids == "codes":
@@ -83,9 +85,13 @@ class PoolFeatures:
                 found[name] = ids[codes - 1]
         return found
 
-    def _history(self, codes, histories):
+    def _history(self, codes, histories, skip):
         ragged = ragged_histories(
             *(histories or self.pool.histories()), codes, self.max_history)
+        if skip is not None:
+            ragged = tf.ragged.boolean_mask(ragged, ragged.with_flat_values(
+                ragged.flat_values != tf.gather(
+                    skip, ragged.value_rowids())))
         if self.ids == "codes":
             return ragged
         ids = self.pool.item_ids[ragged.flat_values.numpy() - 1]

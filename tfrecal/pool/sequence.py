@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import tf_keras
 
+from tfrecal.pool.features import PoolFeatures
 from tfrecal.pool.histories import pairs_in_histories, ragged_histories
 
 
@@ -29,6 +30,10 @@ class PoolSequence(tf_keras.utils.Sequence):
             nothing; by default `steps`.
         weights: of the pool's rows in the losses, float `[len(pool)]`; rows
             that come later have weight 1. All 1 by default.
+        ids: `"codes"` as a `TwoTower` reads them, or `"strings"` for towers
+            that look ids up themselves.
+        columns: names of columns of the users or the items table, and
+            `history`, that strings come with; see `PoolFeatures`.
 
     Example:
         model.fit(pool.sequence(batch_size=1024), epochs=10)
@@ -37,7 +42,7 @@ class PoolSequence(tf_keras.utils.Sequence):
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
                  max_history: int = 200, steps: int | None = None,
                  passes: int = 1, first_steps: int | None = None,
-                 weights=None):
+                 weights=None, ids: str = "codes", columns=()):
         for name, value in (("batch_size", batch_size), ("steps", steps),
                             ("first_steps", first_steps)):
             if value is not None and value < 1:
@@ -48,6 +53,9 @@ class PoolSequence(tf_keras.utils.Sequence):
                 f"`weights` must hold one number for each of {len(pool)} "
                 f"rows of the pool. Received: shape={np.shape(weights)}.")
         self.pool = pool
+        self.ids = ids
+        self.columns = tuple(columns)
+        self._features = self._features_of(pool, ids, max_history)
         self._weights = weights
         self.steps = steps
         self.passes = passes
@@ -128,9 +136,33 @@ class PoolSequence(tf_keras.utils.Sequence):
                 "own": np.array([first, stop], np.int32),
                 "all": self._columns(start + place)}
 
+    def _features_of(self, pool, ids, max_history) -> PoolFeatures | None:
+        """What rows hold in place of codes; None for codes."""
+        if ids == "codes" and not self.columns:
+            return None
+        query, candidate = ["user_id"], ["item_id"]
+        for name in self.columns:
+            both = [name == "history" or name in pool.user_table.columns,
+                    name in pool.item_table.columns]
+            if sum(both) != 1:
+                raise ValueError(
+                    "`columns` may name `history` and columns of one of the "
+                    f"tables. Received: {name!r}, which is in "
+                    + ("both. Rename it in one of them." if all(both) else
+                       "none; the users table has "
+                       f"{list(pool.user_table.columns)}, the items table "
+                       f"{list(pool.item_table.columns)}."))
+            (query if both[0] else candidate).append(name)
+        return PoolFeatures(pool, ids, query, candidate, max_history)
+
     def _batch(self, part) -> dict:
         rows = self._rows[part]
         user, item = self.pool.user[rows], self.pool.item[rows]
+        if self._features is not None:
+            return {**self._columns(part),
+                    **self._features("query", user, self._histories,
+                                     self._skip[part]),
+                    **self._features("candidate", item)}
         distinct, place = np.unique(user, return_inverse=True)
         history = ragged_histories(
             *self._histories, distinct, self.max_history)
