@@ -10,7 +10,6 @@ from tfrecal import metrics
 from tfrecal.model.tasks import Rating
 from tfrecal.scoring.scorer import PoolScorer
 
-
 #: Part of the data -> how the names of its metrics begin.
 PREFIXES = {"validation": "val_", "test": "test_"}
 
