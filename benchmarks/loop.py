@@ -25,7 +25,6 @@ from pathlib import Path
 import pandas as pd
 
 from tfrecal import datasets
-from tfrecal.pool.run_folder import RunFolder
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.run import run, verdict
 
@@ -48,7 +47,7 @@ def run_in(folder, name: str, quiet: bool = True, **options):
     start = time.perf_counter()
     config = RunConfig(**options)
     history = run(config, Path(folder) / name, quiet=quiet)
-    test = RunFolder(Path(folder) / name).test
+    test = history.attrs["test"]
     return history, {
         "data": name, "encoder": config.tuning,
         "rounds": int((history["acquired"] > 0).sum()),
@@ -101,7 +100,7 @@ def main() -> int:
     other = options | ({"tuning": "frozen"} if arguments.quick else {})
     with tempfile.TemporaryDirectory() as folder:
         history, first = run_in(folder, "ml-100k", quiet=False, **options)
-        print(verdict(history, RunFolder(Path(folder) / "ml-100k").test))
+        print(verdict(history))
         rows = [first]
         rows.append(run_in(
             folder, "book-crossing", data="book-crossing", **other)[1])

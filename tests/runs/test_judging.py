@@ -142,7 +142,7 @@ def test_a_folder_of_an_earlier_version_is_read(earlier, finished):
     metrics = RunFolder(earlier).metrics
     assert metrics["test_rmse"] == old.curves["rmse"].iloc[-1]
     assert not [name for name in metrics if name.startswith("val_")]
-    said = run.verdict(pd.read_csv(earlier / "history.csv"), {})
+    said = run.verdict(pd.read_csv(earlier / "history.csv"))
     assert said.startswith("50 labels (50 spent) bought on the test part: ")
 
 

@@ -384,10 +384,12 @@ def test_killed_workers_go_on_and_end_as_undisturbed_ones(
     codes, said = pair(["run", "--resume", folder])
     assert codes == [0, 0], said
     check_equal(end(folder), end(undisturbed))
-    # The chief's; the closing sentence of the others has no figures of it.
+    # The chief measures; the others are told.
     assert (folder / "test.json").read_bytes() == (
         undisturbed / "test.json").read_bytes()
-    assert "test part (600 rows" in said[0] and "test part" not in said[1]
+    ends = [text.splitlines()[-1] for text in said]
+    assert ends[0] == ends[1] and "at the end on the test part: " in ends[0]
+    assert [text.count("test part (600 rows") for text in said] == [1, 0]
     assert [len(record["ticket"]) for record
             in RunFolder(folder).journal().records] == [100] * 4
 

@@ -88,7 +88,6 @@ def _run_config(arguments):
 
 
 def _resume(arguments, given) -> int:
-    from tfrecal.pool.run_folder import RunFolder
     from tfrecal.runs.run import resume, verdict
     if given or arguments.config or arguments.output:
         raise ValueError(
@@ -96,7 +95,7 @@ def _resume(arguments, given) -> int:
             f"{', '.join(sorted(given)) or '--config or --output'} beside "
             "it. Leave it out, or start a new run.")
     history = resume(arguments.resume, quiet=arguments.quiet)
-    print(verdict(history, RunFolder(arguments.resume).test))
+    print(verdict(history))
     return 0
 
 
@@ -107,7 +106,6 @@ def demo(arguments) -> int:
 
 
 def _run(config, arguments) -> int:
-    from tfrecal.pool.run_folder import RunFolder
     from tfrecal.runs.run import run as run_config
     from tfrecal.runs.run import verdict
     folder = arguments.output or time.strftime(
@@ -118,7 +116,7 @@ def _run(config, arguments) -> int:
         print(f"{config.data}, {text}, strategy {config.strategy}, run "
               f"folder {folder}", file=sys.stderr)
     history = run_config(config, folder, quiet=arguments.quiet)
-    print(verdict(history, RunFolder(folder).test))
+    print(verdict(history))
     return 0
 
 

@@ -35,7 +35,8 @@ def run(config: RunConfig, folder, quiet: bool = False,
             labels, such as a service that bills.
 
     Returns:
-        history, one row an epoch, as in `history.csv`.
+        history, one row an epoch, as in `history.csv`; `attrs["test"]` is
+        what `test.json` holds.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(folder.check_new)
@@ -79,7 +80,7 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
         oracle: as in `run`.
 
     Returns:
-        history, one row an epoch, those before included.
+        as `run`, with the epochs before.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(lambda: RunFolder.of_run(folder.path) and None)
@@ -123,10 +124,12 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
     if first < stop:
         (folder / "test.json").unlink(missing_ok=True)  # of fewer labels
         _train(parts, state, folder, first, stop, lines, oracle, team)
-    team.from_chief(lambda: _measure_test(parts, folder))
+    history = lines.history
+    history.attrs["test"] = team.from_chief(
+        lambda: _measure_test(parts, folder))
     if not quiet:
-        print(test_line(folder.test), flush=True)
-    return lines.history
+        print(test_line(history.attrs["test"]), flush=True)
+    return history
 
 
 def _train(parts, state, folder, first, stop, lines, oracle, team):
@@ -161,20 +164,20 @@ def _train(parts, state, folder, first, stop, lines, oracle, team):
             callbacks.SavePool(pool, folder.path, acquire)])
 
 
-def _measure_test(parts: Run, folder: RunFolder) -> None:
-    """Writes how good the finished model is, unless that is there.
+def _measure_test(parts: Run, folder: RunFolder) -> dict[str, float]:
+    """Returns how good the finished model is; writes it, if it is not there.
 
     It is measured as the folder holds the model, so that a run that is
     killed before this gives the same figures when it is resumed.
     """
-    if folder.test:
-        return
-    judge = callbacks.EvaluateRetrieval(
-        parts.pool, parts.split.test, seen=parts.split.validation,
-        part="test")
-    found = judge.evaluate(parts.model)
-    folder.write_test({**judge.counts, **{
-        f"test_{name}": value for name, value in found.items()}})
+    if not folder.test:
+        judge = callbacks.EvaluateRetrieval(
+            parts.pool, parts.split.test, seen=parts.split.validation,
+            part="test")
+        found = judge.evaluate(parts.model)
+        folder.write_test({**judge.counts, **{
+            f"test_{name}": value for name, value in found.items()}})
+    return folder.test
 
 
 def _last_epoch(config, pool, state) -> int:
@@ -186,12 +189,11 @@ def _last_epoch(config, pool, state) -> int:
     return state["epoch"] + 1 if state["finished"] else state["stop"]
 
 
-def verdict(history: pd.DataFrame, test: dict | None = None) -> str:
-    """What the labels bought, in one line.
+def verdict(history: pd.DataFrame) -> str:
+    """What the labels bought, and how good it is in the end, in one line.
 
     Args:
         history: of `run` or `resume`.
-        test: `RunFolder.test` of the run, once it has ended.
     """
     trained = int(history["rows"].iloc[-1] - history["rows"].iloc[0])
     part = measured_part(history)
@@ -206,6 +208,7 @@ def verdict(history: pd.DataFrame, test: dict | None = None) -> str:
     gains = [f"{title} {first[f'val_{name}']:.4f} -> {last[f'val_{name}']:.4f}"
              f" ({last[f'val_{name}'] - first[f'val_{name}']:+.4f})"
              for title, name in _TITLES.items() if f"val_{name}" in judged]
+    test = history.attrs.get("test")
     end = f"; at the end on the test part: {_figures(test)}" if test else ""
     rest = (f" {left:,} more came after the last epoch and are not trained "
             "on yet." if left else "")
