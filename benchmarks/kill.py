@@ -135,6 +135,7 @@ class RunScene(Scene):
             "history": digest(history.drop(columns=[
                 name for name in history if name.endswith("_seconds")]
             ).to_csv().encode()),
+            "test": digest((place / "test.json").read_bytes()),
             "acquisitions": digest(pd.read_parquet(
                 place / "acquisitions.parquet").to_csv().encode()),
             "explanations": digest(

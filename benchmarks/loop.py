@@ -4,7 +4,9 @@ The main job on MovieLens-100K with MiniLM's top layer, as `tfrecal demo`
 does it: one `fit` that buys labels after each epoch. Rows trained are
 counted in the graph, batch by batch, and must equal the rows labelled when
 the epoch began, exactly. Then, without a change of code, the same on
-Book-Crossing and on three CSV files such as a user would bring.
+Book-Crossing and on three CSV files such as a user would bring. What is
+shown is of the validation part, first and last; the end on the test part is
+in the JSON too.
 
     python benchmarks/loop.py [--quick]
 
@@ -45,12 +47,15 @@ def run_in(folder, name: str, quiet: bool = True, **options):
     start = time.perf_counter()
     config = RunConfig(**options)
     history = run(config, Path(folder) / name, quiet=quiet)
+    test = history.attrs["test"]
     return history, {
         "data": name, "encoder": config.tuning,
         "rounds": int((history["acquired"] > 0).sum()),
         "labels": [int(history["rows"].iloc[n]) for n in (0, -1)],
         "ndcg10": _ends(history["val_ndcg@10"]),
         "rmse": _ends(history["val_rmse"]),
+        "test_ndcg10": round(test["test_ndcg@10"], 4),
+        "test_rmse": round(test["test_rmse"], 4),
         "rows_trained_equals_labelled": rows_are_labelled(history),
         "minutes": round((time.perf_counter() - start) / 60, 2)}
 

@@ -155,6 +155,7 @@ def outcome(folder) -> str:
     return "\n".join([
         history.drop(columns=[name for name in history
                               if name.endswith("seconds")]).to_csv(),
+        (folder / "test.json").read_text(),
         pd.read_parquet(folder / "acquisitions.parquet").to_csv(),
         *(f"{name} {np.asarray(weights.get_tensor(name)).tobytes().hex()}"
           for name in sorted(weights.get_variable_to_shape_map())

@@ -49,6 +49,9 @@ def check_training(notebook, data, labels):
     assert found["labels_bought"] == labels
     assert found["rmse"][-1] < found["rmse"][0]
     assert 0 < found["ndcg"][-1] <= 1
+    # Another part of the same rows: near, and not the same.
+    assert found["test"] != [found["ndcg"][-1], found["rmse"][-1]]
+    np.testing.assert_allclose(found["test"][1], found["rmse"][-1], rtol=0.1)
     train = splits.random(data, seed=0).train.frame
     known = train.loc[train["user_id"] == found["user_id"], "item_id"]
     recommended = set(found["recommended"])

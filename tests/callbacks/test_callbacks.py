@@ -35,7 +35,7 @@ def fit(split, strategy="random", epochs=4, folder=None, **options):
     options = {"per_round": 40, **options}
     acquire = callbacks.AcquireLabels(
         pool, strategy, ReplayOracle(split.train), **options)
-    watch = [callbacks.EvaluateRetrieval(pool, split.test), acquire,
+    watch = [callbacks.EvaluateRetrieval(pool, split.validation), acquire,
              callbacks.StopAtBudget(acquire, 1, verbose=0)]
     if folder:
         watch.append(callbacks.SavePool(pool, folder, acquire))
@@ -68,7 +68,7 @@ def test_every_strategy_buys_in_a_fit(split, growing, strategy):
     acquire = callbacks.AcquireLabels(
         pool, strategy, ReplayOracle(split.train), per_round=5)
     history = model.fit(pool.sequence(32), verbose=0, callbacks=[
-        callbacks.EvaluateRetrieval(pool, split.test), acquire]).history
+        callbacks.EvaluateRetrieval(pool, split.validation), acquire]).history
     assert history["acquired"] == [5] and pool.spent == before + 5
 
 

@@ -122,7 +122,11 @@ def test_overlap():
     (lambda a: callbacks.StopWhenStable(a, threshold=0), "threshold=0"),
     (lambda a: callbacks.StopWhenStable(a, patience=0), "patience=0"),
     (lambda a: callbacks.StopBelowCost(a, 0), "value=0"),
-    (lambda a: callbacks.StopBelowCost(a, 1, mode="up"), "mode='up'")])
+    (lambda a: callbacks.StopBelowCost(a, 1, mode="up"), "mode='up'"),
+    # Nothing may choose by the test part.
+    (lambda a: callbacks.StopBelowCost(a, 1, "test_rmse"), "Use 'val_rmse'"),
+    (lambda a: callbacks.StopAtPlateau("test_ndcg@10"), "'test_ndcg@10'"),
+    (lambda a: Chooser(["margin"], "test_ndcg@10"), "of the test part")])
 def test_bad_options(make, message):
     with pytest.raises(ValueError, match=message):
         make(Acquire())
@@ -152,7 +156,7 @@ def fit(model, split, strategy, *more, epochs=3, state=None, pool=None,
     watch = [make(pool, acquire) for make in more]
     history = model.fit(
         pool.sequence(64), epochs=epochs, verbose=0,
-        callbacks=[callbacks.EvaluateRetrieval(pool, split.test), acquire,
+        callbacks=[callbacks.EvaluateRetrieval(pool, split.validation), acquire,
                    *watch]).history
     return pool, acquire, history
 

@@ -215,7 +215,10 @@ def write_run(folder):
         "epoch": [0, 1, 2], "rows": [3, 5, 7], "cost": [2.0, 4.0, 4.0],
         "train_seconds": [2.0, 1.0, 1.0], "acquire_seconds": [1.0, 1.0, None],
         "val_rmse": [1.0, 0.9, 0.8], "val_ndcg@10": [0.1, 0.2, 0.3],
+        "part": "validation",
     }).to_csv(folder / "history.csv", index=False)
+    (folder / "test.json").write_text(json.dumps(
+        {"rows": 9, "users": 2, "test_ndcg@10": 0.25, "test_rmse": 0.85}))
     # Items 1, 1, 2 are labelled from the start; then 1 and 3, then 3 and 3.
     np.savez(folder / "pool" / "1.npz",
              item=np.array([1, 1, 2, 3, 1, 3, 3]),
@@ -240,6 +243,18 @@ def test_a_run_is_read_as_a_comparison_of_one(tmp_path):
     write_report(tmp_path / "run", tmp_path / "page.html")
     text = Tags((tmp_path / "page.html").read_text("utf-8")).text
     assert "bald" in text and "No statistics" in text
+    assert "curves are ofthe validation part" in text
+    assert "test part, at the endRMSE 0.8500, NDCG@10 0.2500" in text
+
+
+def test_a_run_of_an_earlier_version_is_of_the_test_part(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "test.json").unlink()
+    pd.read_csv(folder / "history.csv").drop(columns="part").to_csv(
+        folder / "history.csv", index=False)
+    write_report(folder, tmp_path / "page.html")
+    text = Tags((tmp_path / "page.html").read_text("utf-8")).text
+    assert "curves are ofthe test part" in text and "at the end" not in text
 
 
 def test_a_folder_with_neither_is_refused(tmp_path):

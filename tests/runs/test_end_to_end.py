@@ -19,8 +19,10 @@ def test_run_on_the_shop(tmp_path, capsys):
         "--rounds", "2", "--batch", "300", "--final-epochs", "1",
         "-o", str(folder)])
     out = capsys.readouterr().out.splitlines()
-    assert code == 0 and len(out) == 5
-    assert out[-1].startswith("600 labels (600 spent) bought: NDCG@10")
+    assert code == 0 and len(out) == 6
+    assert "val NDCG@10" in out[0] and out[-2].startswith("test part (600 ")
+    assert out[-1].startswith("600 labels (600 spent) bought on the "
+                              "validation part: NDCG@10")
     history = pd.read_csv(folder / "history.csv")
     assert history["rows"].diff().dropna().tolist() == [300, 300]
     asked = pd.read_parquet(folder / "acquisitions.parquet")

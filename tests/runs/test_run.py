@@ -65,6 +65,8 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
         undisturbed / "explanations.jsonl").read_text()
     assert [len(record["ticket"]) for record
             in RunFolder(tmp_path).journal().records] == [100] * 6
+    assert (tmp_path / "test.json").read_bytes() == (
+        undisturbed / "test.json").read_bytes()
     assert found[2].keys() == expected[2].keys()
     for name, value in found[2].items():
         np.testing.assert_array_equal(value, expected[2][name], name)
@@ -172,5 +174,6 @@ def test_the_last_line_counts_what_was_trained_on(
     line = run.verdict(run.run(RunConfig(
         data="shop", encoder="none", rounds=1, batch=50,
         final_epochs=final_epochs), tmp_path, quiet=True))
-    assert line.startswith(f"{trained} labels (50 spent) bought: NDCG@10")
+    assert line.startswith(f"{trained} labels (50 spent) bought on the "
+                           "validation part: NDCG@10")
     assert line.endswith(f"). {rest}" if rest else ").")

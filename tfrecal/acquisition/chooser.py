@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from tfrecal.acquisition.mixture import Mixture
-from tfrecal.metrics.direction import lower_is_better
+from tfrecal.metrics.direction import check_monitor, lower_is_better
 
 _WINDOW = 5  # rounds that a round is compared with
 _SIGMA = 0.25  # of a reward, in [0, 1], around what the shares explain
@@ -41,7 +41,7 @@ class Chooser(Mixture):
     Args:
         strategies: names or strategies with distinct names, see `Mixture`;
             `random` is added where it is missing.
-        monitor: metric in the logs of an epoch, of held-out rows.
+        monitor: metric in the logs of an epoch, of the validation part.
         method: `"thompson"` or `"exp4"`.
         floor: least share of random, above 0 and below 1.
         mode: `"max"`, `"min"`, or `"auto"`: min for names with loss, rmse
@@ -80,6 +80,7 @@ class Chooser(Mixture):
                 f"`method` must be one of {', '.join(_DRAWS)}, and `floor` "
                 "between 0 and 1. Received: "
                 f"method={method!r}, floor={floor}.")
+        check_monitor(monitor)
         self.monitor = monitor
         self.method = method
         self.floor = floor

@@ -10,9 +10,17 @@ from tfrecal import metrics
 from tfrecal.model.tasks import Rating
 from tfrecal.scoring.scorer import PoolScorer
 
+#: Part of the data -> how the names of its metrics begin.
+PREFIXES = {"validation": "val_", "test": "test_"}
+
 
 class EvaluateRetrieval(tf_keras.callbacks.Callback):
-    """Full-catalogue metrics of held-out rows at the end of an epoch.
+    """Full-catalogue metrics of held-out rows: validation, or the test.
+
+    The validation part is evaluated at the end of each epoch, for those who
+    choose by it: stopping, schedules, a chooser. The test part says how good
+    the finished model is and is evaluated once, when training ends, so that
+    nothing can choose by it.
 
     Users and items are encoded once. A user's pairs of the whole pool are
     masked, labelled or not; masking only the labelled ones would favour
@@ -20,25 +28,48 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
     `val_ndcg@10`, `val_recall@10`, `val_mrr@10`, `val_map@10`,
     `val_coverage@10`, `val_popularity_bias@10`, `val_novelty@10` and
     `val_rmse` (for 0/1 labels `val_auc`) into `logs`, and slices by cold
-    and warm users and items as `val_ndcg@10/cold_items`.
+    and warm users and items as `val_ndcg@10/cold_items`. Those of the test
+    part are `test_ndcg@10` and so on; `History` holds NaN for the epochs
+    before the last.
 
     Args:
         pool: the `Pool` that is trained on.
         held_out: `Interactions` over the same tables; labels at or above
             `pool.positive` are relevant.
         k: length of the lists.
-        seen: further `Interactions` to be masked, such as the validation
-            part while the test part is evaluated.
-        every: epochs between evaluations.
-        prefix: of the names in `logs`.
+        seen: further `Interactions` to be masked: the validation part, where
+            the test part is evaluated.
+        every: epochs between evaluations; None is each epoch for the
+            validation part, and only the end of training for the test part.
+        part: what `held_out` is: `"validation"` or `"test"`.
+
+    Attributes:
+        found: what was written last, name -> value.
+        counts: `rows` that were evaluated last, and `users` among them with
+            something to find.
 
     Raises:
-        ValueError: a held-out pair is in the pool.
+        ValueError: a held-out pair is in the pool, or there is none.
+
+    Example:
+        test = EvaluateRetrieval(
+            pool, split.test, seen=split.validation, part="test")
+        model.fit(pool.sequence(256), epochs=10, callbacks=[
+            EvaluateRetrieval(pool, split.validation), test])
+        test.found["test_ndcg@10"]
     """
 
     def __init__(self, pool, held_out, *, k: int = 10, seen=None,
-                 every: int = 1, prefix: str = "val_"):
+                 every: int | None = None, part: str = "validation"):
         super().__init__()
+        if part not in PREFIXES:
+            raise ValueError("`part` must be \"validation\" or \"test\". "
+                             f"Received: part={part!r}.")
+        if not len(held_out):
+            raise ValueError(
+                "`held_out` must hold at least one row. Received: none. Take "
+                "a part of a split that has rows, such as with "
+                "`validation=0.1`.")
         if not pool.lazy:
             pool.check_leakage(held_out)
         self.pool = pool
@@ -46,21 +77,48 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         self.k = k
         self.seen = seen
         self.every = every
-        self.prefix = prefix
+        self.part = part
+        self.found: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        # The test part is looked at when training has ended.
+        self._last_only = every is None and part == "test"
+
+    def on_train_begin(self, logs=None):
+        self.found, self.counts = {}, {}
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 and logs is not None:
-            started = time.perf_counter()
-            logs.update({self.prefix + name: value for name, value
-                         in self.evaluate(self.model).items()})
+        if self._last_only or (epoch + 1) % (self.every or 1):
+            return
+        started = time.perf_counter()
+        found = self._measure()
+        if logs is not None:
+            logs.update(found)
             logs["evaluate_seconds"] = time.perf_counter() - started
 
+    def on_train_end(self, logs=None):
+        if not self._last_only:
+            return
+        found = self._measure()
+        if logs is not None:
+            logs.update(found)
+        columns = self.model.history.history
+        before = max(map(len, columns.values()), default=1) - 1
+        columns.update({name: [np.nan] * before + [value]
+                        for name, value in found.items()})
+
+    def _measure(self):
+        prefix = PREFIXES[self.part]
+        self.found = {prefix + name: value for name, value
+                      in self.evaluate(self.model).items()}
+        return self.found
+
     def evaluate(self, model) -> dict[str, float]:
-        """Metric name -> value, without the prefix."""
+        """Metric name -> value, without `val_` or `test_` before it."""
         scorer = PoolScorer.of(model, self.pool)
         held_out = self.held_out
         query, candidate, relevant, seen, result = self.ranked(scorer)
         found = result.mean()
+        self.counts = {"rows": len(held_out), "users": len(result.users)}
         if model.task(Rating) is not None:
             predicted = scorer.predict(held_out.user_code, held_out.item_code)
             found.update(self._pointwise(model, held_out.label, predicted))

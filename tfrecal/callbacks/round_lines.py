@@ -14,6 +14,9 @@ from tfrecal.files import replace_file
 class RoundLines(tf_keras.callbacks.Callback):
     """One readable line a round, and `history.csv`.
 
+    Both hold metrics of the validation part; the file says so in its column
+    `part` (see `run_folder.measured_part`).
+
     Args:
         folder: the run folder.
         pool: whose labels and cost are reported.
@@ -24,9 +27,10 @@ class RoundLines(tf_keras.callbacks.Callback):
 
     columns = (("round", "epoch", "d"), ("labelled", "rows", ",.0f"),
                ("cost", "cost", ",.0f"), ("loss", "loss", ".3f"),
-               ("NDCG@10", "val_ndcg@10", ".4f"),
-               ("recall@10", "val_recall@10", ".4f"),
-               ("RMSE", "val_rmse", ".4f"), ("AUC", "val_auc", ".4f"),
+               ("val NDCG@10", "val_ndcg@10", ".4f"),
+               ("val recall@10", "val_recall@10", ".4f"),
+               ("val RMSE", "val_rmse", ".4f"),
+               ("val AUC", "val_auc", ".4f"),
                ("train s", "train_seconds", ".1f"),
                ("acquire s", "acquire_seconds", ".2f"))
 
@@ -62,7 +66,8 @@ class RoundLines(tf_keras.callbacks.Callback):
         # that holds rows read back, which are float64.
         self._rows.append({
             name: float(str(value)) if isinstance(value, np.float32)
-            else value for name, value in logs.items()})
+            else value for name, value in logs.items()} | {
+                "part": "validation"})
         replace_file(self.path, lambda path: self.history.to_csv(
             path, index=False))
         if not self.quiet:

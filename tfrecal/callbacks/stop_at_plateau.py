@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import tf_keras
 
-from tfrecal.metrics.direction import lower_is_better
+from tfrecal.metrics.direction import check_monitor, lower_is_better
 
 
 class StopAtPlateau(tf_keras.callbacks.Callback):
@@ -16,7 +16,7 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
     answers stop nothing. (`EarlyStopping` counts every epoch.)
 
     Args:
-        monitor: name in `logs`.
+        monitor: name in `logs`; not one of the test part.
         patience: rounds without improvement that are allowed.
         min_delta: smallest improvement.
         mode: `"max"`, `"min"`, or `"auto"`: min for names with loss, rmse
@@ -31,6 +31,7 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
         if patience < 1:
             raise ValueError("`patience` must be at least 1. Received: "
                              f"patience={patience}.")
+        check_monitor(monitor)
         self.monitor = monitor
         self.patience = patience
         self.min_delta = abs(min_delta)

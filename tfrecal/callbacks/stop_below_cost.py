@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import theilslopes
 
 from tfrecal.callbacks.stop_buying import StopBuying
-from tfrecal.metrics.direction import lower_is_better
+from tfrecal.metrics.direction import check_monitor, lower_is_better
 
 _ROUNDS = 6  # of the learning curve that the slope is fitted to
 
@@ -26,7 +26,7 @@ class StopBelowCost(StopBuying):
         acquire: the `AcquireLabels` callback; it comes before this one.
         value: what one unit of the metric is worth, in the oracle's unit:
             with value=50_000, 0.01 of NDCG may cost 500.
-        monitor: name in `logs`.
+        monitor: name in `logs`; not one of the test part.
         patience: rounds in a row below cost that end buying.
         mode: `"max"`, `"min"` or `"auto"`, see `StopAtPlateau`.
         final_epochs, verbose: see `StopBuying`.
@@ -46,6 +46,7 @@ class StopBelowCost(StopBuying):
                 raise ValueError(f"`{name}` must be a positive number. "
                                  f"Received: {name}={number}.")
         self.value = value
+        check_monitor(monitor)
         self.monitor = monitor
         self.patience = patience
         self.mode = mode

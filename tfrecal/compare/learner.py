@@ -140,7 +140,10 @@ class Learner:
 
 
 class Judge(EvaluateRetrieval):
-    """The curve of a run: what was bought so far, and how good it is.
+    """The curve of a run on the test part: what was bought, how good it is.
+
+    The curve is kept here and not written into `logs`, so that nothing in
+    the run can choose by it.
 
     Beside the metrics of `EvaluateRetrieval`: `rmse_users` and `rmse_items`,
     in which every user or item of the test rows counts the same.
@@ -148,7 +151,7 @@ class Judge(EvaluateRetrieval):
 
     def __init__(self, problem):
         super().__init__(problem.pool, problem.test,
-                         seen=problem.validation, prefix="")
+                         seen=problem.validation, every=1, part="test")
         self.rows: list[dict] = []
         self.initial = problem.pool.counts["labelled"]
 

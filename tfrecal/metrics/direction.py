@@ -1,4 +1,4 @@
-"""Which way is better: of a metric, by its name."""
+"""Which way a metric is better, and whether one may choose by it."""
 from __future__ import annotations
 
 _ERRORS = ("loss", "rmse", "mae")
@@ -17,3 +17,13 @@ def lower_is_better(metric: str, mode: str = "auto") -> bool:
     if mode == "auto":
         return any(word in metric for word in _ERRORS)
     return mode == "min"
+
+
+def check_monitor(monitor: str) -> None:
+    """Raises ValueError where a choice would be made by the test part."""
+    if monitor.startswith("test_"):
+        raise ValueError(
+            "`monitor` must not be a metric of the test part, by which "
+            f"nothing may be chosen. Received: monitor={monitor!r}. Use "
+            f"{monitor.replace('test_', 'val_', 1)!r}, of the validation "
+            "part.")

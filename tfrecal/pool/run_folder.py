@@ -22,7 +22,8 @@ class RunFolder:
     asked, the answer, its cost); `explanations.jsonl` (why, in words);
     `weights/`; `history.csv`; and `state.json`, which is written last and
     names the files that belong together. What a kill leaves half-written is
-    never named there.
+    never named there. `test.json` is there once the run has ended: how good
+    the finished model is on the test part.
 
     Args:
         path: of the folder.
@@ -81,10 +82,32 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else {}
 
     @property
+    def test(self) -> dict[str, float]:
+        """What `write_test` has stored; empty before the run has ended."""
+        path = self / "test.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def write_test(self, figures: dict) -> None:
+        """Stores figures of the test part; those without a value are left
+        out."""
+        text = json.dumps({
+            name: value if isinstance(value, int) else float(value)
+            for name, value in figures.items() if np.isfinite(value)},
+            indent=1)
+        replace_file(self / "test.json", lambda path: path.write_text(text))
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the last whole epoch."""
-        last = pd.read_csv(self / "history.csv").iloc[-1]
-        return {name: float(value) for name, value in last.items()
+        """Figures of the test part, `test_...`; before they are there, those
+        of the last whole epoch on the validation part, `val_...`."""
+        if self.test:
+            return {name: value for name, value in self.test.items()
+                    if name.startswith("test_")}
+        history = pd.read_csv(self / "history.csv")
+        prefix = {"validation": "val_", "test": "test_"}[
+            measured_part(history).iloc[-1]]
+        return {name.replace("val_", prefix, 1): float(value)
+                for name, value in history.iloc[-1].items()
                 if name.startswith("val_") and np.isfinite(value)}
 
     def write(self, pool: Pool, **changes) -> None:
@@ -136,6 +159,21 @@ class RunFolder:
     def pool(self, interactions) -> Pool:
         """The pool of the last `write`, over the same tables."""
         return Pool.load(self / self.state["pool"], interactions)
+
+
+def measured_part(history: pd.DataFrame) -> pd.Series:
+    """The part of the data that `val_...` of each epoch is of.
+
+    Args:
+        history: rows of `history.csv`. Before there was a column `part`, it
+            was the test part.
+
+    Returns:
+        `"validation"` or `"test"`, one a row.
+    """
+    if "part" not in history:
+        return pd.Series("test", history.index)
+    return history["part"].fillna("test")
 
 
 def acquisitions(pool: Pool) -> pd.DataFrame:

@@ -154,7 +154,12 @@ class _Page:
         facts = [("data", str(config.get("data", "unknown"))),
                  ("strategies", f"{curves['strategy'].nunique()}"),
                  ("seeds", f"{curves['seed'].nunique()}"),
-                 ("labels bought, at most", f"{curves['bought'].max():,.0f}")]
+                 ("labels bought, at most", f"{curves['bought'].max():,.0f}"),
+                 ("curves are of", f"the {self.results.part} part")]
+        if self.results.test:
+            facts.append(("test part, at the end", ", ".join(
+                f"{metric_name(metric)} {value:.4f}"
+                for metric, value in self.results.test.items())))
         return facts
 
     def _scenario(self, number: int, name: str) -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.pool.pool import STATES
+from tfrecal.pool.run_folder import RunFolder, measured_part
 
 #: Metrics of a run's history that a report shows, in this order.
 _OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")
@@ -25,6 +26,9 @@ class Results:
         asked: one row a bought label, or None.
         explanations: sample picks, as dicts.
         calibration: predicted and observed shares, or None.
+        part: the part of the data that the curves are of: `"validation"`
+            or `"test"`.
+        test: metric -> its value on the test part at the end of a run.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Results:
     asked: pd.DataFrame | None = None
     explanations: list[dict] = field(default_factory=list)
     calibration: pd.DataFrame | None = None
+    part: str = "test"
+    test: dict[str, float] = field(default_factory=dict)
 
     @property
     def scenarios(self) -> list[str]:
@@ -96,6 +102,10 @@ def _of_run(folder: Path) -> Results:
            "strategy": str(config.get("strategy", "run")),
            "seed": int(config.get("seed", 0))}
     history = pd.read_csv(folder / "history.csv")
+    parts = measured_part(history)
+    part = parts.iloc[-1] if len(parts) else "validation"
+    # A run begun by an earlier version has rows of the test part first.
+    judged = history.where(parts == part)
     seconds = history.filter(regex="_seconds$").fillna(0).sum(axis=1)
     curves = pd.DataFrame({
         **key, "draw": 0, "round": history["epoch"],
@@ -104,12 +114,16 @@ def _of_run(folder: Path) -> Results:
         # What an epoch buys, the next one trains on.
         "cost": history["cost"].shift(fill_value=0.0),
         "seconds": seconds.cumsum(),
-        **{name: history[f"val_{name}"] for name in _OF_A_RUN
+        **{name: judged[f"val_{name}"] for name in _OF_A_RUN
            if f"val_{name}" in history}})
     explanations = [{**key, **line}
                     for line in _lines(folder / "explanations.jsonl")]
+    test = RunFolder(folder).test
     return Results(folder.resolve().name, config, curves,
-                   _asked_by_run(folder, key), explanations)
+                   _asked_by_run(folder, key), explanations,
+                   part=part, test={
+                       name: test[f"test_{name}"] for name in _OF_A_RUN
+                       if f"test_{name}" in test})
 
 
 def _asked_by_run(folder: Path, key: dict) -> pd.DataFrame | None:

@@ -30,5 +30,7 @@ def write_tensorboard(folder, logdir) -> None:
             for metric in metric_names(results.curves):
                 line = mean_line(rows, "bought", metric)
                 for x, y in () if line is None else zip(line.x, line.y):
-                    tf.summary.scalar(metric, y, step=round(x))
+                    tf.summary.scalar(
+                        metric, y, step=round(x),
+                        description=f"On the {results.part} part.")
         writer.close()

@@ -14,7 +14,7 @@ from tfrecal import __version__, callbacks
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.oracles import ReplayOracle
-from tfrecal.pool.run_folder import RunFolder
+from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.parts import Run, build, load_data, load_split, restore
@@ -24,6 +24,9 @@ def run(config: RunConfig, folder, quiet: bool = False,
         oracle=None) -> pd.DataFrame:
     """Trains and acquires in one `fit`.
 
+    Each epoch is judged on the validation part, and the finished model on
+    the test part, which nothing looks at before (`RunFolder.test`).
+
     Args:
         config: what to do.
         folder: the run folder; must not hold a run yet.
@@ -32,7 +35,8 @@ def run(config: RunConfig, folder, quiet: bool = False,
             labels, such as a service that bills.
 
     Returns:
-        history, one row an epoch, as in `history.csv`.
+        history, one row an epoch, as in `history.csv`; `attrs["test"]` is
+        what `test.json` holds.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(folder.check_new)
@@ -67,7 +71,8 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
     answered in it stands in the journal and is not bought again.
 
     A run that was finished goes on for `final_epochs` more where labels have
-    come since (`tfrecal label`), and is left alone otherwise.
+    come since (`tfrecal label`), and is left alone otherwise, but for the
+    test part where it was not measured yet.
 
     Args:
         folder: the run folder.
@@ -75,7 +80,7 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
         oracle: as in `run`.
 
     Returns:
-        history, one row an epoch, those before included.
+        as `run`, with the epochs before.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(lambda: RunFolder.of_run(folder.path) and None)
@@ -116,12 +121,22 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
     stop = _last_epoch(config, pool, state)
     quiet = quiet or not team.chief
     lines = RoundLines(folder.path, pool, first, quiet)
-    if first >= stop:
-        return lines.history
-    if not quiet and model.candidate_tower.encoder is not None:
+    if first < stop:
+        (folder / "test.json").unlink(missing_ok=True)  # of fewer labels
+        _train(parts, state, folder, first, stop, lines, oracle, team)
+    history = lines.history
+    history.attrs["test"] = team.from_chief(
+        lambda: _measure_test(parts, folder))
+    if not quiet:
+        print(test_line(history.attrs["test"]), flush=True)
+    return history
+
+
+def _train(parts, state, folder, first, stop, lines, oracle, team):
+    config, pool, model = parts.config, parts.pool, parts.model
+    if not lines.quiet and model.candidate_tower.encoder is not None:
         print(model.candidate_tower.encoder.summary, file=sys.stderr)
-    watch = [callbacks.EvaluateRetrieval(
-        pool, parts.split.test, seen=parts.split.validation)]
+    watch = [callbacks.EvaluateRetrieval(pool, parts.split.validation)]
     acquire = None
     if config.oracle == "replay":
         if oracle is None:
@@ -147,7 +162,22 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
                 config.learning_rate, stop, config.final_epochs, acquire),
             callbacks.ChiefDecides(team, pool, watch), *after,
             callbacks.SavePool(pool, folder.path, acquire)])
-    return lines.history
+
+
+def _measure_test(parts: Run, folder: RunFolder) -> dict[str, float]:
+    """Returns how good the finished model is; writes it, if it is not there.
+
+    It is measured as the folder holds the model, so that a run that is
+    killed before this gives the same figures when it is resumed.
+    """
+    if not folder.test:
+        judge = callbacks.EvaluateRetrieval(
+            parts.pool, parts.split.test, seen=parts.split.validation,
+            part="test")
+        found = judge.evaluate(parts.model)
+        folder.write_test({**judge.counts, **{
+            f"test_{name}": value for name, value in found.items()}})
+    return folder.test
 
 
 def _last_epoch(config, pool, state) -> int:
@@ -160,19 +190,46 @@ def _last_epoch(config, pool, state) -> int:
 
 
 def verdict(history: pd.DataFrame) -> str:
-    """What the labels bought, in one line."""
-    first, last = history.iloc[0], history.iloc[-1]
-    trained = int(last["rows"] - first["rows"])
+    """What the labels bought, and how good it is in the end, in one line.
+
+    Args:
+        history: of `run` or `resume`.
+    """
+    trained = int(history["rows"].iloc[-1] - history["rows"].iloc[0])
+    part = measured_part(history)
+    # A run begun by an earlier version has rows of the test part first.
+    judged = history[part == part.iloc[-1]]
+    first, last = judged.iloc[0], judged.iloc[-1]
     # Labels of the last round count only where another epoch followed.
     left = int(last.get("acquired", 0))
-    parts = [f"{name} {first[key]:.4f} -> {last[key]:.4f} "
-             f"({last[key] - first[key]:+.4f})"
-             for name, key in (("NDCG@10", "val_ndcg@10"),
-                               ("RMSE", "val_rmse"), ("AUC", "val_auc"))
-             if key in history]
+    bought = (f"{trained:,} labels ({last['cost']:,.0f} spent) bought"
+              if trained or last["cost"] else
+              f"trained on {int(last['rows']):,} labels,")
+    gains = [f"{title} {first[f'val_{name}']:.4f} -> {last[f'val_{name}']:.4f}"
+             f" ({last[f'val_{name}'] - first[f'val_{name}']:+.4f})"
+             for title, name in _TITLES.items() if f"val_{name}" in judged]
+    test = history.attrs.get("test")
+    end = f"; at the end on the test part: {_figures(test)}" if test else ""
     rest = (f" {left:,} more came after the last epoch and are not trained "
             "on yet." if left else "")
-    bought = (f"{trained:,} labels ({last['cost']:,.0f} spent) bought: "
-              if trained or last["cost"] else
-              f"trained on {int(last['rows']):,} labels: ")
-    return (bought + ", ".join(parts) + "." + rest)
+    return (f"{bought} on the {part.iloc[-1]} part: {', '.join(gains)}{end}."
+            + rest)
+
+
+_TITLES = {"NDCG@10": "ndcg@10", "RMSE": "rmse", "AUC": "auc"}
+
+
+def test_line(test: dict) -> str:
+    """The figures of the test part, with what they are of.
+
+    Args:
+        test: `RunFolder.test`.
+    """
+    return (f"test part ({test['rows']:,} rows, {test['users']:,} users): "
+            + _figures(test))
+
+
+def _figures(test):
+    return ", ".join(f"{title} {test[f'test_{name}']:.4f}"
+                     for title, name in _TITLES.items()
+                     if f"test_{name}" in test)

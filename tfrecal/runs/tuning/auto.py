@@ -87,8 +87,7 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
 
     Args:
         config: of the run; `tuning` is what is chosen.
-        split: the run's `splits.Split`; no label of its test part is read
-            (its pairs are left out of the lists that are judged).
+        split: the run's `splits.Split`; its test part is not looked at.
         tried: ways, from the cheapest to the dearest; the first is never
             cut off.
         seconds: that training may take in all. A way that would take more
@@ -140,7 +139,7 @@ def _try(config, split, left: float, epochs: int) -> Trial:
     if clock.epochs < epochs:
         return Trial(config.tuning, clock.seconds, None, None, clock.epochs)
     held_out = split.validation
-    watch = EvaluateRetrieval(pool, held_out, seen=split.test)
+    watch = EvaluateRetrieval(pool, held_out)
     scorer = PoolScorer.of(model, pool)
     ranked = watch.ranked(scorer)[-1]
     error = (held_out.label - scorer.predict(
