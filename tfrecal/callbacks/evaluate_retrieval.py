@@ -7,7 +7,6 @@ import numpy as np
 import tf_keras
 
 from tfrecal import metrics
-from tfrecal.model.tasks import Rating
 from tfrecal.scoring.scorer import PoolScorer
 
 #: Part of the data -> how the names of its metrics begin.
@@ -85,6 +84,7 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.found, self.counts = {}, {}
+        self._scorer(self.model).check()
 
     def on_epoch_end(self, epoch, logs=None):
         if self._last_only or (epoch + 1) % (self.every or 1):
@@ -114,17 +114,23 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
 
     def evaluate(self, model) -> dict[str, float]:
         """Metric name -> value, without `val_` or `test_` before it."""
-        scorer = PoolScorer.of(model, self.pool)
+        scorer = self._scorer(model)
         held_out = self.held_out
         query, candidate, relevant, seen, result = self.ranked(scorer)
         found = result.mean()
         self.counts = {"rows": len(held_out), "users": len(result.users)}
-        if model.task(Rating) is not None:
+        if scorer.offers.labels:
             predicted = scorer.predict(held_out.user_code, held_out.item_code)
-            found.update(self._pointwise(model, held_out.label, predicted))
+            found.update(self._pointwise(
+                scorer.labels().loss, held_out.label, predicted))
         found.update(self._slices(
             result, query, candidate, relevant, seen))
         return found
+
+    def _scorer(self, model) -> PoolScorer:
+        """Held here, so that other callbacks find it."""
+        self._held = PoolScorer.of(model, self.pool)
+        return self._held
 
     def ranked(self, scorer):
         """Vectors of users and items, what is relevant and seen, the lists.
@@ -156,8 +162,8 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         user, item = map(np.concatenate, zip(*parts))
         return user - 1, item - 1
 
-    def _pointwise(self, model, label, predicted):
-        if model.task(Rating).loss == "mse":
+    def _pointwise(self, loss, label, predicted):
+        if loss == "mse":
             return {"rmse": metrics.rmse(label, predicted)}
         both = 0 < (label > 0).sum() < len(label)
         return {"auc": metrics.auc(label, predicted) if both else np.nan}

@@ -12,6 +12,7 @@ from tfrecal.callbacks.learning_rate import RoundCosine
 from tfrecal.model.tasks import default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.oracles import ReplayOracle
+from tfrecal.scoring.graphs import ModelGraphs
 from tfrecal.scoring.scorer import PoolScorer
 
 # A round trains each label twice at least, be there ever so many.
@@ -64,6 +65,8 @@ class Learner:
             # Graphs hold the seed of dropout: one for all runs.
             self.model = self._made(0, mean)
             self.model.compile(learning_rate=self.learning_rate)
+            # Held for all runs, each of which has a pool of its own.
+            self._graphs = ModelGraphs.of(self.model)
         self.model.set_weights(fresh.get_weights())
         for variable in self.model.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
@@ -169,8 +172,8 @@ class Judge(EvaluateRetrieval):
             "bought": labelled - self.initial, "cost": self.pool.spent,
             "train_seconds": self._training, **self.evaluate(self.model)})
 
-    def _pointwise(self, model, label, predicted):
-        found = super()._pointwise(model, label, predicted)
+    def _pointwise(self, loss, label, predicted):
+        found = super()._pointwise(loss, label, predicted)
         error = (label - predicted) ** 2
         for name, codes in (("rmse_users", self.held_out.user_code),
                             ("rmse_items", self.held_out.item_code)):
