@@ -85,7 +85,9 @@ class Twin(tfrs.Model):
 
     def combine_parts(self, side, parts, salt=None):
         tower = getattr(self.inner, f"{side}_tower")
-        return tower.combine(parts, salt is not None, salt or 0)
+        if salt is None:
+            return tower.combine(parts, False)
+        return tower.combine(parts, True, salt)
 
     def predict_label(self, score):
         return self.inner.predict_label(score)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tf_keras
+from own_towers import PlainTowers, Twin
 
 from tfrecal import acquisition, callbacks, splits
 from tfrecal.model.two_tower import TwoTower
@@ -22,32 +23,57 @@ def split(shop):
     return splits.random(shop, seed=0)
 
 
-def make(split, seed=0):
+@pytest.fixture(params=["two_tower", "own_towers"])
+def kind(request):
+    """Both kinds of model: ours, and plain TFRS towers of a user's."""
+    return request.param
+
+
+def make(split, seed=0, kind="two_tower"):
     pool = Pool.from_interactions(split.train, initial=0.2, seed=seed)
+    if kind == "own_towers":
+        model = PlainTowers(pool.user_ids, pool.item_ids, seed=seed)
+        model.compile(tf_keras.optimizers.Adam(0.01))
+        return pool, model
     model = TwoTower.from_interactions(
         split.train, embedding_dim=4, dropout=0.1, seed=seed)
     model.compile(learning_rate=0.01)
     return pool, model
 
 
-def fit(split, strategy="random", epochs=4, folder=None, **options):
-    pool, model = make(split)
-    options = {"per_round": 40, **options}
+def sequence(pool, kind, batch_size=32):
+    ids = "strings" if kind == "own_towers" else "codes"
+    return pool.sequence(batch_size, ids=ids)
+
+
+def samples(kind):
+    """Options of a callback whose strategy samples the model."""
+    return {"uncertainty": "heads"} if kind == "own_towers" else {}
+
+
+def fit(split, strategy="random", epochs=4, folder=None, kind="two_tower",
+        **options):
+    pool, model = make(split, kind=kind)
+    options = {"per_round": 40, **samples(kind), **options}
     acquire = callbacks.AcquireLabels(
         pool, strategy, ReplayOracle(split.train), **options)
     watch = [callbacks.EvaluateRetrieval(pool, split.validation), acquire,
              callbacks.StopAtBudget(acquire, 1, verbose=0)]
     if folder:
         watch.append(callbacks.SavePool(pool, folder, acquire))
-    history = model.fit(pool.sequence(32), epochs=epochs, verbose=0,
-                        callbacks=watch).history
+    # Plain Keras would shuffle batches by Python's global generator.
+    history = model.fit(sequence(pool, kind), epochs=epochs, verbose=0,
+                        shuffle=False, callbacks=watch).history
     return pool, model, history
 
 
-def test_each_epoch_trains_every_labelled_row(split):
-    pool, _, history = fit(split)
+def test_each_epoch_trains_every_labelled_row(split, kind):
+    pool, model, history = fit(split, kind=kind)
     start = round(0.2 * len(split.train))
-    assert history["rows"] == [start + 40 * i for i in range(4)]
+    if kind == "two_tower":  # it counts them
+        assert history["rows"] == [start + 40 * i for i in range(4)]
+    steps = sum(-(-(start + 40 * i) // 32) for i in range(4))
+    assert int(model.optimizer.iterations) == steps
     assert history["labelled"] == [start + 40 * (i + 1) for i in range(4)]
     truth = split.train.label[pool.rows(
         split.train.user_code, split.train.item_code)]
@@ -57,29 +83,32 @@ def test_each_epoch_trains_every_labelled_row(split):
 
 @pytest.fixture(scope="module")
 def growing(split):
-    """A pool and a model that all strategies share, traced once."""
-    return make(split)
+    """Pools and models that all strategies share, traced once."""
+    return {kind: make(split, kind=kind)
+            for kind in ("two_tower", "own_towers")}
 
 
 @pytest.mark.parametrize("strategy", acquisition.names())
-def test_every_strategy_buys_in_a_fit(split, growing, strategy):
-    pool, model = growing
+def test_every_strategy_buys_in_a_fit(split, growing, strategy, kind):
+    pool, model = growing[kind]
     before = pool.spent
     acquire = callbacks.AcquireLabels(
-        pool, strategy, ReplayOracle(split.train), per_round=5)
-    history = model.fit(pool.sequence(32), verbose=0, callbacks=[
+        pool, strategy, ReplayOracle(split.train), per_round=3,
+        **samples(kind))
+    history = model.fit(sequence(pool, kind), verbose=0, callbacks=[
         callbacks.EvaluateRetrieval(pool, split.validation), acquire]).history
-    assert history["acquired"] == [5] and pool.spent == before + 5
+    assert history["acquired"] == [3] and pool.spent == before + 3
+    assert 0 <= history["val_ndcg@10"][0] <= 1
 
 
-def test_same_seed_same_acquisitions(split):
-    pools = [fit(split, "bald", epochs=2)[0] for _ in range(2)]
+def test_same_seed_same_acquisitions(split, kind):
+    pools = [fit(split, "bald", epochs=2, kind=kind)[0] for _ in range(2)]
     assert np.array_equal(pools[0].ticket, pools[1].ticket)
     assert pools[0].ticket.max() == 79
 
 
-def test_the_budget_is_never_exceeded(split):
-    pool, _, history = fit(split, epochs=9, budget=100)
+def test_the_budget_is_never_exceeded(split, kind):
+    pool, _, history = fit(split, epochs=9, budget=100, kind=kind)
     assert pool.spent == 100
     assert history["acquired"] == [40, 40, 20, 0]
 
@@ -121,13 +150,14 @@ def test_a_data_set_that_cannot_grow_is_refused(split):
     assert pool.spent == 0
 
 
-def test_rows_left_out_are_noticed(split):
-    pool, model = make(split)
+def test_rows_left_out_are_noticed(split, kind):
+    pool, model = make(split, kind=kind)
     acquire = callbacks.AcquireLabels(
         pool, "random", ReplayOracle(split.train))
     with pytest.raises(RuntimeError, match="rows trained"):
-        model.fit(pool.sequence(32), steps_per_epoch=1, epochs=1, verbose=0,
-                  callbacks=[acquire])
+        model.fit(sequence(pool, kind, 8), steps_per_epoch=1, epochs=1,
+                  verbose=0, callbacks=[acquire])
+    assert pool.spent == 0
 
 
 @pytest.mark.parametrize("options", [
@@ -223,6 +253,47 @@ def test_a_plateau_lowers_the_rate_while_labels_come(split):
             "loss", factor=0.5, patience=1, min_delta=1e9)]).history
     np.testing.assert_allclose(
         history["lr"], [start, start, start / 2, start / 4])
+
+
+@pytest.mark.parametrize("strategy", ["vopt", "bald", "core_set", "badge"])
+def test_a_twin_behind_other_classes_buys_the_same_pairs(split, strategy):
+    """Number for number, through three rounds of training."""
+    bought = []
+    for wrap in (lambda model: model, Twin):
+        pool, inner = make(split)
+        model = wrap(inner)
+        if model is not inner:
+            model.compile()
+        acquire = callbacks.AcquireLabels(
+            pool, strategy, ReplayOracle(split.train), per_round=20)
+        model.fit(pool.sequence(32), epochs=3, verbose=0, shuffle=False,
+                  callbacks=[acquire])
+        bought.append((pool.ticket, pool.utility))
+    assert bought[0][0].max() == 59
+    for ours, twins in zip(*bought):
+        np.testing.assert_array_equal(ours, twins)
+
+
+def test_a_backup_beside_a_fresh_pool_is_refused(split, tmp_path):
+    """Keras brings the weights back, nobody the labels that were paid."""
+    def train(stop_at=None):
+        pool, model = make(split)
+        oracle = ReplayOracle(split.train)
+        acquire = callbacks.AcquireLabels(
+            pool, "random", oracle, per_round=10)
+
+        def stop(epoch, logs):
+            if epoch == stop_at:
+                raise KeyboardInterrupt
+        model.fit(pool.sequence(32), epochs=4, verbose=0, callbacks=[
+            tf_keras.callbacks.BackupAndRestore(str(tmp_path / "backup")),
+            acquire, tf_keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
+        return pool
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stop_at=2)
+    with pytest.raises(ValueError, match="goes on at epoch 2.*SavePool"):
+        train()
 
 
 @pytest.mark.parametrize("option, message", [

@@ -190,7 +190,8 @@ def check(model, pool) -> Offers:
             ("candidate", model.embed_candidates, pool.item_ids)):
         codes = np.arange(1, min(len(ids), _PROBED) + 1, dtype=np.int32)
         found[side] = _embedded(
-            function, features(side, codes), offers.ids == "strings")
+            function, features(side, codes), len(codes),
+            offers.ids == "strings")
     for block in BLOCKS:
         widths = [found[side][block].shape[1] for side in found]
         if widths[0] != widths[1]:
@@ -204,10 +205,9 @@ def check(model, pool) -> Offers:
     return offers
 
 
-def _embedded(function, features, by_lookup) -> dict[str, np.ndarray]:
+def _embedded(function, features, rows, by_lookup) -> dict[str, np.ndarray]:
     """Blocks of a few rows, looked at."""
     name = function.__name__
-    rows = len(next(iter(features.values())))
     given = {key: tf.convert_to_tensor(value) if not isinstance(
         value, tf.RaggedTensor) else value for key, value in features.items()}
     try:
