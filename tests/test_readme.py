@@ -5,11 +5,14 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfrecal.export.export_model import export_model
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
+from tfrecal.serving.client import Recommender
 from tfrecal.serving.server.server import Server, options_of
 
 README = Path(__file__).parent.parent / "README.md"
@@ -21,11 +24,52 @@ def run(block, names=None):
     return names
 
 
+def blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+
+
+@pytest.mark.large
+def test_towers_of_ones_own_are_served(tmp_path, monkeypatch, command_line):
+    """The section's block, and what it says of the command line."""
+    monkeypatch.chdir(tmp_path)
+    _, towers, *_ = blocks()
+    assert len(towers.strip().splitlines()) < 50
+    names = run(towers)
+    pool, model = names["pool"], names["model"]
+    assert pool.spent == 1500 and set(pool.labelled_by()) == {"vopt"}
+    server = Server(options_of(
+        port=None, model_base_path=str(tmp_path / "models" / "towers"),
+        model_name="towers"))
+    server.start()
+    try:
+        address = f"localhost:{server.grpc_port}"
+        with Recommender(address, model="towers") as client:
+            found = client.recommend(list(pool.user_ids[:3]), k=4)
+            scores = client.score(["u001"], [found.item_ids[0][0]])
+            popular = client.recommend(["nobody"], k=4)
+        code, said = command_line("recommend", "--model", "towers", "--user",
+                                  "u001", "--address", address, "--k", "4")
+    finally:
+        server.stop(0)
+    ids = pool.user_ids[:3].tolist()
+    query = model.embed_queries({"user_id": tf.constant(ids)}).numpy()
+    candidate = model.embed_candidates(
+        {"item_id": tf.constant(pool.item_ids.tolist())}).numpy()
+    order = np.argsort(-query @ candidate.T, axis=1)[:, :4]
+    assert found.item_ids == pool.item_ids[order].tolist()
+    best = (query @ candidate.T).max(axis=1)[ids.index("u001")]
+    np.testing.assert_allclose(scores.rating, [3 + best], rtol=1e-5)
+    assert np.isnan(scores.uncertainty).all()
+    assert popular.item_ids[0] == pool.item_ids[
+        np.argsort(-pool.item_traffic[1:], kind="stable")[:4]].tolist()
+    assert code == 0
+    assert all(item in said for item in found.item_ids[ids.index("u001")])
+
+
 @pytest.mark.large
 def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
-    loop, client, audience, feedback, batch = re.findall(
-        r"```python\n(.*?)```", README.read_text(), re.S)
+    loop, _, client, audience, feedback, batch = blocks()
     names = run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
 
