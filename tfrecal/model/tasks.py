@@ -30,13 +30,21 @@ class Task(tf_keras.layers.Layer):
         Args:
             query, candidate: float32 `[B, dim]`, row i belongs to pair i.
             batch: `label` `[B]`, `weight` `[B]`, and, where a task needs
-                them, `user_id`, `item_id` (int32 `[B]`), `log_q` `[B]`.
+                them, `user_id`, `item_id` (int32 `[B]`), `positive` (bool
+                `[B]`), `log_q` `[B]`.
         """
         raise NotImplementedError
 
     def get_config(self):
         return {**super().get_config(), "weight": self.weight,
                 "block": self.block}
+
+    def __repr__(self) -> str:
+        config = self.get_config()
+        for name in ("name", "trainable", "dtype"):
+            config.pop(name)
+        return f"{type(self).__name__}({self.name!r}, " + ", ".join(
+            f"{name}={value!r}" for name, value in config.items()) + ")"
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
@@ -78,7 +86,8 @@ class Rating(Task):
             loss = tf.square((score - label) / unit)
         else:
             loss = tf.nn.sigmoid_cross_entropy_with_logits(label, score)
-        return tf.reduce_sum(weight * loss) / tf.reduce_sum(weight)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
     def predict(self, score):
         """Label (or probability of 1) from an inner product; NumPy or TF."""
@@ -86,7 +95,8 @@ class Rating(Task):
 
     def head(self) -> LabelHead:
         """What `predict` does now, also without TensorFlow."""
-        return LabelHead(self.loss, self.scale, float(self.offset))
+        return LabelHead(self.loss, self.scale, float(
+            tf.convert_to_tensor(self.offset)))  # also a mirrored one
 
     def get_config(self):
         return {**super().get_config(), "loss": self.loss,
@@ -97,11 +107,11 @@ class Rating(Task):
 class Retrieval(Task):
     """In-batch softmax over the positives of a batch.
 
-    Only labels at or above `positive` take part, as positives and as each
-    other's negatives: a labelled negative is never a positive.
+    Only the rows that `batch["positive"]` marks take part, as positives and
+    as each other's negatives: a labelled negative is never a positive. What
+    a positive is, the pool says (`Pool(positive=4.0)`).
 
     Args:
-        positive: lowest label of a positive.
         temperature: divides the inner products.
         log_q: `"standard"` subtracts each candidate's log probability
             `batch["log_q"]` (Yi et al. 2019, "Sampling-bias-corrected neural
@@ -113,10 +123,15 @@ class Retrieval(Task):
             negatives.
     """
 
-    def __init__(self, positive: float = 4.0, temperature: float = 1.0,
+    def __init__(self, *, temperature: float = 1.0,
                  log_q: str | None = "standard",
                  remove_accidental_hits: bool = True, weight: float = 0.3,
                  block: str = "retrieval", **kwargs):
+        if "positive" in kwargs:
+            raise TypeError(
+                "The pool says what a positive is. Received: Retrieval("
+                f"positive={kwargs['positive']!r}). Give it to the pool: "
+                "`Pool.from_interactions(data, positive=...)`.")
         super().__init__(weight, block, **kwargs)
         if log_q not in (None, "standard", "positive_aware"):
             raise ValueError(
@@ -125,13 +140,12 @@ class Retrieval(Task):
         if not temperature > 0:
             raise ValueError("`temperature` must be a positive number. "
                              f"Received: temperature={temperature}.")
-        self.positive = positive
         self.temperature = temperature
         self.log_q = log_q
         self.remove_accidental_hits = remove_accidental_hits
 
     def call(self, query, candidate, batch):
-        keep = batch["label"] >= self.positive
+        keep = batch["positive"]
         query = tf.boolean_mask(query, keep)
         candidate = tf.boolean_mask(candidate, keep)
         item = tf.boolean_mask(batch["item_id"], keep)
@@ -170,9 +184,14 @@ class Retrieval(Task):
         return tf.where(number > 0, loss, 0.0)
 
     def get_config(self):
-        return {**super().get_config(), "positive": self.positive,
-                "temperature": self.temperature, "log_q": self.log_q,
+        return {**super().get_config(), "temperature": self.temperature,
+                "log_q": self.log_q,
                 "remove_accidental_hits": self.remove_accidental_hits}
+
+    @classmethod
+    def from_config(cls, config):
+        """Also of files from when the task, not the pool, held `positive`."""
+        return cls(**{k: v for k, v in config.items() if k != "positive"})
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
@@ -250,9 +269,8 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
-    positive = low + 0.75 * (high - low)
     made = {"rating": lambda: Rating(loss, (low, high), mean, name="rating"),
-            "retrieval": lambda: Retrieval(positive, temperature,
+            "retrieval": lambda: Retrieval(temperature=temperature,
                                            name="retrieval"),
             "pairwise": lambda: Pairwise(name="pairwise"),
             "search": lambda: Search(name="search")}

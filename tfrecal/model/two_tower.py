@@ -3,22 +3,24 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrecal.data.templates import default_template
+from tfrecal.model import inputs as doors
+from tfrecal.model import keras_arguments
 from tfrecal.model.exact_sums import in_order
+from tfrecal.model.keras_verbs import KerasVerbs
 from tfrecal.model.served import ServedTwoTower, served_likeness
-from tfrecal.model.tasks import Rating, Search, default_tasks
+from tfrecal.model.tasks import Rating, Retrieval, Search, default_tasks
 from tfrecal.model.towers import CandidateTower, QueryTower
-from tfrecal.pool.label_head import LabelHead
 from tfrecal.model.training import adversarial as fgm
 from tfrecal.model.training import gradient_cache, replicas
 from tfrecal.model.training.gradient_cache import ReplicaCaches
+from tfrecal.pool.label_head import LabelHead
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
-class TwoTower(tfrs.Model):
+class TwoTower(KerasVerbs):
     """Embeds queries and candidates, trained by weighted tasks.
 
     Args:
@@ -45,6 +47,7 @@ class TwoTower(tfrs.Model):
         self._means = [tf_keras.metrics.Mean(f"{n}_loss") for n in names]
         self._rows = tf_keras.metrics.Sum("rows")
         self._total = tf_keras.metrics.Mean("loss")
+        self._measured = False
         # Towers make their weights when they are made. Keras would call an
         # unbuilt model once more, and `call` needs a rating task.
         self.built = True
@@ -89,16 +92,22 @@ class TwoTower(tfrs.Model):
             interactions.scale, mean, search=encoder is not None))
 
     def compile(self, optimizer=None, encoder_optimizer=None, *,
-                learning_rate: float = 5e-3,
+                learning_rate: float | None = None,
                 encoder_learning_rate: float | None = None,
-                encoder_every: int = 1, adversarial: float = 0.0, **kwargs):
+                encoder_every: int = 1, adversarial: float = 0.0,
+                metrics=None, weighted_metrics=None, run_eagerly=None,
+                steps_per_execution=None, **refused):
         """Sets the optimizers; the encoder has its own, slower one.
+
+        Losses come from the tasks, so `loss` and `loss_weights` are refused,
+        and so are `jit_compile` (XLA cannot compile histories of several
+        lengths) and `pss_evaluation_shards`.
 
         Args:
             optimizer: of everything but the encoder; by default Adam.
             encoder_optimizer: of the encoder's trained layers; by default
                 Adam, with gradients clipped to norm 1.
-            learning_rate: of the default.
+            learning_rate: of the default; 5e-3.
             encoder_learning_rate: of the default; 5e-5, with `"lora"` and
                 `"bitfit"` 3e-4. It is multiplied by the root of
                 `encoder_every` (the square root rule of Adam, Malladi et al.
@@ -111,17 +120,43 @@ class TwoTower(tfrs.Model):
                 that are moved by this length to where the loss rises most
                 (`model.training.adversarial`). Twice the time; needs an encoder
                 with `tuning="full"`, whose embeddings are trained.
+            metrics, weighted_metrics: as in Keras, of labels and predicted
+                labels, `[B, 1]` each; they need a `Rating` task. The second
+                kind is weighted by the batch's `weight`.
+            run_eagerly, steps_per_execution: as in Keras; several replicas
+                take neither.
+
+        Raises:
+            ValueError: an argument that cannot be honoured, or one that
+                another one overrides.
+            TypeError: an argument that Keras does not have.
         """
+        keras_arguments.refuse_of_compile(
+            refused, self.distribute_strategy.num_replicas_in_sync > 1,
+            run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
+        keras_arguments.refuse_two_rates(
+            (learning_rate, optimizer, "optimizer"),
+            (encoder_learning_rate, encoder_optimizer, "encoder_optimizer"))
+        if metrics or weighted_metrics:
+            self.check_predicts_labels("A metric of `compile`")
         fgm.check(adversarial, self._encoders())
         self.adversarial = adversarial
         super().compile(
-            optimizer or tf_keras.optimizers.Adam(learning_rate), **kwargs)
+            optimizer or tf_keras.optimizers.Adam(
+                5e-3 if learning_rate is None else learning_rate),
+            metrics=metrics, weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
+        self._measured = bool(metrics or weighted_metrics)
+        if self._measured:  # else the first step makes their variables
+            with self.distribute_strategy.scope():
+                self.compiled_metrics.build(tf.zeros([1, 1]),
+                                            tf.zeros([1, 1]))
         gradient_cache.check(encoder_every, self._encoders(), adversarial)
         if encoder_learning_rate is None:
             few = any(encoder.tuning in ("lora", "bitfit")
                       for encoder in self._encoders())
             encoder_learning_rate = 3e-4 if few else 5e-5
-        self.encoder_optimizer = tf_keras.optimizers.get(
+        self.encoder_optimizer = keras_arguments.encoder_optimizer(
             encoder_optimizer or tf_keras.optimizers.Adam(
                 encoder_learning_rate * encoder_every ** 0.5,
                 global_clipnorm=1.0))
@@ -163,11 +198,14 @@ class TwoTower(tfrs.Model):
         Raises:
             ValueError: the model has no rating task.
         """
-        task = self.task(Rating)
-        if task is None:
-            raise ValueError("Predicting labels needs a `Rating` task. "
+        self.check_predicts_labels("Predicting labels")
+        return self.task(Rating).predict(score)
+
+    def check_predicts_labels(self, what: str) -> None:
+        """Raises ValueError where a model has no rating task."""
+        if self.task(Rating) is None:
+            raise ValueError(f"{what} needs a `Rating` task. "
                              f"Received: tasks={self.task_names}.")
-        return task.predict(score)
 
     # What `model.protocol.Recommends` names as optional, all of it.
     ids = "codes"
@@ -235,9 +273,10 @@ class TwoTower(tfrs.Model):
 
     def compute_loss(self, inputs: dict, training: bool = False):
         """Weighted sum of the tasks' losses over a batch."""
-        losses = self._losses_of(inputs, training)
+        losses = self._losses_of(inputs, training, self._measured)
+        rows = replicas.all_rows(inputs)
         for mean, loss in zip(self._means, losses):
-            mean.update_state(loss)
+            mean.update_state(loss, rows)
         self._rows.update_state(replicas.own_rows(inputs))
         return self._weighted(losses)
 
@@ -245,15 +284,17 @@ class TwoTower(tfrs.Model):
         return in_order(*(task.weight * loss
                           for task, loss in zip(self.tasks, losses)))
 
-    def _losses_of(self, inputs, training):
-        """One loss a task, not weighted."""
+    def _losses_of(self, inputs, training, measured=False):
+        """One loss a task, not weighted; `measured` updates the metrics."""
         batch = self._with_codes(inputs)
-        queries = self.embed_queries(
-            {k: v for k, v in batch.items()
-             if k in self.query_tower.inputs_read}, training)
-        candidates = self.embed_candidates(
-            {k: v for k, v in batch.items()
-             if k in self.candidate_tower.inputs_read}, training)
+        queries, candidates = (
+            embed({k: v for k, v in batch.items()
+                   if k in doors.read_by(tower)}, training)
+            for embed, tower in (
+                (self.embed_queries, self.query_tower),
+                (self.embed_candidates, self.candidate_tower)))
+        if measured:
+            self._measure(batch, queries["rating"], candidates["rating"])
         pairs = [(self._searches(candidates) if isinstance(task, Search)
                   else queries[task.block], candidates[task.block])
                  for task in self.tasks]
@@ -264,6 +305,15 @@ class TwoTower(tfrs.Model):
                 self.query_tower.make_warm(batch["user_id"])
                 self.candidate_tower.make_warm(batch["item_id"])
         return [task(*pair, batch) for task, pair in zip(self.tasks, pairs)]
+
+    def _measure(self, batch, query, candidate):
+        """Updates the metrics of `compile` with the rows that count."""
+        own = slice(replicas.own_rows(batch) if "own" in batch else None)
+        predicted = self.predict_label(
+            tf.reduce_sum(query * candidate, axis=1))
+        self.compiled_metrics.update_state(
+            batch["label"][own, tf.newaxis], predicted[own, tf.newaxis],
+            batch["weight"][own])
 
     def _searches(self, candidates):
         """The query tower's retrieval block of the items' own texts."""
@@ -280,17 +330,12 @@ class TwoTower(tfrs.Model):
         batch["user_id"] = self.query_tower.codes(inputs["user_id"])
         batch["item_id"] = self.candidate_tower.codes(inputs["item_id"])
         batch.setdefault("weight", tf.ones_like(batch["label"]))
+        if "positive" not in batch and self.task(Retrieval):
+            batch["positive"] = doors.positives(self, batch["label"])
         return batch
 
-    def fit(self, x=None, **options):
-        """Keras' `fit`; a Sequence's own order is kept.
-
-        Keras would shuffle its batches by Python's global generator, and no
-        seed of ours would repeat a run. `PoolSequence` shuffles its rows.
-        Several replicas are trained by `replicas.fit`, which takes a
-        `PoolSequence`, `epochs`, `initial_epoch`, `callbacks`, `verbose`.
-        """
-        self._assert_compile_was_called()
+    def _fit(self, x, options):
+        """`fit`, of what makes its batches."""
         with self.distribute_strategy.scope():
             self._build_optimizers()
         if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -302,7 +347,7 @@ class TwoTower(tfrs.Model):
             options["callbacks"] = [
                 gradient_cache.EncoderSteps(x),
                 *tf.nest.flatten(options.get("callbacks") or [])]
-        return super().fit(x, **options)
+        return super()._fit(x, options)
 
     def _build_optimizers(self):
         """Else the first step makes their variables, and is traced twice."""
@@ -339,7 +384,7 @@ class TwoTower(tfrs.Model):
             if gradient is not None:
                 group = slow if variable.ref() in encoder else fast
                 group.append((gradient, variable))
-        self._total.update_state(number * total)
+        self._total.update_state(number * total, replicas.all_rows(inputs))
         self.optimizer.apply_gradients(fast)
         if cache:
             given = {variable.ref(): gradient for gradient, variable in slow}
@@ -349,6 +394,14 @@ class TwoTower(tfrs.Model):
             self.encoder_optimizer.apply_gradients(slow)
         if number > 1:  # a sum over all, for each figure of each step
             return {}
+        return {m.name: m.result() for m in self.metrics}
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, inputs: dict) -> dict:
+        """Means over the rows so far, and no step."""
+        loss = self.compute_loss(inputs, training=False)
+        self._total.update_state(
+            in_order(loss, *self.losses), replicas.all_rows(inputs))
         return {m.name: m.result() for m in self.metrics}
 
     @property
@@ -382,6 +435,10 @@ class TwoTower(tfrs.Model):
 
         One encoder is made where both towers' are alike: they share it.
         """
+        # Files name parts by the place where they were then: Keras must
+        # have heard of them. Towers do not know encoders.
+        import tfrecal.text.encoder  # noqa: F401
+
         def made(saved):
             return tf_keras.saving.deserialize_keras_object(
                 saved, custom_objects=custom_objects)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfrecal.data import splits
 from tfrecal.files import replace_file
+from tfrecal.pool.positives import default_positive, log_shares
 
 UNLABELLED, ASKED, LABELLED, DECLINED = 0, 1, 2, 3
 STATES = ("unlabelled", "asked", "labelled", "declined")
@@ -64,7 +65,7 @@ class Pool:
         self.item_table = interactions.items
         self.scale = (float(low), float(high))
         self.positive = float(
-            low + 0.75 * (high - low) if positive is None else positive)
+            default_positive(self.scale) if positive is None else positive)
         self.lazy = lazy
         self.strategies: list[str] = []
         self.version = 0  # of the labels, which histories are made of
@@ -379,11 +380,7 @@ class Pool:
         positive = np.bincount(
             self.item[rows[self.label[rows] >= self.positive]],
             minlength=size)
-        overall = (positive.sum() + 1) / (number.sum() + 2)
-        share = ((self.item_traffic + 0.5) * (positive + 5 * overall)
-                 / (number + 5))
-        share[0] = share[1:].min(initial=1.0)
-        return np.log(share / share[1:].sum()).astype(np.float32)
+        return log_shares(self.item_traffic, number, positive)
 
     def histories(self) -> tuple[np.ndarray, np.ndarray]:
         """Positive labelled items by user, in row order.

@@ -178,6 +178,7 @@ class PoolSequence(tf_keras.utils.Sequence):
         item = self.pool.item[rows]
         return {"user_id": self.pool.user[rows], "item_id": item,
                 "label": self._label[part], "weight": self._weight[part],
+                "positive": self._label[part] >= self.pool.positive,
                 "log_q": self._log_q[item]}
 
 

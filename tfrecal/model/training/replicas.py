@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal.model.exact_sums import in_order
+from tfrecal.model.keras_arguments import refuse_of_replicas
 
 
 def gather(pairs: list, inputs: dict) -> list:
@@ -53,6 +54,12 @@ def own_rows(inputs: dict) -> tf.Tensor:
     return tf.shape(inputs["label"])[0]
 
 
+def all_rows(inputs: dict) -> tf.Tensor:
+    """Rows of the whole batch, float32: what its losses weigh in a mean."""
+    whole = inputs.get("all", inputs)
+    return tf.cast(tf.shape(whole["label"])[0], tf.float32)
+
+
 def part_of_loss(loss, penalties, inputs: dict):
     """What a replica differentiates; the sum over all is the loss of one.
 
@@ -68,14 +75,13 @@ def part_of_loss(loss, penalties, inputs: dict):
         return in_order(loss, *penalties), 1.0
     number = float(
         tf.distribute.get_replica_context().num_replicas_in_sync)
-    share = tf.cast(own_rows(inputs), tf.float32) / tf.cast(
-        tf.shape(inputs["all"]["label"])[0], tf.float32)
+    share = tf.cast(own_rows(inputs), tf.float32) / all_rows(inputs)
     return in_order(loss / number, *(
         share * penalty for penalty in penalties)), number
 
 
 def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
-        callbacks=None, verbose=0):
+        callbacks=None, verbose=0, **refused):
     """Keras' `fit` for a `PoolSequence` that grows, on several replicas.
 
     Keras' own keeps the number of steps of its first epoch there: steps of 4,
@@ -92,8 +98,9 @@ def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
         a Keras `History`.
 
     Raises:
-        ValueError: it is no `PoolSequence`.
+        ValueError: it is no `PoolSequence`, or another argument of Keras'.
     """
+    refuse_of_replicas(refused)
     if not hasattr(sequence, "share"):
         raise ValueError(
             "Several replicas train on slices of a `PoolSequence`. Received: "
