@@ -86,7 +86,7 @@ class Rating(Task):
 
     def head(self) -> LabelHead:
         """What `predict` does now, also without TensorFlow."""
-        return LabelHead(self.loss, self.scale, float(self.offset))
+        return LabelHead(self.loss, self.scale, float(self.offset.numpy()))
 
     def get_config(self):
         return {**super().get_config(), "loss": self.loss,
