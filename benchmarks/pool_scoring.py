@@ -35,8 +35,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from tfrecal.hashes import hashed
-from tfrecal.scoring.stream.best_pairs import TIE, top_pairs
 from tfrecal.scoring.labels import Labels
+from tfrecal.scoring.stream.best_pairs import TIE, top_pairs
 from tfrecal.scoring.stream.block_scores import Moments, Products
 from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from tfrecal.callbacks.stop_buying import StopBuying
 from tfrecal.metrics.top_k import top_k
+from tfrecal.scoring.scorer import PoolScorer
 
 _BLOCK = 1 << 22  # scores held at once
 
@@ -87,7 +88,8 @@ class StopWhenStable(StopBuying):
 
     def lists(self) -> np.ndarray:
         """Top items of the sampled users, int32 `[users, k]`."""
-        query, candidate = self.acquire.scorer.vectors("retrieval")
+        query, candidate = PoolScorer.of(
+            self.model, self.acquire.pool).vectors("retrieval")
         step = max(1, _BLOCK // len(candidate))
         found = []
         for start in range(0, len(self._users), step):

@@ -95,8 +95,7 @@ class Rating(Task):
 
     def head(self) -> LabelHead:
         """What `predict` does now, also without TensorFlow."""
-        return LabelHead(self.loss, self.scale, float(
-            tf.convert_to_tensor(self.offset)))  # also a mirrored one
+        return LabelHead(self.loss, self.scale, float(self.offset.numpy()))
 
     def get_config(self):
         return {**super().get_config(), "loss": self.loss,

@@ -81,7 +81,8 @@ class PoolScorer:
         """What the vectors depend on; None where nobody counts steps."""
         optimizer = getattr(self.model, "optimizer", None)
         steps = getattr(optimizer, "iterations", None)
-        return None if steps is None else (int(steps), self.pool.version)
+        return None if steps is None else (
+            int(steps.numpy()), self.pool.version)
 
     def _encoded(self, side, total, histories) -> dict:
         """Parts of all codes, from 0 (nobody) to `total`."""

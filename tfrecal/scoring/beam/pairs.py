@@ -10,8 +10,8 @@ from tfrecal.pool.label_head import LabelHead
 from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
 from tfrecal.scoring.calibration import Calibration
-from tfrecal.scoring.stream.best_pairs import MODES, Keys, _Best
 from tfrecal.scoring.labels import Labels
+from tfrecal.scoring.stream.best_pairs import MODES, Keys, _Best
 from tfrecal.scoring.stream.block_scores import Moments, Products
 from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
 from tfrecal.scoring.stream.whole_pool import (
