@@ -430,8 +430,15 @@ def test_a_loaded_model_says_how_to_go_on(shop, trained, tmp_path, caplog):
     again.fit(shop, **FIT)
 
 
-def as_before_the_rooms(path, to):
-    """Writes a `.keras` file with the places and arguments of before."""
+def as_before_the_rooms(model, path, to):
+    """Saves a model with the places, arguments and lists of before."""
+    model.save(path)
+    lists = {}
+    for tower in (model.query_tower, model.candidate_tower):
+        lists[type(tower).__name__] = {
+            "ids": tower.ids, "texts": tower.texts, "category_rows":
+            None if tower._rows is None else tower._rows.numpy().tolist()}
+    lists["QueryTower"]["item_ids"] = model.query_tower.item_ids
     old = {"two_tower": "models", "categories": "categories",
            "towers": "towers", "tasks": "tasks", "encoder": "encoders"}
 
@@ -446,10 +453,14 @@ def as_before_the_rooms(path, to):
             part["module"] = f"tfrecal.{old[place[2]]}"
         if part.get("registered_name") == "tfrecal>Retrieval":
             part["config"]["positive"] = 4.0
+        if part.get("class_name") in lists:
+            part["config"].update(lists[part["class_name"]])
         return part
 
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(to, "w") as target:
         for name in source.namelist():
+            if name.startswith("assets/"):
+                continue
             data = source.read(name)
             if name == "config.json":
                 config = renamed(json.loads(data))
@@ -463,8 +474,8 @@ def test_a_file_of_before_the_rooms_is_loaded(
     """Also by a process that has not imported the parts before."""
     model = TwoTower.from_interactions(shop, encoder=TextEncoder(
         str(tiny_bert_folder)), **RATING)
-    model.save(tmp_path / "new.keras")
-    as_before_the_rooms(tmp_path / "new.keras", tmp_path / "old.keras")
+    as_before_the_rooms(
+        model, tmp_path / "new.keras", tmp_path / "old.keras")
     assert b"tfrecal.models" in (tmp_path / "old.keras").read_bytes()
     again = tf_keras.models.load_model(tmp_path / "old.keras")
     np.testing.assert_array_equal(
@@ -474,9 +485,10 @@ def test_a_file_of_before_the_rooms_is_loaded(
 @pytest.mark.large
 def test_a_fresh_process_loads_a_file_of_before_the_rooms(
         shop, tiny_bert_folder, tmp_path):
-    TwoTower.from_interactions(shop, encoder=TextEncoder(
-        str(tiny_bert_folder)), **RATING).save(tmp_path / "new.keras")
-    as_before_the_rooms(tmp_path / "new.keras", tmp_path / "old.keras")
+    model = TwoTower.from_interactions(shop, encoder=TextEncoder(
+        str(tiny_bert_folder)), **RATING)
+    as_before_the_rooms(
+        model, tmp_path / "new.keras", tmp_path / "old.keras")
     subprocess.run([sys.executable, "-c", (
         "import sys, tfrecal, tf_keras; "
         "tf_keras.models.load_model(sys.argv[1])"),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfrecal.export.index import best_without
 from tfrecal.export.unknown_users import stranger_queries, stranger_rows
+from tfrecal.model.catalogue import lookup
 from tfrecal.model.protocol import label_head
 from tfrecal.pool.histories import ragged_histories
 
@@ -84,8 +85,8 @@ class ServingModel(tf.Module):
         self._popular_score = _table(np.log(share).astype(np.float32))
         self._item_ids = _table([b"", *(
             str(i).encode() for i in pool.item_ids)])
-        self._users = _lookup(pool.user_ids)
-        self._items = _lookup(pool.item_ids)
+        self._users = lookup(pool.user_ids)
+        self._items = lookup(pool.item_ids)
 
     def _make_known(self, scorer, query):
         """Who was trained, who is known, and the queries of all users."""
@@ -305,14 +306,6 @@ def _named(spec, name):
 def _table(values) -> tf.Variable:
     """Not a constant: a graph holds 2 GB at most, variables any number."""
     return tf.Variable(values, trainable=False)
-
-
-def _lookup(ids) -> tf.lookup.StaticHashTable:
-    """Strings to int32 codes from 1; 0 for others."""
-    keys = tf.constant([str(i).encode() for i in ids])
-    codes = tf.range(1, len(ids) + 1)
-    return tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(keys, codes), 0)
 
 
 def _there(texts) -> tf.Tensor:

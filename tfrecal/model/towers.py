@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
+from tfrecal.model import catalogue
 from tfrecal.model.categories import MultiHot
 from tfrecal.model.exact_sums import in_order
 from tfrecal.model.parts import (
@@ -29,7 +30,8 @@ class Tower(tf_keras.layers.Layer):
     """What both towers share; see `QueryTower` and `CandidateTower`.
 
     Args:
-        ids: the known ids, strings; id number i has code i + 1.
+        ids: the known ids, strings; id number i has code i + 1. A config
+            holds their number only, see `catalogue`.
         categories: a `MultiHot`, or None.
         category_rows: its features of every id, `[ids + 1, width]`.
         encoder: a `TextEncoder`, or None for a tower without text.
@@ -68,14 +70,8 @@ class Tower(tf_keras.layers.Layer):
             if not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1). "
                                  f"Received: {name}={rate}.")
-        self.ids = [str(i) for i in ids]
         self.categories = categories
         self.encoder = encoder
-        self.texts = None if texts is None else list(texts)
-        if self.texts is not None and len(self.texts) != len(self.ids):
-            raise ValueError(
-                "A tower needs one text an id. Received: "
-                f"{len(self.texts)} texts and {len(self.ids)} ids.")
         self.embedding_dim = embedding_dim
         self.id_dropout = id_dropout
         self.retrieval_id_dropout = retrieval_id_dropout
@@ -87,16 +83,57 @@ class Tower(tf_keras.layers.Layer):
         self.bias_l2 = bias_l2
         self.shrinkage = shrinkage
         self.seed = seed
-        self._lookup = tf_keras.layers.StringLookup(
-            vocabulary=self.ids or [""], num_oov_indices=1)
-        self._rows = (None if categories is None else
-                      tf.constant(category_rows, tf.float32))
-        self.table = (None if encoder is None or texts is None
-                      else encoder.table(self.texts))
+        self.ids = self.texts = self.table = self._rows = None
+        if isinstance(ids, int):  # of a config: `load_assets` brings them
+            self.num_ids = ids
+        else:
+            self._take_catalogue(ids, texts, category_rows)
         self._make_weights()
 
+    def _take_catalogue(self, ids, texts, category_rows) -> None:
+        """Sets ids and what is known of each."""
+        # No Keras layers: they would be saved with the tower once more.
+        self.ids = [str(i) for i in ids]
+        self.num_ids = len(self.ids)
+        self._lookup = catalogue.lookup(self.ids)
+        self.texts = None if texts is None else list(texts)
+        if self.texts is not None and len(self.texts) != len(self.ids):
+            raise ValueError(
+                "A tower needs one text an id. Received: "
+                f"{len(self.texts)} texts and {len(self.ids)} ids.")
+        if self.categories is not None:
+            self._rows = tf.constant(category_rows, tf.float32)
+        if self.encoder is not None and self.texts is not None:
+            self.table = self.encoder.table(self.texts)
+
+    def save_assets(self, folder) -> None:
+        """Keras: the catalogue into the assets of a `.keras` file."""
+        catalogue.write(folder, self._catalogue())
+
+    def _catalogue(self) -> dict:
+        self._check_catalogue()
+        return {"ids": {"id": self.ids, "text": self.texts},
+                "rows": {"features": None if self._rows is None
+                         else self._rows.numpy()}}
+
+    def load_assets(self, folder) -> None:
+        """Keras: the catalogue of a `.keras` file; older ones have it in
+        their config."""
+        found = catalogue.read(folder, "ids")
+        if found is not None:
+            self._take_catalogue(
+                found["id"], found.get("text"),
+                catalogue.read(folder, "rows").get("features"))
+
+    def _check_catalogue(self) -> None:
+        if self.ids is None:
+            raise ValueError(
+                "A tower needs its ids, which no config holds. Received: one "
+                "made by `from_config` alone. Load the `.keras` file, or "
+                "make it by `from_table`.")
+
     def _make_weights(self):
-        rows, width = len(self.ids) + 1, 2 * self.embedding_dim
+        rows, width = self.num_ids + 1, 2 * self.embedding_dim
         self._made = 0
         self.id_table = self._weight("id_table", [rows, width])
         self.bias_table = self._weight("bias_table", [rows], 0.0)
@@ -134,7 +171,8 @@ class Tower(tf_keras.layers.Layer):
         """Strings `[B]` to int32 codes; codes pass through."""
         ids = tf.convert_to_tensor(ids)
         if ids.dtype == tf.string:
-            ids = self._lookup(ids)
+            self._check_catalogue()
+            ids = self._lookup.lookup(ids)
         return tf.cast(ids, tf.int32)
 
     def parts(self, features: dict, training: bool = False,
@@ -228,6 +266,7 @@ class Tower(tf_keras.layers.Layer):
     def _hot(self, features, codes):
         if self.categories is None:
             return None
+        self._check_catalogue()
         hot = tf.gather(self._rows, codes)
         if any(name in features for name in self.categories.columns):
             hot = tf.maximum(hot, self.categories(features))
@@ -341,13 +380,12 @@ class Tower(tf_keras.layers.Layer):
               for name, part in parts.items() if name != "bias"))
 
     def get_config(self):
-        rows = None if self._rows is None else self._rows.numpy().tolist()
         serialise = tf_keras.saving.serialize_keras_object
-        names = ("ids", "texts", "embedding_dim", "id_dropout",
-                 "retrieval_id_dropout", "dropout", "category_scale",
+        names = ("embedding_dim", "id_dropout", "retrieval_id_dropout",
+                 "dropout", "category_scale",
                  "text_scale", "rating_l2", "retrieval_l2", "bias_l2",
                  "shrinkage", "seed")
-        return {**super().get_config(), "category_rows": rows,
+        return {**super().get_config(), "ids": self.num_ids,
                 **{name: getattr(self, name) for name in names},
                 "categories": self.categories and serialise(self.categories),
                 "encoder": self.encoder and serialise(self.encoder)}
@@ -445,16 +483,32 @@ class QueryTower(Tower):
         "history_skip", "search_text", "place"})
 
     def __init__(self, ids, *, item_ids=(), **options):
-        self.item_ids = [str(i) for i in item_ids]
+        self.item_ids = None
+        if isinstance(item_ids, int):
+            self.num_items = item_ids
+        else:
+            self._take_items(item_ids)
         super().__init__(ids, **options)
-        self._items = tf_keras.layers.StringLookup(
-            vocabulary=self.item_ids or [""], num_oov_indices=1)
+
+    def _take_items(self, item_ids):
+        self.item_ids = [str(i) for i in item_ids]
+        self.num_items = len(self.item_ids)
+        self._items = catalogue.lookup(self.item_ids)
+
+    def _catalogue(self):
+        return {**super()._catalogue(), "items": {"id": self.item_ids}}
+
+    def load_assets(self, folder):
+        super().load_assets(folder)
+        found = catalogue.read(folder, "items")
+        if found is not None:
+            self._take_items(found["id"])
 
     def _make_weights(self):
         super()._make_weights()
         width = 2 * self.embedding_dim
         self.history_table = self._weight(
-            "history_table", [len(self.item_ids) + 1, width])
+            "history_table", [self.num_items + 1, width])
         if self.encoder is not None:
             self.search_kernel = self._weight(
                 "search_kernel", [self.encoder.dim, width], 0.005)
@@ -472,7 +526,7 @@ class QueryTower(Tower):
             if not isinstance(history, tf.RaggedTensor):
                 history = tf.RaggedTensor.from_tensor(history, padding="")
             found["history"] = tf.ragged.map_flat_values(
-                lambda items: tf.cast(self._items(items), tf.int32), history)
+                self._items.lookup, history)
         return found
 
     def search(self, vectors) -> tf.Tensor:
@@ -480,4 +534,4 @@ class QueryTower(Tower):
         return tf.matmul(vectors, self.search_kernel)
 
     def get_config(self):
-        return {**super().get_config(), "item_ids": self.item_ids}
+        return {**super().get_config(), "item_ids": self.num_items}

@@ -1,0 +1,61 @@
+"""Catalogue: the ids of a tower, with their texts and features, in a file.
+
+A `.keras` file keeps it among its assets: a config of a million nested lists
+can be neither read nor compared.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+_FILE = "catalogue.parquet"
+
+
+def write(folder, tables: dict[str, dict]) -> None:
+    """Writes columns into a folder, one file a table.
+
+    Args:
+        folder: is made.
+        tables: name -> column -> list of strings, float32 `[n, width]`, or
+            None for a column that is not there.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, columns in tables.items():
+        arrays = {}
+        for column, values in columns.items():
+            if values is None:
+                continue
+            if isinstance(values, np.ndarray):
+                arrays[column] = pa.FixedSizeListArray.from_arrays(
+                    pa.array(values.reshape(-1)), values.shape[1])
+            else:
+                arrays[column] = pa.array(values, pa.large_string())
+        pq.write_table(pa.table(arrays), Path(folder) / f"{name}.{_FILE}")
+
+
+def read(folder, name: str) -> dict | None:
+    """Columns of a table that `write` wrote; None where there is none."""
+    path = Path(folder) / f"{name}.{_FILE}"
+    if not path.is_file():
+        return None
+    found = {}
+    table = pq.read_table(path)
+    for column in table.column_names:
+        values = table.column(column)
+        if pa.types.is_fixed_size_list(values.type):
+            found[column] = values.combine_chunks().flatten().to_numpy(
+                zero_copy_only=False).reshape(-1, values.type.list_size)
+        else:
+            found[column] = values.to_pylist()
+    return found
+
+
+def lookup(ids) -> tf.lookup.StaticHashTable:
+    """Strings to int32 codes from 1; 0 for others."""
+    keys = tf.constant([str(i).encode() for i in ids], tf.string)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(
+        keys, tf.range(1, len(ids) + 1)), 0)
