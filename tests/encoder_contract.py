@@ -194,7 +194,7 @@ def trained_names(made, top_n):
         layer = re.search(r"(?:layer|h)_\._(\d)", name)
         if layer and int(layer[1]) >= 2 - top_n:
             found.add(name)
-        found |= {name for top in made.kind.top if f"/{top}/" in name}
+        found |= {name for top in made.kind.top if f"/{top}/" in f"/{name}"}
     return found
 
 
