@@ -17,8 +17,8 @@ for six tests).
     python benchmarks/label_savings.py [--quick] [--seeds 8] [--folder FOLDER]
 
 Two cores need about an hour and a half; a run that was stopped goes on in its
-folder. `--quick` takes two seeds, two short rounds and no encoder: it shows
-that all scenarios run, and its figures say nothing.
+folder. `--quick` takes two seeds, two short rounds of few labels, no encoder:
+it shows that all scenarios run, and its figures say nothing.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STANDARD = {"scenarios": "standard,recall", "strategies": ",".join((
     "vopt", "core_set", "badge", "user_coverage", "predictive_variance",
     "highest_predicted"))}
 QUICK = {"rounds": 2, "draws": 1, "steps": 10, "first_steps": 30, "passes": 3,
-         "encoder": "none"}
+         "budget": 0.1, "encoder": "none"}
 # Labels needed, at most: (scenario, strategy or any) -> goal.
 GOALS = {"segment": 0.25, "cold_users": 0.6, "cold_items": 0.6,
          "redundant": 0.6, "item_averaged": 0.33, "recall": 0.5,
@@ -96,7 +96,7 @@ def headline(table: pd.DataFrame) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true",
-                        help="two seeds, short rounds, no encoder")
+                        help="two seeds, few labels, no encoder")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="keeps the runs; one that was begun "
