@@ -72,7 +72,9 @@ lint: $(ENV)
 # Helper modules do not say in their docstring that they are run like this.
 bench: $(ENV) $(BENCH)
 	@for script in `grep -l "python benchmarks/.*--quick" benchmarks/*.py`; do \
-	  echo "== $$script"; $(PY) $$script --quick || exit 1; done
+	  echo "== $$script"; start=`date +%s`; \
+	  $(PY) $$script --quick || exit 1; \
+	  echo "   $$((`date +%s` - start)) s"; done
 
 clean:
 	rm -rf .venv build *.egg-info runs

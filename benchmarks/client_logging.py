@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import served
+from helpers import served
 
 from tfrecal.export.export_model import export_model
 from tfrecal.feedback.log.delivery import COLUMNS

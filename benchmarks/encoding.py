@@ -42,7 +42,7 @@ import tfrecal  # noqa: F401  (selects Keras 2, so before TensorFlow)
 
 import tensorflow as tf  # isort: skip
 
-import encoding_peers as libraries
+from helpers import encoding_peers as libraries
 
 from tfrecal import datasets, doctor
 from tfrecal.data import assets

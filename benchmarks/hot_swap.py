@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import grpc
-import served
+from helpers import served
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,

@@ -6,7 +6,7 @@ random time, half at a random one of its steps (fsync, rename, a wait), where
 damage would be done. At the end, the oracle's own ledger is compared with
 what the work holds, and all that it holds with that of an undisturbed one.
 
-    python benchmarks/kill.py [--kills 210] [--scenes run] [--jobs 1]
+    python benchmarks/kill.py [--quick] [--kills 210] [--scenes run] [--jobs 1]
 
 The libraries are imported once; each process is a fork of this one, which
 itself never runs an operation of TensorFlow. POSIX only.
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from kill_processes import call, kill_at, start
-from kill_promote import PromoteScene
-from kill_scenes import IngestScene, RetrainScene, Scene, digest
+from helpers.kill_processes import call, kill_at, start
+from helpers.kill_promote import PromoteScene
+from helpers.kill_scenes import IngestScene, RetrainScene, Scene, digest
 
 from tfrecal import splits
 from tfrecal.data.datasets import load

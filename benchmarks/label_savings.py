@@ -14,10 +14,11 @@ The default strategy (`vopt`) is judged everywhere; five others where the
 pool looks like the audience, by ratings and by lists (eight seeds are enough
 for six tests).
 
-    python benchmarks/label_savings.py [--seeds 8] [--folder FOLDER]
+    python benchmarks/label_savings.py [--quick] [--seeds 8] [--folder FOLDER]
 
 Two cores need about an hour and a half; a run that was stopped goes on in its
-folder.
+folder. `--quick` takes two seeds, two short rounds of few labels, no encoder:
+it shows that all scenarios run, and its figures say nothing.
 """
 from __future__ import annotations
 
@@ -36,17 +37,22 @@ DEFAULT = {"rounds": 10, "scenarios": ",".join(
 STANDARD = {"scenarios": "standard,recall", "strategies": ",".join((
     "vopt", "core_set", "badge", "user_coverage", "predictive_variance",
     "highest_predicted"))}
+QUICK = {"rounds": 2, "draws": 1, "steps": 10, "first_steps": 30, "passes": 3,
+         "budget": 0.1, "encoder": "none"}
 # Labels needed, at most: (scenario, strategy or any) -> goal.
 GOALS = {"segment": 0.25, "cold_users": 0.6, "cold_items": 0.6,
          "redundant": 0.6, "item_averaged": 0.33, "recall": 0.5,
          "new_users": 0.8, "new_items": 0.7, "standard": 0.9}
 
 
-def measure(folder: str, seeds: int, workers: int) -> pd.DataFrame:
+def measure(folder: str, seeds: int, workers: int,
+            quick: bool = False) -> pd.DataFrame:
     """Rows of `savings.compare` on what each scenario counts."""
     tables = []
     for name, settings in (("audiences", DEFAULT), ("standard", STANDARD)):
-        config = ComparisonConfig(seeds=seeds, **SETTINGS, **settings)
+        config = ComparisonConfig(**{
+            "seeds": seeds, **SETTINGS, **settings,
+            **(QUICK if quick else {})})
         curves = comparison.compare(config, f"{folder}/{name}", workers)
         tables.append(comparison.summary(curves))
         if name == "audiences":
@@ -89,14 +95,17 @@ def headline(table: pd.DataFrame) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true",
+                        help="two seeds, few labels, no encoder")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="keeps the runs; one that was begun "
                         "is gone on with (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as beside:
-        table = measure(arguments.folder or beside, arguments.seeds,
-                        arguments.workers)
+        table = measure(arguments.folder or beside,
+                        2 if arguments.quick else arguments.seeds,
+                        arguments.workers, arguments.quick)
     print(comparison.spoken(table))
     print(json.dumps(headline(table)))
 

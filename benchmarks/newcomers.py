@@ -35,7 +35,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from served import server  # noqa: E402
+from helpers.served import server  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (tfrecal selects Keras 2)
     Pool,

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-FITS = Path(__file__).resolve().with_name("peer_fits.py")
+FITS = Path(__file__).resolve().parent / "helpers/peer_fits.py"
 
 
 def save_split(split, folder, positive: float = 4.0) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import served
+from helpers import served
 from tensorflow_serving.apis import predict_pb2
 
 from tfrecal.export.export_model import export_model

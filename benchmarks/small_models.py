@@ -35,9 +35,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
-import served  # noqa: E402
-import small_peers  # noqa: E402
 import text_query  # noqa: E402
+from helpers import served  # noqa: E402
+from helpers import small_peers  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     Pool,

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import served
+from helpers import served
 
 from tfrecal import doctor
 from tfrecal.data import assets

@@ -358,7 +358,7 @@ def cost_part(fits, steps: int, epochs: int) -> dict:
 def peers(texts, data) -> dict[str, float]:
     """Rows/s of sentence-transformers, where it is installed."""
     try:
-        import tuning_peers
+        from helpers import tuning_peers
         return tuning_peers.rows_per_second(
             texts, data.user_code, data.item_code, batch_size=64, steps=8,
             seed=0)

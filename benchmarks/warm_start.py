@@ -7,7 +7,7 @@ trained from fresh weights on the same labels, for several numbers of steps:
 what a round costs is counted in seconds of training, and the scratch model
 that is compared is the cheapest whose RMSE is within 0.001 of the best one.
 
-    python benchmarks/warm_start.py [--seeds 3]
+    python benchmarks/warm_start.py [--quick] [--seeds 3]
 """
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def scratch(learner, problem, stages, steps: int, seed: int) -> list:
     return found
 
 
-def warm(learner, problem, seed: int) -> tuple[list, list]:
+def warm(learner, problem, rounds: int, seed: int) -> tuple[list, list]:
     """`(RMSE, seconds)` after each round; the labelled rows then."""
     size = int((problem.pool.state == 0).sum())
-    curve, _ = learner.run(problem, "random", rounds=ROUNDS,
-                           batch=size // 2 // ROUNDS, seed=seed)
+    curve, _ = learner.run(problem, "random", rounds=rounds,
+                           batch=size // 2 // rounds, seed=seed)
     pool = problem.pool
     known = pool.labelled_rows()
     stages = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         stages.append(np.isin(np.arange(len(pool)),
                               known[pool.round[known] <= number]))
     seconds = np.diff(curve["seconds"] - curve["acquire_seconds"])
@@ -60,11 +60,15 @@ def warm(learner, problem, seed: int) -> tuple[list, list]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true",
+                        help="two seeds, two rounds, few steps")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     arguments = parser.parse_args()
+    number, rounds, lengths = ((2, 2, SCRATCH[:1]) if arguments.quick
+                               else (arguments.seeds, ROUNDS, SCRATCH))
     data = datasets.load("ml-100k")
     learner = Learner(data, TextEncoder("minilm", tuning="frozen"),
                       steps=arguments.steps,
@@ -72,14 +76,13 @@ def main() -> None:
     # Traces the step, so that no seed pays for it.
     learner.run(scenarios.standard(data, 99), "random", rounds=1, batch=500,
                 seed=0)
-    rows: dict = {"warm": []} | {steps: [] for steps in SCRATCH}
-    seeds = range(arguments.first_seed,
-                  arguments.first_seed + arguments.seeds)
+    rows: dict = {"warm": []} | {steps: [] for steps in lengths}
+    seeds = range(arguments.first_seed, arguments.first_seed + number)
     for seed in seeds:
         problem = scenarios.standard(data, seed)
-        found, stages = warm(learner, problem, seed)
+        found, stages = warm(learner, problem, rounds, seed)
         rows["warm"].append(found)
-        for steps in SCRATCH:
+        for steps in lengths:
             rows[steps].append(
                 scratch(learner, problem, stages, steps, seed))
         print(f"seed {seed} done", flush=True)
@@ -91,8 +94,8 @@ def main() -> None:
         print(f"{title:16}" + "".join(
             f"{v:8.4f}" for v in values[..., 0].mean(axis=0))
             + f"{np.median(values[..., 1]):14.2f}")
-    means = {steps: table[steps][..., 0].mean() for steps in SCRATCH}
-    enough = next(steps for steps in SCRATCH
+    means = {steps: table[steps][..., 0].mean() for steps in lengths}
+    enough = next(steps for steps in lengths
                   if means[steps] <= min(means.values()) + 0.001)
     difference = (table["warm"][..., 0] - table[enough][..., 0]).mean(axis=1)
     mean, *ends = t_interval(difference)

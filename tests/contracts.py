@@ -1,15 +1,19 @@
-"""Tests that every strategy and every oracle passes.
+"""Tests that every strategy, every oracle and every data set passes.
 
-A new one subclasses the contract, names itself and its arguments.
+A new one subclasses the contract, names itself and its arguments. That of
+encoders needs TensorFlow and stands in `encoder_contract.py`.
 """
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from pandas.testing import assert_frame_equal
 
 from tfrecal.acquisition import View
+from tfrecal.data import Interactions, default_template
 from tfrecal.oracles import Answers, Questions
 
 _OPTIONAL = ("mean", "samples", "probabilities", "sample_probabilities",
@@ -242,3 +246,68 @@ class OracleContract:
         cost = self.make(tmp_path).expected_cost(
             np.array(["a", "b"], object), np.array(["x", "x"], object))
         assert np.shape(cost) == (2,) and (np.asarray(cost) >= 0).all()
+
+
+class DataSetContract:
+    """What holds for every reader of a data set.
+
+    A subclass sets `reader` and the `scale` that it declares, and writes
+    `files(folder)`: tiny files in the form of the real ones, and what the
+    reader is called with, in a list.
+    """
+
+    reader: staticmethod
+    scale: tuple[float, float] = (1.0, 5.0)
+
+    def files(self, folder) -> list:
+        raise NotImplementedError
+
+    def read(self, folder, **options) -> Interactions:
+        folder.mkdir()
+        return self.reader(*self.files(folder), **options)
+
+    def test_rows(self, tmp_path):
+        """The declared scale, not the labels that occur; rows by time."""
+        data = self.read(tmp_path / "one")
+        assert isinstance(data, Interactions) and len(data) and data.name
+        assert data.scale == self.scale
+        assert (data.label >= data.scale[0]).all()
+        assert (data.label <= data.scale[1]).all()
+        if "timestamp" in data.frame:
+            assert data.frame["timestamp"].is_monotonic_increasing
+        assert not data.frame.duplicated(["user_id", "item_id"]).any()
+
+    def test_tables(self, tmp_path):
+        """Ids are texts without blanks around; each row's are known."""
+        data = self.read(tmp_path / "one")
+        for table, codes in ((data.users, data.user_code),
+                             (data.items, data.item_code)):
+            assert table.index.is_unique and codes.all()
+            assert all(isinstance(name, str) and name == name.strip() != ""
+                       for name in table.index)
+
+    def test_texts(self, tmp_path):
+        """Every item has a text that an encoder can read."""
+        items = self.read(tmp_path / "one").items
+        texts = list(default_template(items)(items))
+        assert len(texts) == len(items)
+        assert all("&amp;" not in text and text for text in texts)
+
+    def test_cells_are_values_or_missing(self, tmp_path):
+        data = self.read(tmp_path / "one")
+        for table in (data.users, data.items):
+            cells = pd.Series(table.to_numpy(object).ravel(), dtype=object)
+            assert not cells.isin(["NULL", "N/A", "nan", "None"]).any()
+
+    def test_same_files_same_data(self, tmp_path):
+        one, other = (self.read(tmp_path / name) for name in "ab")
+        assert one.fingerprint() == other.fingerprint()
+        for name in ("frame", "users", "items"):
+            assert_frame_equal(getattr(one, name), getattr(other, name))
+
+    def test_options_of_interactions(self, tmp_path):
+        data = self.read(tmp_path / "one")
+        halves = float(np.unique(data.label)[-1])
+        found = self.read(tmp_path / "two", binarise=halves, name="halves")
+        assert found.scale == (0.0, 1.0) and found.name == "halves"
+        np.testing.assert_array_equal(found.label, data.label >= halves)

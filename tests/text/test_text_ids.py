@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_architectures import MOST, TEXTS, encoder_of, write
+from encoder_contract import MOST, TEXTS, encoder_of, write
+from test_architectures import KINDS
 from test_export import Exported
 
 from tfrecal.export.export_model import export_model
@@ -30,7 +31,8 @@ pad_variable_length_inputs: true
 
 @pytest.fixture(scope="module", params=["roberta", "gpt2"])
 def exported(request, shop, tmp_path_factory):
-    made = write(tmp_path_factory.mktemp(request.param), request.param)
+    made = write(
+        tmp_path_factory.mktemp(request.param), KINDS[request.param])
     return Exported(shop, encoder_of(made), made.folder)
 
 

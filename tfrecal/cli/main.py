@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import tfrecal
 from tfrecal import doctor
 from tfrecal.cli import loop as loop_commands
 from tfrecal.cli.options import field_arguments
@@ -69,6 +70,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tfrecal", description="Active learning for recommenders.")
+    parser.add_argument("--version", action="version",
+                        version=f"tfrecal {tfrecal.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, function in (
             ("run", run), ("demo", demo), ("acquire", acquire),

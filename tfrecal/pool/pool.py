@@ -55,6 +55,16 @@ class Pool:
         ValueError: a pair twice, or codes outside the tables.
     """
 
+    user: np.ndarray
+    item: np.ndarray
+    state: np.ndarray
+    round: np.ndarray
+    label: np.ndarray
+    cost: np.ndarray
+    strategy: np.ndarray
+    utility: np.ndarray
+    ticket: np.ndarray
+
     def __init__(self, interactions, user, item, *, lazy: bool = False,
                  positive: float | None = None, traffic_user=None,
                  traffic_item=None):

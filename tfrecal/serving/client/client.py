@@ -27,6 +27,7 @@ from tfrecal.serving.client.predict_requests import (
 __all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
            "ServingUnavailable", "explain"]
 
+Rows = Sequence | np.ndarray  # a value for each row
 # Times that a large batch is sent until one version answers all of it.
 _TRIES = 3
 
@@ -98,8 +99,8 @@ class Recommender:
             model, version, label, batching, text_ids)
         self._cache = AnswerCache(cache)
 
-    def recommend(self, users: Sequence, *, history: Sequence | None = None,
-                  exclude: Sequence | None = None,
+    def recommend(self, users: Rows, *, history: Rows | None = None,
+                  exclude: Rows | None = None,
                   k: int | None = None) -> Recommendations:
         """Items for users.
 
@@ -119,8 +120,8 @@ class Recommender:
                              exclude=exclude)
         return self._recorded(found, users, exclude, self.explore)
 
-    def search(self, texts: Sequence, *, users: Sequence | None = None,
-               exclude: Sequence | None = None,
+    def search(self, texts: Rows, *, users: Rows | None = None,
+               exclude: Rows | None = None,
                k: int | None = None) -> Recommendations:
         """Items for texts.
 
@@ -138,7 +139,7 @@ class Recommender:
                              exclude=exclude)
         return self._recorded(found, users, exclude, None)
 
-    def score(self, users: Sequence, items: Sequence) -> Scores:
+    def score(self, users: Rows, items: Rows) -> Scores:
         """Scores of pairs: the first user with the first item, and so on.
 
         Args:
@@ -153,9 +154,9 @@ class Recommender:
         return Scores(*(_output(found, name) for name in Scores._fields[:-1]),
                       version)
 
-    def embed_queries(self, users: Sequence | None = None, *,
-                      history: Sequence | None = None,
-                      texts: Sequence | None = None) -> Embeddings:
+    def embed_queries(self, users: Rows | None = None, *,
+                      history: Rows | None = None,
+                      texts: Rows | None = None) -> Embeddings:
         """Vectors of queries: the sum of what is given in each row.
 
         Args:
@@ -171,8 +172,8 @@ class Recommender:
             "embed_queries", users=users, history=history, texts=texts)
         return Embeddings(_output(found, "embedding"), version)
 
-    def embed_candidates(self, items: Sequence | None = None, *,
-                         texts: Sequence | None = None) -> Embeddings:
+    def embed_candidates(self, items: Rows | None = None, *,
+                         texts: Rows | None = None) -> Embeddings:
         """Vectors of items.
 
         Args:

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from kill_processes import call, start
-from kill_scenes import RetrainScene, digest, rows
+from helpers.kill_processes import call, start
+from helpers.kill_scenes import RetrainScene, digest, rows
 
 from tfrecal.retrain import promotion
 from tfrecal.serving.client.client import Recommender, ServingUnavailable

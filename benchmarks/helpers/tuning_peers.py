@@ -1,9 +1,9 @@
 """Fine-tuning of the same encoder in PyTorch, rows a second.
 
 `rows_per_second` is imported by `tuning.py`; install the peers as
-`encoding.py` says. Alone:
+`encoding.py` says. Alone, in `benchmarks/`:
 
-    python benchmarks/tuning_peers.py [--steps 5] [--batch-size 64]
+    python -m helpers.tuning_peers [--steps 5] [--batch-size 64]
 
 - "sentence-transformers": its usual step,
   `MultipleNegativesRankingLoss` on (titles of up to three items that the user
@@ -80,7 +80,7 @@ def rows_per_second(texts: list[str], user_codes, item_codes,
 def _ranking_step(folder, texts, user_codes, item_codes):
     """(history text, item text) through sentence-transformers' own loss."""
     import torch
-    from encoding_peers import sentence_model
+    from helpers.encoding_peers import sentence_model
     from sentence_transformers import losses
 
     model = sentence_model(folder, MAX_LENGTH)
@@ -110,7 +110,7 @@ def _ranking_step(folder, texts, user_codes, item_codes):
 def _table_step(folder, texts, user_codes, item_codes):
     """A user table against item vectors, in-batch softmax."""
     import torch
-    from encoding_peers import sentence_model
+    from helpers.encoding_peers import sentence_model
 
     model = sentence_model(folder, MAX_LENGTH)
     users = torch.nn.Embedding(int(user_codes.max()) + 1, DIM)

@@ -1,7 +1,7 @@
 """Fits of the peers' libraries; `quality_peers.py` measures them.
 
 Runs in an interpreter that has them, so it imports neither tfrecal nor
-TensorFlow: `python peer_fits.py FOLDER [--seed 0] [--quick]` reads
+TensorFlow: `python helpers/peer_fits.py FOLDER [--seed 0] [--quick]` reads
 `split.npz` and writes a score for every user and item.
 """
 from __future__ import annotations
