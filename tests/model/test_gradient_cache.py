@@ -113,6 +113,21 @@ def test_chunks_do_not_change_the_sum(shop, tiny_bert_folder, monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+def of_unknown_length(shop, sequence):
+    """The batches as a data set that does not say how many they are."""
+    kinds = {"user_id": tf.string, "item_id": tf.string,
+             "label": tf.float32, "log_q": tf.float32}
+
+    def rows():
+        for number in range(len(sequence)):
+            batch = sequence[number]
+            yield {"user_id": shop.user_ids[batch["user_id"] - 1],
+                   "item_id": shop.item_ids[batch["item_id"] - 1],
+                   "label": batch["label"], "log_q": batch["log_q"]}
+    return tf.data.Dataset.from_generator(rows, output_signature={
+        name: tf.TensorSpec([None], kind) for name, kind in kinds.items()})
+
+
 @pytest.mark.parametrize("known, expected", [
     (True, [0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3]),
     (False, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3])])
@@ -135,7 +150,7 @@ def test_fit_divides_epochs_and_ends_them_with_a_step(
         def on_epoch_end(self, epoch, logs=None):
             counts.append(int(model.encoder_optimizer.iterations))
 
-    model.fit(sequence if known else (sequence[n] for n in range(10)),
+    model.fit(sequence if known else of_unknown_length(shop, sequence),
               epochs=1, verbose=0, callbacks=[Watch()])
     assert counts == expected
     # After the epoch: no window ends.

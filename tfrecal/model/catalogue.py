@@ -33,7 +33,8 @@ def write(folder, tables: dict[str, dict]) -> None:
                 arrays[column] = pa.FixedSizeListArray.from_arrays(
                     pa.array(values.reshape(-1)), values.shape[1])
             else:
-                arrays[column] = pa.array(values, pa.large_string())
+                # Keras wraps lists in a class that pyarrow finds empty.
+                arrays[column] = pa.array(list(values), pa.large_string())
         pq.write_table(pa.table(arrays), Path(folder) / f"{name}.{_FILE}")
 
 
@@ -56,6 +57,8 @@ def read(folder, name: str) -> dict | None:
 
 def lookup(ids) -> tf.lookup.StaticHashTable:
     """Strings to int32 codes from 1; 0 for others."""
-    keys = tf.constant([str(i).encode() for i in ids], tf.string)
+    ids = [str(i).encode() for i in ids]
+    codes = list(range(1, len(ids) + 1))
+    # A table cannot be empty.
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(
-        keys, tf.range(1, len(ids) + 1)), 0)
+        tf.constant(ids or [""]), tf.constant(codes or [0], tf.int32)), 0)
