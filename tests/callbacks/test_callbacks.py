@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tf_keras
-from own_towers import PlainTowers, Twin
+from plain_towers import PlainTowers, Twin
 
 from tfrecal import acquisition, callbacks, splits
 from tfrecal.model.two_tower import TwoTower

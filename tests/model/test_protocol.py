@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from own_towers import PlainTowers, Twin
+from plain_towers import PlainTowers, Twin
 
 from tfrecal import AcquireLabels, Pool, ReplayOracle, TwoTower
 from tfrecal.export import export_model
