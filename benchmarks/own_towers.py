@@ -4,10 +4,10 @@ MovieLens-100K, ids only, vectors of one width. Plain TFRS towers (a
 `StringLookup` and an `Embedding` each, a layer on top of the items', a rating
 and a retrieval task) and a `TwoTower` go through the same rounds: train on
 every label, evaluate over the whole catalogue, choose and buy 1,000 labels by
-`vopt`, `bald` and `core_set`; then both are exported and answer a request.
-A round's time is the median over two runs in turns and their rounds after the
-first, which traces graphs; of `bald` both sample the last layers (`uncertainty="heads"`), since plain
-towers have no dropout passes.
+`vopt`, `bald` and `core_set`; then both are exported and answer a request. A
+round's time is the median over two runs in turns and their rounds after the
+first, which traces graphs; of `bald` both sample the last layers
+(`uncertainty="heads"`), since plain towers have no dropout passes.
 
 `twin_identical`: a model of other classes around the weights of a `TwoTower`,
 which offers what the protocol names and nothing else, buys the same pairs and
