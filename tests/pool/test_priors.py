@@ -60,7 +60,7 @@ def test_priors_are_multiplied_and_checked():
     for wrong in (np.ones(3), -np.ones(4), np.full(4, np.nan), 1.0):
         def mine(user, item, wrong=wrong):
             return wrong
-        with pytest.raises(ValueError, match="`prior` must give.*from mine"):
+        with pytest.raises(ValueError, match="`prior` must be a.*from mine"):
             priors.Product([mine])(USERS, ["a", "b", "c", "c"])
 
 
