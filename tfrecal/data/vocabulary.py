@@ -98,16 +98,15 @@ class Vocabulary:
         if isinstance(dtype, pd.CategoricalDtype):
             column = pd.Series(ids)
             return self._spread(column.cat.codes, column.cat.categories)
-        shape = np.shape(ids)
         if getattr(dtype, "kind", "O") in "iuf":
             places, values = pd.factorize(
-                ids if len(shape) == 1 else np.ravel(ids))
-            return self._spread(places, values).reshape(shape)
-        values = np.asarray(ids, dtype=object)
+                ids if ids.ndim == 1 else np.ravel(ids))
+            return self._spread(places, values).reshape(ids.shape)
         try:
+            values = np.asarray(ids, dtype=object)
             found = self._index.get_indexer(
                 pd.Index(values.ravel(), dtype=object))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:  # lists of several lengths
             raise ValueError(
                 f"`{self.name}` must hold one string or whole number a "
                 "place, and lists equally long. Received: "
@@ -138,7 +137,9 @@ class Vocabulary:
         if codes is None:
             return self._ids
         codes = np.asarray(codes)
-        if codes.size and not 1 <= codes.min() <= codes.max() <= len(self):
+        if not codes.size:
+            return np.empty(codes.shape, object)
+        if not 1 <= codes.min() <= codes.max() <= len(self):
             raise ValueError(
                 f"Codes of a `{self.name}` must lie in 1 to {len(self)}; 0 "
                 "is that of unknown ids, which have no name. Received: "
