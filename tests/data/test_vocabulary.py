@@ -61,7 +61,7 @@ def test_codes_keep_the_shape_and_know_the_way_back(vocabulary):
     assert vocabulary.ids().tolist() == IDS
     assert vocabulary.ids([]).tolist() == []
     for wrong in ([0, 1], [6], [-1]):
-        with pytest.raises(ValueError, match="of a `item_id` must lie in 1 to 5"):
+        with pytest.raises(ValueError, match="`item_id` must lie in 1 to 5"):
             vocabulary.ids(wrong)
 
 
