@@ -98,10 +98,11 @@ class Vocabulary:
         if isinstance(dtype, pd.CategoricalDtype):
             column = pd.Series(ids)
             return self._spread(column.cat.codes, column.cat.categories)
-        if getattr(dtype, "kind", "O") in "iuf":
-            places, values = pd.factorize(
-                ids if ids.ndim == 1 else np.ravel(ids))
-            return self._spread(places, values).reshape(ids.shape)
+        if isinstance(dtype, pd.api.extensions.ExtensionDtype):
+            return self._spread(*pd.factorize(ids))
+        if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
+            places, values = pd.factorize(np.ravel(ids))
+            return self._spread(places, values).reshape(np.shape(ids))
         try:
             values = np.asarray(ids, dtype=object)
             found = self._index.get_indexer(

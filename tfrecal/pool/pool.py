@@ -52,8 +52,8 @@ class Pool:
     Attributes:
         user_vocabulary, item_vocabulary: of the codes.
         user_ids, item_ids: ids in the order of their codes, object arrays.
-        excluded: keys of pairs that are never asked, `user code * (items +
-            1) + item code`, int64, rising.
+        excluded: keys of pairs that are never asked, int64, rising;
+            `excluded_pairs` gives their codes.
 
     Raises:
         ValueError: a pair twice, or codes outside the tables.
@@ -192,6 +192,10 @@ class Pool:
         known = (user > 0) & (item > 0)
         self.excluded = np.union1d(
             self.excluded, self._keys(user[known], item[known]))
+
+    def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(user, item)` codes of the pairs that are never asked."""
+        return np.divmod(self.excluded, self.item_vocabulary.size)
 
     def __len__(self) -> int:
         return len(self.user)

@@ -56,9 +56,8 @@ def _pairs(pool, users, items, shape):
         keep = np.isin(user, users) & np.isin(item, items)
         return ListedPairs(user[keep], item[keep], shape[0] * shape[1])
     rows = np.flatnonzero(pool.state != UNLABELLED)
-    excluded = np.divmod(pool.excluded, pool.item_vocabulary.size)
     taken = [np.concatenate([codes[rows], others]) for codes, others in
-             zip((pool.user, pool.item), excluded)]
+             zip((pool.user, pool.item), pool.excluded_pairs())]
     return CrossPairs(users, items, *taken, shape)
 
 
