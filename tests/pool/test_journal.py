@@ -131,13 +131,16 @@ def test_one_process_a_journal(tmp_path):
     assert len(Journal(path)) == 4
 
 
-def world(initial=0):
+def rows():
     pairs = [(f"u{u}", f"i{i}") for u in range(6) for i in range(8)]
     frame = pd.DataFrame(pairs, columns=["user_id", "item_id"])
     frame["label"] = np.resize(np.float32([1, 2, 3, 4, 5]), len(frame))
     frame["timestamp"] = 0
-    return Pool.from_interactions(
-        Interactions.from_frame(frame, scale=(1, 5)), initial)
+    return Interactions.from_frame(frame, scale=(1, 5))
+
+
+def world(initial=0):
+    return Pool.from_interactions(rows(), initial)
 
 
 class Billing(Oracle):
@@ -199,7 +202,7 @@ def live(folder, numerics=0):
     state = folder / "state.json"
     if state.exists():
         state = json.loads(state.read_text())
-        pool, first = Pool.load(folder / state["pool"], pool), state["round"]
+        pool, first = Pool.load(folder / state["pool"], rows()), state["round"]
     buying = Buying(pool, Billing(folder), Journal(folder / "journal"))
     if first:
         buying.restore(state)
@@ -332,7 +335,7 @@ def test_answers_that_came_while_the_process_was_dead(tmp_path):
     buying.ask(Chosen(np.array([3]), np.array([1]), np.zeros(1),
                       np.array(["a"], object)), 1, [])
 
-    pool = Pool.load(tmp_path / "pool.npz", world())
+    pool = Pool.load(tmp_path / "pool.npz", rows())
     again = Buying(pool, Scripted(), Journal(tmp_path / "journal"))
     again.restore(state)
     again.oracle.next = Answers([0, 1], [4, 2], [False] * 2, [1, 1])
