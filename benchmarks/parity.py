@@ -30,18 +30,19 @@ K, CLOSE = 20, 1e-5
 
 def by_keras(model, pool, users, history, exclude):
     """Ids and scores from the towers; the popular ones for the unknown."""
-    code = {u: n + 1 for n, u in enumerate(pool.user_ids)}
-    item = {i: n for n, i in enumerate(pool.item_ids)}
+    known = pool.item_vocabulary
     indptr, items = pool.histories()
-    codes = np.array([code.get(u, 0) for u in users], np.int32)
-    rows = [[item[i] + 1 for i in given if i in item]
-            or items[indptr[c]:indptr[c + 1]][-200:].tolist()
-            for given, c in zip(history, codes)]
+    codes = pool.user_vocabulary.codes(users)
+    history, exclude = (
+        [row[row > 0] for row in map(known.codes, lists)]
+        for lists in (history, exclude))
+    rows = [row.tolist() or items[indptr[c]:indptr[c + 1]][-200:].tolist()
+            for row, c in zip(history, codes)]
     query = model.embed_queries({
         "user_id": tf.constant(codes),
         "history": tf.ragged.constant(rows, tf.int32, ragged_rank=1)})
     candidate = model.embed_candidates({"item_id": tf.range(
-        1, len(pool.item_ids) + 1)})["retrieval"].numpy()
+        1, known.size)})["retrieval"].numpy()
     query = query["retrieval"].numpy()
     likes = strangers(model, pool)
     for n, (c, row) in enumerate(zip(codes, rows)):
@@ -52,7 +53,7 @@ def by_keras(model, pool, users, history, exclude):
     popular = np.log(traffic / traffic.sum()).astype(np.float32)
     scores[[c == 0 and not row for c, row in zip(codes, rows)]] = popular
     for row, out in zip(scores, exclude):
-        row[[item[i] for i in out if i in item]] = -np.inf
+        row[out - 1] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
     return pool.item_ids[order], np.take_along_axis(scores, order, 1)
 

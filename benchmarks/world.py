@@ -87,7 +87,7 @@ class Company:
         # As the server does for whom nothing is known of.
         scores[~query.any(axis=1)] = np.log(pool.item_traffic[1:] + 1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-        self.users = pd.Index(pool.user_ids)
+        self.users = pool.user_vocabulary
         self.lists = pool.item_ids[best]
         self.scores = np.take_along_axis(scores, best, axis=1)
 
@@ -95,7 +95,7 @@ class Company:
         visits = self.world.visits()
         users, time = (visits[name].to_numpy() for name in (
             "user_id", "time"))
-        rows = 1 + self.users.get_indexer(users)
+        rows = self.users.codes(users)
         lists, propensity = self.lists[rows], np.ones((len(users), K))
         strategy = np.full(lists.shape, "", object)
         request = [f"{self.world.day}-{n}" for n in range(len(users))]

@@ -242,7 +242,7 @@ def test_priors_rateability_and_quotas_in_a_fit(model, split):
                np.full(len(user), 2.0)])
     asked = pool.item[pool.ticket >= 0]
     assert len(asked) == 40 and asked.min() > len(half)
-    with pytest.raises(ValueError, match="`prior` must give"):
+    with pytest.raises(ValueError, match="`prior` must be a finite"):
         fit(model, split, "random", epochs=1, prior=lambda user, item: -1)
 
 

@@ -262,3 +262,12 @@ def test_each_has_its_rows_in_a_core(shop, n):
 def test_a_core_that_cannot_be_is_refused(shop, n):
     with pytest.raises(ValueError, match="must"):
         shop.k_core(n)
+
+
+def test_repr_names_rows_tables_scale_columns_and_days():
+    assert repr(read(frame(weight=[1, 2, 3], timestamp=[
+        0, 86_400, 86_400 * 366]))) == (
+        "Interactions('interactions', 3 rows, 2 users, 2 items, labels 1 to "
+        "5,\n             user_id, item_id, label, timestamp, weight; "
+        "1970-01-01 to 1971-01-02)")
+    assert "no times" in repr(read(frame().drop(columns="timestamp")))

@@ -123,7 +123,7 @@ class TestReplay(OracleContract):
     @pytest.mark.parametrize("cost", [[1, -1], [1, np.nan], [1], 1])
     def test_what_is_no_cost(self, cost):
         oracle = ReplayOracle(log(), cost=lambda users, items: cost)
-        with pytest.raises(ValueError, match=r"`cost`.*\(2,\) is due"):
+        with pytest.raises(ValueError, match="`cost`.*one for each of 2 "):
             oracle.expected_cost(["a", "b"], ["x", "x"])
 
     @pytest.mark.parametrize("options", [
@@ -416,6 +416,31 @@ def test_texts_and_formulas(tmp_path):
                        for cell in row.values())
 
 
+def test_tables_of_whole_numbers_are_shown_too(tmp_path):
+    questions = Questions([0, 1], ["7", "u"], ["1", "2"])
+    write_questions(
+        tmp_path / "q.csv", questions,
+        pd.DataFrame({"age": [30]}, index=pd.Index([7], name="user_id")),
+        pd.DataFrame({"item_id": [2, 1], "year": [1999, 2001]}))
+    assert pd.read_csv(tmp_path / "q.csv", dtype=str).fillna("")[
+        ["user.age", "item.year"]].values.tolist() == [
+            ["30", "2001"], ["", "1999"]]
+
+
+def test_reprs_of_oracles(tmp_path):
+    oracle = ReplayOracle(log(), noise=0.5)
+    assert repr(oracle) == ("ReplayOracle(4 labels of 'interactions', "
+                            "noise=0.5, decline=0, 0 open questions)")
+    oracle.ask(Questions([0, 1], ["a", "b"], ["x", "x"]))
+    assert "2 open questions" in repr(oracle)
+    assert repr(CallableOracle(len, cost=2)) == (
+        "CallableOracle(len, cost=2, 0 open questions)")
+    oracle = FileQueueOracle(tmp_path)
+    oracle.ask(Questions([3], ["a"], ["x"]))
+    assert repr(oracle) == (f"FileQueueOracle({str(tmp_path)!r}, csv, "
+                            "cost=1, 1 open questions)")
+
+
 def test_what_spreadsheets_do_is_understood(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(
@@ -495,7 +520,7 @@ def test_bad_questions(fields, message):
 @pytest.mark.parametrize("fields, message", [
     (([1], [np.nan], [False], [0]), "NaN where `declined`"),
     (([1, 1], [2, 3], [False] * 2, [0, 0]), "1 that repeat"),
-    (([1, 7], [2, 3], [False] * 2, [0, -1]), "cost=-1.0 for ticket=7"),
+    (([1, 7], [2, 3], [False] * 2, [0, -1]), "cost=-1.0 at place 1"),
     (([1], [2], [False], [np.nan]), "cost=nan")])
 def test_bad_answers(fields, message):
     with pytest.raises(ValueError, match=message):

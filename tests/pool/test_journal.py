@@ -131,13 +131,16 @@ def test_one_process_a_journal(tmp_path):
     assert len(Journal(path)) == 4
 
 
-def world(initial=0):
+def rows():
     pairs = [(f"u{u}", f"i{i}") for u in range(6) for i in range(8)]
     frame = pd.DataFrame(pairs, columns=["user_id", "item_id"])
     frame["label"] = np.resize(np.float32([1, 2, 3, 4, 5]), len(frame))
     frame["timestamp"] = 0
-    return Pool.from_interactions(
-        Interactions.from_frame(frame, scale=(1, 5)), initial)
+    return Interactions.from_frame(frame, scale=(1, 5))
+
+
+def world(initial=0):
+    return Pool.from_interactions(rows(), initial)
 
 
 class Billing(Oracle):
@@ -199,7 +202,7 @@ def live(folder, numerics=0):
     state = folder / "state.json"
     if state.exists():
         state = json.loads(state.read_text())
-        pool, first = Pool.load(folder / state["pool"], pool), state["round"]
+        pool, first = Pool.load(folder / state["pool"], rows()), state["round"]
     buying = Buying(pool, Billing(folder), Journal(folder / "journal"))
     if first:
         buying.restore(state)
@@ -332,7 +335,7 @@ def test_answers_that_came_while_the_process_was_dead(tmp_path):
     buying.ask(Chosen(np.array([3]), np.array([1]), np.zeros(1),
                       np.array(["a"], object)), 1, [])
 
-    pool = Pool.load(tmp_path / "pool.npz", world())
+    pool = Pool.load(tmp_path / "pool.npz", rows())
     again = Buying(pool, Scripted(), Journal(tmp_path / "journal"))
     again.restore(state)
     again.oracle.next = Answers([0, 1], [4, 2], [False] * 2, [1, 1])
@@ -352,13 +355,14 @@ def test_no_ticket_is_given_out_while_a_round_is_interrupted(tmp_path):
     folder.check_whole()
 
 
-@pytest.mark.parametrize("answers", [
-    Answers([0], [9], [False], [1]), Answers([2], [3], [False], [1]),
-    Answers([0, -1], [3, 3], [False] * 2, [1, 1])])
-def test_what_the_pool_refuses_is_not_recorded(answers, tmp_path):
+@pytest.mark.parametrize("answers, message", [
+    (Answers([0], [9], [False], [1]), "scale 1 to 5. .*label=9.*ticket=0"),
+    (Answers([2], [3], [False], [1]), "ticket=2, and 2 tickets were given"),
+    (Answers([0, -1], [3, 3], [False] * 2, [1, 1]), "ticket=-1, and 2")])
+def test_what_the_pool_refuses_is_not_recorded(answers, message, tmp_path):
     buying = bought(Journal(tmp_path / "journal"))
     buying.oracle.next = answers
-    with pytest.raises(ValueError, match="tickets up to 1 .* 1 to 5. Rec"):
+    with pytest.raises(ValueError, match=f"{message}.*Nothing was"):
         buying.collect()
     assert len(Journal(tmp_path / "journal")) == 1 and buying.pool.spent == 0
 

@@ -191,3 +191,26 @@ def test_initial_rows_by_a_mask(shop):
                                   np.flatnonzero(mask))
     with pytest.raises(ValueError, match="must be bool"):
         Pool.from_interactions(shop, mask[1:])
+
+
+def test_repr_says_what_a_pool_holds(pool, shop):
+    user, item = pool.candidates()
+    tickets = pool.ask(user[:3], item[:3], 0, "random")
+    pool.answer(tickets[:2], [4.0, np.nan], [False, True], [2.0, 0.5])
+    number = round(0.1 * len(shop))
+    left = len(shop) - number - 3
+    assert repr(pool) == (
+        f"Pool({len(shop.users):,} users x {len(shop.items):,} items: "
+        f"{left:,} unlabelled, 1 asked, {number + 1:,} labelled, 1 declined;"
+        "\n     labels 1 to 5, positive from 4; 1 rounds, 2.5 spent)")
+    text = repr(Pool.cross(shop))
+    assert "items, all pairs: " in text and "0 rounds, 0 spent" in text
+
+
+def test_pairs_of_a_pool_have_its_ids(pool):
+    pairs = pool.pairs(pool.user[:5], pool.item[:5])
+    assert pairs.user_vocabulary is pool.user_vocabulary
+    assert pairs.user_id.tolist() == [
+        pool.user_ids[code - 1] for code in pool.user[:5]]
+    assert pairs.item_id.tolist() == [
+        pool.item_ids[code - 1] for code in pool.item[:5]]

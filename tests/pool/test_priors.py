@@ -11,6 +11,8 @@ from contracts import make_view
 from tfrecal import acquisition
 from tfrecal.acquisition.batches import Limits, capped
 from tfrecal.acquisition.quota import Quota
+from tfrecal.data.pairs import Pairs
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.pool import priors
 
 ITEMS = pd.DataFrame(
@@ -60,8 +62,49 @@ def test_priors_are_multiplied_and_checked():
     for wrong in (np.ones(3), -np.ones(4), np.full(4, np.nan), 1.0):
         def mine(user, item, wrong=wrong):
             return wrong
-        with pytest.raises(ValueError, match="`prior` must give.*from mine"):
+        with pytest.raises(ValueError, match="`prior` must be a.*from mine"):
             priors.Product([mine])(USERS, ["a", "b", "c", "c"])
+
+
+def test_priors_read_codes_and_make_no_strings():
+    pairs = Pairs([1, 2, 1, 2], [3, 1, 2, 2], Vocabulary(["u", "v"]),
+                  Vocabulary(["b", "z", "a"]))  # another order, "c" is new
+    made = [priors.ColumnPrior(ITEMS, "margin", default=0.25),
+            priors.ColumnPrior(pd.DataFrame(
+                {"trust": [3.0]}, index=["v"]), "trust", of="users"),
+            priors.Embargo(ITEMS, ["b", "c"])]
+    for prior in [*made, priors.Product(made)]:
+        found = priors.weigh(prior, pairs)
+        assert "user_id" not in vars(pairs) and "item_id" not in vars(pairs)
+        np.testing.assert_array_equal(found, prior(
+            ["u", "v", "u", "v"], ["a", "b", "z", "z"]))
+    np.testing.assert_array_equal(found, [0.5, 0, 0.25, 0.75])
+    np.testing.assert_array_equal(priors.weigh(
+        lambda user, item: (user == "u") + 2.0 * (item == "a"), pairs),
+        [3, 0, 1, 0])
+
+
+@pytest.mark.parametrize("form", [
+    lambda ids: ids, lambda ids: [str(n) for n in ids],
+    lambda ids: np.array(ids), lambda ids: pd.Series(ids, dtype="Int64"),
+    lambda ids: pd.Series(ids, dtype="category")])
+def test_ids_of_another_type_than_the_table_s(form):
+    table = pd.DataFrame({"item_id": form([30, 40, 50]), "w": [1, 2, 3]})
+    prior = priors.ColumnPrior(table, "w", default=9)
+    embargo = priors.Embargo(table, form([40]), "w > 2")
+    assert embargo.items.tolist() == ["40", "50"]
+    for ids in (["40", "50", "60"], [40, 50, 60], np.array([40., 50., 60.])):
+        assert prior(["u"] * 3, ids).tolist() == [2, 3, 9]
+        assert embargo(["u"] * 3, ids).tolist() == [0, 0, 1]
+
+
+def test_tables_and_ids_that_a_prior_refuses():
+    with pytest.raises(ValueError, match=r"column \(or an index\) `item_id`"):
+        priors.ColumnPrior(pd.DataFrame({"w": [1, 2]}), "w")
+    with pytest.raises(ValueError, match="there once.*'a'"):
+        priors.Embargo(ITEMS.iloc[[0, 0]])
+    with pytest.raises(ValueError, match="whole numbers.*2.5"):
+        priors.Embargo(ITEMS)(["u"], [2.5])
 
 
 def slow_batch(order, n, caps, group, most, least):

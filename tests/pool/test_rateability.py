@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tfrecal.data.pairs import Pairs
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.metrics import auc
 from tfrecal.pool.pool import DECLINED, LABELLED
 from tfrecal.pool.rateability import Rateability, _logistic
@@ -20,7 +22,8 @@ def world(seed=0, users=120, items=90):
     pool = SimpleNamespace(
         user=(user + 1).astype(np.int32), item=(item + 1).astype(np.int32),
         ticket=np.full(len(user), -1), state=np.full(len(user), LABELLED),
-        user_ids=np.arange(users), item_ids=np.arange(items), lazy=True)
+        user_vocabulary=Vocabulary(range(users)),
+        item_vocabulary=Vocabulary(range(items)), lazy=True)
     met = np.zeros((users, items), bool)
     met[user, item] = True
     return pool, chance, met
@@ -32,6 +35,10 @@ def made():
     return pool, chance, met, Rateability(pool, rank=3)
 
 
+def pairs(pool, user, item):
+    return Pairs(user, item, pool.user_vocabulary, pool.item_vocabulary)
+
+
 def other_pairs(met):
     """Pairs outside the traffic, as codes."""
     user, item = np.nonzero(~met)
@@ -41,7 +48,7 @@ def other_pairs(met):
 def test_tastes_are_found_and_probabilities_calibrated(made):
     pool, chance, met, model = made
     user, item = np.divmod(np.arange(chance.size), chance.shape[1])
-    found = model.predict(user + 1, item + 1)
+    found = model.predict(pairs(pool, user + 1, item + 1))
     assert found.min() >= 0 and found.max() <= 1
     same = chance.ravel() > 0.3
     assert auc(same, found) > 0.97
@@ -60,8 +67,8 @@ def test_asked_pairs_are_no_traffic(made):
                        ("state", np.zeros(500, int))):
         setattr(asked, name, np.append(getattr(pool, name), more))
     np.testing.assert_array_equal(
-        Rateability(asked, rank=3).predict(user, item),
-        model.predict(user, item))
+        Rateability(asked, rank=3).predict(pairs(pool, user, item)),
+        model.predict(pairs(pool, user, item)))
 
 
 def test_declining_lowers_the_rate_of_user_and_item():
@@ -85,7 +92,7 @@ def test_declining_lowers_the_rate_of_user_and_item():
 def test_tiny_pools(users, items):
     pool, _, _ = world(users=users, items=items)
     user, item = np.divmod(np.arange(users * items), items)
-    found = Rateability(pool).predict(user + 1, item + 1)
+    found = Rateability(pool).predict(pairs(pool, user + 1, item + 1))
     assert np.isfinite(found).all() and (0 <= found).all()
     with pytest.raises(ValueError, match="rank=0"):
         Rateability(pool, rank=0)

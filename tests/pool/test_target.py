@@ -94,3 +94,14 @@ def _compiled(log):
     model = TwoTower.from_interactions(log, embedding_dim=4)
     model.compile()
     return model
+
+
+def test_a_target_of_pairs(log):
+    pool = Pool.from_interactions(log, initial=0.5)
+    pairs = pool.pairs(pool.user[:4], pool.item[:4])
+    target = Target.from_pairs(pairs, [0, 1, 1, 2], name="mine")
+    assert target.weight.tolist() == [0, 0.25, 0.25, 0.5]
+    np.testing.assert_array_equal(target.user, pool.user[:4])
+    np.testing.assert_array_equal(target.item, pool.item[:4])
+    with pytest.raises(ValueError, match="unknown user in .*mine"):
+        Target.from_pairs(pool.pairs([0], [1]), name="mine").check(4, 3)

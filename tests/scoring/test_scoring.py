@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tfrecal import acquisition
 from tfrecal.acquisition import Strategy
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import UNLABELLED, Pool
+from tfrecal.pool.priors import ColumnPrior
 from tfrecal.scoring.scorer import PoolScorer
 
 
@@ -162,6 +164,18 @@ def test_prior_and_cost_are_functions_of_ids(scorer, pool):
         strategy, 10, cost=lambda u, i: np.where(i == cheap, 0.1, 1.0),
         prior=lambda u, i: 1.0 * (u != pool.user_ids[0]))
     assert (item == 5).all()
+
+
+def test_a_prior_by_code_chooses_as_its_function_of_ids(scorer, pool):
+    weights = np.random.default_rng(5).random(len(pool.item_ids)).round(1)
+    prior = ColumnPrior(pd.DataFrame(
+        {"weight": weights}, index=pool.item_ids), "weight")
+    found = [scorer.top("random", 20, prior=one) for one in (
+        prior, lambda user, item: weights[pd.Index(
+            pool.item_ids).get_indexer(item)])]
+    assert (weights[found[0][1] - 1] > 0).all()
+    for ours, theirs in zip(*found):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 class Ranks(Strategy):

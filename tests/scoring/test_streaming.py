@@ -145,7 +145,7 @@ def test_prior_and_cost_as_the_strategy_weighs_them():
 @pytest.mark.parametrize("options, match", [
     ({"mode": "softrank"}, "rank of every pair.*candidates="),
     ({"prior": lambda u, i: -np.ones(len(u))}, "`prior`.*>= 0.*-1"),
-    ({"prior": lambda u, i: 1.0}, "`prior`.*one number a pair"),
+    ({"prior": lambda u, i: 1.0}, "`prior`.*one for each of"),
     ({"cost": lambda u, i: np.zeros(len(u))}, "`cost`.*> 0")])
 def test_bad_options(options, match):
     with pytest.raises(ValueError, match=match):

@@ -8,6 +8,7 @@ import numpy as np
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.quota import Quota
 from tfrecal.acquisition.view import View
+from tfrecal.checks import check_weights
 
 _FIELDS = {"vectors": ("query_vectors", "candidate_vectors"),
            "target": ("target_user", "target_item", "target_weight")}
@@ -238,16 +239,8 @@ class Strategy:
                 f"`{self.name}` with {option}=True reads `{field}` of the "
                 f"view. Received: {field}=None. Pass the {field} of the "
                 f"candidates, or leave `{option}` out.")
-        found = np.asarray(found, np.float64)
-        positive = field == "cost"
-        good = np.isfinite(found) & (found > 0 if positive else found >= 0)
-        if not good.all():
-            least = "> 0" if positive else ">= 0"
-            raise ValueError(
-                f"Each `{field}` must be a finite number {least}. Received: "
-                f"{field}={found[~good][0]} at candidate "
-                f"{int(np.flatnonzero(~good)[0])}.")
-        return found
+        return check_weights(found, len(view), field,
+                             positive=field == "cost")
 
     def get_config(self) -> dict:
         """Constructor arguments, JSON-able."""

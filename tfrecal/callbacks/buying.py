@@ -4,7 +4,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
 
 from tfrecal.callbacks.choosing import Chosen
 from tfrecal.oracles import Answers, Oracle, Questions
@@ -84,10 +83,8 @@ class Buying:
         if found is None:
             return None
         questions, strategy, why = found
-        user, item = (
-            pd.Index(ids).get_indexer(wanted).astype(np.int32) + 1
-            for ids, wanted in ((self.pool.user_ids, questions.user_id),
-                                (self.pool.item_ids, questions.item_id)))
+        user = self.pool.user_vocabulary.codes(questions.user_id)
+        item = self.pool.item_vocabulary.codes(questions.item_id)
         good = questions.round == round and user.all() and item.all()
         try:
             good = good and np.array_equal(questions.ticket, self.pool.ask(
@@ -108,9 +105,9 @@ class Buying:
         """Marks what was chosen as asked; the oracle is not told yet."""
         user, item, utility, strategy = chosen
         tickets = self.pool.ask(user, item, round, strategy, utility)
-        questions = Questions(
-            tickets, self.pool.user_ids[user - 1],
-            self.pool.item_ids[item - 1], round, utility)
+        pairs = self.pool.pairs(user, item)
+        questions = Questions(tickets, pairs.user_id, pairs.item_id, round,
+                              utility)
         self.journal.asked(questions, strategy, why)
         self.position += 1
         return questions
@@ -133,28 +130,14 @@ class Buying:
             return found  # questions that are repeated come before others
         answers = self.journal.fresh(self.oracle.answers())
         if len(answers):
-            self._check(answers)
+            # Nothing that the pool refuses may stand in the journal.
+            self.pool.check_answers(answers.ticket, answers.label,
+                                    answers.declined)
             self.journal.answered(answers)
             self.position += 1
             for name, number in self._take(answers).items():
                 found[name] += number
         return found
-
-    def _check(self, answers):
-        """Raises ValueError where `Pool.answer` would: nothing that the pool
-        refuses may stand in the journal."""
-        low, high = self.pool.scale
-        asked = self.pool.ticket.max(initial=-1)
-        strange = (answers.ticket < 0) | (answers.ticket > asked)
-        off = (answers.label < low) | (answers.label > high)
-        if (strange | off).any():
-            place = np.flatnonzero(strange | off)[0]
-            raise ValueError(
-                f"An oracle must answer tickets up to {asked} with labels "
-                f"from {low:g} to {high:g}. Received: "
-                f"ticket={answers.ticket[place]} with "
-                f"label={answers.label[place]:g}. Nothing was taken in: mend "
-                "the oracle.")
 
     def _take(self, answers: Answers) -> dict[str, int]:
         fresh = np.zeros(0, bool)

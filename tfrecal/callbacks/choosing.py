@@ -67,7 +67,8 @@ class Choice:
         if not len(chosen.user):
             return self._nothing(
                 "the strategy chose no pair (caps or a prior of 0)")
-        enough = self._affordable(self._cost(chosen.user, chosen.item))
+        enough = self._affordable(self._cost(
+            acquire.pool.pairs(chosen.user, chosen.item)))
         if not enough:
             return self._nothing(f"the budget of {acquire.budget:g} is spent")
         return Chosen(*(part[:enough] for part in chosen)), ""
@@ -117,18 +118,18 @@ class Choice:
     def view(self, user, item):
         """What the strategy sees of these pairs."""
         acquire, pool = self.acquire, self.acquire.pool
-        ids = pool.user_ids[user - 1], pool.item_ids[item - 1]
+        pairs = pool.pairs(user, item)
         view = acquire.scorer.view(
             user, item, acquire.strategy.needs - {"rateability"},
             calibration=self._calibration(), target=acquire.target,
             passes=acquire.passes, uncertainty=acquire.uncertainty,
             seed=acquire.seed + acquire.round,
-            prior=None if self.prior is None else self.prior(*ids),
-            cost=self._cost(user, item))
+            prior=None if self.prior is None else self.prior.weights(pairs),
+            cost=self._cost(pairs))
         if self._reads_rateability():
             if self._rateability is None:
                 self._rateability = Rateability(pool, seed=acquire.seed)
-            view.rateability = self._rateability.predict(user, item)
+            view.rateability = self._rateability.predict(pairs)
         return view
 
     def _reads_rateability(self) -> bool:
@@ -140,10 +141,9 @@ class Choice:
         return None if held_out is None else (
             held_out.user_code, held_out.item_code, held_out.label)
 
-    def _cost(self, user, item):
-        pool = self.acquire.pool
+    def _cost(self, pairs):
         return np.asarray(self.acquire.oracle.expected_cost(
-            pool.user_ids[user - 1], pool.item_ids[item - 1]))
+            pairs.user_id, pairs.item_id))
 
     def _affordable(self, cost) -> int:
         """How many of the chosen the budget still pays."""
@@ -165,9 +165,9 @@ class Choice:
             return []
         view, picks, utility = self._seen
         why = self.acquire.strategy.explain(view, picks, utility)
-        pool = self.acquire.pool
-        return [{"round": self.acquire.round,
-                 "user_id": str(pool.user_ids[user - 1]),
-                 "item_id": str(pool.item_ids[item - 1]),
-                 "strategy": name, "utility": float(value), "why": text}
-                for user, item, value, name, text in zip(*chosen, why)]
+        pairs = self.acquire.pool.pairs(chosen.user, chosen.item)
+        return [{"round": self.acquire.round, "user_id": user,
+                 "item_id": item, "strategy": name,
+                 "utility": float(value), "why": text}
+                for user, item, value, name, text in zip(
+                    pairs.user_id, pairs.item_id, *chosen[2:], why)]

@@ -214,10 +214,10 @@ def asked(problem, category: str | None = None) -> pd.DataFrame:
     rows = rows[np.argsort(pool.ticket[rows])]
     initial = np.flatnonzero((pool.state == 2) & (pool.ticket < 0))
     names = categories(problem.data.items, category)
+    pairs = pool.pairs(pool.user[rows], pool.item[rows])
     return pd.DataFrame({
         "round": pool.round[rows],
-        "user_id": pool.user_ids[pool.user[rows] - 1],
-        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "user_id": pairs.user_id, "item_id": pairs.item_id,
         "chosen_by": [pool.strategies[s] for s in pool.strategy[rows]],
         "label": pool.label[rows], "cost": pool.cost[rows],
         "utility": pool.utility[rows],

@@ -107,7 +107,7 @@ def redundant(data, seed, segment=None) -> Problem:
     """The busiest users made most of the log; every user counts alike."""
     split = _split(data, seed)
     train = split.train
-    number = np.bincount(train.user_code, minlength=len(data.user_ids) + 1)
+    number = np.bincount(train.user_code, minlength=data.user_vocabulary.size)
     most = max(1, int(round(BUSY * np.count_nonzero(number))))
     busy = np.zeros(len(number), bool)
     busy[np.argsort(-number, kind="stable")[:most]] = True
@@ -166,7 +166,8 @@ def _split(data, seed):
 
 def _cold(data, seed, codes, warm=False) -> Problem:
     split = _split(data, seed)
-    size = len(data.user_ids if codes == "user_code" else data.item_ids) + 1
+    size = (data.user_vocabulary if codes == "user_code"
+            else data.item_vocabulary).size
     rng = np.random.default_rng([seed, 29])
     cold = rng.permutation(size) < round(COLD * size)
     cold[0] = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import check_scale
 from tfrecal.data.cleaning import (
     CleaningReport,
     as_table,
@@ -11,6 +12,7 @@ from tfrecal.data.cleaning import (
     merge_duplicates,
 )
 from tfrecal.data.columns import factorise_ids, select_columns
+from tfrecal.data.vocabulary import Vocabulary
 
 
 def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
@@ -18,7 +20,8 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
     """Clean rows and tables; arguments as in `Interactions.from_frame`.
 
     Returns:
-        `((frame, users, items, scale, report), (user_code, item_code))`.
+        `((frame, users, items, scale, report), known)`: `known` is a dict
+        of `user_code`, `item_code`, `user_vocabulary`, `item_vocabulary`.
     """
     scale = _check_options(bad_rows, duplicates, scale)
     chosen = select_columns(frame, columns)
@@ -30,18 +33,20 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
     missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
     clean, bad = check_rows(chosen, missing, scale, timestamp_unit, report,
                             lines)
-    tables, codes = [], []
+    tables, codes, vocabularies = [], [], []
     for table, (key, (places, texts)) in zip((users, items), ids.items()):
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
         table = as_table(_renamed(table, key, columns), key, texts[used],
                          report, table_line)
-        code = np.append(table.index.get_indexer(texts), -1)[places] + 1
+        vocabulary = Vocabulary(table.index, key)
+        code = np.append(vocabulary.codes(texts), np.int32(0))[places]
         report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
         bad = bad | (code == 0)
         tables.append(table)
-        codes.append(code.astype(np.int32))
-    pair = codes[0].astype(np.int64) * (len(tables[1]) + 1) + codes[1]
+        codes.append(code)
+        vocabularies.append(vocabulary)
+    pair = codes[0].astype(np.int64) * vocabularies[1].size + codes[1]
     clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
                                     lines)
     good = ~(bad | extra)
@@ -54,8 +59,10 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
         scale = float(clean["label"].min()), float(clean["label"].max())
         if clean["label"].isin([0, 1]).all():
             scale = 0.0, 1.0
-    return ((clean, *tables, scale, report),
-            tuple(code[good] for code in codes))
+    return (clean, *tables, scale, report), {
+        "user_code": codes[0][good], "item_code": codes[1][good],
+        "user_vocabulary": vocabularies[0],
+        "item_vocabulary": vocabularies[1]}
 
 
 def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
@@ -93,14 +100,7 @@ def _check_options(bad_rows, duplicates, scale):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. "
                              f"Received: {name}={value!r}.")
-    if scale is None:
-        return None
-    ends = np.asarray(scale, np.float64)
-    if ends.shape != (2,) or not np.isfinite(ends).all() or not (
-            ends[0] < ends[1]):
-        raise ValueError("`scale` must be (lowest, highest) label. Received: "
-                         f"scale={scale!r}.")
-    return float(ends[0]), float(ends[1])
+    return None if scale is None else check_scale(scale)
 
 
 def _renamed(table, key, columns):

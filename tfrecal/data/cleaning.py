@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import on_scale
 from tfrecal.data.columns import as_ids, as_numbers, as_seconds
+from tfrecal.data.vocabulary import id_column
 
 KINDS = {
     "missing_key": "`user_id` or `item_id` is empty",
@@ -92,10 +94,9 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
         report.add(kind, wrong & ~bad, lines)
         bad = bad | wrong
 
-    low, high = (-np.inf, np.inf) if scale is None else scale
     largest = np.finfo(np.float32).max
     label = as_numbers(frame["label"])
-    wrong = ~((label >= low) & (label <= high) & (np.abs(label) <= largest))
+    wrong = ~(on_scale(label, scale) & (np.abs(label) <= largest))
     refuse("bad_label", wrong)
     clean["label"] = np.where(wrong, 0, label).astype(np.float32)
     times = np.zeros(len(frame))
@@ -184,17 +185,9 @@ def as_table(table, name: str, ids, report: CleaningReport,
         twice = list(table.columns[table.columns.duplicated()])
         raise ValueError(f"Columns of the {kind}s table must be unique. "
                          f"Received: {twice} twice. Rename one of them.")
-    if name in table:
-        column = table.pop(name)
-    elif table.index.name == name or not isinstance(table.index,
-                                                    pd.RangeIndex):
-        column = table.index.to_series()
-    else:
-        raise ValueError(
-            f"The {kind}s table must have a column (or an index) `{name}`. "
-            f"Received: columns={list(table.columns)}. Name it: "
-            f"`columns={{\"{name}\": \"...\"}}` or `{kind}s.rename(...)`.")
-    found = as_ids(column.reset_index(drop=True), name, report.notes)
+    column = id_column(table, name).reset_index(drop=True)
+    table = table.drop(columns=name, errors="ignore")
+    found = as_ids(column, name, report.notes)
     lines = np.arange(len(found)) + first_line
     empty = (found == "").to_numpy(bool)
     report.add(f"{kind}_table_missing_id", empty, lines)

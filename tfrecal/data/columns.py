@@ -24,7 +24,7 @@ _SPELLINGS = {
                   "unixreviewtime"},
     "weight": {"weights", "sampleweight"}}
 _SEPARATORS = ("::", ";", "\t", "|", ",")
-_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 # 1e11 seconds is the year 5138; 1e11 milliseconds is 1973.
 _LARGEST_SECOND = 1e11
 
@@ -130,30 +130,51 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
     places, values = pd.factorize(column)
     values = np.asarray(values, dtype=object)
     kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind in ("integer", "floating", "mixed-integer-float"):
-        texts = [_digits(value, name) for value in values]
-    elif kind in ("string", "empty"):
-        texts = [str(value).strip() for value in values]
-        if any(texts) and all(_WHOLE_FLOAT.fullmatch(t) for t in texts if t):
-            texts = [t.split(".")[0] for t in texts]
-            if notes is not None:
-                notes.append(f"`{name}`: \".0\" cut from ids such as "
-                             f"{str(values[0]).strip()!r}")
-    else:
+    if kind not in ("integer", "floating", "mixed-integer-float", "string",
+                    "empty"):
         raise ValueError(_mixed_message(values, name))
+    texts = [clean_id(value, name) for value in values]
+    if kind == "string" and any(texts) and all(
+            WHOLE_FLOAT.fullmatch(text) for text in texts if text):
+        texts = [text.split(".")[0] for text in texts]
+        if notes is not None:
+            notes.append(f"`{name}`: \".0\" cut from ids such as "
+                         f"{str(values[0]).strip()!r}")
     # " a" and "a" are one id; "" is none.
     again, texts = pd.factorize(np.array(
         [text or None for text in texts], dtype=object))
     return np.append(again, -1)[places], texts
 
 
-def _digits(value, name: str) -> str:
-    if isinstance(value, (float, np.floating)):
-        if not float(value).is_integer() or abs(value) >= 2 ** 53:
-            raise ValueError(
-                f"`{name}` must hold strings or whole numbers that a float "
-                f"can hold. Received: {value!r}. Read the column as text "
-                f"(`dtype={{\"{name}\": str}}`).")
+def clean_id(value, name: str) -> str:
+    """An id as the text that stands for it everywhere.
+
+    Args:
+        value: a string, a whole number, or a missing value.
+        name: of the id, for errors.
+
+    Returns:
+        the string without white space around it, the digits of a whole
+        number, or "" where the value is missing.
+
+    Raises:
+        ValueError: it is nothing of these.
+    """
+    if isinstance(value, str):
+        return str(value).strip()
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return str(int(value))
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return ""
+    if not isinstance(value, (float, np.floating)):
+        raise ValueError(
+            f"`{name}` must hold strings or whole numbers. Received: "
+            f"{value!r} ({type(value).__name__}). Convert it first.")
+    if not float(value).is_integer() or abs(value) >= 2 ** 53:
+        raise ValueError(
+            f"`{name}` must hold strings or whole numbers that a float "
+            f"can hold. Received: {value!r}. Read the column as text "
+            f"(`dtype={{\"{name}\": str}}`).")
     return str(int(value))
 
 

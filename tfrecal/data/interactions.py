@@ -1,6 +1,6 @@
 """Rows in: read, validate, clean, normalise; tables and codes.
 
-A code is an id's position in its table plus one; code 0 is "unknown".
+Codes of users and items are those of the `Vocabulary` of each table.
 """
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pandas as pd
 
 from tfrecal.data import clean_tables, table_files
 from tfrecal.data.cleaning import CleaningReport
-from tfrecal.data.columns import NEEDED, as_ids
+from tfrecal.data.columns import NEEDED
 from tfrecal.data.label_scaling import LabelScaling
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.hashes import update_table
 
 
@@ -51,29 +52,49 @@ class Interactions:
         return len(self.frame)
 
     def __repr__(self) -> str:
+        columns = ", ".join(map(str, self.frame.columns))
         return (f"Interactions({self.name!r}, {len(self):,} rows, "
                 f"{len(self.users):,} users, {len(self.items):,} items, "
-                f"labels {self.scale[0]:g} to {self.scale[1]:g})")
+                f"labels {self.scale[0]:g} to {self.scale[1]:g},\n"
+                f"             {columns}; {self._days()})")
+
+    def _days(self) -> str:
+        times = self.frame["timestamp"].to_numpy()
+        if not times.any():
+            return "no times"
+        first, last = (str(np.datetime64(int(time), "s"))[:10]
+                       for time in (times.min(), times.max()))
+        return f"{first} to {last}"
 
     @functools.cached_property
+    def user_vocabulary(self) -> Vocabulary:
+        """Codes of the users table; parts of a split share it."""
+        return Vocabulary(self.users.index, "user_id")
+
+    @functools.cached_property
+    def item_vocabulary(self) -> Vocabulary:
+        """Codes of the items table; parts of a split share it."""
+        return Vocabulary(self.items.index, "item_id")
+
+    @property
     def user_ids(self) -> np.ndarray:
         """Ids of the users table, object `[users]`."""
-        return self.users.index.to_numpy(object)
+        return self.user_vocabulary.ids()
 
-    @functools.cached_property
+    @property
     def item_ids(self) -> np.ndarray:
         """Ids of the items table, object `[items]`."""
-        return self.items.index.to_numpy(object)
+        return self.item_vocabulary.ids()
 
     @functools.cached_property
     def user_code(self) -> np.ndarray:
         """Code of each row's user, int32 `[n]`."""
-        return _codes(self.users, self.frame["user_id"])
+        return self.user_vocabulary.codes(self.frame["user_id"])
 
     @functools.cached_property
     def item_code(self) -> np.ndarray:
         """Code of each row's item, int32 `[n]`."""
-        return _codes(self.items, self.frame["item_id"])
+        return self.item_vocabulary.codes(self.frame["item_id"])
 
     @property
     def label(self) -> np.ndarray:
@@ -84,11 +105,18 @@ class Interactions:
         """Codes of ids, int32; 0 where an id is unknown or missing.
 
         Args:
-            users, items: strings, or whole numbers, as `from_frame` takes
-                them.
+            users, items: see `Vocabulary.codes`.
         """
-        return (_codes(self.users, as_ids(users, "user_id")),
-                _codes(self.items, as_ids(items, "item_id")))
+        return (self.user_vocabulary.codes(users),
+                self.item_vocabulary.codes(items))
+
+    def _changed(self, **changes) -> "Interactions":
+        """A copy with other parts; tables that stay keep their codes."""
+        new = replace(self, **changes)
+        if new.users is self.users and new.items is self.items:
+            new._knowing(user_vocabulary=self.user_vocabulary,
+                         item_vocabulary=self.item_vocabulary)
+        return new
 
     def with_frame(self, frame: pd.DataFrame) -> "Interactions":
         """Other rows over the same tables; codes keep their meaning.
@@ -102,15 +130,21 @@ class Interactions:
                 "`frame` must have the columns of interactions. Received: "
                 f"{list(frame.columns)}, without {missing}. Use "
                 "`from_frame` for raw tables.")
-        new = replace(self, frame=frame.reset_index(drop=True))
-        for codes, name in zip((new.user_code, new.item_code), NEEDED):
+        frame = frame.reset_index(drop=True)
+        known = {}
+        for name, vocabulary in zip(NEEDED, (
+                self.user_vocabulary, self.item_vocabulary)):
+            codes = vocabulary.codes(frame[name])
             if not codes.all():
-                odd = new.frame[name][codes == 0].iloc[0]
+                odd = frame[name][codes == 0].iloc[0]
                 raise ValueError(
                     f"Every `{name}` must be in the {name[:-3]}s table. "
                     f"Received: {odd!r}. Use `from_frame`, which reports or "
                     "drops such rows.")
-        return new
+            known[f"{name[:-3]}_code"] = codes
+            frame = frame.assign(**{name: pd.Series(
+                vocabulary.ids(codes), dtype=object)})
+        return self._changed(frame=frame)._knowing(**known)
 
     def take(self, rows) -> "Interactions":
         """Some of the rows, over the same tables.
@@ -120,12 +154,12 @@ class Interactions:
         """
         rows = np.arange(len(self))[rows if len(rows) else slice(0)]
         frame = self.frame.iloc[rows].reset_index(drop=True)
-        return replace(self, frame=frame)._with_codes(
-            self.user_code[rows], self.item_code[rows])
+        return self._changed(frame=frame)._knowing(
+            user_code=self.user_code[rows], item_code=self.item_code[rows])
 
-    def _with_codes(self, user, item) -> "Interactions":
-        """Sets codes that are known; looking ids up is the slow part."""
-        self.__dict__.update(user_code=user, item_code=item)
+    def _knowing(self, **known) -> "Interactions":
+        """Sets properties that are known; looking ids up is slow."""
+        self.__dict__.update(known)
         return self
 
     def binarise(self, threshold: float) -> "Interactions":
@@ -144,8 +178,8 @@ class Interactions:
         truth = self.truth
         if truth is not None:
             truth = (truth >= threshold).astype(np.float32)
-        return replace(self, frame=self.frame.assign(label=label),
-                       scale=(0.0, 1.0), truth=truth, scaling=None)
+        return self._changed(frame=self.frame.assign(label=label),
+                             scale=(0.0, 1.0), truth=truth, scaling=None)
 
     def normalise(self, method: str | LabelScaling) -> "Interactions":
         """Labels on another scale; `scaling` keeps the way back.
@@ -171,9 +205,10 @@ class Interactions:
         if truth is not None:
             offset, factor = scaling.offset_and_factor(truth.index)
             truth = truth.sub(offset, axis=0).div(factor, axis=0)
-        return replace(self, frame=self.frame.assign(
-            label=scaling.apply(self.frame["user_id"], self.label)),
-                       scale=scaling.new_scale, truth=truth, scaling=scaling)
+        label = scaling.apply(self.frame["user_id"], self.label)
+        return self._changed(
+            frame=self.frame.assign(label=label), scale=scaling.new_scale,
+            truth=truth, scaling=scaling)
 
     def k_core(self, n: int) -> "Interactions":
         """Drops users and items with fewer than `n` rows until none is left.
@@ -194,8 +229,8 @@ class Interactions:
                 f"({passes} passes)")
         report = replace(self.report, rows_kept=len(rows),
                          notes=[*self.report.notes, note])
-        return replace(
-            self, frame=self.frame.iloc[rows].reset_index(drop=True),
+        return self._changed(
+            frame=self.frame.iloc[rows].reset_index(drop=True),
             users=users, items=items, report=report,
             truth=None if self.truth is None
             else self.truth.loc[users.index, items.index])
@@ -245,11 +280,11 @@ class Interactions:
             ValueError: missing columns, no rows, or bad rows, all of them
                 named in one message.
         """
-        parts, codes = clean_tables.clean_tables(
+        parts, known = clean_tables.clean_tables(
             frame, users, items, columns=columns, bad_rows=bad_rows,
             duplicates=duplicates, scale=scale,
             timestamp_unit=timestamp_unit, lines=lines)
-        new = cls(*parts, name=name)._with_codes(*codes)
+        new = cls(*parts, name=name)._knowing(**known)
         if binarise is not None:
             new = new.binarise(binarise)
         return new if normalise is None else new.normalise(normalise)
@@ -312,8 +347,3 @@ class Interactions:
         return cls(frame, tables["users"], tables["items"],
                    tuple(meta["scale"]), CleaningReport(**meta["report"]),
                    meta["name"], tables.get("truth"), scaling)
-
-
-def _codes(table, ids) -> np.ndarray:
-    values = np.asarray(ids, dtype=object)
-    return (table.index.get_indexer(values) + 1).astype(np.int32)

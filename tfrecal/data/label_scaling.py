@@ -1,10 +1,13 @@
 """Labels on another scale, and back again."""
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from tfrecal.data.vocabulary import Vocabulary
 
 METHODS = ("minmax", "user_mean", "z_score")
 
@@ -61,11 +64,15 @@ class LabelScaling:
             low, high = self.scale
             return (np.full(len(user_ids), low),
                     np.full(len(user_ids), high - low))
-        row = self.users.index.get_indexer(np.asarray(user_ids, object))
-        offset = np.append(self.users["mean"], self.mean)[row]
+        code = self._vocabulary.codes(user_ids)
+        offset = np.append(self.mean, self.users["mean"])[code]
         if self.method == "user_mean":
-            return offset, np.ones(len(row))
-        return offset, np.append(self.users["std"], self.std)[row]
+            return offset, np.ones(len(code))
+        return offset, np.append(self.std, self.users["std"])[code]
+
+    @functools.cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.users.index, "user_id")
 
     def apply(self, user_ids, labels) -> np.ndarray:
         """Labels on the new scale, float32 `[n]`."""

@@ -137,7 +137,7 @@ def check_leakage(user, item, held_out: Interactions) -> None:
                 f"`{name}` must hold codes of the held-out set's tables "
                 f"(0 to {len(ids)}). Received: {codes.min()} to "
                 f"{codes.max()}. Take pool and held-out set from one split.")
-    width = len(held_out.item_ids) + 1
+    width = held_out.item_vocabulary.size
     keys = held_out.user_code.astype(np.int64) * width + held_out.item_code
     both = np.isin(keys, user * width + item)
     if both.any():

@@ -110,7 +110,7 @@ class ServingModel(tf.Module):
         """Queries `[users + 1, d]`; of those never trained, by their likes."""
         indptr, items = scorer.pool.histories()
         mean, rows = stranger_rows(
-            query, indptr, items, trained, len(scorer.pool.item_ids) + 1)
+            query, indptr, items, trained, scorer.pool.item_vocabulary.size)
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import on_scale
+
 _PAIR = ["user_id", "item_id"]
 COLUMNS = [*_PAIR, "label", "timestamp", "rank", "propensity", "explored"]
 
@@ -59,8 +61,7 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
     label = found["kind"].map(values).astype(np.float64)
     found = found.assign(
         label=label.where(label.notna(), found["value"].astype(np.float64)))
-    low, high = scale
-    on = found["label"].between(low, high)
+    on = on_scale(found["label"], scale)
     counts["off_the_scale"], found = int((~on).sum()), found[on]
     keys = ["request_id", *_PAIR]
     # One pair can stand in a list once, so a response finds one row.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.model.tasks import Rating
 from tfrecal.model.two_tower import TwoTower
 
@@ -166,9 +167,9 @@ def _copy_tower(old, new) -> Joined:
 
 def _places(old_ids, new_ids):
     """Codes in the old and in the new table of the ids that are in both."""
-    found = pd.Index(old_ids).get_indexer(new_ids)
-    place = np.flatnonzero(found >= 0)
-    return found[place] + 1, place + 1
+    codes = Vocabulary(old_ids).codes_of(Vocabulary(new_ids))
+    place = np.flatnonzero(codes)
+    return codes[place], place
 
 
 def _copy_rows(old, new, source, place) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfrecal.checks import check_labels, check_weights
+
 
 def _column(values, dtype, name: str, size: int) -> np.ndarray:
     values = np.asarray(values, dtype)
@@ -90,18 +92,13 @@ class Answers:
         size = len(self.ticket)
         self.label = _column(self.label, np.float32, "label", size)
         self.declined = _column(self.declined, bool, "declined", size)
-        self.cost = _column(self.cost, np.float32, "cost", size)
+        self.cost = check_weights(np.asarray(self.cost, np.float32), size,
+                                  "cost").astype(np.float32)
         if (np.isnan(self.label) != self.declined).any():
             raise ValueError(
                 "`label` must be NaN where `declined`, and only there. "
                 f"Received: {int(np.isnan(self.label).sum())} NaN, "
                 f"{int(self.declined.sum())} declined.")
-        good = np.isfinite(self.cost) & (self.cost >= 0)
-        if not good.all():
-            raise ValueError(
-                "`cost` must be a number >= 0 for each ticket. Received: "
-                f"cost={self.cost[~good][0]} for "
-                f"ticket={self.ticket[~good][0]}.")
 
     def __len__(self) -> int:
         return len(self.ticket)
@@ -123,6 +120,15 @@ class Oracle:
         self.scale: tuple[float, float] | None = None
         self._open: list[Questions] = []
         self._ready: list[Answers] = []  # to the first of them
+
+    def __repr__(self) -> str:
+        number = sum(map(len, self._open))
+        about = ", ".join([*self._about(), f"{number:,} open questions"])
+        return f"{type(self).__name__}({about})"
+
+    def _about(self) -> list[str]:
+        """What sets this oracle apart, in words, for `repr`."""
+        return []
 
     def use_scale(self, scale: tuple[float, float]) -> None:
         """Takes over the pool's scale, so that labels off it are refused
@@ -173,7 +179,10 @@ class Oracle:
         while len(self._ready) < len(self._open):
             try:
                 part = self.reply(self._open[len(self._ready)])
-                self._check_scale(part)
+                given = ~part.declined
+                check_labels(part.label[given], self.scale,
+                             part.ticket[given],
+                             cure="The questions stay open.")
                 self._ready.append(part)
             except Exception:
                 if self._ready:  # the error comes at the next call
@@ -186,15 +195,6 @@ class Oracle:
             for name in ("ticket", "label", "declined", "cost")))
         self._open, self._ready = self._open[len(self._ready):], []
         return found
-
-    def _check_scale(self, answers: Answers) -> None:
-        low, high = self.scale or (-np.inf, np.inf)
-        wrong = (answers.label < low) | (answers.label > high)
-        if wrong.any():
-            raise ValueError(
-                f"Labels must lie on the scale {low:g} to {high:g}. Received:"
-                f" label={answers.label[wrong][0]:g} for ticket="
-                f"{answers.ticket[wrong][0]}. The questions stay open.")
 
     def reply(self, questions: Questions) -> Answers:
         """Answers to all of `questions`."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfrecal.checks import on_scale
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 
 
@@ -47,6 +48,10 @@ class CallableOracle(Oracle):
         self.scale = scale
         self.keyed = keyed
 
+    def _about(self) -> list[str]:
+        name = getattr(self.function, "__name__", repr(self.function))
+        return [name, f"cost={self.cost:g}"]
+
     def reply(self, questions: Questions) -> Answers:
         try:
             labels = self.function(
@@ -68,8 +73,8 @@ class CallableOracle(Oracle):
         low, high = self.scale or (-np.inf, np.inf)
         try:
             label = np.array(list(labels), np.float32)  # None becomes NaN
-            good = label.shape == (size,) and not (
-                np.isinf(label) | (label < low) | (label > high)).any()
+            good = label.shape == (size,) and (
+                np.isnan(label) | on_scale(label, self.scale)).all()
         except (TypeError, ValueError):
             good = False
         if not good:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecal.checks import check_scale
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 from tfrecal.oracles.question_files import (
@@ -46,9 +47,7 @@ class FileQueueOracle(Oracle):
         if format not in FORMATS:
             raise ValueError("`format` must be csv or jsonl. Received: "
                              f"format={format!r}.")
-        if not scale[0] < scale[1]:
-            raise ValueError("`scale` must be (lowest, highest). Received: "
-                             f"scale={scale}.")
+        check_scale(scale)
         self.folder = Path(folder)
         self.users = users
         self.items = items
@@ -60,6 +59,9 @@ class FileQueueOracle(Oracle):
         self._later: set[int] = set()  # asked after the state restored
         if self._queue.exists():
             self._load(json.loads(self._queue.read_text("utf-8")))
+
+    def _about(self) -> list[str]:
+        return [repr(str(self.folder)), self.format, f"cost={self.cost:g}"]
 
     @property
     def _queue(self) -> Path:

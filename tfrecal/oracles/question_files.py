@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import on_scale
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Questions
 
@@ -64,11 +66,13 @@ def write_questions(path, questions: Questions, users=None,
 def _texts(side, table, ids) -> dict[str, list[str]]:
     if table is None:
         return {}
-    place = table.index.get_indexer(ids)
-    return {f"{side}.{column}": [
-        _text(cells[row]) if row >= 0 else "" for row in place]
-        for column, cells in ((str(name), table[name].tolist())
-                              for name in table.columns)}
+    key = f"{side}_id"
+    codes = Vocabulary.of_table(table, key).codes(ids)
+    texts = {}
+    for column in table.columns.drop(key, errors="ignore"):
+        cells = ["", *map(_text, table[column].tolist())]
+        texts[f"{side}.{column}"] = [cells[code] for code in codes]
+    return texts
 
 
 def _text(value) -> str:
@@ -293,7 +297,7 @@ def _label(value, scale) -> float | None:
         label = np.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         label = np.nan
-    if not scale[0] <= label <= scale[1]:
+    if not on_scale(label, scale):
         comma = re.fullmatch(r"-?\d+,\d+", str(value))
         raise ValueError(f"label {value!r}" + (
             f", write {value.replace(',', '.')}" if comma else ""))

@@ -7,6 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from scipy.special import ndtri
 
+from tfrecal.checks import check_weights
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 
 
@@ -44,26 +45,21 @@ class ReplayOracle(Oracle):
         self.cost = cost
         self.seed = seed
         if not callable(cost):
-            self._checked_cost(cost, (), (len(labels),))
+            check_weights(
+                cost if np.ndim(cost) else np.full(len(labels), cost),
+                len(labels), "cost", source="one number, or one a row")
         keys = self._keys(interactions.user_code, interactions.item_code)
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
         self._labels = labels
 
-    @staticmethod
-    def _checked_cost(cost, *shapes):
-        cost = np.asarray(cost, np.float64)
-        good = np.isfinite(cost) & (cost >= 0)
-        if cost.shape not in shapes or not good.all():
-            raise ValueError(
-                "`cost` must be a number >= 0, one for each row of the log, "
-                "or a function that returns one for each pair. Received: "
-                f"shape={cost.shape} where {shapes[-1]} is due, "
-                f"{int((~good).sum())} that are negative, NaN or infinite.")
-        return cost
+    def _about(self) -> list[str]:
+        return [f"{len(self._labels):,} labels of "
+                f"{self.interactions.name!r}", f"noise={self.noise:g}",
+                f"decline={self.decline:g}"]
 
     def _keys(self, user_code, item_code):
-        width = len(self.interactions.item_ids) + 1
+        width = self.interactions.item_vocabulary.size
         return np.asarray(user_code, np.int64) * width + item_code
 
     def _rows(self, user_ids, item_ids) -> np.ndarray:
@@ -110,8 +106,8 @@ class ReplayOracle(Oracle):
 
     def expected_cost(self, user_ids, item_ids) -> np.ndarray:
         if callable(self.cost):
-            return self._checked_cost(
-                self.cost(user_ids, item_ids), (len(user_ids),))
+            return check_weights(self.cost(user_ids, item_ids),
+                                 len(user_ids), "cost")
         cost = np.asarray(self.cost, np.float64)
         if not cost.ndim:
             return np.full(len(user_ids), float(cost))

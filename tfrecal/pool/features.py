@@ -80,9 +80,9 @@ class PoolFeatures:
             elif self.ids == "codes":
                 found[name] = codes
             else:
-                ids = (self.pool.user_ids if side == "query"
-                       else self.pool.item_ids)
-                found[name] = ids[codes - 1]
+                vocabulary = (self.pool.user_vocabulary if side == "query"
+                              else self.pool.item_vocabulary)
+                found[name] = vocabulary.ids(codes)
         return found
 
     def _history(self, codes, histories, skip):
@@ -94,9 +94,9 @@ class PoolFeatures:
                     skip, ragged.value_rowids())))
         if self.ids == "codes":
             return ragged
-        ids = self.pool.item_ids[ragged.flat_values.numpy() - 1]
+        ids = self.pool.item_vocabulary.ids(ragged.flat_values.numpy())
         return ragged.with_flat_values(tf.constant(
-            ids.astype(object), tf.string, shape=ids.shape))
+            ids, tf.string, shape=ids.shape))
 
     def specs(self, side: str) -> dict:
         """`tf.TypeSpec` of each feature, for any number of rows."""

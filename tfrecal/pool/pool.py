@@ -1,8 +1,8 @@
 """Which pairs are known, asked, answered, declined: when and at what cost.
 
 The pool is the only writer of this state. A row is one (user, item) pair.
-Codes are positions in the users and items tables plus one; 0 is "unknown"
-and never occurs in a pool.
+Codes are those of the `Vocabulary` of the users and of the items table; 0,
+"unknown", never occurs in a pool.
 """
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import weakref
 
 import numpy as np
 
+from tfrecal.checks import check_labels
 from tfrecal.data import splits
+from tfrecal.data.pairs import Pairs
 from tfrecal.files import replace_file
 from tfrecal.pool.positives import default_positive, log_shares
 
@@ -48,8 +50,10 @@ class Pool:
             without labels; by default the rows themselves.
 
     Attributes:
-        excluded: keys of pairs that are never asked, `user code * (items +
-            1) + item code`, int64, rising.
+        user_vocabulary, item_vocabulary: of the codes.
+        user_ids, item_ids: ids in the order of their codes, object arrays.
+        excluded: keys of pairs that are never asked, int64, rising;
+            `excluded_pairs` gives their codes.
 
     Raises:
         ValueError: a pair twice, or codes outside the tables.
@@ -69,8 +73,10 @@ class Pool:
                  positive: float | None = None, traffic_user=None,
                  traffic_item=None):
         low, high = interactions.scale
-        self.user_ids = interactions.user_ids
-        self.item_ids = interactions.item_ids
+        self.user_vocabulary = interactions.user_vocabulary
+        self.item_vocabulary = interactions.item_vocabulary
+        self.user_ids = self.user_vocabulary.ids()
+        self.item_ids = self.item_vocabulary.ids()
         self.user_table = interactions.users
         self.item_table = interactions.items
         self.scale = (float(low), float(high))
@@ -85,7 +91,7 @@ class Pool:
         self._start(user, item)
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
-        sizes = [len(self.user_ids) + 1, len(self.item_ids) + 1]
+        sizes = self.user_vocabulary.size, self.item_vocabulary.size
         self.user_traffic, self.item_traffic = (
             np.bincount(codes, minlength=size).astype(np.float64)
             for codes, size in zip(count, sizes))
@@ -112,16 +118,16 @@ class Pool:
         self._sorted = keys[self._order]
         twice = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
         if len(twice):
-            row = self._order[twice[0]]
+            row = self._order[twice[:1]]
+            pair = self.pairs(self.user[row], self.item[row])
             raise ValueError(
                 "A pool holds each pair once. Received: "
                 f"{len(twice)} duplicate pairs, the first is "
-                f"user_id={self.user_ids[self.user[row] - 1]!r}, "
-                f"item_id={self.item_ids[self.item[row] - 1]!r}. Load the "
-                "interactions with `duplicates=\"last\"`.")
+                f"user_id={pair.user_id[0]!r}, item_id={pair.item_id[0]!r}. "
+                "Load the interactions with `duplicates=\"last\"`.")
 
     def _keys(self, user, item) -> np.ndarray:
-        return (np.asarray(user, np.int64) * (len(self.item_ids) + 1)
+        return (np.asarray(user, np.int64) * self.item_vocabulary.size
                 + np.asarray(item, np.int64))
 
     @classmethod
@@ -187,8 +193,26 @@ class Pool:
         self.excluded = np.union1d(
             self.excluded, self._keys(user[known], item[known]))
 
+    def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(user, item)` codes of the pairs that are never asked."""
+        return np.divmod(self.excluded, self.item_vocabulary.size)
+
     def __len__(self) -> int:
         return len(self.user)
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{number:,} {state}" for state, number
+                           in self.counts.items() if number)
+        return (f"Pool({len(self.user_ids):,} users x "
+                f"{len(self.item_ids):,} items"
+                f"{', all pairs' if self.lazy else ''}: "
+                f"{states or 'no pairs'};\n     labels {self.scale[0]:g} to "
+                f"{self.scale[1]:g}, positive from {self.positive:g}; "
+                f"{self.rounds:,} rounds, {self.spent:,.6g} spent)")
+
+    def pairs(self, user, item) -> Pairs:
+        """Pairs of these codes, `[n]`, in the pool or not."""
+        return Pairs(user, item, self.user_vocabulary, self.item_vocabulary)
 
     def rows(self, user, item) -> np.ndarray:
         """Row of each pair, int64 `[n]`; -1 where the pool has no such row."""
@@ -333,20 +357,7 @@ class Pool:
         tickets = np.asarray(tickets, np.int64)
         labels = np.asarray(labels, np.float32)
         declined = np.asarray(declined, bool)
-        known = (tickets >= 0) & (tickets < len(self._ticket_row))
-        if not known.all():
-            raise ValueError(
-                "Every ticket must come from `pool.ask`. Received: "
-                f"ticket={int(tickets[~known][0])}, and "
-                f"{len(self._ticket_row)} tickets were given out.")
-        low, high = self.scale
-        wrong = ~declined & ~((labels >= low) & (labels <= high))
-        if wrong.any():
-            raise ValueError(
-                f"Labels must lie on the scale {low:g} to {high:g}. "
-                f"Received: label={labels[wrong][0]} for "
-                f"ticket={int(tickets[wrong][0])}. Mark a missing answer as "
-                "declined.")
+        self.check_answers(tickets, labels, declined)
         row = self._ticket_row[tickets]
         first = np.zeros(len(row), bool)
         first[np.unique(row, return_index=True)[1]] = True
@@ -359,6 +370,27 @@ class Pool:
         np.add.at(self.cost, row, np.asarray(cost, np.float32))
         self.version += 1
         return fresh
+
+    def check_answers(self, tickets, labels, declined) -> None:
+        """Checks answers before they are taken in, or written anywhere.
+
+        Args:
+            tickets, labels, declined: see `answer`.
+
+        Raises:
+            ValueError: a ticket that was not given out, or a label off the
+                scale.
+        """
+        known = (tickets >= 0) & (tickets < len(self._ticket_row))
+        if not known.all():
+            raise ValueError(
+                "Every ticket must come from `pool.ask`. Received: "
+                f"ticket={int(tickets[~known][0])}, and "
+                f"{len(self._ticket_row)} tickets were given out. Nothing "
+                "was taken in.")
+        check_labels(labels[~declined], self.scale, tickets[~declined],
+                     cure="Nothing was taken in. Mark a missing answer as "
+                     "declined.")
 
     def expire(self, before_round: int) -> int:
         """Questions of earlier rounds may be asked again; how many."""
@@ -385,7 +417,7 @@ class Pool:
             float32 `[items + 1]`, code 0 has the smallest value.
         """
         rows = self.labelled_rows()
-        size = len(self.item_ids) + 1
+        size = self.item_vocabulary.size
         number = np.bincount(self.item[rows], minlength=size)
         positive = np.bincount(
             self.item[rows[self.label[rows] >= self.positive]],
@@ -403,7 +435,7 @@ class Pool:
         rows = rows[self.label[rows] >= self.positive]
         rows = rows[np.argsort(self.user[rows], kind="stable")]
         number = np.bincount(self.user[rows],
-                             minlength=len(self.user_ids) + 1)
+                             minlength=self.user_vocabulary.size)
         return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
 
     def digest(self) -> str:

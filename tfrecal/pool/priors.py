@@ -1,7 +1,8 @@
 """Domain knowledge as weights of pairs, for `AcquireLabels(prior=...)`.
 
 A prior is a function of `(user_ids, item_ids)` that returns a weight of 0 or
-more for each pair; 0 forbids it. Any function will do; here are three.
+more for each pair; 0 forbids it. Any function will do. A `Prior` reads codes
+and never makes strings of them; here are three.
 """
 from __future__ import annotations
 
@@ -10,14 +11,47 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import check_weights
+from tfrecal.data.pairs import Pairs
+from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.pool.target import rows_of
 
 
-class ColumnPrior:
+class Prior:
+    """Weights of pairs by code; a subclass writes `weights`."""
+
+    def weights(self, pairs: Pairs) -> np.ndarray:
+        """Weight of each pair, float64 `[n]`, 0 or more."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must define `weights(pairs)`.")
+
+    def __call__(self, user_ids, item_ids) -> np.ndarray:
+        """`weights` of pairs of ids, as `Vocabulary` takes them."""
+        return self.weights(Pairs.of_ids(user_ids, item_ids))
+
+
+def weigh(prior: Prior | Callable, pairs: Pairs) -> np.ndarray:
+    """Weights of pairs, float64 `[n]`, checked.
+
+    Args:
+        prior: a `Prior`, or a function of `(user_ids, item_ids)`.
+        pairs: for which ids are made where the prior is a function.
+
+    Raises:
+        ValueError: it returns another number of weights than of pairs, or
+            one that is negative, NaN or infinite.
+    """
+    weight = (prior.weights(pairs) if isinstance(prior, Prior)
+              else prior(pairs.user_id, pairs.item_id))
+    return check_weights(weight, len(pairs), "prior", source=getattr(
+        prior, "__name__", type(prior).__name__))
+
+
+class ColumnPrior(Prior):
     """A column of the users or the items table is the weight.
 
     Args:
-        table: indexed by id, such as `data.items`.
+        table: with the ids as index or column, such as `data.items`.
         column: of it; numbers of 0 or more.
         of: `"items"` or `"users"`, whichever the table holds.
         default: weight where the cell is missing or the id is not in the
@@ -48,22 +82,23 @@ class ColumnPrior:
             raise ValueError(
                 f"A prior must be a column of numbers. Received: "
                 f"{column!r}: {error}.") from error
-        self._index = table.index
-        self._weight = np.append(
-            np.where(np.isnan(weight), default, weight), default)
-        _check(self._weight, len(weight) + 1, f"column {column!r}")
+        self._vocabulary = Vocabulary.of_table(table, f"{of[:-1]}_id")
+        self._weight = check_weights(
+            np.append(default, np.where(np.isnan(weight), default, weight)),
+            self._vocabulary.size, "prior", source=f"column {column!r}")
 
-    def __call__(self, user_ids, item_ids) -> np.ndarray:
-        ids = item_ids if self.of == "items" else user_ids
-        return self._weight[self._index.get_indexer(
-            np.asarray(ids, object))]  # an unknown id is at -1, the default
+    def weights(self, pairs: Pairs) -> np.ndarray:
+        codes, vocabulary = (
+            (pairs.item, pairs.item_vocabulary) if self.of == "items"
+            else (pairs.user, pairs.user_vocabulary))
+        return self._weight[self._vocabulary.codes_of(vocabulary)[codes]]
 
 
-class Embargo:
+class Embargo(Prior):
     """Pairs of some items are never asked.
 
     Args:
-        table: the items table, indexed by id.
+        table: the items table, with the ids as index or column.
         items: ids of it.
         query: a `DataFrame.query` on it, such as `"category == 'gifts'"`;
             what either of the two names is forbidden.
@@ -75,55 +110,39 @@ class Embargo:
 
     def __init__(self, table: pd.DataFrame, items=(),
                  query: str | None = None):
-        ids = np.asarray(list(items), object)
-        unknown = ids[table.index.get_indexer(ids) < 0]
-        if len(unknown):
+        self._vocabulary = Vocabulary.of_table(table, "item_id")
+        ids = list(items)
+        codes = self._vocabulary.codes(ids)
+        if not codes.all():
+            unknown = np.flatnonzero(codes == 0)
             raise ValueError(
                 "Each item of an embargo must be in the items table. "
                 f"Received: {len(unknown)} that are not, such as "
-                f"{unknown[0]!r}.")
-        forbidden = table.index.isin(ids)
+                f"{ids[unknown[0]]!r}.")
+        forbidden = np.zeros(self._vocabulary.size, bool)
+        forbidden[codes] = True
         if query is not None:
-            forbidden |= rows_of(table, query)
-        self.items = table.index[forbidden].to_numpy(object)
+            forbidden[1:] |= rows_of(table, query)
+        self.items = self._vocabulary.ids()[forbidden[1:]]
+        self._weight = 1.0 - forbidden
 
-    def __call__(self, user_ids, item_ids) -> np.ndarray:
-        known = pd.Index(self.items)
-        return (known.get_indexer(np.asarray(item_ids, object))
-                < 0).astype(np.float64)
+    def weights(self, pairs: Pairs) -> np.ndarray:
+        return self._weight[self._vocabulary.codes_of(
+            pairs.item_vocabulary)[pairs.item]]
 
 
-class Product:
+class Product(Prior):
     """Several priors at once: their weights are multiplied.
 
     Args:
-        priors: functions of `(user_ids, item_ids)`.
+        priors: each a `Prior`, or a function of `(user_ids, item_ids)`.
     """
 
     def __init__(self, priors: list[Callable]):
         self.priors = list(priors)
 
-    def __call__(self, user_ids, item_ids) -> np.ndarray:
-        """Weights, float64 `[n]`.
-
-        Raises:
-            ValueError: a prior returns another number of weights than of
-                pairs, or one that is negative, NaN or infinite.
-        """
-        found = np.ones(len(item_ids))
+    def weights(self, pairs: Pairs) -> np.ndarray:
+        found = np.ones(len(pairs))
         for prior in self.priors:
-            weight = np.asarray(prior(user_ids, item_ids), np.float64)
-            _check(weight, len(found), getattr(
-                prior, "__name__", type(prior).__name__))
-            found *= weight
+            found *= weigh(prior, pairs)
         return found
-
-
-def _check(weight, size, name):
-    good = np.isfinite(weight) & (weight >= 0)
-    if weight.shape != (size,) or not good.all():
-        raise ValueError(
-            f"`prior` must give a finite weight of 0 or more for each of "
-            f"{size} pairs. Received: shape={weight.shape}, "
-            f"{int((~good).sum())} that are negative, NaN or infinite, from "
-            f"{name}.")

@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 from scipy.special import expit
 
+from tfrecal.data.pairs import Pairs
 from tfrecal.pool.pool import DECLINED, LABELLED
 
 _HELD_OUT = 0.2
@@ -50,7 +51,7 @@ class Rateability:
         # Of a lazy pool, pairs that were only asked are no traffic.
         rows = np.flatnonzero(pool.ticket < 0) if pool.lazy else slice(None)
         user, item = pool.user[rows], pool.item[rows]
-        self._shape = len(pool.user_ids) + 1, len(pool.item_ids) + 1
+        self._shape = pool.user_vocabulary.size, pool.item_vocabulary.size
         rng = np.random.default_rng([seed, 17])
         held_out = rng.random(len(user)) < _HELD_OUT
         self._factorise(user[~held_out], item[~held_out], rng)
@@ -121,16 +122,17 @@ class Rateability:
                          / (number + _PRIOR_ANSWERS))
         return np.minimum(rates[0][user] * rates[1][item] / overall, 1)
 
-    def predict(self, user, item) -> np.ndarray:
-        """Rateability of pairs, in [0, 1].
+    def predict(self, pairs: Pairs) -> np.ndarray:
+        """Rateability of pairs of the pool's tables, in [0, 1].
 
         Args:
-            user, item: codes, int `[n]`.
+            pairs: such as `pool.pairs(user, item)`.
 
         Returns:
             float64 `[n]`.
         """
-        return self.met(user, item) * self.responds(user, item)
+        return (self.met(pairs.user, pairs.item)
+                * self.responds(pairs.user, pairs.item))
 
 
 def _logistic(features, label, weight) -> np.ndarray:

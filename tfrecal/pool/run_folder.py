@@ -180,10 +180,10 @@ def acquisitions(pool: Pool) -> pd.DataFrame:
     """One row a question, in the order asked."""
     rows = np.flatnonzero(pool.ticket >= 0)
     rows = rows[np.argsort(pool.ticket[rows])]
+    pairs = pool.pairs(pool.user[rows], pool.item[rows])
     return pd.DataFrame({
         "ticket": pool.ticket[rows], "round": pool.round[rows],
-        "user_id": pool.user_ids[pool.user[rows] - 1],
-        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "user_id": pairs.user_id, "item_id": pairs.item_id,
         "strategy": [pool.strategies[s] for s in pool.strategy[rows]],
         "utility": pool.utility[rows],
         "state": np.array(STATES, object)[pool.state[rows]],

@@ -4,6 +4,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import check_weights
+from tfrecal.data.pairs import Pairs
+
 
 class Target:
     """A distribution over the (user, item) pairs that will be served.
@@ -31,19 +34,20 @@ class Target:
         self.user = np.asarray(user, np.int32)
         self.item = np.asarray(item, np.int32)
         weight = np.ones(len(self.user)) if weight is None else weight
-        weight = np.asarray(weight, np.float64)
         self.name = name
-        shapes = [a.shape for a in (self.user, self.item, weight)]
+        shapes = [np.shape(a) for a in (self.user, self.item, weight)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not shapes[0][0]:
             raise ValueError(
                 "A target needs at least one pair, and one user, item and "
                 f"weight a pair. Received: shapes {shapes} for the target "
                 f"{name!r}. Widen the segment or the log.")
-        if not np.isfinite(weight).all() or weight.min() < 0 or (
-                weight.sum() <= 0):
+        weight = check_weights(weight, len(self.user), "weight",
+                               source=f"the target {name!r}")
+        if not weight.any():
             raise ValueError(
-                "Weights of a target must be finite, 0 or more, and not all "
-                f"0. Received: {weight.min()} to {weight.max()}.")
+                "Weights of a target must be >= 0, and not all 0. Received: "
+                f"{len(weight):,} times 0 for the target {name!r}. Leave "
+                "`weight` out, or widen the log.")
         self.weight = weight / weight.sum()
 
     def __len__(self) -> int:
@@ -65,6 +69,17 @@ class Target:
                     f"(codes 1 to {size}). Received: {int(wrong.sum()):,} of "
                     f"{len(codes):,} pairs of an unknown {name} in {self}. "
                     f"Add the {name}s to the table, or leave the pairs out.")
+
+    @classmethod
+    def from_pairs(cls, pairs: Pairs, weight=None,
+                   name: str = "pairs") -> "Target":
+        """These pairs, none of an unknown user or item.
+
+        Args:
+            pairs: over the pool's tables, such as `pool.pairs(user, item)`.
+            weight, name: see the class.
+        """
+        return cls(pairs.user, pairs.item, weight, name)
 
     @classmethod
     def from_pool(cls, pool) -> "Target":

@@ -170,8 +170,8 @@ def _served_scores(model, pool, tables, grown):
     its most popular items, as on the server.
     """
     query, items = vectors(model, pool)
-    user = np.r_[0, 1 + tables.users.index.get_indexer(grown.users.index)]
-    item = 1 + tables.items.index.get_indexer(grown.items.index)
+    user = tables.user_vocabulary.codes_of(grown.user_vocabulary)
+    item = tables.item_vocabulary.codes_of(grown.item_vocabulary)[1:]
     popular = np.log(pool.item_traffic + 1).astype(np.float32)
     known = query.any(axis=1)
     known[0] = False

@@ -55,9 +55,9 @@ def base_labels(pool: Pool, train: Interactions) -> pd.DataFrame:
     # Rows of the log come first in its pool; questions follow.
     size = min(len(train), len(pool))
     timestamp[:size] = train.frame["timestamp"].to_numpy()[:size]
+    pairs = pool.pairs(pool.user[rows], pool.item[rows])
     return pd.DataFrame({
-        "user_id": pool.user_ids[pool.user[rows] - 1],
-        "item_id": pool.item_ids[pool.item[rows] - 1],
+        "user_id": pairs.user_id, "item_id": pairs.item_id,
         "label": pool.label[rows], "timestamp": timestamp[rows],
         "rank": np.nan, "propensity": np.nan, "explored": False})
 

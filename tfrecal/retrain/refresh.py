@@ -108,10 +108,10 @@ def _over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
     labels = base_labels(pool, tables)
     labels = labels[labels["user_id"].isin(today.users.index)]
     traffic = []
-    for counts, ids, table in (
-            (pool.user_traffic, pool.user_ids, today.users),
-            (pool.item_traffic, pool.item_ids, today.items)):
-        codes = np.concatenate([[0], 1 + table.index.get_indexer(ids)])
+    for counts, then, now in (
+            (pool.user_traffic, pool.user_vocabulary, today.user_vocabulary),
+            (pool.item_traffic, pool.item_vocabulary, today.item_vocabulary)):
+        codes = now.codes_of(then)
         kept = (codes > 0) | (np.arange(len(codes)) == 0)
         traffic.append(np.repeat(codes[kept], counts[kept].astype(np.int64)))
     return Pool.cross(today.with_frame(labels), traffic_user=traffic[0],

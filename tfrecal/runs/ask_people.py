@@ -76,9 +76,9 @@ def _nobody(user_ids, item_ids):
 
 def _open_questions(pool) -> Questions:
     rows = np.flatnonzero(pool.state == ASKED)
-    return Questions(
-        pool.ticket[rows], pool.user_ids[pool.user[rows] - 1],
-        pool.item_ids[pool.item[rows] - 1], utility=pool.utility[rows])
+    pairs = pool.pairs(pool.user[rows], pool.item[rows])
+    return Questions(pool.ticket[rows], pairs.user_id, pairs.item_id,
+                     utility=pool.utility[rows])
 
 
 def label(folder, source) -> dict[str, int]:

@@ -189,9 +189,9 @@ class PoolScorer:
         rows = pool.labelled_rows()
         shared = {
             "user_labelled": np.bincount(
-                pool.user[rows], minlength=len(pool.user_ids) + 1),
+                pool.user[rows], minlength=pool.user_vocabulary.size),
             "item_labelled": np.bincount(
-                pool.item[rows], minlength=len(pool.item_ids) + 1),
+                pool.item[rows], minlength=pool.item_vocabulary.size),
             "user_traffic": pool.user_traffic,
             "item_traffic": pool.item_traffic,
             "labelled_user": pool.user[rows],

@@ -6,6 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import on_scale
 from tfrecal.feedback.store.schema import KINDS
 
 SHOWN = ("request_id", "rank", "time", "user_id", "item_id", "score",
@@ -153,7 +154,7 @@ def check_responses(frame: pd.DataFrame, now: float,
     found.refuse((value != given) & ~np.isnan(given),
                  "value is not 1 (click, purchase) or 0 (skip)")
     low, high = (0.0, np.inf) if scale is None else scale
-    found.refuse(np.isnan(given) & ~((value >= low) & (value <= high)),
+    found.refuse(np.isnan(given) & ~on_scale(value, (low, high)),
                  f"value is off the scale from {low:g} to {high:g}")
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from tfrecal.checks import check_scale
 from tfrecal.feedback.log.delivery import ERASED
 from tfrecal.feedback.store import erasure, rows, schema, writing
 from tfrecal.feedback.store.database import Database, is_there
@@ -49,9 +50,8 @@ class FeedbackStore(QuestionTable, RunTable):
 
     def __init__(self, url, scale: tuple[float, float] | None = None,
                  patience: float = 30.0):
-        if scale is not None and not scale[0] < scale[1]:
-            raise ValueError("`scale` must be (lowest, highest) rating. "
-                             f"Received: scale={scale}.")
+        if scale is not None:
+            check_scale(scale)
         self.scale = scale
         self._database = Database(url, patience)
 

@@ -143,7 +143,7 @@ def _write(folder, pool, sides, meta) -> None:
     users, items = sides
     mark = {"tfrecal": meta["fingerprint"]}
     _save(folder / "items.parquet", {"item_id": pool.item_ids, **items}, mark)
-    excluded = np.divmod(pool.excluded, len(pool.item_ids) + 1)
+    excluded = pool.excluded_pairs()
     user = np.concatenate([pool.user, excluded[0]]).astype(np.int32)
     item = np.concatenate([pool.item, excluded[1]]).astype(np.int32)
     state = np.concatenate([

@@ -11,6 +11,7 @@ import threading
 import numpy as np
 
 from tfrecal.acquisition import batches
+from tfrecal.checks import check_weights
 from tfrecal.hashes import hashed
 from tfrecal.scoring.stream.pair_blocks import for_each
 
@@ -203,7 +204,8 @@ class Keys:
             if self.prior is not None:
                 keys = keys * self.prior(user, item)
             if self.cost is not None:
-                keys = keys / _checked(self.cost, "cost", user, item)
+                keys = keys / check_weights(
+                    self.cost(user, item), len(user), "cost", positive=True)
         elif self.mode == "power":
             allowed = values if free is None else values[free]
             least = float(allowed.min(initial=np.inf))
@@ -225,7 +227,9 @@ class Keys:
                 "gives NaN.")
         free = block.free
         if self.prior is not None:
-            weight = _checked(self.prior, "prior", *block.pairs()) > 0
+            user, item = block.pairs()
+            weight = check_weights(
+                self.prior(user, item), len(user), "prior") > 0
             free = weight if free is None else free & weight
         return values, free
 
@@ -244,17 +248,3 @@ class Keys:
         chance = hashed(*block.pairs(), self.seed, NOISE) >> np.uint64(11)
         chance = (chance.astype(np.float64) + 0.5) * 2.0 ** -53
         return values / self.temperature - np.log(-np.log(chance))
-
-
-def _checked(function, name, user, item):
-    found = np.asarray(function(user, item), np.float64)
-    least = "> 0" if name == "cost" else ">= 0"
-    if found.shape != user.shape:
-        raise ValueError(
-            f"`{name}` must return one number a pair. Received: shape="
-            f"{found.shape} for {len(user)} pairs.")
-    good = np.isfinite(found) & (found > 0 if name == "cost" else found >= 0)
-    if not good.all():
-        raise ValueError(f"Each `{name}` must be a finite number {least}. "
-                         f"Received: {name}={found[~good][0]}.")
-    return found

@@ -5,6 +5,7 @@ import numpy as np
 
 from tfrecal import acquisition
 from tfrecal.acquisition import Strategy
+from tfrecal.pool import priors
 from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.stream.best_pairs import top_pairs
 from tfrecal.scoring.stream.block_scores import DropoutVariance, Moments
@@ -24,7 +25,8 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
     pool = scorer.pool
     users = _codes("users", users, len(pool.user_ids))
     items = _codes("items", items, len(pool.item_ids))
-    options = {"prior": _by_code(prior, pool), "seed": seed}
+    options = {"seed": seed, "prior": None if prior is None else (
+        lambda user, item: priors.weigh(prior, pool.pairs(user, item)))}
     if isinstance(strategy, str) and strategy in SCORES:
         shape = _SCORE_SHAPE
         score = _score(scorer, strategy, passes, uncertainty, seed)
@@ -54,9 +56,8 @@ def _pairs(pool, users, items, shape):
         keep = np.isin(user, users) & np.isin(item, items)
         return ListedPairs(user[keep], item[keep], shape[0] * shape[1])
     rows = np.flatnonzero(pool.state != UNLABELLED)
-    excluded = np.divmod(pool.excluded, len(pool.item_ids) + 1)
     taken = [np.concatenate([codes[rows], others]) for codes, others in
-             zip((pool.user, pool.item), excluded)]
+             zip((pool.user, pool.item), pool.excluded_pairs())]
     return CrossPairs(users, items, *taken, shape)
 
 
@@ -79,10 +80,10 @@ def _score(scorer, kind, passes, uncertainty, seed):
 
 def _by_code(function, pool):
     """A function of ids as one of codes."""
-    if function is None:
-        return None
-    return lambda user, item: function(
-        pool.user_ids[user - 1], pool.item_ids[item - 1])
+    def by_code(user, item):
+        pairs = pool.pairs(user, item)
+        return function(pairs.user_id, pairs.item_id)
+    return by_code
 
 
 def _codes(name, codes, size):
