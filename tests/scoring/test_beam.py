@@ -14,7 +14,7 @@ import pytest
 from test_scoring import make_model
 
 from tfrecal import acquisition, datasets
-from tfrecal.metrics.best_items import best_items
+from tfrecal.metrics.top_k import best_items
 from tfrecal.pool.pool import LABELLED, Pool
 from tfrecal.scoring.beam.vectors import VectorsChanged, write_vectors
 from tfrecal.scoring.scorer import PoolScorer
