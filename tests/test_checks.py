@@ -65,3 +65,8 @@ def test_one_of():
 def test_the_cure_ends_the_message():
     with pytest.raises(ValueError, match=r"k=0\. Ask for more\.$"):
         checks.positive(k=0, cure="Ask for more.")
+
+
+def test_what_may_be_none():
+    checks.positive(**checks.given(clip=None))
+    assert checks.given(a=0, b=None, c="") == {"a": 0, "c": ""}

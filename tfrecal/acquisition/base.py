@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.quota import Quota
 from tfrecal.acquisition.view import View
@@ -62,20 +63,13 @@ class Strategy:
                  max_per_user: int | None = None,
                  max_per_item: int | None = None, per_cost: bool = False,
                  rateable: bool = False, quotas: list[Quota] | None = None):
-        if batch not in batches.MODES:
-            raise ValueError(
-                f"`batch` must be one of {', '.join(batches.MODES)}. "
-                f"Received: batch={batch!r}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(
-                "`temperature` must be a positive number. Received: "
-                f"temperature={temperature}. Use batch=\"top\" for a batch "
-                "without chance.")
-        for key, cap in (("max_per_user", max_per_user),
-                         ("max_per_item", max_per_item)):
-            if cap is not None and cap < 1:
-                raise ValueError(f"`{key}` must be at least 1, or None for "
-                                 f"no cap. Received: {key}={cap}.")
+        checks.one_of("batch", batch, batches.MODES)
+        checks.positive(
+            temperature=temperature,
+            cure="Use batch=\"top\" for a batch without chance.")
+        checks.finite(temperature=temperature)
+        checks.at_least(1, cure="None is no cap.", **checks.given(
+            max_per_user=max_per_user, max_per_item=max_per_item))
         self.batch = batch
         self.temperature = temperature
         self.max_per_user = max_per_user

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
 from tfrecal.acquisition.math.nearest import _table
@@ -39,11 +40,7 @@ class TypiClust(BatchAware):
     def __init__(self, neighbours: int = 20, max_clusters: int = 500,
                  **options):
         super().__init__(**options)
-        for key, value in (("neighbours", neighbours),
-                           ("max_clusters", max_clusters)):
-            if value < 1:
-                raise ValueError(f"`{key}` must be at least 1. Received: "
-                                 f"{key}={value}.")
+        checks.whole(1, neighbours=neighbours, max_clusters=max_clusters)
         self.neighbours = neighbours
         self.max_clusters = max_clusters
 

@@ -67,6 +67,16 @@ def lies_in(interval: str, *, cure: str = "", **values) -> None:
             or number == high and interval[-1] == "]"))
 
 
+def given(**values) -> dict:
+    """The arguments that are not None, for a check of what may be None.
+
+    Example:
+        checks.positive(**checks.given(clip=clip))
+    """
+    return {name: value for name, value in values.items()
+            if value is not None}
+
+
 def one_of(name: str, value, choices, *, cure: str = "") -> None:
     """Checks that a value is one of some.
 
