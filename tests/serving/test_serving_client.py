@@ -496,13 +496,13 @@ def test_tls(certificate_files, mutual):
     ({"address": "localhost"}, "`address` must be host:port"),
     ({"address": "http://localhost:8501"}, "`address` must be host:port"),
     ({"address": "localhost:99999"}, "`address` must be host:port"),
-    ({"timeout": 0}, "`timeout` must be a positive number of seconds"),
+    ({"timeout": 0}, "`timeout` must be a positive number. .* seconds"),
     ({"max_batch": 0}, "`max_batch` must be a whole number of at least 1"),
     ({"cache": -1}, "`cache` must be a whole number of at least 0"),
     ({"version": 1.5}, "`version` must be a whole number"),
     ({"version": 1, "label": "a"}, "Either `version` or `label`")])
 def test_arguments_that_cannot_be(arguments, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((TypeError, ValueError), match=text):
         Recommender(**{"address": "localhost:1", **arguments})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.files import sync_folder, sync_tree
 from tfrecal.text import encode_many, student_checkpoint
 from tfrecal.text.checkpoints import find_folder, stored_pooling
@@ -122,10 +123,7 @@ def _check(teacher, texts, folder, layers, **positive):
         raise ValueError(
             f"`layers` must be a whole number from 0 to {most}, below the "
             f"teacher's {most + 1}. Received: layers={layers}.")
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"`{name}` must be a positive number. "
-                             f"Received: {name}={value}.")
+    checks.positive(**positive)
     if not any(text.strip() for text in texts):
         raise ValueError("A student learns from texts. Received: none that "
                          "is not empty. Give those of the items.")

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.text import encode_many
 from tfrecal.text.checkpoints import (
     find_folder,
@@ -95,13 +96,10 @@ class TextEncoder(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         check_policy(self)
         if pooling is not None:
-            _one_of("pooling", pooling, POOLINGS)
-        _one_of("tuning", tuning, TUNINGS)
-        _one_of("precision", precision, PRECISIONS)
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
-            )
+            checks.one_of("pooling", pooling, POOLINGS)
+        checks.one_of("tuning", tuning, TUNINGS)
+        checks.one_of("precision", precision, PRECISIONS)
+        checks.lies_in("[0, 1)", dropout=dropout)
         self.checkpoint = str(checkpoint)
         self.tuning = tuning
         self.top_n = top_n
@@ -410,11 +408,3 @@ class TextEncoder(tf_keras.layers.Layer):
             **{name: getattr(self, name) for name in names},
             "projections": list(self.projections),
         }
-
-
-def _one_of(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}."
-        )
