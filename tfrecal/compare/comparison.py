@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from tfrecal.compare import config as comparison_config
 from tfrecal.compare import savings, scenarios, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
-from tfrecal.files import lock_folder, replace_file
+from tfrecal.files import lock_folder, replace_file, replace_folder
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TABLES = ("curves", "asked", "calibration")
@@ -185,20 +184,16 @@ def run_job(config: ComparisonConfig, folder, job: Job) -> None:
         problem, comparison_config.strategy(job.strategy),
         rounds=config.rounds, batch=batch, seed=job.seed, draw=job.draw)
     path = Path(folder) / job.folder
-    beside = path.with_name(path.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for name, table in (
-            ("curves", curve),
-            ("asked", asked(problem, config.category)),
-            ("calibration", learner.calibration(problem))):
-        for key, value in reversed(job.keys.items()):
-            table.insert(0, key, value)
-        table.to_parquet(beside / f"{name}.parquet")
-    with open(beside / "explanations.jsonl", "w", encoding="utf-8") as file:
-        for line in acquire.explanations:
-            file.write(json.dumps({**job.keys, **line}) + "\n")
-    beside.rename(path)
+    tables = {"curves": curve, "asked": asked(problem, config.category),
+              "calibration": learner.calibration(problem)}
+    with replace_folder(path) as beside:
+        for name, table in tables.items():
+            for key, value in reversed(job.keys.items()):
+                table.insert(0, key, value)
+            table.to_parquet(beside / f"{name}.parquet")
+        lines = "".join(json.dumps({**job.keys, **line}) + "\n"
+                        for line in acquire.explanations)
+        (beside / "explanations.jsonl").write_text(lines, "utf-8")
 
 
 def asked(problem, category: str | None = None) -> pd.DataFrame:
