@@ -4,15 +4,15 @@ Works on a folder of `vectors.write_vectors`, so workers load no TensorFlow.
 """
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import uuid
 
 import numpy as np
 
 from tfrecal import acquisition
-from tfrecal.files import sync_folder, sync_tree
+from tfrecal.files import replace_folder
 from tfrecal.scoring.beam.lists import LISTS, Recommend, list_places
 from tfrecal.scoring.beam.on_vectors import (
     FileSystems,
@@ -172,22 +172,15 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
         raise ValueError("`output` must be a new folder. Received: "
                          f"output={output}, which exists. Remove it, or "
                          "name another one.")
-    parent, name = FileSystems.split(output)
-    beside = FileSystems.join(parent, f".{name}.{uuid.uuid4().hex[:12]}")
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions(list(options or []))
-    try:
-        FileSystems.mkdirs(beside)
+    with _new_folder(output) as beside:
         counts = _counted(build, beside, schema, shards, options)
         vectors.check()
         _check_pool(vectors, pool, "while a job read its vectors")
         about = {**about, "vectors": vectors.fingerprint, **counts}
         with FileSystems.create(f"{beside}/about.json") as file:
             file.write(json.dumps(about, indent=1).encode())
-        _publish(beside, output)
-    finally:
-        if FileSystems.exists(beside):
-            FileSystems.delete([beside])
     return counts
 
 
@@ -218,11 +211,19 @@ def _explain(error) -> None:
             raise kind(found[1]) from error
 
 
-def _publish(beside, output) -> None:
-    """Gives a whole folder its name."""
-    if "://" in output:
-        FileSystems.rename([beside + "/"], [output + "/"])
+@contextlib.contextmanager
+def _new_folder(output: str):
+    """`replace_folder` on any file system."""
+    if "://" not in output:
+        with replace_folder(output) as beside:
+            yield str(beside)
         return
-    sync_tree(beside)
-    os.rename(beside, output)
-    sync_folder(os.path.dirname(os.path.abspath(output)))
+    parent, name = FileSystems.split(output)
+    beside = FileSystems.join(parent, f".{name}.{uuid.uuid4().hex[:12]}")
+    try:
+        FileSystems.mkdirs(beside)
+        yield beside
+        FileSystems.rename([beside + "/"], [output + "/"])
+    finally:
+        if FileSystems.exists(beside):
+            FileSystems.delete([beside])

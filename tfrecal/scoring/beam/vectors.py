@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfrecal.files import make_folder, sync_folder, sync_tree
+from tfrecal.files import replace_folder
 from tfrecal.hashes import update_texts
 from tfrecal.scoring.calibration import Calibration
 
@@ -74,24 +71,10 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
         format=1, lazy=bool(pool.lazy), pool=state, passes=passes,
         users=len(pool.user_ids), items=len(pool.item_ids), group=group)
     meta["fingerprint"] = _fingerprint(sides, meta)
-    folder = Path(folder)
-    make_folder(folder.parent)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir()
+    with replace_folder(folder, overwrite=True) as beside:
         _write(beside, pool, sides, meta)
-        sync_tree(beside)
         if pool_fingerprint(pool) != state:
             raise _changed("pool", "while its vectors were written")
-        old = beside.with_name(f"{beside.name}.old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return meta["fingerprint"]
 
 
