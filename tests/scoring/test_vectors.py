@@ -56,6 +56,17 @@ def test_the_fingerprint_follows_model_and_pool(model, pool, tmp_path):
         Vectors(tmp_path / "v").items()
 
 
+def test_vectors_of_before_are_read_but_not_held_against_a_pool(
+        model, pool, tmp_path):
+    write_vectors(model, pool, tmp_path / "v")
+    meta = tmp_path / "v" / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 1}))
+    vectors = Vectors(tmp_path / "v")
+    assert len(vectors.items()["item_id"]) == len(pool.item_ids)
+    with pytest.raises(ValueError, match="by an earlier one. Write them"):
+        vectors.check_pool(pool, "since")
+
+
 def test_nothing_is_written_of_a_model_that_diverged(shop, pool, tmp_path):
     broken = make_model(shop)
     broken.query_tower.id_table.assign(

@@ -28,13 +28,7 @@ from tfrecal.scoring.beam.pairs import (
     check_strategy,
     pairs_table,
 )
-from tfrecal.scoring.beam.vectors import (
-    Vectors,
-    VectorsChanged,
-    _changed,
-    groups,
-    pool_fingerprint,
-)
+from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, groups
 
 
 def recommend(vectors, output, k: int = 20, *, users=None,
@@ -149,13 +143,9 @@ def _check_number(name, value) -> None:
 
 def _open(folder, pool) -> Vectors:
     found = Vectors(folder, FileSystems.open)
-    _check_pool(found, pool, "since its vectors were written")
+    if pool is not None:
+        found.check_pool(pool, "since its vectors were written")
     return found
-
-
-def _check_pool(vectors, pool, when) -> None:
-    if pool is not None and pool_fingerprint(pool) != vectors.meta["pool"]:
-        raise _changed("pool", when)
 
 
 def _numbers(pipeline, vectors):
@@ -177,7 +167,8 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
     with _new_folder(output) as beside:
         counts = _counted(build, beside, schema, shards, options)
         vectors.check()
-        _check_pool(vectors, pool, "while a job read its vectors")
+        if pool is not None:
+            vectors.check_pool(pool, "while a job read its vectors")
         about = {**about, "vectors": vectors.fingerprint, **counts}
         with FileSystems.create(f"{beside}/about.json") as file:
             file.write(json.dumps(about, indent=1).encode())
