@@ -22,13 +22,13 @@ from tfrecal.scoring.beam.on_vectors import (
 )
 from tfrecal.scoring.beam.pairs import (
     PAIRS,
-    SCORES,
     BestPairs,
     Utilities,
     check_strategy,
     pairs_table,
 )
 from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, groups
+from tfrecal.scoring.stream.block_scores import MOMENTS
 
 
 def recommend(vectors, output, k: int = 20, *, users=None,
@@ -115,7 +115,7 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
     """
     _check_number("n", n)
     found = _open(vectors, pool)
-    if not (isinstance(strategy, str) and strategy in SCORES):
+    if not (isinstance(strategy, str) and strategy in MOMENTS):
         strategy = acquisition.get(strategy)
     check_strategy(strategy, found.meta)
     name = strategy if isinstance(strategy, str) else strategy.name
