@@ -160,7 +160,7 @@ class Strategy:
         allowed = np.arange(size)
         if not size:
             return np.zeros(0), allowed
-        self._check_needs(view)
+        self.check_needs(view)
         factors = self.factors(view)
         values = np.asarray(
             self.utilities(view) if utilities is None else utilities,
@@ -214,7 +214,8 @@ class Strategy:
                 reserved.append((codes, places, n - places.sum()))
         return batches.Limits(caps, reserved)
 
-    def _check_needs(self, view: View) -> None:
+    def check_needs(self, view: View) -> None:
+        """Raises ValueError where the view lacks a field of `needs`."""
         for need in sorted(self.needs):
             for field in _FIELDS.get(need, (need,)):
                 if getattr(view, field) is None:

@@ -7,7 +7,7 @@ from tfrecal import checks
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.math.nearest import _table, nearest_labelled
+from tfrecal.acquisition.math.nearest import distance_table, nearest_labelled
 from tfrecal.acquisition.view import View
 
 _SAMPLE = 2000  # pairs on which purity and utilities are measured
@@ -138,5 +138,5 @@ def _distances(view, rows, others):
     others = embed(view, view.user[others], view.item[others])
     for start in range(0, len(rows), _BLOCK):
         part = np.arange(start, min(start + _BLOCK, len(rows)))
-        yield part, _table(
+        yield part, distance_table(
             embed(view, view.user[rows[part]], view.item[rows[part]]), others)

@@ -6,7 +6,7 @@ import numpy as np
 from tfrecal import checks
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.math.nearest import _table
+from tfrecal.acquisition.math.nearest import distance_table
 
 _EXACT = 2000  # candidates up to which neighbours are looked for among all
 _CELL = 500  # beyond it: pairs that a cell of neighbours has on average
@@ -69,7 +69,7 @@ class TypiClust(BatchAware):
         found = []
         for start in range(0, len(rows), _EXACT):
             part = rows[start:start + _EXACT]
-            apart = _table(
+            apart = distance_table(
                 embed(view, view.user[part], view.item[part]), others)
             apart[part[:, None] == among] = np.inf
             nearest = np.partition(apart, k - 1, axis=1)[:, :k]

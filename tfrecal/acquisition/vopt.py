@@ -57,7 +57,7 @@ class VOpt(Strategy):
         """As the base; prior, rateability and cost weigh unscaled gains."""
         if not len(view):
             return self.weigh(view, n, utilities)[1]
-        self._check_needs(view)
+        self.check_needs(view)
         # Picks change it: it is good for one batch.
         greedy = view.kept.pop(self, None) or self.greedy(view)
         self.weigh(view, n, greedy.gains() if utilities is None

@@ -103,7 +103,7 @@ def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
 
 
 def _check(teacher, texts, folder, layers, **positive):
-    kind = teacher._architecture
+    kind = teacher.architecture
     if kind.kind not in KINDS:
         raise ValueError(
             f"A teacher must be one of {', '.join(KINDS)}. Received: a "
