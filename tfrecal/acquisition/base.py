@@ -1,6 +1,7 @@
 """Strategy: turns what a label would teach into the batch to be asked."""
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
@@ -252,6 +253,20 @@ class Strategy:
                 "rateable": self.rateable,
                 "quotas": None if self.quotas is None else [
                     quota.get_config() for quota in self.quotas]}
+
+    def __repr__(self) -> str:
+        defaults = {}
+        for kind in reversed(type(self).__mro__):
+            made = vars(kind).get("__init__")
+            if inspect.isfunction(made):
+                defaults.update(inspect.signature(made).parameters)
+        config = self.get_config()
+        given = [name for name in sorted(config) if name not in defaults
+                 or config[name] != defaults[name].default]
+        # A strategy within a strategy is short as an attribute.
+        shown = (vars(self).get(name, config[name]) for name in given)
+        return f"{type(self).__name__}(" + ", ".join(
+            f"{name}={value!r}" for name, value in zip(given, shown)) + ")"
 
     def observe(self, logs: dict, labelled: dict[str, int]) -> dict:
         """Hears how training went before the next pairs are chosen.
