@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_scoring import make_model
+from random_model import make_model
 
 from tfrecal import acquisition, datasets
 from tfrecal.metrics.top_k import best_items

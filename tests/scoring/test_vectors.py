@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from test_scoring import make_model
+from random_model import make_model
 
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, write_vectors
