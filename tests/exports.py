@@ -72,9 +72,10 @@ class Served:
         model = TwoTower.from_interactions(
             shop, encoder=encoder, embedding_dim=4, dropout=0.1)
         model.compile()
-        _, candidate = PoolScorer.of(model, pool).vectors("retrieval")
+        scorer = PoolScorer.of(model, pool)
+        _, candidate = scorer.vectors("retrieval")
         # What `export_model` saves, without its checks and its manifest.
-        serving = ServingModel(model, pool, build_index(
+        serving = ServingModel(scorer, build_index(
             candidate[1:], k=K, kind="exact"), K)
         tf.saved_model.save(serving, str(folder / "1"),
                             signatures=serving.functions)
