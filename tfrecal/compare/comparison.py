@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tfrecal import checks
 from tfrecal.compare import config as comparison_config
 from tfrecal.compare import savings, scenarios, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
@@ -84,9 +85,7 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if workers < 1:
-        raise ValueError("`workers` must be at least 1. Received: "
-                         f"workers={workers}.")
+    checks.at_least(1, workers=workers)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
