@@ -9,9 +9,7 @@ import json
 import re
 import uuid
 
-import numpy as np
-
-from tfrecal import acquisition
+from tfrecal import acquisition, checks
 from tfrecal.files import replace_folder
 from tfrecal.scoring.beam.lists import LISTS, Recommend, list_places
 from tfrecal.scoring.beam.on_vectors import (
@@ -61,10 +59,8 @@ def recommend(vectors, output, k: int = 20, *, users=None,
         ValueError: wrong options, no vectors, unknown or missing ids.
         VectorsChanged: the vectors or the pool changed meanwhile.
     """
-    _check_number("k", k)
-    if unknown not in ("error", "drop"):
-        raise ValueError("`unknown` must be 'error' or 'drop'. Received: "
-                         f"unknown={unknown!r}.")
+    checks.whole(1, k=k)
+    checks.one_of("unknown", unknown, ("error", "drop"))
     found = _open(vectors, pool)
     if not found.meta["items"]:
         raise ValueError("There must be items to recommend. Received: "
@@ -113,7 +109,7 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
             than a pair, passes or calibration that were not written.
         VectorsChanged: the vectors or the pool changed meanwhile.
     """
-    _check_number("n", n)
+    checks.whole(1, n=n)
     found = _open(vectors, pool)
     if not (isinstance(strategy, str) and strategy in MOMENTS):
         strategy = acquisition.get(strategy)
@@ -132,13 +128,6 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
                   {"job": "top_pairs", "n": int(n), "strategy": name,
                    "seed": seed})
     return {"pairs": counts.get("pairs", 0)}
-
-
-def _check_number(name, value) -> None:
-    if (not isinstance(value, (int, np.integer)) or isinstance(value, bool)
-            or value < 1):
-        raise ValueError(f"`{name}` must be a whole number of at least 1. "
-                         f"Received: {name}={value!r}.")
 
 
 def _open(folder, pool) -> Vectors:
