@@ -64,6 +64,16 @@ class Exported:
                               (self.pool.item_ids, items)))
 
 
+def save_model(model, pool, folder) -> ServingModel:
+    """What `export_model` saves, without its checks and its manifest."""
+    scorer = PoolScorer.of(model, pool)
+    _, candidate = scorer.vectors("retrieval")
+    serving = ServingModel(scorer, build_index(
+        candidate[1:], k=K, kind="exact"), K)
+    tf.saved_model.save(serving, str(folder), signatures=serving.functions)
+    return serving
+
+
 class Served:
     """A small model, here and behind the local server."""
 
@@ -72,14 +82,7 @@ class Served:
         model = TwoTower.from_interactions(
             shop, encoder=encoder, embedding_dim=4, dropout=0.1)
         model.compile()
-        scorer = PoolScorer.of(model, pool)
-        _, candidate = scorer.vectors("retrieval")
-        # What `export_model` saves, without its checks and its manifest.
-        serving = ServingModel(scorer, build_index(
-            candidate[1:], k=K, kind="exact"), K)
-        tf.saved_model.save(serving, str(folder / "1"),
-                            signatures=serving.functions)
-        self.functions = serving.functions
+        self.functions = save_model(model, pool, folder / "1").functions
         self.users = [str(u) for u in pool.user_ids[:6]] + ["nobody"]
         self.items = [str(i) for i in pool.item_ids]
         self.server = Server(options_of(
