@@ -71,7 +71,7 @@ def top_alone(scorer):
 
 def lists_alone(scorer):
     """`{user: (items, scores)}`, in this process."""
-    from tfrecal.metrics.best_items import best_items
+    from tfrecal.metrics.top_k import best_items
     from tfrecal.pool.pool import LABELLED
 
     pool = scorer.pool

@@ -143,9 +143,9 @@ def fit(split, seed: int, epochs: int, tuning: str, mixout: float = 0.0,
     model.compile(encoder_every=20)
     calls = []
     if mixout:
-        mixed = Mixout(encoder._architecture, encoder,
+        mixed = Mixout(encoder.architecture, encoder,
                        model.encoder_optimizer, mixout)
-        encoder._architecture = mixed
+        encoder.architecture = mixed
         # Traced in training only: the graphs of evaluation are others.
         calls.append(tf_keras.callbacks.LambdaCallback(
             on_train_begin=lambda logs: setattr(mixed, "acts", True),

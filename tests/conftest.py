@@ -156,6 +156,19 @@ def write_tiny_bert(folder: Path, vocabulary: list[str], layers: int = 2,
               metadata={"format": "pt"})
 
 
+@pytest.fixture(scope="module")
+def served(shop, tiny_bert_folder, tmp_path_factory):
+    """A `Served` model that reads texts."""
+    from exports import Served
+
+    from tfrecal import TextEncoder
+
+    encoder = TextEncoder(tiny_bert_folder, max_length=12)
+    found = Served(shop, encoder, tmp_path_factory.mktemp("models") / "shop")
+    yield found
+    found.server.stop(0)
+
+
 @pytest.fixture
 def interrupt():
     """Calls `work`, in which call number `call` of a method is a Ctrl-C.

@@ -18,9 +18,9 @@ import pytest
 import tensorflow as tf
 import transformers
 from conftest import tiny_vocabulary
+from exports import Exported
 from safetensors.numpy import save_file
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
-from test_export import Exported
 from tokenizers import ByteLevelBPETokenizer
 from transformers.modeling_tf_pytorch_utils import (
     apply_transpose,

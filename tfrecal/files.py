@@ -1,8 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -28,6 +32,66 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A context that gives an empty folder, which then takes a place.
+
+    The folder is written beside its place, synced, and renamed in one step.
+    One that is there is put aside just before and removed just after; an
+    error puts it back. The next call does the same after a process that was
+    killed.
+
+    Args:
+        path: of the folder; those above it are made.
+        overwrite: whether a folder that is not empty may be replaced.
+
+    Raises:
+        OSError: the place is taken, and `overwrite` is False.
+
+    Example:
+        with replace_folder(path) as beside:
+            (beside / "a.txt").write_text("a")
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_SWAP}"):
+        _tidy(left, path)
+    swap = Path(tempfile.mkdtemp(_SWAP, f".{path.name}.", path.parent))
+    new, old = swap / "new", swap / "old"
+    try:
+        with filelock.FileLock(swap / ".lock"):
+            new.mkdir()
+            yield new
+            sync_tree(new)
+            if overwrite and path.exists():
+                os.rename(path, old)
+            os.rename(new, path)
+            sync_folder(path.parent)
+    finally:
+        _remove(swap, path)
+
+
+# Ends the name of what holds a new folder, the one before and a lock.
+_SWAP = ".swap"
+
+
+def _tidy(left: Path, path: Path) -> None:
+    """Undoes what a killed process began; leaves a living one alone."""
+    if not {"new", "old"} & {one.name for one in left.iterdir()}:
+        return  # it has just begun
+    try:
+        with filelock.FileLock(left / ".lock", timeout=0):
+            _remove(left, path)
+    except filelock.Timeout:
+        pass
+
+
+def _remove(swap: Path, path: Path) -> None:
+    if not path.exists() and (swap / "old").exists():
+        os.rename(swap / "old", path)
+    shutil.rmtree(swap, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

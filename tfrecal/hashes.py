@@ -1,4 +1,4 @@
-"""SHA-256 of tables: the same on every machine and pandas version."""
+"""SHA-256 of tables and random bits of pairs: the same on every machine."""
 from __future__ import annotations
 
 import numpy as np
@@ -47,36 +47,40 @@ def _text(value) -> str:
 
 
 def hashed(user, item, seed: int, stream: int) -> np.ndarray:
-    """Random bits of a pair, uint64 `[n]`: the same for the same seed.
-
-    Reference:
-        Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
-        Generators", figure 17 (SplitMix64's mixing function).
-    """
+    """Random bits of a pair, uint64 `[n]`: the same for the same seed."""
     start = np.random.SeedSequence([seed, stream]).generate_state(
         1, np.uint64)[0]
     bits = ((user.astype(np.uint64) << np.uint64(32))
-            | item.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            | item.astype(np.uint64)) * _GAMMA
     bits += start
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        bits ^= bits >> np.uint64(shift)
-        bits *= np.uint64(factor)
-    return bits ^ (bits >> np.uint64(31))
+    return _mixed(bits)
 
 
 def noise(seed: int, rows, columns) -> np.ndarray:
     """Random uint64 of each (seed, row, column), so that blocks don't matter.
 
-    SplitMix64 (Steele et al., OOPSLA 2014), once for each of the three.
+    One step of SplitMix64 for each of the three.
     """
     found = np.uint64(seed % 2**64)
-    for values in (rows, columns, 0):
-        with np.errstate(over="ignore"):
-            found = (found + np.uint64(0x9E3779B97F4A7C15)
-                     + np.asarray(values).astype(np.uint64))
-            for shift, factor in ((30, 0xBF58476D1CE4E5B9),
-                                  (27, 0x94D049BB133111EB)):
-                found = (found ^ (found >> np.uint64(shift))
-                         ) * np.uint64(factor)
-            found = found ^ (found >> np.uint64(31))
+    with np.errstate(over="ignore"):
+        for values in (rows, columns, 0):
+            found = _mixed(found + _GAMMA
+                           + np.asarray(values).astype(np.uint64))
     return found
+
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(bits):
+    """SplitMix64's mixing function, in place.
+
+    Reference:
+        Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
+        Generators", figure 17.
+    """
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    bits ^= bits >> np.uint64(31)
+    return bits

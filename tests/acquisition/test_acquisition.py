@@ -402,3 +402,25 @@ def test_temperature_is_found_again():
 def test_ordinal_refuses(sigma, levels, message):
     with pytest.raises(ValueError, match=message):
         probabilities.ordinal([1.0], sigma, levels)
+
+
+@pytest.mark.parametrize("strategy, text", [
+    (acquisition.get("random"), "Random()"),
+    (acquisition.get("power_bald"), "PowerBALD()"),
+    (acquisition.get("epig", most=8, batch="top"),
+     "EPIG(batch='top', most=8)"),
+    (acquisition.get("bald", quotas=[
+        acquisition.Quota([-1, 0, 1], at_most={1: 0.5})]),
+     "BALD(quotas=[Quota(3 item codes, at_most={1: 0.5}, at_least={})])"),
+    (acquisition.get("epsilon_greedy", epsilon=0.2, max_per_user=3),
+     "EpsilonGreedy(epsilon=0.2, max_per_user=3)"),
+    (acquisition.get("mixture", strategies=["random", acquisition.get(
+        "vopt", components=3)], per_cost=True),
+     "Mixture(per_cost=True, shares=[0.5, 0.5], "
+     "strategies=[Random(), VOpt(components=3)])"),
+    (acquisition.get("stages", stages=[(500, "random"), (None, "bald")]),
+     "Stages(stages=[(500, Random()), (None, BALD())])"),
+    (acquisition.get("chooser", strategies=["bald"]),
+     "Chooser(strategies=[BALD(), Random()])")])
+def test_repr_is_the_name_and_what_is_not_the_default(strategy, text):
+    assert repr(strategy) == text

@@ -57,7 +57,7 @@ def test_rejected_rows_are_kept_and_told(tfrecal, tmp_path):
     (["feedback", "ingest", "x.jsonl"], "TFRECAL_FEEDBACK"),
     (["feedback", "erase", "--user", "u", "--feedback",
       "mysql://host/name"], "mysql"),
-    (["feedback", "drop", "--days", "-3", "--feedback", "f.db"], "0 or more"),
+    (["feedback", "drop", "--days", "-3", "--feedback", "f.db"], "at least 0"),
     (["retrain"], "needs `--to`"),
     (["retrain", "--to", "models/shop"], "`run` must be a folder"),
     (["retrain", "--to", "models/shop", "--run", "runs/none",

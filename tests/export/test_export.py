@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from exports import Exported, K
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfrecal import splits
 from tfrecal.export import op_audit
 from tfrecal.export.example_requests import WARM_UP
 from tfrecal.export.export_model import export_model
@@ -22,56 +22,7 @@ from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.text.encoder import TextEncoder
 
 pytestmark = pytest.mark.large  # a minute
-K = 5
 NONE = tf.zeros([0, 0], tf.string)
-
-
-class Exported:
-    """A small trained model, its pool, and the export in two loaders."""
-
-    def __init__(self, shop, encoder, folder):
-        split = splits.random(shop, seed=0)
-        self.pool = Pool.from_interactions(split.train, initial=0.5, seed=0)
-        self.model = TwoTower.from_interactions(
-            split.train, encoder=encoder, embedding_dim=4, dropout=0.1)
-        self.model.compile(learning_rate=0.02)
-        self.model.fit(self.pool.sequence(64), epochs=3, verbose=0)
-        self.folder = folder / "shop"
-        self.path = export_model(self.model, self.folder, pool=self.pool,
-                                 k=K, metrics={"val_rmse": 1.0})
-        self.loaded = tf.saved_model.load(str(self.path))
-        with tf.Graph().as_default() as graph:
-            self.session = tf.compat.v1.Session(graph=graph)
-            self.meta = tf.compat.v1.saved_model.load(
-                self.session, ["serve"], str(self.path))
-
-    def by_session(self, name, inputs):
-        """What TensorFlow Serving does: absent inputs by their defaults."""
-        signature = self.meta.signature_def[name]
-        feed = {info.name: inputs[alias] if alias in inputs
-                else tf.make_ndarray(signature.defaults[alias])
-                for alias, info in signature.inputs.items()}
-        return self.session.run({alias: info.name for alias, info
-                                 in signature.outputs.items()}, feed)
-
-    def blocks(self, users):
-        """The Keras model's own vectors: queries, and all candidates."""
-        indptr, items = self.pool.histories()
-        codes, _ = self.pool_codes(users)
-        history = [items[indptr[c]:indptr[c + 1]].tolist() for c in codes]
-        query = self.model.embed_queries({
-            "user_id": tf.constant(codes),
-            "history": tf.ragged.constant(history, tf.int32, ragged_rank=1)})
-        everything = np.arange(len(self.pool.item_ids) + 1, dtype=np.int32)
-        return query, self.model.embed_candidates({
-            "item_id": tf.constant(everything)})
-
-    def pool_codes(self, users, items=()):
-        return tuple(
-            np.array([1 + list(ids).index(i) if i in set(ids) else 0
-                      for i in some], np.int32)
-            for ids, some in ((self.pool.user_ids, users),
-                              (self.pool.item_ids, items)))
 
 
 @pytest.fixture(scope="module")

@@ -335,9 +335,9 @@ def test_a_client_explores_and_records_what_it_returns():
 
 
 @pytest.mark.parametrize("arguments, text", [
-    ({"share": 0}, "`share` must be above 0 and at most 0.5. .* share=0"),
+    ({"share": 0}, "`share` must lie in \\(0, 0.5\\]. .* share=0"),
     ({"share": 0.6}, "`share`"), ({"epsilon": 0}, "`epsilon`"),
-    ({"epsilon": 1.1}, "`epsilon` must be above 0 and at most 1"),
+    ({"epsilon": 1.1}, "`epsilon` must lie in \\(0, 1\\]"),
     ({"method": "ucb"}, "`method` must be one of .* Received: method='ucb'"),
     ({"seconds": 0}, "`seconds` must be a positive number")])
 def test_arguments_that_cannot_be(arguments, text):

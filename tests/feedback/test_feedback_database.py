@@ -25,7 +25,7 @@ from feedback_stores import (  # noqa: F401
 
 from tfrecal.feedback import FeedbackStore, FeedbackUnavailable
 from tfrecal.feedback.store import migrations, schema
-from tfrecal.feedback.store.database import _WRITERS
+from tfrecal.feedback.store.database import WRITERS
 
 FOLDER, HEAD = migrations.FOLDER, schema.HEAD
 
@@ -113,7 +113,7 @@ def _lock(url):
     import psycopg
 
     other = psycopg.connect(url)
-    other.execute("SELECT pg_advisory_lock(%s)", [_WRITERS])
+    other.execute("SELECT pg_advisory_lock(%s)", [WRITERS])
     return other
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from memory_store import MemoryStore
 
 from tfrecal.feedback.log import delivery, spill
 from tfrecal.feedback.log.feedback_log import FeedbackLog
@@ -21,42 +22,10 @@ from tfrecal.feedback.log.spill import Spill
 from tfrecal.serving.client import client as client_module
 from tfrecal.serving.client.answers import Recommendations
 
-KEYS = {"shown": ["request_id", "rank"], "responses": ["event_id"]}
-
-
-class Store:
-    """Keeps rows by key, as the real one does; `trouble` is raised."""
-
-    def __init__(self):
-        self.rows = {"shown": {}, "responses": {}}
-        self.calls, self.trouble = [], None
-        self.refuse = lambda row: None
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def add_shown(self, frame):
-        return self._add("shown", frame)
-
-    def add_responses(self, frame):
-        return self._add("responses", frame)
-
-    def _add(self, table, frame):
-        self.gate.wait()
-        if self.trouble is not None:
-            raise self.trouble
-        self.calls.append(len(frame))
-        assert tuple(frame.columns) == delivery.COLUMNS[table]
-        reasons = [self.refuse(row) for row in frame.to_dict("records")]
-        refused = frame.assign(reason=reasons)[[bool(r) for r in reasons]]
-        for row in frame.drop(index=refused.index).to_dict("records"):
-            key = tuple(row[name] for name in KEYS[table])
-            self.rows[table].setdefault(key, row)
-        return SimpleNamespace(rejected=refused)
-
 
 @pytest.fixture
 def store():
-    found = Store()
+    found = MemoryStore()
     yield found
     found.gate.set()
 
@@ -482,7 +451,7 @@ def test_with_the_feedback_store(make, tmp_path):
     from tfrecal.feedback.store.ingest import ingest
     from tfrecal.feedback.store.store import FeedbackStore
 
-    down = Store()
+    down = MemoryStore()
     down.trouble = OSError("down")
     log = make(store=down)
     request = log.shown("u", ["a", "b"], scores=[0.1, None],

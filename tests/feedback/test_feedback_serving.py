@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_feedback_log import Store
-from test_serving_client import served  # noqa: F401  (a fixture)
+from memory_store import MemoryStore
 
 from tfrecal.feedback.exploration import Exploration, chance_to_be_greatest
 from tfrecal.feedback.log.feedback_log import FeedbackLog
@@ -14,9 +13,8 @@ pytestmark = pytest.mark.large
 
 
 @pytest.mark.parametrize("method", ["epsilon_greedy", "thompson"])
-def test_lists_are_explored_recorded_and_answered(
-        served, tmp_path, method):  # noqa: F811
-    users, store = served.users[:4], Store()
+def test_lists_are_explored_recorded_and_answered(served, tmp_path, method):
+    users, store = served.users[:4], MemoryStore()
     with Recommender(served.address, timeout=30) as plain:
         base = plain.recommend(users)
         wanted = {user: [(item, "BALD", 1.0) for item in served.items

@@ -9,7 +9,6 @@ import pytest
 from scipy import sparse
 
 from tfrecal import metrics
-from tfrecal.metrics.top_k import top_k
 
 NAMES = ("recall", "ndcg", "mrr", "map", "hit_rate")
 
@@ -292,27 +291,3 @@ def test_equals_cornac():
                                    pd_rank=np.argsort(-scores[user]))
                     for user in result.users]
         np.testing.assert_allclose(result.per_user[f"{name}@10"], expected)
-
-
-@pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_top_k_equals_sorting_with_ties(levels):
-    rng = np.random.default_rng(levels)
-    for width, k in ((7, 3), (333, 4), (1000, 25)):
-        scores = rng.integers(0, levels, (20, width)).astype(np.float32)
-        scores[rng.random(scores.shape) < 0.5] = -np.inf
-        scores[0], scores[1, 2:] = -np.inf, -np.inf
-        listed = top_k(scores, k, np.arange(20), seed=0)
-        for row, columns in zip(scores, listed):
-            expected = np.sort(row[row > -np.inf])[::-1][:k]
-            got = columns[columns >= 0]
-            assert len(set(got)) == len(got)
-            assert (columns[len(got):] == -1).all()
-            np.testing.assert_array_equal(row[got], expected)
-
-
-def test_many_ties_are_drawn_evenly():
-    scores = np.zeros((3000, 200), np.float32)
-    listed = top_k(scores, 2, np.arange(3000), seed=1)
-    count = np.bincount(listed.reshape(-1), minlength=200)
-    # 30 expected in each; chi-squared with 199 degrees, mean 199, sd 20
-    assert ((count - 30) ** 2 / 30).sum() < 300

@@ -214,3 +214,19 @@ def test_pairs_of_a_pool_have_its_ids(pool):
         pool.user_ids[code - 1] for code in pool.user[:5]]
     assert pairs.item_id.tolist() == [
         pool.item_ids[code - 1] for code in pool.item[:5]]
+
+
+def test_the_digest_is_of_all_that_a_pool_is(shop, tmp_path):
+    pool = Pool.from_interactions(shop, 50, seed=0)
+    pool.save(tmp_path / "pool.npz")
+    first = pool.digest()
+    assert Pool.load(tmp_path / "pool.npz", shop).digest() == first
+    found = {first}
+    for change in (
+            lambda: pool.ask(*pool.candidates(3), 0, "random"),
+            lambda: pool.answer([0], [4.0], [False], [1.0]),
+            lambda: setattr(pool, "lazy", True),
+            lambda: setattr(pool, "user_ids", pool.user_ids[::-1])):
+        change()
+        found.add(pool.digest())
+    assert len(found) == 5

@@ -10,7 +10,7 @@ from tfrecal.data.pairs import Pairs
 from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.metrics import auc
 from tfrecal.pool.pool import DECLINED, LABELLED
-from tfrecal.pool.rateability import Rateability, _logistic
+from tfrecal.pool.rateability import Rateability, fit_logistic
 
 
 def world(seed=0, users=120, items=90):
@@ -107,4 +107,5 @@ def test_logistic_finds_the_weights_again():
     keep = ~label | (rng.random(20_000) < 0.5)
     weight = np.where(label, 2.0, 1.0)
     np.testing.assert_allclose(
-        _logistic(features[keep], label[keep], weight[keep]), true, atol=0.07)
+        fit_logistic(features[keep], label[keep], weight[keep]), true,
+        atol=0.07)

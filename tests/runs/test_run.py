@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
+from run_ends import end
 
 from tfrecal import cli, datasets
 from tfrecal.oracles import ReplayOracle
@@ -14,7 +14,6 @@ from tfrecal.runs import run
 from tfrecal.runs.config import RunConfig
 
 pytestmark = pytest.mark.large  # a minute and a half
-SECONDS = ["train_seconds", "acquire_seconds", "evaluate_seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +22,6 @@ def config(tiny_bert_folder):
         data="shop", encoder=str(tiny_bert_folder), strategy="bald",
         initial=0.1, batch=100, rounds=3, final_epochs=1, batch_size=128,
         dropout=0.1)
-
-
-def end(folder):
-    """What a run has come to: history, acquisitions, weights."""
-    state = RunFolder(folder).state
-    weights = tf.train.load_checkpoint(
-        str(folder / "weights" / state["checkpoint"]))
-    return (pd.read_csv(folder / "history.csv", dtype=str).drop(
-                columns=SECONDS),
-            pd.read_parquet(folder / "acquisitions.parquet"),
-            {name: weights.get_tensor(name)
-             for name in weights.get_variable_to_shape_map()
-             if "OBJECT_GRAPH" not in name and "save_counter" not in name})
 
 
 @pytest.fixture(scope="module")

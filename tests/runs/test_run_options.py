@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from test_run import end
+from run_ends import end
 
 from tfrecal import splits
 from tfrecal.data.templates import default_template

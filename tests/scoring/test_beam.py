@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_scoring import make_model
+from random_model import make_model
 
 from tfrecal import acquisition, datasets
-from tfrecal.metrics.best_items import best_items
+from tfrecal.metrics.top_k import best_items
 from tfrecal.pool.pool import LABELLED, Pool
 from tfrecal.scoring.beam.vectors import VectorsChanged, write_vectors
 from tfrecal.scoring.scorer import PoolScorer
@@ -22,6 +22,7 @@ from tfrecal.scoring.scorer import PoolScorer
 pytest.importorskip("apache_beam")
 
 from tfrecal.scoring.beam import jobs  # noqa: E402
+from tfrecal.scoring.beam import lists as places  # noqa: E402
 
 pytestmark = pytest.mark.large  # a minute
 
@@ -103,7 +104,7 @@ def test_lists_of_all_users(vectors, model, pool, tmp_path, k, known,
     ONE, pytest.param(TWO, marks=pytest.mark.large)])
 def test_lists_of_some_users(vectors, model, pool, tmp_path, options,
                              monkeypatch):
-    monkeypatch.setattr(jobs, "_BUCKET", 100)
+    monkeypatch.setattr(places, "_BUCKET", 100)
     some = pool.user_ids[[3, 499, 7, 250]].tolist()
     write_users(tmp_path / "a-1.parquet", [*some[:3], some[0]])
     write_users(tmp_path / "a-2.parquet", [some[3], some[1], "stranger"])

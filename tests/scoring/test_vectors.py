@@ -1,14 +1,12 @@
-"""Folders of vectors: whole, of one fingerprint; the best items of them."""
+"""Folders of vectors: whole, of one fingerprint."""
 from __future__ import annotations
 
 import json
 
 import numpy as np
 import pytest
-from test_scoring import make_model
+from random_model import make_model
 
-from tfrecal.export.index import build_index
-from tfrecal.metrics.best_items import best_items
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, write_vectors
 from tfrecal.scoring.scorer import PoolScorer
@@ -58,6 +56,17 @@ def test_the_fingerprint_follows_model_and_pool(model, pool, tmp_path):
         Vectors(tmp_path / "v").items()
 
 
+def test_vectors_of_before_are_read_but_not_held_against_a_pool(
+        model, pool, tmp_path):
+    write_vectors(model, pool, tmp_path / "v")
+    meta = tmp_path / "v" / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 1}))
+    vectors = Vectors(tmp_path / "v")
+    assert len(vectors.items()["item_id"]) == len(pool.item_ids)
+    with pytest.raises(ValueError, match="by an earlier one. Write them"):
+        vectors.check_pool(pool, "since")
+
+
 def test_nothing_is_written_of_a_model_that_diverged(shop, pool, tmp_path):
     broken = make_model(shop)
     broken.query_tower.id_table.assign(
@@ -72,44 +81,3 @@ def test_nothing_is_written_of_a_model_that_diverged(shop, pool, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({})[:1])
     with pytest.raises(ValueError, match="`write_vectors` wrote"):
         Vectors(tmp_path)
-
-
-@pytest.mark.parametrize("k", [1, 7, 300])
-def test_best_items_are_those_of_the_index_ties_included(k):
-    """Small whole numbers: every sum is exact, and many are equal."""
-    rng = np.random.default_rng(0)
-    queries = rng.integers(-2, 3, (70, 5)).astype(np.float32)
-    items = rng.integers(-2, 3, (300, 5)).astype(np.float32)
-    taken = rng.random((70, 300)) < 0.2
-    taken[3] = True
-    scores, places = build_index(items, kind="exact").search(
-        queries, k, _listed(taken))
-    found = best_items(queries, items, k, np.nonzero(taken))
-    np.testing.assert_array_equal(found[1], scores)
-    left = np.isfinite(found[1])
-    np.testing.assert_array_equal(found[0][left], places.numpy()[left])
-    assert (found[0][~left] == -1).all() and not left[3].any()
-
-
-def _listed(taken):
-    """bool `[q, n]` as positions, filled up with -1."""
-    found = np.full(taken.shape, -1, np.int32)
-    for row, out in zip(found, taken):
-        row[:out.sum()] = np.flatnonzero(out)
-    return found
-
-
-def test_best_items_do_not_hang_on_what_is_taken_together():
-    rng = np.random.default_rng(1)
-    queries = rng.normal(size=(100, 33)).astype(np.float32)
-    items = rng.normal(size=(2000, 33)).astype(np.float32)
-    items[1000:] = items[:1000]  # all tied
-    together = best_items(queries, items, 9)
-    exact = queries.astype(float) @ items.astype(float).T
-    for row in range(100):
-        alone = best_items(queries[row:row + 1], items, 9)
-        np.testing.assert_array_equal(alone[0][0], together[0][row])
-        np.testing.assert_array_equal(alone[1][0], together[1][row])
-        np.testing.assert_array_equal(together[0][row], np.lexsort(
-            (np.arange(2000), -exact[row].astype(np.float32)))[:9])
-    assert best_items(queries, items[:0], 3)[0].tolist() == [[-1] * 3] * 100

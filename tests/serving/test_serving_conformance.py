@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import serving_models
 import tensorflow as tf
+from exports import save_model
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -38,11 +39,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tfrecal.export.index import build_index
-from tfrecal.export.serving_model import ServingModel
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
-from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.serving.client.client import Recommender
 
 ADDRESS = os.environ.get("TFRECAL_SERVER_ADDRESS")
@@ -53,7 +51,6 @@ pytestmark = [pytest.mark.serving] if ADDRESS or BINARY else []
 
 CODE = grpc.StatusCode
 NAME = "conformance"
-K = 5
 START, LOADING, AVAILABLE, UNLOADING, END = 10, 20, 30, 40, 50
 
 
@@ -509,12 +506,7 @@ def test_client_of_an_exported_model(target, shop):
     pool = Pool.from_interactions(shop, initial=0.5, seed=0)
     model = TwoTower.from_interactions(shop, embedding_dim=4, dropout=0.1)
     model.compile()
-    _, candidate = PoolScorer.of(model, pool).vectors("retrieval")
-    # What `export_model` saves, without its checks and its manifest.
-    serving = ServingModel(model, pool, build_index(
-        candidate[1:], k=K, kind="exact"), K)
-    tf.saved_model.save(serving, str(target.folder / "shop" / "1"),
-                        signatures=serving.functions)
+    serving = save_model(model, pool, target.folder / "shop" / "1")
     target.reload("shop")
     users = [*map(str, pool.user_ids[:5]), "nobody"]
     items = [*map(str, pool.item_ids)]

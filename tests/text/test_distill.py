@@ -69,7 +69,7 @@ class TestDistill:
                 samples=300, epochs=epochs, batch_size=32)
         assert made[30]["error"] < 0.7 * made[1]["error"]
         student = student_of(teacher, tmp_path / "30")
-        assert student._architecture.config.num_hidden_layers == 1
+        assert student.architecture.config.num_hidden_layers == 1
         found, wanted = student.encode(texts), teacher.encode(texts)
         error = np.sum((found - wanted) ** 2) / np.sum(
             (wanted - wanted.mean(0)) ** 2)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from encoder_contract import MOST, TEXTS, encoder_of, write
-from test_architectures import KINDS
-from test_export import Exported
+from encoder_kinds import KINDS
+from exports import Exported
 
 from tfrecal.export.export_model import export_model
 from tfrecal.export.manifest import read_manifest

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining, draw
 from tfrecal.acquisition.math.nearest import squared_distances
 
@@ -36,10 +37,7 @@ class BADGE(BatchAware):
     def __init__(self, residual: str = "probabilities", batch: str = "power",
                  **options):
         super().__init__(batch=batch, **options)
-        if residual not in ("probabilities", "samples"):
-            raise ValueError(
-                "`residual` must be probabilities or samples. Received: "
-                f"residual={residual!r}.")
+        checks.one_of("residual", residual, ("probabilities", "samples"))
         self.residual = residual
         self.needs |= {"vectors", residual}
 

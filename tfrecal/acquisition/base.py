@@ -1,10 +1,12 @@
 """Strategy: turns what a label would teach into the batch to be asked."""
 from __future__ import annotations
 
+import inspect
 import re
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.quota import Quota
 from tfrecal.acquisition.view import View
@@ -63,20 +65,13 @@ class Strategy:
                  max_per_user: int | None = None,
                  max_per_item: int | None = None, per_cost: bool = False,
                  rateable: bool = False, quotas: list[Quota] | None = None):
-        if batch not in batches.MODES:
-            raise ValueError(
-                f"`batch` must be one of {', '.join(batches.MODES)}. "
-                f"Received: batch={batch!r}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(
-                "`temperature` must be a positive number. Received: "
-                f"temperature={temperature}. Use batch=\"top\" for a batch "
-                "without chance.")
-        for key, cap in (("max_per_user", max_per_user),
-                         ("max_per_item", max_per_item)):
-            if cap is not None and cap < 1:
-                raise ValueError(f"`{key}` must be at least 1, or None for "
-                                 f"no cap. Received: {key}={cap}.")
+        checks.one_of("batch", batch, batches.MODES)
+        checks.positive(
+            temperature=temperature,
+            cure="Use batch=\"top\" for a batch without chance.")
+        checks.finite(temperature=temperature)
+        checks.at_least(1, cure="None is no cap.", **checks.given(
+            max_per_user=max_per_user, max_per_item=max_per_item))
         self.batch = batch
         self.temperature = temperature
         self.max_per_user = max_per_user
@@ -167,7 +162,7 @@ class Strategy:
         allowed = np.arange(size)
         if not size:
             return np.zeros(0), allowed
-        self._check_needs(view)
+        self.check_needs(view)
         factors = self.factors(view)
         values = np.asarray(
             self.utilities(view) if utilities is None else utilities,
@@ -221,7 +216,8 @@ class Strategy:
                 reserved.append((codes, places, n - places.sum()))
         return batches.Limits(caps, reserved)
 
-    def _check_needs(self, view: View) -> None:
+    def check_needs(self, view: View) -> None:
+        """Raises ValueError where the view lacks a field of `needs`."""
         for need in sorted(self.needs):
             for field in _FIELDS.get(need, (need,)):
                 if getattr(view, field) is None:
@@ -250,6 +246,20 @@ class Strategy:
                 "rateable": self.rateable,
                 "quotas": None if self.quotas is None else [
                     quota.get_config() for quota in self.quotas]}
+
+    def __repr__(self) -> str:
+        defaults = {}
+        for kind in reversed(type(self).__mro__):
+            made = vars(kind).get("__init__")
+            if inspect.isfunction(made):
+                defaults.update(inspect.signature(made).parameters)
+        config = self.get_config()
+        given = [name for name in sorted(config) if name not in defaults
+                 or config[name] != defaults[name].default]
+        # A strategy within a strategy is short as an attribute.
+        shown = (vars(self).get(name, config[name]) for name in given)
+        return f"{type(self).__name__}(" + ", ".join(
+            f"{name}={value!r}" for name, value in zip(given, shown)) + ")"
 
     def observe(self, logs: dict, labelled: dict[str, int]) -> dict:
         """Hears how training went before the next pairs are chosen.

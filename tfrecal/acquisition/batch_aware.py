@@ -47,7 +47,7 @@ class BatchAware(Strategy):
     def select(self, view, n, rng, utilities=None):
         """As the base; utilities fill what `pick` leaves open."""
         if utilities is None and len(view):
-            self._check_needs(view)
+            self.check_needs(view)
             utilities = self.utilities(view)
         _, allowed = self.weigh(view, n, utilities)
         if not len(allowed):

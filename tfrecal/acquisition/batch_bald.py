@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import entr
 
+from tfrecal import checks
 from tfrecal.acquisition.bald import BALD
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.entropy import entropy
@@ -40,11 +41,7 @@ class BatchBALD(BatchAware):
     def __init__(self, candidates: int = 2000, configurations: int = 1000,
                  **options):
         super().__init__(**options)
-        for key, value in (("candidates", candidates),
-                           ("configurations", configurations)):
-            if value < 1:
-                raise ValueError(f"`{key}` must be at least 1. Received: "
-                                 f"{key}={value}.")
+        checks.whole(1, candidates=candidates, configurations=configurations)
         self.candidates = candidates
         self.configurations = configurations
 

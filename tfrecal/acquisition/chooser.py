@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.mixture import Mixture
 from tfrecal.metrics.direction import check_monitor, lower_is_better
 
@@ -75,11 +76,8 @@ class Chooser(Mixture):
                 "The strategies of a chooser must have distinct names, under "
                 f"which the pool counts their labels. Received: {names}. "
                 "Give a subclass a `name` of its own.")
-        if method not in _DRAWS or not 0 < floor < 1:
-            raise ValueError(
-                f"`method` must be one of {', '.join(_DRAWS)}, and `floor` "
-                "between 0 and 1. Received: "
-                f"method={method!r}, floor={floor}.")
+        checks.one_of("method", method, _DRAWS)
+        checks.lies_in("(0, 1)", floor=floor)
         check_monitor(monitor)
         self.monitor = monitor
         self.method = method

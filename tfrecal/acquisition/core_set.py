@@ -47,7 +47,7 @@ class CoreSet(Strategy):
     def select(self, view, n, rng, utilities=None):
         size = len(view)
         if utilities is None and size:
-            self._check_needs(view)
+            self.check_needs(view)
             utilities = self.utilities(view)
         _, allowed = self.weigh(view, n, utilities)
         if not len(allowed):

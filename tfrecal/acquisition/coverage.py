@@ -29,7 +29,7 @@ class _Coverage(Strategy):
         (rateability, over cost), then at random.
         """
         if utilities is None:
-            self._check_needs(view)
+            self.check_needs(view)
             utilities = self.utilities(view)
         order = rng.permutation(len(view))
         factors = self.factors(view)

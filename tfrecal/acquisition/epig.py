@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.math.posterior import PairPosterior, groups
 
@@ -32,9 +33,7 @@ class EPIG(Strategy):
 
     def __init__(self, batch: str = "power", most: int = 64, **options):
         super().__init__(batch=batch, **options)
-        if most < 1:
-            raise ValueError("`most` must be at least 1. Received: "
-                             f"most={most}.")
+        checks.whole(1, most=most)
         self.most = most
 
     def get_config(self):

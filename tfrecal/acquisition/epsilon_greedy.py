@@ -1,6 +1,7 @@
 """EpsilonGreedy: mostly what looks best, sometimes anything."""
 from __future__ import annotations
 
+from tfrecal import checks
 from tfrecal.acquisition.highest_predicted import HighestPredicted
 from tfrecal.acquisition.mixture import Mixture
 from tfrecal.acquisition.random import Random
@@ -20,9 +21,7 @@ class EpsilonGreedy(Mixture):
     """
 
     def __init__(self, epsilon: float = 0.1, **options):
-        if not 0 <= epsilon <= 1:
-            raise ValueError("`epsilon` must be a share from 0 to 1. "
-                             f"Received: epsilon={epsilon}.")
+        checks.lies_in("[0, 1]", epsilon=epsilon)
         super().__init__([HighestPredicted(), Random()],
                          [1 - epsilon, epsilon], **options)
         self.epsilon = epsilon

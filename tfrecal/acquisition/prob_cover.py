@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition import batches
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.math.nearest import _table, nearest_labelled
+from tfrecal.acquisition.math.nearest import distance_table, nearest_labelled
 from tfrecal.acquisition.view import View
 
 _SAMPLE = 2000  # pairs on which purity and utilities are measured
@@ -40,18 +41,11 @@ class ProbCover(BatchAware):
     def __init__(self, delta: float | None = None, purity: float = 0.95,
                  clusters: int = 10, candidates: int = 10_000, **options):
         super().__init__(**options)
-        if delta is not None and not delta > 0:
-            raise ValueError(
-                "`delta` must be a positive number, or None to find it. "
-                f"Received: delta={delta}.")
-        if not 0 < purity < 1:
-            raise ValueError("`purity` must lie between 0 and 1. Received: "
-                             f"purity={purity}.")
-        for key, value, least in (("clusters", clusters, 2),
-                                  ("candidates", candidates, 1)):
-            if value < least:
-                raise ValueError(f"`{key}` must be at least {least}. "
-                                 f"Received: {key}={value}.")
+        checks.positive(**checks.given(delta=delta),
+                        cure="None has it found.")
+        checks.lies_in("(0, 1)", purity=purity)
+        checks.whole(2, clusters=clusters)
+        checks.whole(1, candidates=candidates)
         self.delta = delta
         self.purity = purity
         self.clusters = clusters
@@ -144,5 +138,5 @@ def _distances(view, rows, others):
     others = embed(view, view.user[others], view.item[others])
     for start in range(0, len(rows), _BLOCK):
         part = np.arange(start, min(start + _BLOCK, len(rows)))
-        yield part, _table(
+        yield part, distance_table(
             embed(view, view.user[rows[part]], view.item[rows[part]]), others)

@@ -95,6 +95,10 @@ class Quota:
         return (isinstance(other, Quota)
                 and self.get_config() == other.get_config())
 
+    def __repr__(self) -> str:
+        return (f"Quota({len(self.groups):,} item codes, at_most="
+                f"{self.at_most}, at_least={self.at_least})")
+
     def codes(self, item: np.ndarray) -> np.ndarray:
         """Group of each candidate plus one, int64 `[n]`; 0 for none.
 

@@ -33,6 +33,7 @@ class Stages(Combiner):
         super().__init__([strategy for _, strategy in stages], **options)
         only_top(self)
         self.untils = [until for until, _ in stages]
+        self.stages = list(zip(self.untils, self.strategies))
         ends = self.untils[:-1]
         if (self.untils[-1] is not None or any(
                 not isinstance(end, (int, np.integer)) for end in ends)

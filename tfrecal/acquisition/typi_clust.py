@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
-from tfrecal.acquisition.math.nearest import _table
+from tfrecal.acquisition.math.nearest import distance_table
 
 _EXACT = 2000  # candidates up to which neighbours are looked for among all
 _CELL = 500  # beyond it: pairs that a cell of neighbours has on average
@@ -39,11 +40,7 @@ class TypiClust(BatchAware):
     def __init__(self, neighbours: int = 20, max_clusters: int = 500,
                  **options):
         super().__init__(**options)
-        for key, value in (("neighbours", neighbours),
-                           ("max_clusters", max_clusters)):
-            if value < 1:
-                raise ValueError(f"`{key}` must be at least 1. Received: "
-                                 f"{key}={value}.")
+        checks.whole(1, neighbours=neighbours, max_clusters=max_clusters)
         self.neighbours = neighbours
         self.max_clusters = max_clusters
 
@@ -72,7 +69,7 @@ class TypiClust(BatchAware):
         found = []
         for start in range(0, len(rows), _EXACT):
             part = rows[start:start + _EXACT]
-            apart = _table(
+            apart = distance_table(
                 embed(view, view.user[part], view.item[part]), others)
             apart[part[:, None] == among] = np.inf
             nearest = np.partition(apart, k - 1, axis=1)[:, :k]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.base import Strategy
 
 
@@ -24,9 +25,8 @@ class UCB(Strategy):
 
     def __init__(self, kappa: float = 1.0, **options):
         super().__init__(**options)
-        if not 0 <= kappa < np.inf:
-            raise ValueError("`kappa` must be a number >= 0. Received: "
-                             f"kappa={kappa}.")
+        checks.at_least(0, kappa=kappa)
+        checks.finite(kappa=kappa)
         self.kappa = kappa
 
     def utilities(self, view):

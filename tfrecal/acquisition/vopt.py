@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.math.pair_greedy import PairGreedy
 from tfrecal.acquisition.math.posterior import PairPosterior
@@ -56,7 +57,7 @@ class VOpt(Strategy):
         """As the base; prior, rateability and cost weigh unscaled gains."""
         if not len(view):
             return self.weigh(view, n, utilities)[1]
-        self._check_needs(view)
+        self.check_needs(view)
         # Picks change it: it is good for one batch.
         greedy = view.kept.pop(self, None) or self.greedy(view)
         self.weigh(view, n, greedy.gains() if utilities is None
@@ -94,6 +95,4 @@ def _check(strategy, components):
         raise ValueError(
             f"`batch` of `{strategy.name}` must be top: it looks at the "
             f"batch as a whole. Received: batch={strategy.batch!r}.")
-    if components < 1:
-        raise ValueError("`components` must be at least 1. Received: "
-                         f"components={components}.")
+    checks.whole(1, components=components)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal import acquisition
+from tfrecal import acquisition, checks
 from tfrecal.callbacks.buying import Buying
 from tfrecal.callbacks.choosing import Choice, Chosen
 from tfrecal.oracles import Questions
@@ -44,14 +44,10 @@ class Rounds:
             raise ValueError(
                 "`candidates` must be a number, \"all\" or None. Received: "
                 f"candidates={candidates!r}.")
-        for name, value in (("per_round", per_round), ("every", every),
-                            ("budget", budget), ("rounds", rounds),
-                            ("expire_after", expire_after),
-                            ("candidates", None if candidates == "all"
-                             else candidates)):
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={value}.")
+        checks.positive(**checks.given(
+            per_round=per_round, every=every, budget=budget, rounds=rounds,
+            expire_after=expire_after,
+            candidates=None if candidates == "all" else candidates))
         self.pool = pool
         self.strategy = (acquisition.get(strategy)
                          if isinstance(strategy, str) else strategy)

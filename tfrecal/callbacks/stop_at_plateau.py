@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.metrics.direction import check_monitor, lower_is_better
 
 
@@ -28,9 +29,7 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
                  min_delta: float = 0.0, mode: str = "auto",
                  verbose: int = 1):
         super().__init__()
-        if patience < 1:
-            raise ValueError("`patience` must be at least 1. Received: "
-                             f"patience={patience}.")
+        checks.at_least(1, patience=patience)
         check_monitor(monitor)
         self.monitor = monitor
         self.patience = patience

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import time
 
+from tfrecal import checks
 from tfrecal.callbacks.stop_buying import StopBuying
 
 
@@ -23,9 +24,7 @@ class StopAtTime(StopBuying):
     def __init__(self, acquire, seconds: float, final_epochs: int = 1,
                  verbose: int = 1):
         super().__init__(acquire, final_epochs, verbose)
-        if not seconds > 0:
-            raise ValueError("`seconds` must be a positive number. Received: "
-                             f"seconds={seconds}.")
+        checks.positive(seconds=seconds)
         self.seconds = seconds
 
     def on_train_begin(self, logs=None):

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from scipy.stats import theilslopes
 
+from tfrecal import checks
 from tfrecal.callbacks.stop_buying import StopBuying
 from tfrecal.metrics.direction import check_monitor, lower_is_better
 
@@ -41,10 +42,7 @@ class StopBelowCost(StopBuying):
                  patience: int = 2, mode: str = "auto",
                  final_epochs: int = 1, verbose: int = 1):
         super().__init__(acquire, final_epochs, verbose)
-        for name, number in (("value", value), ("patience", patience)):
-            if not number > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={number}.")
+        checks.positive(value=value, patience=patience)
         self.value = value
         check_monitor(monitor)
         self.monitor = monitor

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import tf_keras
 
+from tfrecal import checks
+
 
 class StopBuying(tf_keras.callbacks.Callback):
     """Ends buying for a reason, and `fit` after some final epochs.
@@ -21,9 +23,7 @@ class StopBuying(tf_keras.callbacks.Callback):
 
     def __init__(self, acquire, final_epochs: int = 1, verbose: int = 1):
         super().__init__()
-        if final_epochs < 0:
-            raise ValueError("`final_epochs` must be 0 or more. Received: "
-                             f"final_epochs={final_epochs}.")
+        checks.at_least(0, final_epochs=final_epochs)
         self.acquire = acquire
         self.final_epochs = final_epochs
         self.verbose = verbose

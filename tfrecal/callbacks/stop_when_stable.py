@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.callbacks.stop_buying import StopBuying
 from tfrecal.metrics.top_k import top_k
 from tfrecal.scoring.scorer import PoolScorer
@@ -40,14 +41,8 @@ class StopWhenStable(StopBuying):
                  patience: int = 3, users: int = 500, seed: int = 0,
                  final_epochs: int = 1, verbose: int = 1):
         super().__init__(acquire, final_epochs, verbose)
-        for name, value in (("k", k), ("patience", patience),
-                            ("users", users)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: "
-                                 f"{name}={value}.")
-        if not 0 < threshold <= 1:
-            raise ValueError("`threshold` must be a share above 0, at most "
-                             f"1. Received: threshold={threshold}.")
+        checks.at_least(1, k=k, patience=patience, users=users)
+        checks.lies_in("(0, 1]", threshold=threshold)
         self.k = k
         self.threshold = threshold
         self.patience = patience

@@ -6,6 +6,7 @@ import math
 import time
 from pathlib import Path
 
+from tfrecal import checks
 from tfrecal.cli.options import given_fields
 
 _STORE = ("file or URL of the store (default: the environment variable "
@@ -87,9 +88,8 @@ def _package():
 def feedback(arguments) -> int:
     """Take events in, erase a user, or drop what is old."""
     scale = getattr(arguments, "scale", None)
-    if arguments.action == "drop" and not arguments.days >= 0:
-        raise ValueError("`days` must be 0 or more. Received: "
-                         f"days={arguments.days:g}.")
+    if arguments.action == "drop":
+        checks.at_least(0, days=arguments.days)
     from tfrecal.feedback.log.delivery import take_spilled
     package = _package()
     if arguments.action == "erase" and not arguments.user:

@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -22,10 +21,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tfrecal import checks
 from tfrecal.compare import config as comparison_config
 from tfrecal.compare import savings, scenarios, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
-from tfrecal.files import lock_folder, replace_file
+from tfrecal.files import lock_folder, replace_file, replace_folder
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _TABLES = ("curves", "asked", "calibration")
@@ -85,9 +85,7 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if workers < 1:
-        raise ValueError("`workers` must be at least 1. Received: "
-                         f"workers={workers}.")
+    checks.at_least(1, workers=workers)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
@@ -185,20 +183,16 @@ def run_job(config: ComparisonConfig, folder, job: Job) -> None:
         problem, comparison_config.strategy(job.strategy),
         rounds=config.rounds, batch=batch, seed=job.seed, draw=job.draw)
     path = Path(folder) / job.folder
-    beside = path.with_name(path.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for name, table in (
-            ("curves", curve),
-            ("asked", asked(problem, config.category)),
-            ("calibration", learner.calibration(problem))):
-        for key, value in reversed(job.keys.items()):
-            table.insert(0, key, value)
-        table.to_parquet(beside / f"{name}.parquet")
-    with open(beside / "explanations.jsonl", "w", encoding="utf-8") as file:
-        for line in acquire.explanations:
-            file.write(json.dumps({**job.keys, **line}) + "\n")
-    beside.rename(path)
+    tables = {"curves": curve, "asked": asked(problem, config.category),
+              "calibration": learner.calibration(problem)}
+    with replace_folder(path) as beside:
+        for name, table in tables.items():
+            for key, value in reversed(job.keys.items()):
+                table.insert(0, key, value)
+            table.to_parquet(beside / f"{name}.parquet")
+        lines = "".join(json.dumps({**job.keys, **line}) + "\n"
+                        for line in acquire.explanations)
+        (beside / "explanations.jsonl").write_text(lines, "utf-8")
 
 
 def asked(problem, category: str | None = None) -> pd.DataFrame:

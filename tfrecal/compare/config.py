@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tfrecal import acquisition
+from tfrecal import acquisition, checks
 from tfrecal.acquisition import Strategy
 
 BASELINE = "random"
@@ -64,12 +64,9 @@ class ComparisonConfig:
     category: str | None = None
 
     def __post_init__(self):
-        for name in ("seeds", "draws", "rounds", "budget", "steps",
-                     "first_steps", "batch_size", "embedding_dim",
-                     "learning_rate", "passes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={getattr(self, name)}.")
+        checks.positive(**{name: getattr(self, name) for name in (
+            "seeds", "draws", "rounds", "budget", "steps", "first_steps",
+            "batch_size", "embedding_dim", "learning_rate", "passes")})
         if self.seeds < 2:
             raise ValueError(
                 "A comparison needs at least two paired seeds. Received: "

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from tfrecal.files import replace_folder
 
 META = "meta.json"
 
@@ -114,10 +114,7 @@ def write_folder(folder, tables: dict[str, pd.DataFrame], meta: dict,
             f"`folder` must not exist yet. Received: folder={folder}. Choose "
             "another, or pass `overwrite=True` for a folder that "
             "`to_parquet` wrote.")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    beside.mkdir(parents=True)
-    try:
+    with replace_folder(folder, overwrite) as beside:
         for name, table in tables.items():
             try:
                 table.to_parquet(beside / f"{name}.parquet")
@@ -128,15 +125,6 @@ def write_folder(folder, tables: dict[str, pd.DataFrame], meta: dict,
                     f"{error}. Convert the column, for example with "
                     "`astype(str)`.") from error
         (beside / META).write_text(json.dumps(meta, indent=1))
-        if folder.exists():
-            folder.rename(old)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():
-            old.rename(folder)
 
 
 def read_folder(folder) -> tuple[dict[str, pd.DataFrame], dict]:

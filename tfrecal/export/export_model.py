@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 import tensorflow as tf
 
+from tfrecal import checks
 from tfrecal.export import index as indexes
 from tfrecal.export.example_requests import (
     WARM_UP,
@@ -145,9 +146,8 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
 
 def check_server(server: str | None, index: str) -> None:
     """Raises ValueError where a server cannot run an index."""
-    if server is not None and server not in SERVERS:
-        raise ValueError(f"`server` must be one of {', '.join(SERVERS)}. "
-                         f"Received: server={server!r}.")
+    if server is not None:
+        checks.one_of("server", server, SERVERS)
     if server == "stock" and index == "scann":
         raise ValueError(
             f"{SERVERS['stock']} has no ScaNN ops. Received: index='scann', "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
+from tfrecal import checks
 from tfrecal.feedback.log.throttled_log import Notices
 from tfrecal.feedback.wanted_pairs import Wanted
 from tfrecal.serving.client.connection import ServingUnavailable
@@ -86,18 +87,10 @@ class Exploration:
     def __init__(self, wanted: Callable[[], Mapping], share: float = 0.2,
                  method: str = "epsilon_greedy", epsilon: float = 0.5,
                  seconds: float = 60.0, seed: int = 0):
-        for name, value, most in (("share", share, 0.5),
-                                  ("epsilon", epsilon, 1)):
-            if not 0 < value <= most:
-                raise ValueError(
-                    f"`{name}` must be above 0 and at most {most}. "
-                    f"Received: {name}={value!r}.")
-        if method not in METHODS:
-            raise ValueError(f"`method` must be one of {METHODS}. Received: "
-                             f"method={method!r}.")
-        if not seconds > 0:
-            raise ValueError("`seconds` must be a positive number. Received: "
-                             f"seconds={seconds!r}.")
+        checks.lies_in("(0, 0.5]", share=share)
+        checks.lies_in("(0, 1]", epsilon=epsilon)
+        checks.one_of("method", method, METHODS)
+        checks.positive(seconds=seconds)
         self.wanted = Wanted(wanted, seconds)
         self.share, self.method, self.epsilon = share, method, epsilon
         self.seed = seed

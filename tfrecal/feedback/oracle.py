@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from tfrecal import checks
 from tfrecal.feedback.labels import label_values
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 
@@ -37,9 +38,7 @@ class FeedbackOracle(Oracle):
                  strategy: str = "", cost: float = 1.0,
                  clock: Callable[[], float] = time.time):
         super().__init__()
-        if not expires > 0:
-            raise ValueError("`expires` must be a positive number of "
-                             f"seconds. Received: expires={expires}.")
+        checks.positive(expires=expires, cure="It is in seconds.")
         self.store = store
         self.expires = expires
         self.strategy = strategy

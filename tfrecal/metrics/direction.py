@@ -1,6 +1,8 @@
 """Which way a metric is better, and whether one may choose by it."""
 from __future__ import annotations
 
+from tfrecal import checks
+
 _ERRORS = ("loss", "rmse", "mae")
 
 
@@ -11,9 +13,7 @@ def lower_is_better(metric: str, mode: str = "auto") -> bool:
         metric: its name.
         mode: `"min"`, `"max"`, or `"auto"`, which goes by the name.
     """
-    if mode not in ("auto", "min", "max"):
-        raise ValueError("`mode` must be 'auto', 'min' or 'max'. Received: "
-                         f"mode={mode!r}.")
+    checks.one_of("mode", mode, ("auto", "min", "max"))
     if mode == "auto":
         return any(word in metric for word in _ERRORS)
     return mode == "min"

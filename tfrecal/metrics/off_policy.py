@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfrecal import checks
+
 _NEEDED = 100  # effective requests
 _OFF = 0.05  # of a mean weight from 1
 _GROUPS = 20_000  # units that a bootstrap draws from
@@ -156,7 +158,7 @@ def training_weights(propensity, clip: float | None = None,
     propensity = np.asarray(propensity, np.float64)
     known = ~np.isnan(propensity)
     _check_range("propensity", propensity[known], 0, 1, open_below=True)
-    _check_clip(clip)
+    checks.positive(**checks.given(clip=clip))
     weight = np.ones(len(propensity))
     if known.any():
         weight[known] = np.minimum(
@@ -171,13 +173,9 @@ def _estimate(value_of, request, reward, propensity, target, rank, unit,
               clip, level, draws, seed) -> Estimate:
     request, unit, place, reward, propensity, target = _checked(
         request, reward, propensity, target, rank, unit)
-    _check_clip(clip)
-    if not 0 < level < 1:
-        raise ValueError("`level` must lie between 0 and 1. Received: "
-                         f"level={level}.")
-    if draws < 1:
-        raise ValueError("`draws` must be a positive number. Received: "
-                         f"draws={draws}.")
+    checks.positive(**checks.given(clip=clip))
+    checks.lies_in("(0, 1)", level=level)
+    checks.whole(1, draws=draws)
     rng = np.random.default_rng(seed)
     weight = target / propensity
     used = weight if clip is None else np.minimum(weight, clip)
@@ -237,12 +235,6 @@ def _check_range(name, values, low, high, open_below=False) -> None:
             f"`{name}` must lie in {'(' if open_below else '['}{low}, "
             f"{high}]. Received: {name}={values[wrong][0]}, and "
             f"{wrong.sum() - 1} other rows.")
-
-
-def _check_clip(clip) -> None:
-    if clip is not None and not clip > 0:
-        raise ValueError("`clip` must be a positive number, or None. "
-                         f"Received: clip={clip}.")
 
 
 def _sums(request, unit, place, reward, weight, used, rng) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from tfrecal import checks
+
 
 def examination(rank, clicked, explored, smoothing: float = 1.0
                 ) -> np.ndarray:
@@ -46,9 +48,7 @@ def examination(rank, clicked, explored, smoothing: float = 1.0
     if len(rank) and rank.min() < 1:
         raise ValueError("`rank` must be 1 or more. Received: "
                          f"rank={rank.min()}.")
-    if not smoothing > 0:
-        raise ValueError("`smoothing` must be a positive number. Received: "
-                         f"smoothing={smoothing}.")
+    checks.positive(smoothing=smoothing)
     drawn = np.asarray(explored, bool)
     place = rank[drawn].astype(np.int64) - 1
     click = np.asarray(clicked[drawn], np.float64)

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse, stats
 
+from tfrecal import checks
 from tfrecal.metrics.pointwise import auc, log_loss, mae, mid_ranks, rmse
 from tfrecal.metrics.top_k import top_k
 
@@ -230,9 +231,7 @@ def item_slices(query_vectors, candidate_vectors, relevant, seen=None, *,
     Returns:
         Name -> means, and `users`, the number of users they are over.
     """
-    if among not in ("all", "themselves"):
-        raise ValueError('`among` must be "all" or "themselves". '
-                         f"Received: among={among!r}.")
+    checks.one_of("among", among, ("all", "themselves"))
     found = {}
     for name, group in groups.items():
         group = np.asarray(group, bool)

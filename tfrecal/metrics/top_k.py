@@ -1,9 +1,11 @@
-"""The k best of each row, fast, with equal scores in random order."""
+"""The k best of each row, fast and the same on every machine."""
 from __future__ import annotations
 
 import numpy as np
 
 from tfrecal.hashes import noise
+
+_BLOCK = 1 << 22  # scores held at once, in floats (16 MB)
 
 
 def top_k(scores, k: int, rows, seed: int) -> np.ndarray:
@@ -19,8 +21,82 @@ def top_k(scores, k: int, rows, seed: int) -> np.ndarray:
     Returns:
         int32 `[b, k]`, best first; -1 where no column is left.
     """
-    # The k-th largest of the maxima of groups of columns is a score that at
-    # least k columns reach: what falls below it needs no sorting.
+    count, width = scores.shape
+    floor = np.maximum(_floor(scores, k), np.finfo(scores.dtype).min)
+    row, column = np.divmod(np.flatnonzero(scores >= floor[:, None]), width)
+    start = np.searchsorted(row, np.arange(count + 1))
+    keep = np.ones(len(row), bool)
+    for crowded in np.flatnonzero(np.diff(start) > 8 * k):
+        part = slice(start[crowded], start[crowded + 1])
+        keep[part] = _first(scores[crowded, column[part]], k, noise(
+            seed, rows[crowded], column[part]))
+    row, column = row[keep], column[keep]
+    order = np.lexsort((noise(seed, rows[row], column),
+                        -scores[row, column], row))
+    return _listed(row[order], k, np.full((count, k), -1, np.int32),
+                   column[order])
+
+
+def best_items(queries, items, k: int, taken=None):
+    """The `k` items of the largest inner product with each query.
+
+    A matrix product in float32 finds the contenders, with a margin for its
+    rounding; their scores are summed in float64, rounded to float32 and
+    sorted. So the lists do not depend on the BLAS library, the processor or
+    which queries are taken together. Equal scores go by the lower position,
+    as in `ExactIndex`.
+
+    Args:
+        queries: float32 `[q, dim]`.
+        items: float32 `[n, dim]`.
+        k: length of the lists, >= 1.
+        taken: `(row, position)` int `[t]`: items that are not listed for a
+            query; None for none.
+
+    Returns:
+        `(positions [q, k] int32, scores [q, k] float32)`, best first; -1
+        and -inf where no item is left.
+    """
+    positions = np.full((len(queries), k), -1, np.int32)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    if not len(items):
+        return positions, scores
+    row, column = (np.zeros(0, int),) * 2 if taken is None else taken
+    order = np.argsort(row, kind="stable")
+    row, column = row[order], column[order]
+    longest = np.sqrt(np.einsum("nd,nd->n", items, items).max())
+    height = max(1, _BLOCK // len(items))
+    for top in range(0, len(queries), height):
+        part = slice(top, top + height)
+        out = slice(*np.searchsorted(row, [top, top + height]))
+        rough = queries[part] @ items.T
+        rough[row[out] - top, column[out]] = -np.inf
+        _list_exactly(rough, queries[part], items, k, longest,
+                      positions[part], scores[part])
+    return positions, scores
+
+
+def _list_exactly(rough, queries, items, k, longest, positions, scores):
+    """Fills `positions` and `scores`; `longest` is an item's length."""
+    # Twice the error that a float32 sum of products can have (Higham 2002,
+    # "Accuracy and Stability of Numerical Algorithms", section 3.1).
+    length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+    margin = 2 * (queries.shape[1] + 2) * 2.0 ** -24 * length * longest
+    low = np.maximum(_floor(rough, k) - 2 * margin, np.finfo(np.float32).min)
+    row, column = np.nonzero(rough >= low.astype(np.float32)[:, None])
+    score = np.einsum("nd,nd->n", queries[row], items[column],
+                      dtype=np.float64).astype(np.float32)
+    order = np.lexsort((column, -score, row))
+    _listed(row[order], k, positions, column[order])
+    _listed(row[order], k, scores, score[order])
+
+
+def _floor(scores, k: int) -> np.ndarray:
+    """A score of each row that at least `k` of its columns reach, `[b]`.
+
+    It is the k-th largest of the maxima of groups of columns: what falls
+    below it needs no sorting.
+    """
     count, width = scores.shape
     size = int(np.clip(width // (4 * k), 1, 32))
     whole = width // size * size
@@ -28,26 +104,19 @@ def top_k(scores, k: int, rows, seed: int) -> np.ndarray:
         scores[:, :whole].reshape(count, size, -1).max(axis=1),
         scores[:, whole:]], axis=1)
     at = max(best.shape[1] - k, 0)
-    floor = np.partition(best, at, axis=1)[:, at:at + 1]
-    floor = np.maximum(floor, np.finfo(scores.dtype).min)
-    row, column = np.divmod(np.flatnonzero(scores >= floor), width)
-    start = np.searchsorted(row, np.arange(count + 1))
-    keep = np.ones(len(row), bool)
-    for crowded in np.flatnonzero(np.diff(start) > 8 * k):
-        part = slice(start[crowded], start[crowded + 1])
-        keep[part] = _contenders(scores[crowded, column[part]], k, noise(
-            seed, rows[crowded], column[part]))
-    row, column = row[keep], column[keep]
-    order = np.lexsort((noise(seed, rows[row], column),
-                        -scores[row, column], row))
-    row, column = row[order], column[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, np.arange(count))[row]
-    listed = np.full((count, k), -1, np.int32)
-    listed[row[rank < k], rank[rank < k]] = column[rank < k]
-    return listed
+    return np.partition(best, at, axis=1)[:, at]
 
 
-def _contenders(score, k: int, noise) -> np.ndarray:
+def _listed(row, k: int, lists, values) -> np.ndarray:
+    """Writes the first `k` values of each row, which are in order."""
+    rank = np.arange(len(row)) - np.searchsorted(
+        row, np.arange(len(lists)))[row]
+    keep = rank < k
+    lists[row[keep], rank[keep]] = values[keep]
+    return lists
+
+
+def _first(score, k: int, noise) -> np.ndarray:
     """Mask of the `k` first by score, then noise, when many are equal."""
     last = np.partition(score, -k)[-k]
     keep = score > last

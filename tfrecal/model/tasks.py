@@ -4,6 +4,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.pool.label_head import LOSSES, LabelHead, label_of
 
 
@@ -17,9 +18,7 @@ class Task(tf_keras.layers.Layer):
 
     def __init__(self, weight: float = 1.0, block: str = "rating", **kwargs):
         super().__init__(**kwargs)
-        if not weight > 0:
-            raise ValueError("`weight` must be a positive number; leave the "
-                             f"task out instead. Received: weight={weight}.")
+        checks.positive(weight=weight, cure="Or leave the task out.")
         self.weight = weight
         self.block = block
 
@@ -64,9 +63,7 @@ class Rating(Task):
                  mean: float | None = None, weight: float = 1.0,
                  block: str = "rating", **kwargs):
         super().__init__(weight, block, **kwargs)
-        if loss not in LOSSES:
-            raise ValueError("`loss` must be 'mse' or 'binary_crossentropy'. "
-                             f"Received: loss={loss!r}.")
+        checks.one_of("loss", loss, LOSSES)
         self.loss = loss
         self.scale = tuple(map(float, scale))
         self.mean = mean
@@ -132,13 +129,8 @@ class Retrieval(Task):
                 f"positive={kwargs['positive']!r}). Give it to the pool: "
                 "`Pool.from_interactions(data, positive=...)`.")
         super().__init__(weight, block, **kwargs)
-        if log_q not in (None, "standard", "positive_aware"):
-            raise ValueError(
-                "`log_q` must be None, 'standard' or 'positive_aware'. "
-                f"Received: log_q={log_q!r}.")
-        if not temperature > 0:
-            raise ValueError("`temperature` must be a positive number. "
-                             f"Received: temperature={temperature}.")
+        checks.one_of("log_q", log_q, (None, "standard", "positive_aware"))
+        checks.positive(temperature=temperature)
         self.temperature = temperature
         self.log_q = log_q
         self.remove_accidental_hits = remove_accidental_hits

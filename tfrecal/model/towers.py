@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.model import catalogue
 from tfrecal.model.categories import MultiHot
 from tfrecal.model.exact_sums import in_order
@@ -64,12 +65,8 @@ class Tower(tf_keras.layers.Layer):
                  shrinkage: float = 40.0, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         check_policy(self)
-        for name, rate in (("id_dropout", id_dropout),
-                           ("retrieval_id_dropout", retrieval_id_dropout),
-                           ("dropout", dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1). "
-                                 f"Received: {name}={rate}.")
+        checks.lies_in("[0, 1)", id_dropout=id_dropout, dropout=dropout,
+                       retrieval_id_dropout=retrieval_id_dropout)
         self.categories = categories
         self.encoder = encoder
         self.embedding_dim = embedding_dim

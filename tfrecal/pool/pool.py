@@ -16,6 +16,7 @@ from tfrecal.checks import check_labels
 from tfrecal.data import splits
 from tfrecal.data.pairs import Pairs
 from tfrecal.files import replace_file
+from tfrecal.hashes import update_texts
 from tfrecal.pool.positives import default_positive, log_shares
 
 UNLABELLED, ASKED, LABELLED, DECLINED = 0, 1, 2, 3
@@ -439,10 +440,14 @@ class Pool:
         return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
 
     def digest(self) -> str:
-        """SHA-256 of the state; equal for pools that are the same."""
-        found = hashlib.sha256(json.dumps(self.strategies).encode())
+        """SHA-256 of ids and state; equal for pools that are the same."""
+        found = hashlib.sha256(
+            json.dumps([self.strategies, bool(self.lazy)]).encode())
+        for ids in (self.user_ids, self.item_ids):
+            update_texts(found, map(str, ids))
         for part in (self._ticket_row, self.excluded, *(
                 getattr(self, name) for name in _COLUMNS)):
+            found.update(str(len(part)).encode())
             found.update(np.ascontiguousarray(part))
         return found.hexdigest()
 

@@ -93,7 +93,7 @@ class Rateability:
         weight = np.where(
             met, len(user) / max(held_out.sum(), 1),
             (pairs - len(keys)) / max(other.shape[1], 1))
-        self._weights = _logistic(features, met, weight)
+        self._weights = fit_logistic(features, met, weight)
 
     def met(self, user, item) -> np.ndarray:
         """Probability that a pair is in the traffic, `[n]`."""
@@ -135,7 +135,7 @@ class Rateability:
                 * self.responds(pairs.user, pairs.item))
 
 
-def _logistic(features, label, weight) -> np.ndarray:
+def fit_logistic(features, label, weight) -> np.ndarray:
     """Weights of a weighted logistic regression with a small ridge."""
     scale = features.std(axis=0)
     scale[scale < 1e-9] = 1  # that of the intercept

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from tfrecal import checks
 from tfrecal.files import replace_file
 
 INDEXES = ("auto", "exact", "scann")
@@ -104,38 +105,25 @@ class RetrainConfig:
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must be a folder. Received: "
                                  f"{name}={getattr(self, name)!r}.")
-        for name in ("passes", "steps", "batch_size", "learning_rate",
-                     "encoder_every", "clip", "least_users",
-                     "expires", "k", "timeout"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={getattr(self, name)}.")
-        for name in ("position_bias", "patience", "tolerance", "questions",
-                     "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` must be 0 or more. "
-                                 f"Received: {name}={getattr(self, name)}.")
-        if not 0 < self.holdout < 1:
-            raise ValueError("`holdout` must be a share above 0 and below 1. "
-                             f"Received: holdout={self.holdout}.")
+        checks.positive(**{name: getattr(self, name) for name in (
+            "passes", "steps", "batch_size", "learning_rate",
+            "encoder_every", "clip", "least_users", "expires", "k",
+            "timeout")})
+        checks.at_least(0, **{name: getattr(self, name) for name in (
+            "position_bias", "patience", "tolerance", "questions", "seed")})
+        checks.lies_in("(0, 1)", holdout=self.holdout)
         if self.feedback and re.search(r"://[^/@]*:[^/@]*@", self.feedback):
             raise ValueError(
                 "`feedback` is stored and must hold no password. Received: a "
                 "URL with one. Give it by the environment variable "
                 "TFRECAL_FEEDBACK.")
-        if self.index not in INDEXES:
-            raise ValueError(
-                f"`index` must be one of {', '.join(INDEXES)}. Received: "
-                f"index={self.index!r}.")
+        checks.one_of("index", self.index, INDEXES)
         name, _, k = (self.metric or "list_dcg").partition("@")
         if name not in ("list_dcg", "rmse") and not k.isdigit():
             raise ValueError(
                 "`metric` must be list_dcg, rmse, or one of the catalogue, "
                 f"such as ndcg@10. Received: metric={self.metric!r}.")
-        if self.correction not in CORRECTIONS:
-            raise ValueError(
-                f"`correction` must be one of {', '.join(CORRECTIONS)}. "
-                f"Received: correction={self.correction!r}.")
+        checks.one_of("correction", self.correction, CORRECTIONS)
 
     def write(self, folder) -> None:
         """Stores it as `config.json` of the loop's folder, but for `force`

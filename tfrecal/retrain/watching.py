@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import time
 
+from tfrecal import checks
 from tfrecal.feedback.log.delivery import take_spilled
 from tfrecal.retrain import job
 from tfrecal.retrain.config import RetrainConfig
@@ -32,9 +33,7 @@ def watch(folder, config: RetrainConfig | None = None, *,
     Raises:
         ValueError: as `job.retrain`, but not for want of feedback.
     """
-    if not seconds > 0:
-        raise ValueError("`watch` must be a positive number of seconds. "
-                         f"Received: watch={seconds:g}.")
+    checks.positive(watch=seconds, cure="It is in seconds.")
     loop = Loop(folder, config)
     loop.check()  # before anything is written
     if config is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.oracles import CallableOracle, Questions, write_questions
 from tfrecal.oracles.question_files import check_format, read_labels
 from tfrecal.pool.pool import ASKED
@@ -39,9 +40,7 @@ def acquire(folder, to, *, strategy: str | None = None,
                          f"{to}, which exists and may hold answers. Choose "
                          "another name.")
     check_format(to)  # before anything counts as asked
-    if batch is not None and batch < 1:
-        raise ValueError("`batch` must be a positive whole number. Received: "
-                         f"batch={batch}.")
+    checks.whole(1, **checks.given(batch=batch))
     with folder.lock():
         folder.check_whole()
         parts = restore_trained(folder, "Choosing pairs")

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tfrecal import acquisition
+from tfrecal import acquisition, checks
 from tfrecal.text import options as encoder_options
 from tfrecal.text.options import PRECISIONS
 
@@ -111,25 +111,21 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("batch", "rounds", "batch_size", "learning_rate",
-                     "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={getattr(self, name)}.")
+        checks.positive(
+            batch=self.batch, rounds=self.rounds, batch_size=self.batch_size,
+            learning_rate=self.learning_rate, temperature=self.temperature,
+            **checks.given(budget=self.budget, encoder_learning_rate=(
+                self.encoder_learning_rate)))
+        checks.positive(initial=self.initial,
+                        cure="The first epoch needs labels.")
         for name, known in (("split", SPLITS), ("oracle", ORACLES),
                             ("tuning", TUNINGS), ("precision", PRECISIONS),
                             ("strategy", acquisition.names())):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(known)}. Received: "
-                    f"{name}={getattr(self, name)!r}.")
-        if self.target_uniform not in (None, "users", "items"):
-            raise ValueError("`target_uniform` must be users or items. "
-                             f"Received: {self.target_uniform!r}.")
-        for name in ("final_epochs", "cost", "dropout", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` must be 0 or more. "
-                                 f"Received: {name}={getattr(self, name)}.")
+            checks.one_of(name, getattr(self, name), known)
+        checks.one_of("target_uniform", self.target_uniform,
+                      (None, "users", "items"))
+        checks.at_least(0, final_epochs=self.final_epochs, cost=self.cost,
+                        dropout=self.dropout, seed=self.seed)
         given = self.loss_names
         if not set(given) <= set(LOSSES) or "rating" not in given or not (
                 {"retrieval", "pairwise"} & set(given)):
@@ -138,18 +134,6 @@ class RunConfig:
                 "retrieval or pairwise at least. Received: "
                 f"losses={self.losses!r}.")
         self._check_regularisation()
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError("`budget` must be a positive number. "
-                             f"Received: budget={self.budget}.")
-        rate = self.encoder_learning_rate
-        if rate is not None and not rate > 0:
-            raise ValueError(
-                "`encoder_learning_rate` must be a positive number. "
-                f"Received: encoder_learning_rate={rate}.")
-        if not 0 < self.initial:
-            raise ValueError(
-                "`initial` must be above 0: the first epoch needs labels. "
-                f"Received: initial={self.initial}.")
 
     def _check_regularisation(self) -> None:
         for name in ("warm_up", "adversarial"):

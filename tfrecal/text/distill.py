@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Sequence
@@ -13,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfrecal.files import sync_folder, sync_tree
+from tfrecal import checks
+from tfrecal.files import replace_folder
 from tfrecal.text import encode_many, student_checkpoint
 from tfrecal.text.checkpoints import find_folder, stored_pooling
 from tfrecal.text.encoder import TextEncoder
@@ -77,10 +76,7 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
     rng = np.random.default_rng([seed, 14])
     texts = with_pieces(texts, samples, rng)
     targets = encode_many.run(teacher, texts, 4096, progress)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        beside.mkdir()
+    with replace_folder(folder) as beside:
         student_checkpoint.begin(teacher, beside, layers)
         student = student_of(teacher, beside, tuning="top_n" if layers
                              else "full", top_n=max(layers, 1))
@@ -93,11 +89,6 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
             "batch_size": batch_size, "learning_rate": learning_rate,
             "seed": seed, **history}
         (beside / RECORD).write_text(json.dumps(record, indent=1))
-        sync_tree(beside)
-        os.rename(beside, folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return record
 
 
@@ -112,7 +103,7 @@ def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
 
 
 def _check(teacher, texts, folder, layers, **positive):
-    kind = teacher._architecture
+    kind = teacher.architecture
     if kind.kind not in KINDS:
         raise ValueError(
             f"A teacher must be one of {', '.join(KINDS)}. Received: a "
@@ -122,10 +113,7 @@ def _check(teacher, texts, folder, layers, **positive):
         raise ValueError(
             f"`layers` must be a whole number from 0 to {most}, below the "
             f"teacher's {most + 1}. Received: layers={layers}.")
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"`{name}` must be a positive number. "
-                             f"Received: {name}={value}.")
+    checks.positive(**positive)
     if not any(text.strip() for text in texts):
         raise ValueError("A student learns from texts. Received: none that "
                          "is not empty. Give those of the items.")

@@ -190,7 +190,7 @@ class EncodingGraph:
 
     def _build(self, weights):
         encoder = self.encoder
-        kind, base = encoder._architecture, encoder.base
+        kind, base = encoder.architecture, encoder.base
         step = transformer.make_layer(
             kind.form, _BUCKETS, 0.0, encoder.precision, kind.attention,
             plain=True)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.text import encode_many
 from tfrecal.text.checkpoints import (
     find_folder,
@@ -95,13 +96,10 @@ class TextEncoder(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         check_policy(self)
         if pooling is not None:
-            _one_of("pooling", pooling, POOLINGS)
-        _one_of("tuning", tuning, TUNINGS)
-        _one_of("precision", precision, PRECISIONS)
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`dropout` must lie in [0, 1). Received: dropout={dropout}."
-            )
+            checks.one_of("pooling", pooling, POOLINGS)
+        checks.one_of("tuning", tuning, TUNINGS)
+        checks.one_of("precision", precision, PRECISIONS)
+        checks.lies_in("[0, 1)", dropout=dropout)
         self.checkpoint = str(checkpoint)
         self.tuning = tuning
         self.top_n = top_n
@@ -112,7 +110,7 @@ class TextEncoder(tf_keras.layers.Layer):
         self.projections = projections
         lora.check(rank, alpha, projections)
         folder = find_folder(self.checkpoint)
-        kind = self._architecture = read_architecture(folder)
+        kind = self.architecture = read_architecture(folder)
         self.pooling = pooling or stored_pooling(folder) or kind.pooling
         kind.check_options(self.checkpoint, tuning, top_n, max_length)
         self.dim = kind.form.hidden
@@ -137,7 +135,7 @@ class TextEncoder(tf_keras.layers.Layer):
         self.lora = None
         if tuning == "lora":
             self.lora = lora.LoRA(
-                self._distinct_parts(), rank, alpha, tuple(projections))
+                self.distinct_parts(), rank, alpha, tuple(projections))
         # A bound method, which Keras does not track either.
         self.bulk_step = EncodingGraph(self).step
         self.fingerprint = self.weights_fingerprint()
@@ -159,7 +157,7 @@ class TextEncoder(tf_keras.layers.Layer):
             return []
         if self.lora is not None:
             return self.lora.weights
-        kind, base = self._architecture, self.base
+        kind, base = self.architecture, self.base
         trained = self._layers_run()[self._lowest:] + kind.above(base)
         if self.tuning == "full":
             trained = kind.below(base) + trained
@@ -272,13 +270,13 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._below(tf.gather(ids, place), layout), place
 
     def _pack(self, starts, lengths):
-        kind = self._architecture
+        kind = self.architecture
         layout = packing.pack(starts, lengths, self._bounds, kind.form.heads)
         return kind.arrange(self.base, layout)
 
     def _below(self, ids, layout):
         """What is not trained; with "full", the embeddings."""
-        kind, base = self._architecture, self.base
+        kind, base = self.architecture, self.base
         hidden = kind.embed(base, tf.gather(kind.words(base), ids), layout)
         for n in range(self._lowest):
             hidden = self._layer(n, hidden, layout, False)
@@ -287,7 +285,7 @@ class TextEncoder(tf_keras.layers.Layer):
     def _above(self, hidden, layout, training):
         for n in range(self._lowest, len(self._layers_run())):
             hidden = self._layer(n, hidden, layout, training)
-        hidden = self._architecture.finish(self.base, hidden)
+        hidden = self.architecture.finish(self.base, hidden)
         return packing.pool(hidden, layout, self.pooling)
 
     def _layer(self, number, hidden, layout, training):
@@ -299,7 +297,7 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._steps(dropping)(hidden, layout, weights, seed)
 
     def _weights_of(self, number, plain=False):
-        kind = self._architecture
+        kind = self.architecture
         parts = kind.parts(self._layers_run()[number])
         if self.lora is not None:
             parts = self.lora.adapt(parts, self._place(number))
@@ -311,9 +309,9 @@ class TextEncoder(tf_keras.layers.Layer):
         return [self._weights_of(n, plain=True)
                 for n in range(len(self._layers_run()))]
 
-    def _distinct_parts(self):
+    def distinct_parts(self):
         """Weights of each distinct layer, as they are used."""
-        kind = self._architecture
+        kind = self.architecture
         found = [kind.parts(layer) for layer in kind.distinct(self.base)]
         if self.lora is None:
             return found
@@ -353,8 +351,8 @@ class TextEncoder(tf_keras.layers.Layer):
             precision: in place of the encoder's; `"int8"`, too.
         """
         return ServedEncoder(
-            self.base, self._architecture, self._tokenizer,
-            self._distinct_parts(),
+            self.base, self.architecture, self._tokenizer,
+            self.distinct_parts(),
             pooling=self.pooling, max_length=self.max_length,
             precision=precision or self.precision,
         )
@@ -393,7 +391,7 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def _digest(self, more, weights):
         digest = hashlib.sha256()
-        kept = {**self._architecture.facts, "precision": self.precision}
+        kept = {**self.architecture.facts, "precision": self.precision}
         parts = [kept, *self._tokenizer.facts, *more]
         digest.update(json.dumps(parts).encode())
         for weight in weights:
@@ -410,11 +408,3 @@ class TextEncoder(tf_keras.layers.Layer):
             **{name: getattr(self, name) for name in names},
             "projections": list(self.projections),
         }
-
-
-def _one_of(name, value, allowed):
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}."
-        )

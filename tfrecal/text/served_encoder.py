@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrecal import checks
 from tfrecal.text.layers import int8, packing, transformer
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -36,10 +37,7 @@ class ServedEncoder(tf.Module):
     def __init__(self, base, architecture, tokenizer, parts, *,
                  pooling: str, max_length: int, precision: str):
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"`precision` must be one of {', '.join(PRECISIONS)}. "
-                f"Received: precision={precision!r}.")
+        checks.one_of("precision", precision, PRECISIONS)
         form = architecture.form
         self.pooling = pooling
         self.max_length = max_length

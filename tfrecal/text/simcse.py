@@ -6,6 +6,7 @@ from typing import Sequence
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.text import encode_many
 
 
@@ -75,10 +76,7 @@ def _check(encoder, texts, **positive) -> None:
             "A warm-up needs an encoder with `dropout` above 0: else both "
             "passes of a text are one. Received: dropout="
             f"{encoder.dropout}. The paper takes 0.1.")
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"`{name}` must be a positive number. "
-                             f"Received: {name}={value}.")
+    checks.positive(**positive)
     if len(texts) < 2 or positive["batch_size"] < 2:
         raise ValueError(
             "A warm-up compares texts with each other: it needs two distinct "

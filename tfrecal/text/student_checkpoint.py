@@ -21,9 +21,9 @@ def begin(teacher, folder, layers: int) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config.update(model_type=teacher._architecture.kind,
+    config.update(model_type=teacher.architecture.kind,
                   num_hidden_layers=layers)
-    last = teacher._architecture.config.num_hidden_layers - 1
+    last = teacher.architecture.config.num_hidden_layers - 1
     chosen = np.linspace(0, last, layers).round().astype(int)
     weights = _weights(teacher, chosen if layers > 1 else [last] * layers)
     if not layers:
@@ -41,7 +41,7 @@ def begin(teacher, folder, layers: int) -> None:
 
 def save(encoder, folder) -> None:
     """Writes the weights of an encoder as they are now."""
-    layers = encoder._architecture.config.num_hidden_layers
+    layers = encoder.architecture.config.num_hidden_layers
     _write(_weights(encoder, range(layers)), folder)
 
 
@@ -53,7 +53,7 @@ def _write(weights, folder):
 def _weights(encoder, chosen) -> dict[str, np.ndarray]:
     """Weights by their PyTorch names, of the chosen layers only."""
     found = {}
-    parts = dict(enumerate(encoder._distinct_parts()))
+    parts = dict(enumerate(encoder.distinct_parts()))
     number = {int(layer): n for n, layer in enumerate(chosen)}
     for weight in encoder.base.weights:
         # "model/base/encoder/layer_._0/...": the first is dropped.
@@ -89,7 +89,7 @@ def _static(teacher, weights) -> float:
     Reference:
         Tulkens and van Dongen 2024, Model2Vec (github.com/MinishLab).
     """
-    words = teacher._architecture.config.vocab_size
+    words = teacher.architecture.config.vocab_size
     ends = teacher.tokenize([""]).flat_values.numpy()
     rows = np.tile(ends[:1], (words, 3)).astype(np.int32)
     rows[:, 1], rows[:, 2] = np.arange(words), ends[-1]

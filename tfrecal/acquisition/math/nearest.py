@@ -12,7 +12,7 @@ def squared_distances(rows: np.ndarray, point: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", difference, difference)
 
 
-def _table(left, right) -> np.ndarray:
+def distance_table(left, right) -> np.ndarray:
     """Squared distances of all rows to all rows, `[n, m]`."""
     # Centred, or large norms would cancel digits of small distances.
     centre = right.mean(axis=0)
@@ -67,7 +67,8 @@ def _nearest(outer, inner) -> np.ndarray:
     block = max(1, _CELLS // len(by_outer))
     for start in range(0, len(codes), block):
         part = slice(start, start + block)
-        apart = _table(inner_vectors[codes[part]], inner_vectors[centres])
+        apart = distance_table(inner_vectors[codes[part]],
+                               inner_vectors[centres])
         least = np.minimum.reduceat(apart[:, centre], starts, axis=1)
         rows = order[first[part][0]:last[part][-1]]
         here = np.searchsorted(codes[part], inner_code[rows])
@@ -75,7 +76,7 @@ def _nearest(outer, inner) -> np.ndarray:
         for at in range(0, len(rows), step):
             some = rows[at:at + step]
             who, place = np.unique(outer_code[some], return_inverse=True)
-            between = _table(outer_vectors[who], outer_vectors[groups])
+            between = distance_table(outer_vectors[who], outer_vectors[groups])
             found[some] = (between[place]
                            + least[here[at:at + step]]).min(axis=1)
     return found

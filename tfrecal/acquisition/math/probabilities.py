@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, ndtr
 
+from tfrecal import checks
+
 _MIN_SIGMA = 0.05
 
 
@@ -47,9 +49,7 @@ def ordinal(mean: np.ndarray, sigma: float,
         float64 `[..., classes]`, each row sums to 1.
     """
     levels = np.asarray(levels, np.float64)
-    if not sigma > 0:
-        raise ValueError("`sigma` must be a positive number. Received: "
-                         f"sigma={sigma}. `fit_sigma` finds it.")
+    checks.positive(sigma=sigma, cure="`fit_sigma` finds it.")
     if levels.ndim != 1 or not len(levels) or (np.diff(levels) <= 0).any():
         raise ValueError(
             "`levels` must be distinct labels in rising order. Received: "
@@ -99,10 +99,8 @@ def binary(logit: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     Returns:
         float64 `[..., 2]`.
     """
-    if not temperature > 0:
-        raise ValueError(
-            "`temperature` must be a positive number. Received: temperature="
-            f"{temperature}. `fit_temperature` finds it.")
+    checks.positive(temperature=temperature,
+                    cure="`fit_temperature` finds it.")
     scaled = np.asarray(logit, np.float64) / temperature
     return np.stack([expit(-scaled), expit(scaled)], axis=-1)
 

@@ -11,6 +11,7 @@ import time as clocks
 import weakref
 from collections.abc import Callable, Sequence
 
+from tfrecal import checks
 from tfrecal.feedback.log.delivery import COLUMNS, Delivery
 from tfrecal.feedback.log.outbox import Outbox
 from tfrecal.feedback.log.spill import Spill
@@ -67,11 +68,7 @@ class FeedbackLog:
     def __init__(self, store, spill, most: int = 10_000, batch: int = 5000,
                  seconds: float = 1.0,
                  clock: Callable[[], float] = clocks.time):
-        for name, value in (("most", most), ("batch", batch),
-                            ("seconds", seconds)):
-            if not value > 0:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={value!r}.")
+        checks.positive(most=most, batch=batch, seconds=seconds)
         self.most, self.batch, self.seconds = most, batch, seconds
         self.clock = clock
         self._delivery = Delivery(store, Spill(spill), batch)

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from tfrecal.feedback.store import migrations
 from tfrecal.files import make_folder
 
-_WRITERS = 5_206_372  # key of the advisory lock: any number of our own
+WRITERS = 5_206_372  # key of the advisory lock: any number of our own
 # SQLSTATE classes and codes in which PostgreSQL says "not now": connections,
 # transactions rolled back, too many clients, locks, shutdown.
 _PASSING = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
@@ -123,7 +123,7 @@ class Database:
                     with connection.begin():
                         if writing and not self.sqlite:
                             connection.execute(sa.select(
-                                sa.func.pg_advisory_xact_lock(_WRITERS)))
+                                sa.func.pg_advisory_xact_lock(WRITERS)))
                         return work(connection)
             except sa.exc.DBAPIError as error:
                 late = time.monotonic() + pause > deadline

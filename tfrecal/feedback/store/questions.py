@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from tfrecal import checks
 from tfrecal.feedback.store import erasure, schema
 from tfrecal.feedback.store.schema import STATES
 
@@ -81,7 +82,7 @@ class QuestionTable:
                 one stays open after `expires` until it is closed.
             user_ids: of whom, at most some 30,000; by default of all.
         """
-        _check_state(state)
+        checks.one_of("state", state, (None, *STATES))
         statement = sa.select(_TABLE).order_by(_TABLE.c.ticket)
         if state is not None:
             statement = statement.where(_TABLE.c.state == state)
@@ -104,7 +105,7 @@ class QuestionTable:
         Returns:
             how many were closed.
         """
-        _check_state(state)
+        checks.one_of("state", state, (None, *STATES))
         statement = _TABLE.update().where(
             _TABLE.c.ticket == sa.bindparam("which"),
             _TABLE.c.state == "open").values(state=state)
@@ -113,9 +114,3 @@ class QuestionTable:
             return 0
         return self._database.write(lambda connection: connection.execute(
             statement, which).rowcount)
-
-
-def _check_state(state) -> None:
-    if state is not None and state not in STATES:
-        raise ValueError(f"`state` must be one of {', '.join(STATES)}. "
-                         f"Received: state={state!r}.")

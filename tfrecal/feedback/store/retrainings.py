@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from tfrecal import checks
 from tfrecal.feedback.store import schema
 from tfrecal.feedback.store.schema import OUTCOMES
 
@@ -54,10 +55,7 @@ class RunTable:
         Raises:
             ValueError: no such run, or another outcome.
         """
-        if outcome not in OUTCOMES[1:]:
-            raise ValueError(
-                f"`outcome` must be one of {', '.join(OUTCOMES[1:])}. "
-                f"Received: outcome={outcome!r}.")
+        checks.one_of("outcome", outcome, OUTCOMES[1:])
         values = {"finished": time.time(), "outcome": outcome,
                   "version": version, "reason": reason,
                   "record": json.dumps(record or {}, sort_keys=True)}

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrecal import checks
+
 
 def check(epsilon: float, encoders) -> None:
     """Raises ValueError where FGM is asked for and cannot be.
@@ -11,9 +13,8 @@ def check(epsilon: float, encoders) -> None:
         epsilon: length of the perturbation; 0 is none.
         encoders: the model's `TextEncoder`s.
     """
-    if not 0 <= epsilon < float("inf"):
-        raise ValueError("`adversarial` must be 0 or a positive number. "
-                         f"Received: adversarial={epsilon}.")
+    checks.at_least(0, adversarial=epsilon)
+    checks.finite(adversarial=epsilon)
     if epsilon and tf.distribute.get_strategy().num_replicas_in_sync > 1:
         raise ValueError(
             "`adversarial` moves word embeddings in place, which copies of a "

@@ -15,6 +15,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
+
 
 class HeldVectors:
     """Vectors of a table's texts, and the sum of the loss's gradients.
@@ -199,9 +201,7 @@ def check(batches: int, encoders, adversarial: float) -> None:
         encoders: of the model.
         adversarial: see `TwoTower.compile`.
     """
-    if not (isinstance(batches, int) and batches >= 1):
-        raise ValueError("`encoder_every` must be a whole number from 1. "
-                         f"Received: encoder_every={batches!r}.")
+    checks.whole(1, encoder_every=batches)
     if batches == 1:
         return
     dropout = max((encoder.dropout for encoder in encoders), default=0.0)

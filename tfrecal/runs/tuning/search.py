@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pandas as pd
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.callbacks import EvaluateRetrieval
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.data.interactions import Interactions
@@ -135,15 +136,9 @@ def validate(config: RunConfig, split) -> dict[str, float]:
 
 
 def _check_budget(trials, seconds, objective) -> None:
-    if not (isinstance(trials, int) and trials > 0):
-        raise ValueError("`trials` must be a positive whole number. "
-                         f"Received: trials={trials!r}.")
-    if seconds is not None and not seconds > 0:
-        raise ValueError("`seconds` must be a positive number, or None. "
-                         f"Received: seconds={seconds!r}.")
-    if objective not in OBJECTIVES:
-        raise ValueError(f"`objective` must be one of {list(OBJECTIVES)}. "
-                         f"Received: objective={objective!r}.")
+    checks.whole(1, trials=trials)
+    checks.positive(**checks.given(seconds=seconds))
+    checks.one_of("objective", objective, OBJECTIVES)
 
 
 def _begin(folder: Path, begun: dict, overwrite: bool) -> None:

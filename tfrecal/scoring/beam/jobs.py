@@ -4,15 +4,13 @@ Works on a folder of `vectors.write_vectors`, so workers load no TensorFlow.
 """
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 import uuid
 
-import numpy as np
-
-from tfrecal import acquisition
-from tfrecal.files import sync_folder, sync_tree
+from tfrecal import acquisition, checks
+from tfrecal.files import replace_folder
 from tfrecal.scoring.beam.lists import LISTS, Recommend, list_places
 from tfrecal.scoring.beam.on_vectors import (
     FileSystems,
@@ -22,19 +20,13 @@ from tfrecal.scoring.beam.on_vectors import (
 )
 from tfrecal.scoring.beam.pairs import (
     PAIRS,
-    SCORES,
     BestPairs,
     Utilities,
     check_strategy,
     pairs_table,
 )
-from tfrecal.scoring.beam.vectors import (
-    Vectors,
-    VectorsChanged,
-    _changed,
-    groups,
-    pool_fingerprint,
-)
+from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, groups
+from tfrecal.scoring.stream.block_scores import MOMENTS
 
 
 def recommend(vectors, output, k: int = 20, *, users=None,
@@ -67,10 +59,8 @@ def recommend(vectors, output, k: int = 20, *, users=None,
         ValueError: wrong options, no vectors, unknown or missing ids.
         VectorsChanged: the vectors or the pool changed meanwhile.
     """
-    _check_number("k", k)
-    if unknown not in ("error", "drop"):
-        raise ValueError("`unknown` must be 'error' or 'drop'. Received: "
-                         f"unknown={unknown!r}.")
+    checks.whole(1, k=k)
+    checks.one_of("unknown", unknown, ("error", "drop"))
     found = _open(vectors, pool)
     if not found.meta["items"]:
         raise ValueError("There must be items to recommend. Received: "
@@ -119,9 +109,9 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
             than a pair, passes or calibration that were not written.
         VectorsChanged: the vectors or the pool changed meanwhile.
     """
-    _check_number("n", n)
+    checks.whole(1, n=n)
     found = _open(vectors, pool)
-    if not (isinstance(strategy, str) and strategy in SCORES):
+    if not (isinstance(strategy, str) and strategy in MOMENTS):
         strategy = acquisition.get(strategy)
     check_strategy(strategy, found.meta)
     name = strategy if isinstance(strategy, str) else strategy.name
@@ -140,22 +130,11 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
     return {"pairs": counts.get("pairs", 0)}
 
 
-def _check_number(name, value) -> None:
-    if (not isinstance(value, (int, np.integer)) or isinstance(value, bool)
-            or value < 1):
-        raise ValueError(f"`{name}` must be a whole number of at least 1. "
-                         f"Received: {name}={value!r}.")
-
-
 def _open(folder, pool) -> Vectors:
     found = Vectors(folder, FileSystems.open)
-    _check_pool(found, pool, "since its vectors were written")
+    if pool is not None:
+        found.check_pool(pool, "since its vectors were written")
     return found
-
-
-def _check_pool(vectors, pool, when) -> None:
-    if pool is not None and pool_fingerprint(pool) != vectors.meta["pool"]:
-        raise _changed("pool", when)
 
 
 def _numbers(pipeline, vectors):
@@ -172,22 +151,16 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
         raise ValueError("`output` must be a new folder. Received: "
                          f"output={output}, which exists. Remove it, or "
                          "name another one.")
-    parent, name = FileSystems.split(output)
-    beside = FileSystems.join(parent, f".{name}.{uuid.uuid4().hex[:12]}")
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions(list(options or []))
-    try:
-        FileSystems.mkdirs(beside)
+    with _new_folder(output) as beside:
         counts = _counted(build, beside, schema, shards, options)
         vectors.check()
-        _check_pool(vectors, pool, "while a job read its vectors")
+        if pool is not None:
+            vectors.check_pool(pool, "while a job read its vectors")
         about = {**about, "vectors": vectors.fingerprint, **counts}
         with FileSystems.create(f"{beside}/about.json") as file:
             file.write(json.dumps(about, indent=1).encode())
-        _publish(beside, output)
-    finally:
-        if FileSystems.exists(beside):
-            FileSystems.delete([beside])
     return counts
 
 
@@ -218,11 +191,19 @@ def _explain(error) -> None:
             raise kind(found[1]) from error
 
 
-def _publish(beside, output) -> None:
-    """Gives a whole folder its name."""
-    if "://" in output:
-        FileSystems.rename([beside + "/"], [output + "/"])
+@contextlib.contextmanager
+def _new_folder(output: str):
+    """`replace_folder` on any file system."""
+    if "://" not in output:
+        with replace_folder(output) as beside:
+            yield str(beside)
         return
-    sync_tree(beside)
-    os.rename(beside, output)
-    sync_folder(os.path.dirname(os.path.abspath(output)))
+    parent, name = FileSystems.split(output)
+    beside = FileSystems.join(parent, f".{name}.{uuid.uuid4().hex[:12]}")
+    try:
+        FileSystems.mkdirs(beside)
+        yield beside
+        FileSystems.rename([beside + "/"], [output + "/"])
+    finally:
+        if FileSystems.exists(beside):
+            FileSystems.delete([beside])

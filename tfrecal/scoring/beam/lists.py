@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from threadpoolctl import threadpool_limits
 
-from tfrecal.metrics.best_items import best_items
+from tfrecal.metrics.top_k import best_items
 from tfrecal.pool.pool import LABELLED
 from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
 

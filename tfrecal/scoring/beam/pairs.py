@@ -11,16 +11,11 @@ from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.labels import Labels
-from tfrecal.scoring.stream.best_pairs import MODES, Keys, _Best
-from tfrecal.scoring.stream.block_scores import Moments, Products
+from tfrecal.scoring.stream.best_pairs import MODES, Best, Keys
+from tfrecal.scoring.stream.block_scores import MOMENTS, Moments, Products
 from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
-from tfrecal.scoring.stream.whole_pool import (
-    _SCORE_SHAPE,
-    _VIEW_SHAPE,
-    Pointwise,
-)
+from tfrecal.scoring.stream.whole_pool import SCORE_SHAPE, VIEW_SHAPE, Pointwise
 
-SCORES = ("mean", "variance", "upper_bound")
 # What a view of workers can hold; see `View`.
 _NEEDS = frozenset({"mean", "samples", "probabilities",
                     "sample_probabilities", "levels", "item_traffic"})
@@ -69,7 +64,7 @@ def _check_pair_by_pair(strategy) -> None:
             f"or its item's traffic. Received: `{strategy.name}`: "
             f"{', '.join(problems)}. Use `PoolScorer.top` or `AcquireLabels` "
             "on one machine, or choose one of "
-            f"{', '.join(SCORES)}, bald, entropy, margin.")
+            f"{', '.join(MOMENTS)}, bald, entropy, margin.")
 
 
 class Utilities(OnVectors):
@@ -96,7 +91,7 @@ class Utilities(OnVectors):
             batch = self.strategy.batch
             temperature = self.strategy.temperature
         keys = Keys(score, batch, temperature, None, None, self.seed)
-        best = _Best(self.n, self.seed, None)
+        best = Best(self.n, self.seed, None)
         with threadpool_limits(1, "blas"):
             for block in self._pairs(number, first, users).blocks():
                 best.offer(block, *keys(block))
@@ -119,8 +114,8 @@ class Utilities(OnVectors):
     def _pairs(self, number, first, users):
         """The group's pairs that may be asked, in blocks as in-process."""
         meta, pairs = self.vectors.meta, self.vectors.pairs(number)
-        height, width = (_SCORE_SHAPE if isinstance(self.strategy, str)
-                         else _VIEW_SHAPE)
+        height, width = (SCORE_SHAPE if isinstance(self.strategy, str)
+                         else VIEW_SHAPE)
         if not meta["lazy"]:
             free = pairs["state"] == UNLABELLED
             return ListedPairs(pairs["user"][free], pairs["item"][free],

@@ -6,16 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfrecal.files import make_folder, sync_folder, sync_tree
-from tfrecal.hashes import update_texts
+from tfrecal.files import replace_folder
 from tfrecal.scoring.calibration import Calibration
 
 META = "meta.json"
@@ -23,22 +19,12 @@ EXCLUDED = 4  # beside the states of `pool`
 GROUP = 8000  # users of a file
 # Users of a block of `PoolScorer.top`: its sums are repeated bit by bit.
 _STEP = 200
+# In 1, `pool` of `meta.json` was another digest than `Pool.digest`.
+_FORMAT = 2
 
 
 class VectorsChanged(RuntimeError):
     """Raised where vectors or the pool change while a job reads them."""
-
-
-def pool_fingerprint(pool) -> str:
-    """SHA-256 of a pool's ids, pairs, states and labels."""
-    digest = hashlib.sha256()
-    update_texts(digest, map(str, pool.user_ids))
-    update_texts(digest, map(str, pool.item_ids))
-    digest.update(bytes([pool.lazy]))
-    for column in (pool.user, pool.item, pool.state, pool.label,
-                   pool.excluded):
-        digest.update(str(len(column)).encode() + column.tobytes())
-    return digest.hexdigest()
 
 
 def write_vectors(model, pool, folder, *, passes: int = 0,
@@ -69,29 +55,15 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
         raise ValueError(f"`group` must be a multiple of {_STEP}. Received: "
                          f"group={group}.")
     sides, meta = _vectors(model, pool, passes, uncertainty, seed)
-    state = pool_fingerprint(pool)
+    state = pool.digest()
     meta.update(
-        format=1, lazy=bool(pool.lazy), pool=state, passes=passes,
+        format=_FORMAT, lazy=bool(pool.lazy), pool=state, passes=passes,
         users=len(pool.user_ids), items=len(pool.item_ids), group=group)
     meta["fingerprint"] = _fingerprint(sides, meta)
-    folder = Path(folder)
-    make_folder(folder.parent)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir()
+    with replace_folder(folder, overwrite=True) as beside:
         _write(beside, pool, sides, meta)
-        sync_tree(beside)
-        if pool_fingerprint(pool) != state:
+        if pool.digest() != state:
             raise _changed("pool", "while its vectors were written")
-        old = beside.with_name(f"{beside.name}.old")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(beside, folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return meta["fingerprint"]
 
 
@@ -212,6 +184,21 @@ class Vectors:
             raise ValueError(
                 "The folder must be one that `write_vectors` wrote. "
                 f"Received: {path}, which cannot be read ({error}).") from None
+
+    def check_pool(self, pool, when: str) -> None:
+        """Raises an error where these are not the vectors of a pool.
+
+        Args:
+            pool: the `Pool` as it is now.
+            when: of the change, in words, for the message.
+        """
+        if self.meta["format"] != _FORMAT:
+            raise ValueError(
+                "Vectors must be written by this version to be compared with "
+                f"a pool. Received: {self.folder}, by an earlier one. Write "
+                "them again with `write_vectors`, or leave `pool` out.")
+        if pool.digest() != self.meta["pool"]:
+            raise _changed("pool", when)
 
     def check(self) -> None:
         """Raises VectorsChanged where the folder was written anew or lost."""

@@ -87,7 +87,7 @@ def top_pairs(pairs, score, n: int, *, mode: str = "top",
 
 
 def _one_pass(pairs, keys, buffer, below):
-    best = _Best(buffer, keys.seed, below)
+    best = Best(buffer, keys.seed, below)
     for_each(pairs, lambda block: best.offer(block, *keys(block)))
     return best.sorted()
 
@@ -97,7 +97,7 @@ def _at_least(codes, most):
     return found[number >= most]
 
 
-class _Best:
+class Best:
     """The best `size` pairs so far, of those after `below` in the order."""
 
     def __init__(self, size, seed, below):

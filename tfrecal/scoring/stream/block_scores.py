@@ -36,13 +36,18 @@ class Products:
         return found.reshape(-1)
 
 
+# What `Moments` finds.
+MOMENTS = ("mean", "variance", "upper_bound")
+
+
 class Moments:
     """Mean and variance of predicted labels, a pair.
 
     Args:
-        kind: `"mean"` predicts without dropout; `"variance"` is that over
-            the passes, as of `PredictiveVariance`; `"upper_bound"` is the
-            mean of the passes plus their standard deviation, as of `UCB`.
+        kind: one of `MOMENTS`. `"mean"` predicts without dropout;
+            `"variance"` is that over the passes, as of `PredictiveVariance`;
+            `"upper_bound"` is the mean of the passes plus their standard
+            deviation, as of `UCB`.
         mean: `Products` without dropout.
         passes: `Products` of each pass.
         labels: scores to labels in place, see `Labels`.

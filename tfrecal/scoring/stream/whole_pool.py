@@ -8,12 +8,16 @@ from tfrecal.acquisition import Strategy
 from tfrecal.pool import priors
 from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.stream.best_pairs import top_pairs
-from tfrecal.scoring.stream.block_scores import DropoutVariance, Moments
+from tfrecal.scoring.stream.block_scores import (
+    MOMENTS,
+    DropoutVariance,
+    Moments,
+)
 from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
 
-SCORES = ("mean", "variance", "upper_bound", "closed_form_variance")
+SCORES = (*MOMENTS, "closed_form_variance")
 # Users x items of a block. Views hold more numbers a pair than scores.
-_SCORE_SHAPE, _VIEW_SHAPE = (200, 1000), (100, 1000)
+SCORE_SHAPE, VIEW_SHAPE = (200, 1000), (100, 1000)
 
 
 def top(scorer, strategy, n: int, *, users, items, calibration, target,
@@ -28,10 +32,10 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
     options = {"seed": seed, "prior": None if prior is None else (
         lambda user, item: priors.weigh(prior, pool.pairs(user, item)))}
     if isinstance(strategy, str) and strategy in SCORES:
-        shape = _SCORE_SHAPE
+        shape = SCORE_SHAPE
         score = _score(scorer, strategy, passes, uncertainty, seed)
     else:
-        shape, strategy = _VIEW_SHAPE, acquisition.get(strategy)
+        shape, strategy = VIEW_SHAPE, acquisition.get(strategy)
         _check(strategy)
         if strategy.per_cost and cost is None:
             raise ValueError(
@@ -127,7 +131,7 @@ class Pointwise:
 
     def __call__(self, block) -> np.ndarray:
         view = self.views(block)
-        self.strategy._check_needs(view)
+        self.strategy.check_needs(view)
         values = np.asarray(self.strategy.utilities(view), np.float64)
         if not self._checked:
             self._checked = True

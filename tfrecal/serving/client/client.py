@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.serving.client import wire
 from tfrecal.serving.client.answers import (
     AnswerCache,
@@ -85,9 +86,9 @@ class Recommender:
                 "Either `version` or `label` can be given. Received: "
                 f"version={version!r}, label={label!r}.")
         if version is not None:
-            _require_whole("version", version, 0)
-        _require_whole("max_batch", max_batch, 1)
-        _require_whole("cache", cache, 0)
+            checks.whole(0, version=version)
+        checks.whole(1, max_batch=max_batch)
+        checks.whole(0, cache=cache)
         self.model, self.max_batch = model, max_batch
         self.log, self.explore = log, explore
         self._connection = Connection(address, timeout, tls)
@@ -212,7 +213,7 @@ class Recommender:
 
     def _ranked(self, call: str, k: int | None, **inputs) -> Recommendations:
         if k is not None:
-            _require_whole("k", k, 1)
+            checks.whole(1, k=k)
         outputs, version = self._ask(call, **inputs)
         ids, scores = _output(outputs, "item_ids"), _output(outputs, "scores")
         if k is not None and k > ids.shape[1]:
@@ -313,10 +314,3 @@ def _output(outputs: dict, name: str) -> np.ndarray:
             f"The model must answer with `{name}`. Received: "
             f"{sorted(outputs)}. Check that `tfrecal export` wrote it.")
     return outputs[name]
-
-
-def _require_whole(name: str, value, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) \
-            or value < least:
-        raise ValueError(f"`{name}` must be a whole number of at least "
-                         f"{least}. Received: {name}={value!r}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from tfrecal import checks
 from tfrecal.serving.client import wire
 
 _SERVICE = "tensorflow.serving.PredictionService"
@@ -113,9 +114,7 @@ class Connection:
                 "`address` must be host:port or unix:/path. Received: "
                 f"address={address!r}. TensorFlow Serving's gRPC port is "
                 "8500 by default.")
-        if not timeout > 0:
-            raise ValueError("`timeout` must be a positive number of "
-                             f"seconds. Received: timeout={timeout!r}.")
+        checks.positive(timeout=timeout, cure="It is in seconds.")
         self.address, self.timeout = address, timeout
         self._channel = grpc.insecure_channel(address, _OPTIONS) \
             if tls is None else grpc.secure_channel(

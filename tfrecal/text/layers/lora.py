@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrecal import checks
 from tfrecal.text.layers.transformer import Parts
 
 PROJECTIONS = ("query", "key", "value", "out", "inner", "outer")
@@ -63,15 +64,10 @@ class LoRA(tf.Module):
 
 
 def check(rank, alpha, projections) -> None:
-    """Raises a ValueError for a LoRA that cannot be."""
-    if not (isinstance(rank, int) and not isinstance(rank, bool)
-            and rank >= 1):
-        raise ValueError(
-            "`rank` must be a whole number from 1. Received: "
-            f"rank={rank!r}. 4 to 16 are usual.")
-    if not 0 < alpha < float("inf"):
-        raise ValueError("`alpha` must be a positive number. Received: "
-                         f"alpha={alpha!r}. Once or twice the rank is usual.")
+    """Raises a TypeError or ValueError for a LoRA that cannot be."""
+    checks.whole(1, rank=rank, cure="4 to 16 are usual.")
+    checks.positive(alpha=alpha, cure="Once or twice the rank is usual.")
+    checks.finite(alpha=alpha)
     wrong = [name for name in projections if name not in PROJECTIONS]
     if wrong or not projections or isinstance(projections, str):
         raise ValueError(
