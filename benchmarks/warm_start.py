@@ -33,7 +33,7 @@ def scratch(learner, problem, stages, steps: int, seed: int) -> list:
     found = []
     for rows in stages:
         pool = problem.pool = Pool.from_interactions(problem.answers, rows)
-        model = learner.reset(seed, float(pool.label[rows].mean()))
+        model = learner.reset(pool, seed)
         sequence = pool.sequence(learner.batch_size, seed, steps=steps)
         start = time.perf_counter()
         model.fit(sequence, epochs=1, verbose=0,

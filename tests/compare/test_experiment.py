@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from plain_towers import make_towers
 
 from tfrecal import cli
 from tfrecal.compare import comparison
@@ -74,6 +75,30 @@ def compared(tmp_path_factory):
     config = ComparisonConfig(scenarios="cold_items", **SMALL)
     return config, folder, comparison.compare(config, folder, workers=1,
                                               quiet=True)
+
+
+@pytest.mark.large
+def test_towers_of_ones_own(tmp_path):
+    """The same runs, each from fresh weights, in any order."""
+    config = ComparisonConfig(scenarios="cold_items", **SMALL)
+    curves = comparison.compare(config, tmp_path / "a", workers=1, quiet=True,
+                                make_model=make_towers)
+    assert set(curves["strategy"]) == {"random", "vopt"}
+    assert curves["rmse"].notna().all() and curves["bought"].max() > 0
+    first = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert first["make_model"] == "plain_towers.make_towers"
+    with pytest.raises(ValueError, match="make_model=None where"):
+        comparison.compare(config, tmp_path / "a", workers=1, quiet=True)
+    job, found = comparison.jobs(config)[-1], []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        comparison._learner.cache_clear()
+        comparison.run_job(config, folder / "again", job, make_towers)
+        found.append(pd.read_parquet(
+            folder / "again" / job.folder / "asked.parquet"))
+    found.append(pd.read_parquet(tmp_path / "a" / job.folder
+                                 / "asked.parquet"))
+    pd.testing.assert_frame_equal(found[0], found[1])
+    pd.testing.assert_frame_equal(found[0], found[2])
 
 
 @pytest.mark.large

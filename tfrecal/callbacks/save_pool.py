@@ -53,7 +53,7 @@ class SavePool(tf_keras.callbacks.Callback):
             self._explain(self.acquire.explanations)
         if self.weights:
             state["checkpoint"] = os.path.basename(self._save(epoch + 1))
-            state["encoder"] = self.model.fingerprint
+            state["encoder"] = getattr(self.model, "fingerprint", "")
         self.folder.write(self.pool, **state)
 
     def _explain(self, explanations):

@@ -66,7 +66,7 @@ def jobs(config: ComparisonConfig) -> list[Job]:
 
 
 def compare(config: ComparisonConfig, folder, workers: int = 2,
-            quiet: bool = False) -> pd.DataFrame:
+            quiet: bool = False, make_model=None) -> pd.DataFrame:
     """Runs what is not there yet, and gathers all curves.
 
     Args:
@@ -75,6 +75,8 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         folder: the comparison folder.
         workers: processes, each with one thread.
         quiet: no progress bar.
+        make_model: a model of your own, see `Learner`: a function at the top
+            of a module, so that worker processes find it.
 
     Returns:
         the curves, one row a round of a run.
@@ -89,17 +91,20 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
-        _write_config(config, folder)
+        _write_config(config, folder, make_model)
         wanted = jobs(config)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
-        _run_all(config, folder, left, len(wanted), workers, quiet)
+        _run_all(config, folder, left, len(wanted), workers, quiet,
+                 make_model)
         return gather(folder, wanted, config)
 
 
-def _write_config(config, folder):
+def _write_config(config, folder, make_model):
     path = folder / "config.json"
+    own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
-        name: scenarios.get(name).metric for name in config.scenario_names}}
+        name: scenarios.get(name).metric for name in config.scenario_names},
+        "make_model": own}
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
         may = ("scenarios", "strategies", "seeds", "category", "primary")
@@ -115,7 +120,7 @@ def _write_config(config, folder):
         json.dumps(new, indent=1), encoding="utf-8"))
 
 
-def _run_all(config, folder, left, total, workers, quiet):
+def _run_all(config, folder, left, total, workers, quiet, make_model):
     if not left:
         return
     done = total - len(left)
@@ -123,7 +128,7 @@ def _run_all(config, folder, left, total, workers, quiet):
               smoothing=0.05) as bar:
         if workers == 1:
             for job in left:
-                run_job(config, folder, job)
+                run_job(config, folder, job, make_model)
                 bar.update()
             return
         for name in _THREADS:
@@ -131,7 +136,7 @@ def _run_all(config, folder, left, total, workers, quiet):
         with concurrent.futures.ProcessPoolExecutor(
                 workers, multiprocessing.get_context("spawn"),
                 _start_worker, (os.getpid(),)) as pool:
-            futures = [pool.submit(run_job, config, folder, job)
+            futures = [pool.submit(run_job, config, folder, job, make_model)
                        for job in left]
             try:
                 for future in concurrent.futures.as_completed(futures):
@@ -157,7 +162,7 @@ def _start_worker(parent: int):
 
 
 @functools.lru_cache(maxsize=1)
-def _learner(settings: str):
+def _learner(settings: str, make_model):
     """The data and the one learner of a process."""
     from tfrecal.compare.learner import Learner
     from tfrecal.runs.parts import load_data
@@ -165,16 +170,18 @@ def _learner(settings: str):
     config = ComparisonConfig(**json.loads(settings))
     data = load_data(config)
     encoder = None
-    if config.encoder != "none" and len(data.items.columns):
+    if make_model is None and config.encoder != "none" and len(
+            data.items.columns):
         encoder = TextEncoder(config.encoder, tuning="frozen")
     return Learner(data, encoder, **{name: getattr(config, name) for name in (
         "embedding_dim", "dropout", "batch_size", "first_steps", "steps",
-        "learning_rate", "passes")})
+        "learning_rate", "passes")}, make_model=make_model)
 
 
-def run_job(config: ComparisonConfig, folder, job: Job) -> None:
+def run_job(config: ComparisonConfig, folder, job: Job,
+            make_model=None) -> None:
     """One run; its folder appears when all of it is written."""
-    learner = _learner(json.dumps(dataclasses.asdict(config)))
+    learner = _learner(json.dumps(dataclasses.asdict(config)), make_model)
     problem = scenarios.get(job.scenario).make(
         learner.data, job.seed, config.segment)
     free = int((problem.pool.state == 0).sum())

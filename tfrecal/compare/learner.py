@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ PASSES = 2
 
 
 class Learner:
-    """A two-tower model over one data set; its graphs are traced once.
+    """A model over one data set, for many runs.
 
     Each run starts from fresh weights, so runs do not depend on what the
     learner did before. A round is one epoch that goes on from the round
@@ -36,12 +37,18 @@ class Learner:
         steps: of every other round, at least; both train each label twice.
         learning_rate: at the start of a round.
         passes: MC-dropout passes.
+        make_model: `(data, seed, mean) -> model`, compiled, with fresh
+            weights by the seed, `mean` of the known labels: any model that
+            offers `model.protocol.Recommends`, a new one for each run. By
+            default a `TwoTower`, which is traced once; `encoder`,
+            `embedding_dim` and `dropout` are its options.
     """
 
     def __init__(self, data, encoder=None, *, embedding_dim: int = 32,
                  dropout: float = 0.1, batch_size: int = 512,
                  first_steps: int = 250, steps: int = 60,
-                 learning_rate: float = 5e-3, passes: int = 10):
+                 learning_rate: float = 5e-3, passes: int = 10,
+                 make_model: Callable | None = None):
         self.data = data
         self.encoder = encoder
         self.embedding_dim = embedding_dim
@@ -51,28 +58,36 @@ class Learner:
         self.steps = steps
         self.learning_rate = learning_rate
         self.passes = passes
+        self.make_model = make_model
         self.model = None
 
-    def reset(self, seed: int, mean: float) -> TwoTower:
+    def reset(self, pool, seed: int):
         """The model with fresh weights.
 
         Args:
+            pool: of the run; the model starts from the mean of its labels.
             seed: of the weights.
-            mean: of the known labels.
         """
-        fresh = self._made(seed, mean)
+        mean = float(pool.label[pool.labelled_rows()].mean())
+        if self.make_model is not None:
+            # Whatever it keeps beside its weights starts anew with it.
+            self._hold(self.make_model(self.data, seed, mean))
+            return self.model
+        fresh = self._two_tower(seed, mean)
         if self.model is None:
             # Graphs hold the seed of dropout: one for all runs.
-            self.model = self._made(0, mean)
+            self._hold(self._two_tower(0, mean))
             self.model.compile(learning_rate=self.learning_rate)
-            # Held for all runs, each of which has a pool of its own.
-            self._graphs = ModelGraphs.of(self.model)
         self.model.set_weights(fresh.get_weights())
         for variable in self.model.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         return self.model
 
-    def _made(self, seed, mean):
+    def _hold(self, model):
+        """Its graphs too: each run has a pool, and so a scorer, of its own."""
+        self.model, self._graphs = model, ModelGraphs.of(model)
+
+    def _two_tower(self, seed: int, mean: float) -> TwoTower:
         return TwoTower.from_interactions(
             self.data, encoder=self.encoder, dropout=self.dropout,
             embedding_dim=self.embedding_dim, seed=seed,
@@ -96,7 +111,7 @@ class Learner:
             `acquire_seconds` and the metrics; and the callback.
         """
         pool = problem.pool
-        model = self.reset(seed, float(pool.label[pool.labelled_rows()].mean()))
+        model = self.reset(pool, seed)
         judge = Judge(problem)
         acquire = AcquireLabels(
             pool, strategy, ReplayOracle(problem.answers), per_round=batch,
@@ -105,9 +120,11 @@ class Learner:
             **options)
         sequence = pool.sequence(
             self.batch_size, seed, steps=self.steps, passes=PASSES,
-            first_steps=self.first_steps)
+            first_steps=self.first_steps,
+            **self._graphs.offers.sequence_options())
+        # Plain Keras would shuffle batches by Python's global generator.
         history = model.fit(
-            sequence, epochs=rounds + 1, verbose=0,
+            sequence, epochs=rounds + 1, verbose=0, shuffle=False,
             callbacks=[RoundCosine(self.learning_rate), judge, acquire]).history
         curve = judge.curve()
         # What a round bought was chosen at the end of the one before.

@@ -113,6 +113,14 @@ class Offers:
             _names(model, "candidate_features", ("item_id",)),
             _predicts(model), all(have))
 
+    def sequence_options(self) -> dict:
+        """Options of `pool.sequence` that give the model what it reads."""
+        if self.ids == "codes":
+            return {}
+        return {"ids": self.ids, "columns": [
+            name for name in (*self.query_features, *self.candidate_features)
+            if name not in ("user_id", "item_id")]}
+
     def features(self, pool, max_history: int = 200) -> PoolFeatures:
         """What the model reads of a pool."""
         return PoolFeatures(pool, self.ids, self.query_features,
