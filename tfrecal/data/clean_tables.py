@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tfrecal import checks
 from tfrecal.checks import check_scale
 from tfrecal.data.cleaning import (
     CleaningReport,
@@ -76,11 +77,10 @@ def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
         `(rows, passes)`: positions int64, and passes that dropped rows.
 
     Raises:
-        ValueError: `n` is no positive whole number, or no row is left.
+        TypeError: `n` is no whole number.
+        ValueError: `n` is below 1, or no row is left.
     """
-    if not isinstance(n, (int, np.integer)) or n < 1:
-        raise ValueError("`n` must be a positive whole number. "
-                         f"Received: n={n!r}.")
+    checks.whole(1, n=n)
     rows, passes = np.arange(len(user)), 0
     while len(rows):
         left_user, left_item = user[rows], item[rows]
@@ -94,12 +94,9 @@ def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
 
 
 def _check_options(bad_rows, duplicates, scale):
-    for name, value, known in (
-            ("bad_rows", bad_rows, ("raise", "drop")),
-            ("duplicates", duplicates, ("raise", "first", "last", "mean"))):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. "
-                             f"Received: {name}={value!r}.")
+    checks.one_of("bad_rows", bad_rows, ("raise", "drop"))
+    checks.one_of("duplicates", duplicates,
+                  ("raise", "first", "last", "mean"))
     return None if scale is None else check_scale(scale)
 
 

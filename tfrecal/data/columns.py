@@ -11,6 +11,8 @@ import re
 import numpy as np
 import pandas as pd
 
+from tfrecal import checks
+
 NEEDED = ("user_id", "item_id", "label")
 OPTIONAL = ("timestamp", "weight")
 TIME_UNITS = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
@@ -209,10 +211,7 @@ def as_seconds(column: pd.Series, unit: str = "s") -> np.ndarray:
     Raises:
         ValueError: most numbers are too large for seconds.
     """
-    if unit not in TIME_UNITS:
-        raise ValueError(f"`timestamp_unit` must be one of "
-                         f"{list(TIME_UNITS)}. Received: "
-                         f"timestamp_unit={unit!r}.")
+    checks.one_of("timestamp_unit", unit, TIME_UNITS)
     number = as_numbers(column) / TIME_UNITS[unit]
     finite = number[np.isfinite(number)]
     if len(finite):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfrecal import checks
 from tfrecal.data.assets import ASSETS, fetch
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.sets.shop import shop
@@ -78,11 +79,8 @@ def load(name: str, **options) -> Interactions:
         >>> len(interactions)
         900
     """
-    if name not in _DESCRIPTIONS:
-        raise ValueError(
-            f"`name` must be one of {', '.join(_DESCRIPTIONS)}. Received: "
-            f"name={name!r}. Load files of your own with "
-            "`Interactions.from_csv`.")
+    checks.one_of("name", name, _DESCRIPTIONS, cure="Load files of your own "
+                  "with `Interactions.from_csv`.")
     if name == "shop":
         return shop(**options)
     if name == "book-crossing":

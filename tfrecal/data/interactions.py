@@ -217,7 +217,8 @@ class Interactions:
         how many rows, users and items went, in how many passes.
 
         Raises:
-            ValueError: `n` is no positive whole number, or no row is left.
+            TypeError: `n` is no whole number.
+            ValueError: `n` is below 1, or no row is left.
         """
         rows, passes = clean_tables.k_core_rows(
             self.user_code, self.item_code, n)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tfrecal import checks
 from tfrecal.data.vocabulary import Vocabulary
 
 METHODS = ("minmax", "user_mean", "z_score")
@@ -43,9 +44,7 @@ class LabelScaling:
         Raises:
             ValueError: an unknown method, or a scale of one value.
         """
-        if method not in METHODS:
-            raise ValueError(f"`method` must be one of {list(METHODS)}. "
-                             f"Received: method={method!r}.")
+        checks.one_of("method", method, METHODS)
         if method == "minmax" and not scale[0] < scale[1]:
             raise ValueError(
                 "\"minmax\" needs a scale of more than one value. Received: "

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.data.interactions import Interactions
 
 
@@ -71,14 +72,11 @@ def leave_last_n(interactions: Interactions, n: int = 1,
     `n + validation` rows train with all of them.
 
     Raises:
-        ValueError: `n` or `validation` cannot be, or no user has enough
-            rows.
+        TypeError: `n` or `validation` is no whole number.
+        ValueError: one is too small, or no user has enough rows.
     """
-    whole = all(isinstance(v, (int, np.integer)) for v in (n, validation))
-    if not whole or n < 1 or validation < 0:
-        raise ValueError("`n` must be a positive whole number, `validation` "
-                         "a whole number, not negative. "
-                         f"Received: n={n}, validation={validation}.")
+    checks.whole(1, n=n)
+    checks.whole(0, validation=validation)
     frame = interactions.frame
     order = np.lexsort((np.arange(len(frame)),
                         frame["timestamp"].to_numpy(),

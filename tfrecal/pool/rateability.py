@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 from scipy.special import expit
 
+from tfrecal import checks
 from tfrecal.data.pairs import Pairs
 from tfrecal.pool.pool import DECLINED, LABELLED
 
@@ -42,9 +43,7 @@ class Rateability:
     """
 
     def __init__(self, pool, rank: int = 32, seed: int = 0):
-        if rank < 1:
-            raise ValueError("`rank` must be at least 1. Received: "
-                             f"rank={rank}.")
+        checks.at_least(1, rank=rank)
         self.pool = pool
         self.rank = rank
         self.seed = seed

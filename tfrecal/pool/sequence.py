@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.pool.features import PoolFeatures
 from tfrecal.pool.histories import pairs_in_histories, ragged_histories
 
@@ -43,11 +44,8 @@ class PoolSequence(tf_keras.utils.Sequence):
                  max_history: int = 200, steps: int | None = None,
                  passes: int = 1, first_steps: int | None = None,
                  weights=None, ids: str = "codes", columns=()):
-        for name, value in (("batch_size", batch_size), ("steps", steps),
-                            ("first_steps", first_steps)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be a positive number. "
-                                 f"Received: {name}={value}.")
+        checks.at_least(1, batch_size=batch_size, **checks.given(
+            steps=steps, first_steps=first_steps))
         if weights is not None and np.shape(weights) != (len(pool),):
             raise ValueError(
                 f"`weights` must hold one number for each of {len(pool)} "

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import orjson
 
+from tfrecal.files import sync_folder
+
 # Bytes after which a segment is finished and the next one begun.
 _SEGMENT = 8 << 20
 
@@ -139,11 +141,7 @@ class Spill:
             # Locked before it can be seen, or it could be taken too soon.
             fcntl.flock(place, fcntl.LOCK_EX)
             os.rename(hidden, self.folder / name)
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.folder)
         except OSError:
             os.close(place)
             raise
