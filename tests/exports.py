@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from plain_towers import make_towers
 
 from tfrecal import splits
 from tfrecal.export.export_model import export_model
 from tfrecal.export.index import build_index
 from tfrecal.export.serving_model import ServingModel
+from tfrecal.model.protocol import blocks_of
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.scorer import PoolScorer
@@ -19,13 +21,19 @@ K = 5
 class Exported:
     """A small trained model, its pool, and the export in two loaders."""
 
-    def __init__(self, shop, encoder, folder):
+    def __init__(self, shop, encoder, folder, own: bool = False):
         split = splits.random(shop, seed=0)
         self.pool = Pool.from_interactions(split.train, initial=0.5, seed=0)
-        self.model = TwoTower.from_interactions(
-            split.train, encoder=encoder, embedding_dim=4, dropout=0.1)
-        self.model.compile(learning_rate=0.02)
-        self.model.fit(self.pool.sequence(64), epochs=3, verbose=0)
+        self.own = own
+        if own:  # plain TFRS towers of a user's
+            self.model = make_towers(split.train, 0, 3.0)
+        else:
+            self.model = TwoTower.from_interactions(
+                split.train, encoder=encoder, embedding_dim=4, dropout=0.1)
+            self.model.compile(learning_rate=0.02)
+        self.model.fit(self.pool.sequence(
+            64, ids="strings" if own else "codes"), epochs=3, verbose=0,
+            shuffle=False)
         self.folder = folder / "shop"
         self.path = export_model(self.model, self.folder, pool=self.pool,
                                  k=K, metrics={"val_rmse": 1.0})
@@ -46,6 +54,14 @@ class Exported:
 
     def blocks(self, users):
         """The Keras model's own vectors: queries, and all candidates."""
+        if self.own:
+            ids = [str(i) for i in users]
+            query = self.model.embed_queries({"user_id": tf.constant(ids)})
+            known = np.isin(ids, self.pool.user_ids.astype(str))
+            candidate = self.model.embed_candidates({
+                "item_id": tf.constant(self.pool.item_ids.tolist())})
+            return (blocks_of(query * known[:, None], "embed_queries"),
+                    blocks_of(tf.pad(candidate, [[1, 0], [0, 0]]), "embed"))
         indptr, items = self.pool.histories()
         codes, _ = self.pool_codes(users)
         history = [items[indptr[c]:indptr[c + 1]].tolist() for c in codes]

@@ -36,8 +36,20 @@ def no_texts(shop, tmp_path_factory):
     return Exported(shop, None, tmp_path_factory.mktemp("no_texts"))
 
 
+@pytest.fixture(scope="module")
+def own_towers(shop, tmp_path_factory):
+    return Exported(shop, None, tmp_path_factory.mktemp("own"), own=True)
+
+
 @pytest.fixture(params=["texts", "no_texts"])
+def of_ours(request):
+    """Exports of a `TwoTower`."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["texts", "no_texts", "own_towers"])
 def exported(request):
+    """Exports of both kinds of model."""
     return request.getfixturevalue(request.param)
 
 
@@ -77,28 +89,31 @@ def test_scores_pairs_as_the_model_does(exported):
         expected = raw if name == "score" else exported.model.predict_label(
             raw)
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
+    if exported.own:  # nothing tells
+        assert np.isnan(found["uncertainty"]).all()
+        return
     assert np.isfinite(found["uncertainty"]).all()
     assert found["uncertainty"][-1] == 0 < found["uncertainty"][0]
 
 
-def test_uncertainty_is_that_of_dropout(exported):
-    users = np.array(exported.pool.user_ids[:1], object)
-    items = np.array(exported.pool.item_ids[:1], object)
-    found = exported.by_session("score", {"user_id": users, "item_id": items})
-    query, candidate = exported.blocks(users)
+def test_uncertainty_is_that_of_dropout(of_ours):
+    users = np.array(of_ours.pool.user_ids[:1], object)
+    items = np.array(of_ours.pool.item_ids[:1], object)
+    found = of_ours.by_session("score", {"user_id": users, "item_id": items})
+    query, candidate = of_ours.blocks(users)
     q, c = query["rating"].numpy()[0, :4], candidate["rating"].numpy()[1, :4]
     keep = np.random.default_rng(0).random((2, 200_000, 4)) >= 0.1
     drawn = (q * keep[0] / 0.9 * c * keep[1] / 0.9).sum(axis=1)
     assert found["uncertainty"][0] == pytest.approx(drawn.std(), rel=0.02)
 
 
-def test_a_history_replaces_that_of_the_pool(exported):
-    user = exported.pool.user_ids[0]
-    items = exported.pool.item_ids[[4, 9]]
-    query = exported.model.embed_queries({
+def test_a_history_replaces_that_of_the_pool(of_ours):
+    user = of_ours.pool.user_ids[0]
+    items = of_ours.pool.item_ids[[4, 9]]
+    query = of_ours.model.embed_queries({
         "user_id": tf.constant([user]),
         "history": tf.constant(lists(items))})["retrieval"]
-    found = exported.by_session("embed_queries", {
+    found = of_ours.by_session("embed_queries", {
         "user_id": np.array([user], object),
         "history": lists(["", items[0], "nothing", items[1]])})
     np.testing.assert_allclose(found["embedding"], query, atol=1e-5)
@@ -299,10 +314,10 @@ def test_warm_up_records_name_every_signature(texts):
     assert set(found) == set(read_manifest(texts.path)["signatures"])
 
 
-def test_training_weights_stay_behind(exported):
+def test_training_weights_stay_behind(of_ours):
     """What was trained is there once, as vectors; no tower, no optimizer."""
     saved = tf.train.load_checkpoint(
-        str(exported.path / "variables" / "variables"))
+        str(of_ours.path / "variables" / "variables"))
     shapes = saved.get_variable_to_shape_map()
     floats = sum(int(np.prod(shape)) for name, shape in shapes.items()
                  if "encoder" not in name and shape)
@@ -348,7 +363,7 @@ def test_an_interrupted_export_is_not_seen(no_texts, tmp_path, monkeypatch):
     monkeypatch.undo()
     made = export_model(no_texts.model, folder, pool=no_texts.pool, k=K)
     assert [p for p in folder.iterdir() if p.name[0] != "."] == [made]
-    assert not list(folder.glob(".*.part"))
+    assert not list(folder.glob(".*.swap"))
 
 
 @pytest.mark.parametrize("options, message", [

@@ -5,8 +5,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import os
-import shutil
 from pathlib import Path
 
 import filelock
@@ -24,7 +22,7 @@ from tfrecal.export.example_requests import (
 from tfrecal.export.manifest import MANIFEST, stack
 from tfrecal.export.op_audit import SERVERS, audit
 from tfrecal.export.serving_model import ServingModel
-from tfrecal.files import replace_file, sync_folder, sync_tree
+from tfrecal.files import replace_file, replace_folder
 from tfrecal.scoring.scorer import PoolScorer
 
 
@@ -89,59 +87,53 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         target_recall=target_recall, seed=seed,
         queries=query[users] if len(users) > 3 else None)
     serving = ServingModel(scorer, made, k, encoder, precision)
+    about = {"data_fingerprint": fingerprint, "run": run,
+             "metrics": metrics or {}, **likeness}
     with filelock.FileLock(folder / ".lock"):
         version = _next_version(folder)
-        beside = folder / f".{version}.part"
-        for old in folder.glob(".*.part"):
-            shutil.rmtree(old)
-        try:
-            with without_advice():
-                tf.saved_model.save(
-                    serving, str(beside), signatures=serving.functions,
-                    options=tf.saved_model.SaveOptions(
-                        namespace_whitelist=["Scann", "TFText"]))
-        except tf.errors.OpError as error:  # such as a full disk
-            raise OSError(
-                f"The export could not be written to {beside}: "
-                f"{error.message}. No version was made: mend this and "
-                "export again.") from error
-        extra = beside / "assets.extra"
-        extra.mkdir()
-        requests = example_requests(serving, pool)
-        write_warm_up(extra / WARM_UP, name, requests)
-        found = audit(beside)
-        if server is not None and server not in found["servers"]:
-            shutil.rmtree(beside)
-            raise ValueError(
-                f"The export must run on {SERVERS[server]}. Received: ops "
-                f"that it lacks, {found['ops']}. Choose another `server`.")
-        manifest = {
-            "format": 1, "model": name, "version": version,
-            "made": datetime.datetime.now(datetime.timezone.utc).isoformat(
-                timespec="seconds"),
-            "stack": stack(), "data_fingerprint": fingerprint, "run": run,
-            "metrics": metrics or {}, "k": serving.k,
-            "index": dataclasses.asdict(made.report),
-            "signatures": sorted(serving.functions), **serving.tokenizer,
-            **likeness,
-            **found}
-        for name, content in serving.tokenizer_files.items():
-            (extra / name).write_text(content, encoding="utf-8")
-        (extra / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        with without_advice():
-            check_loads(beside, requests)
-        try:
+        with replace_folder(folder / str(version)) as beside:
+            _write(beside, serving, pool, server, {
+                "format": 1, "model": name, "version": version, **about})
             scorer.check_unchanged(candidate)
-        except ValueError:
-            shutil.rmtree(beside)
-            raise
-        # The number is taken before the folder can be seen.
-        replace_file(folder / ".last_version", lambda path:
-                     path.write_text(str(version)))
-        sync_tree(beside)
-        os.rename(beside, folder / str(version))
-        sync_folder(folder)
+            # The number is taken before the folder can be seen.
+            replace_file(folder / ".last_version", lambda path:
+                         path.write_text(str(version)))
     return folder / str(version)
+
+
+def _write(folder, serving: ServingModel, pool, server, about) -> None:
+    """The files of a version; all of them were loaded once at the end."""
+    try:
+        with without_advice():
+            tf.saved_model.save(
+                serving, str(folder), signatures=serving.functions,
+                options=tf.saved_model.SaveOptions(
+                    namespace_whitelist=["Scann", "TFText"]))
+    except tf.errors.OpError as error:  # such as a full disk
+        raise OSError(
+            f"The export could not be written to {folder}: "
+            f"{error.message}. No version was made: mend this and "
+            "export again.") from error
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    requests = example_requests(serving, pool)
+    write_warm_up(extra / WARM_UP, about["model"], requests)
+    found = audit(folder)
+    if server is not None and server not in found["servers"]:
+        raise ValueError(
+            f"The export must run on {SERVERS[server]}. Received: ops "
+            f"that it lacks, {found['ops']}. Choose another `server`.")
+    for name, content in serving.tokenizer_files.items():
+        (extra / name).write_text(content, encoding="utf-8")
+    (extra / MANIFEST).write_text(json.dumps({
+        **about, "made": datetime.datetime.now(
+            datetime.timezone.utc).isoformat(timespec="seconds"),
+        "stack": stack(), "k": serving.k,
+        "index": dataclasses.asdict(serving.index.report),
+        "signatures": sorted(serving.functions), **serving.tokenizer,
+        **found}, indent=1))
+    with without_advice():
+        check_loads(folder, requests)
 
 
 def check_server(server: str | None, index: str) -> None:
