@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from plain_towers import PlainTowers, make_towers
 from random_model import make_model
 
 from tfrecal import acquisition
@@ -13,9 +14,19 @@ from tfrecal.pool.priors import ColumnPrior
 from tfrecal.scoring.scorer import PoolScorer
 
 
-@pytest.fixture(scope="module")
-def model(shop):
+@pytest.fixture(scope="module", params=["two_tower", "own_towers"])
+def model(request, shop):
+    """Both kinds of model: ours, and plain TFRS towers of a user's."""
+    if request.param == "own_towers":
+        return make_towers(shop, 0, 3.0)
     return make_model(shop, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def sampling(model):
+    """How the model is sampled: plain towers have no dropout passes."""
+    return ({"uncertainty": "heads"} if isinstance(model, PlainTowers)
+            else {"uncertainty": "dropout"})
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +57,13 @@ def as_set(user, item):
 
 @pytest.mark.parametrize("name", [
     "predictive_variance", "margin", "bald", "popularity"])
-def test_streamed_strategies_choose_from_every_pair(scorer, pool, name):
+def test_streamed_strategies_choose_from_every_pair(scorer, pool, name,
+                                                    sampling):
     user, item = all_pairs(pool)
     strategy = acquisition.get(name, max_per_user=2, max_per_item=3)
-    found = scorer.top(strategy, 25, passes=4, seed=3)
-    view = scorer.view(user, item, strategy.needs, passes=4, seed=3)
+    found = scorer.top(strategy, 25, passes=4, seed=3, **sampling)
+    view = scorer.view(user, item, strategy.needs, passes=4, seed=3,
+                       **sampling)
     utilities = strategy.utilities(view)
     chosen = strategy.select(view, 25, np.random.default_rng(0), utilities)
     np.testing.assert_allclose(
@@ -70,26 +83,27 @@ def test_nothing_known_asked_or_excluded_is_chosen(scorer, pool):
         (u, i) for u, i in free if u in (3, 7) and i in (1, 2, 9, 30)}
 
 
-def test_a_listed_pool_is_streamed_too(model, shop):
+def test_a_listed_pool_is_streamed_too(model, shop, sampling):
     pool = Pool.from_interactions(shop, 0.3)
     scorer = PoolScorer(model, pool)
     user, item = pool.candidates()
-    found = scorer.top("predictive_variance", 15, passes=3)
-    view = scorer.view(user, item, {"samples"}, passes=3)
+    found = scorer.top("predictive_variance", 15, passes=3, **sampling)
+    view = scorer.view(user, item, {"samples"}, passes=3, **sampling)
     best = np.argsort(-view.samples.var(axis=0))[:15]
     assert as_set(*found[:2]) == as_set(user[best], item[best])
     rows = pool.rows(found[0], found[1])
     assert (pool.state[rows] == UNLABELLED).all()
 
 
-def test_moments_are_those_of_samples(scorer, pool):
+def test_moments_are_those_of_samples(scorer, pool, sampling):
     user, item = all_pairs(pool)
-    view = scorer.view(user, item, {"mean", "samples"}, passes=5, seed=2)
+    view = scorer.view(user, item, {"mean", "samples"}, passes=5, seed=2,
+                       **sampling)
     samples = view.samples.astype(np.float64)
     for kind, expected in (
             ("mean", view.mean), ("variance", samples.var(axis=0)),
             ("upper_bound", samples.mean(axis=0) + samples.std(axis=0))):
-        found = scorer.top(kind, len(user), passes=5, seed=2)
+        found = scorer.top(kind, len(user), passes=5, seed=2, **sampling)
         order = np.lexsort((found[1], found[0]))
         np.testing.assert_allclose(found[2][order], expected, atol=2e-5)
 
