@@ -44,7 +44,7 @@ def test_an_export_tells_what_it_is_and_how_to_serve_it(
     assert "too few for ScaNN" in out and "can be served by: stock" in out
     assert f"--model_base_path={tmp_path / 'shop'}" in out
     manifest = read_manifest(tmp_path / "shop" / "1")
-    assert manifest["metrics"]["val_rmse"] > 0
+    assert manifest["metrics"]["test_rmse"] > 0
     assert len(manifest["data_fingerprint"]) == 64
 
 

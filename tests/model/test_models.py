@@ -340,3 +340,22 @@ def test_ids_with_few_labels_are_held_harder():
     np.testing.assert_allclose(tower.losses[0], expected, rtol=1e-5)
     tower({"item_id": codes}, training=True)
     assert tower.losses[0] < expected
+
+
+@pytest.mark.large  # makes a table of texts
+def test_weights_have_the_names_of_before(shop, tiny_bert_folder, tmp_path):
+    """Run folders of earlier versions are restored by these."""
+    model = TwoTower.from_interactions(shop, embedding_dim=4, encoder=(
+        TextEncoder(str(tiny_bert_folder), tuning="top_n", top_n=1)))
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "weights"))
+    names = {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+             for name, _ in tf.train.list_variables(path)
+             if name.startswith("model/") and "/_" not in name}
+    both = ("id_table", "bias_table", "category_kernel", "warm", "step",
+            "text_kernel", "text_centre", "text_norm")
+    assert {name for name in names if "/encoder/" not in name} == {
+        *(f"model/{side}_tower/{name}" for side in ("query", "candidate")
+          for name in both), "model/query_tower/history_table",
+        "model/query_tower/search_kernel", "model/tasks/0/offset"}
+    assert {name.rpartition("/")[0] for name in names
+            if "/encoder/" in name} == {"model/query_tower/encoder/trained"}
