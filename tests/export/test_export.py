@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from exports import Exported, K
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -16,6 +17,8 @@ from tfrecal.export.export_model import export_model
 from tfrecal.export.index import build_index
 from tfrecal.export.manifest import read_manifest
 from tfrecal.export.serving_model import ServingModel
+from tfrecal.model.parts import HistoryPart
+from tfrecal.model.towers import QueryTower
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.scorer import PoolScorer
@@ -375,3 +378,54 @@ def test_a_server_that_cannot_run_it_is_refused_first(
         export_model(no_texts.model, tmp_path / "m", pool=no_texts.pool,
                      **options)
     assert not list(tmp_path.iterdir())
+
+
+@tf_keras.utils.register_keras_serializable(package="tests")
+class Wider(QueryTower):
+    """A tower with two more parts: one of the id, one of the history."""
+
+    def _make_weights(self):
+        super()._make_weights()
+        self.mood = self._weight("mood", [self.num_ids + 1, 8])
+        self.second = self._weight("second", [self.num_items + 1, 8])
+
+    def stored_parts(self, features, training=False, text=None):
+        found = super().stored_parts(features, training, text)
+        codes = features["user_id"]
+        return {**found, "mood": tf.gather(self.mood, codes)}
+
+    def request_parts(self, vectors=None):
+        return {**super().request_parts(vectors),
+                "second": HistoryPart(self.second)}
+
+
+def test_a_new_part_of_a_tower_is_served_without_a_second_edit(shop):
+    pool = Pool.from_interactions(shop, initial=0.9, seed=0)
+    plain = TwoTower.from_interactions(shop, embedding_dim=4, dropout=0.1)
+    model = TwoTower(
+        Wider.from_table(shop.users, item_ids=shop.item_ids, embedding_dim=4,
+                         dropout=0.1, seed=1),
+        plain.candidate_tower, plain.tasks)
+    model.compile(learning_rate=0.02)
+    model.fit(pool.sequence(64), epochs=2, verbose=0)
+    scorer = PoolScorer(model, pool)
+    query, candidate = scorer.vectors("retrieval")
+    serving = ServingModel(scorer, build_index(candidate[1:], kind="exact"))
+    known = np.flatnonzero(np.diff(pool.histories()[0]) > 0)[:5]
+    users = pool.user_ids[known - 1].tolist()
+    history = lists(shop.item_ids[:2], shop.item_ids[3:6], [], [], [])
+    found = serving.functions["embed_queries"](
+        tf.constant(users), tf.constant(history))["embedding"]
+    np.testing.assert_allclose(found[2:], query[known[2:]], atol=1e-5)
+    expected = model.embed_queries({
+        "user_id": tf.constant(users[:2]),
+        "history": tf.constant(history[:2])})["retrieval"]
+    np.testing.assert_allclose(found[:2], expected, atol=1e-5)
+    # Both parts count: they were trained, and are no zeros.
+    assert np.abs(model.query_tower.mood).max() > 0.1
+    pairs = pool.user[:9], pool.item[:9]
+    score = serving.functions["score"](
+        tf.constant(pool.user_ids[pairs[0] - 1].tolist()),
+        tf.constant(pool.item_ids[pairs[1] - 1].tolist()))
+    np.testing.assert_allclose(
+        score["rating"], scorer.predict(*pairs), atol=1e-5)
