@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from tfrecal.data.vocabulary import Vocabulary
+
 _FILE = "catalogue.parquet"
 
 
@@ -56,9 +58,14 @@ def read(folder, name: str) -> dict | None:
 
 
 def lookup(ids) -> tf.lookup.StaticHashTable:
-    """Strings to int32 codes from 1; 0 for others."""
-    ids = [str(i).encode() for i in ids]
-    codes = list(range(1, len(ids) + 1))
+    """Strings to int32 codes, in a graph; 0 for those that are no ids.
+
+    Args:
+        ids: of a `Vocabulary`, in its order.
+    """
+    ids = [str(one) for one in ids]
+    codes = Vocabulary(ids).codes(ids)
     # A table cannot be empty.
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(
-        tf.constant(ids or [""]), tf.constant(codes or [0], tf.int32)), 0)
+        tf.constant(ids or [""]),
+        tf.constant(codes if ids else [0], tf.int32)), 0)
