@@ -169,6 +169,16 @@ def test_numbers_must_be_positive(split, options):
             pool, "random", ReplayOracle(split.train), **options)
 
 
+def test_the_old_name_of_per_round(split):
+    pool, _ = make(split)
+    oracle = ReplayOracle(split.train)
+    old = callbacks.AcquireLabels(pool, "random", oracle, batch_size=7)
+    assert old.per_round == 7
+    with pytest.raises(TypeError, match="the old name of `per_round`"):
+        callbacks.AcquireLabels(pool, "random", oracle, batch_size=7,
+                                per_round=8)
+
+
 def test_leaking_rows_are_refused(split):
     pool, _ = make(split)
     with pytest.raises(ValueError, match="must not be in the pool"):

@@ -38,8 +38,14 @@ class Rounds:
                  uncertainty: str = "dropout", journal=None, seed: int = 0,
                  verbose: int = 0, batch_size: int | None = None):
         super().__init__()
-        if per_round is None:
-            per_round = 1000 if batch_size is None else batch_size
+        if batch_size is not None:
+            if per_round is not None:
+                raise TypeError(
+                    "`batch_size` is the old name of `per_round`. Received: "
+                    f"per_round={per_round} and batch_size={batch_size}. "
+                    "Leave `batch_size` out.")
+            per_round = batch_size
+        per_round = 1000 if per_round is None else per_round
         if isinstance(candidates, str) and candidates != "all":
             raise ValueError(
                 "`candidates` must be a number, \"all\" or None. Received: "

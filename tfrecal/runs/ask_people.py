@@ -56,7 +56,7 @@ def acquire(folder, to, *, strategy: str | None = None,
                 parts.config.strategy = strategy
             callback = parts.acquire(
                 CallableOracle(_nobody, cost=parts.config.cost),
-                **({"batch_size": batch} if batch else {}))
+                **({"per_round": batch} if batch else {}))
             callback.set_model(parts.model)
             chosen = callback.choose()
             if not len(chosen[0]):
