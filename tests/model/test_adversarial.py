@@ -131,10 +131,12 @@ def test_embeddings_must_be_trained(shop, tiny_bert_folder, tuning):
     model.compile(adversarial=0)
 
 
-@pytest.mark.parametrize("epsilon", [-1, float("nan"), float("inf")])
-def test_a_length_is_a_number(shop, epsilon):
+@pytest.mark.parametrize("epsilon, message", [
+    (-1, "must be at least 0"), (float("nan"), "must be at least 0"),
+    (float("inf"), "must be a finite number")])
+def test_a_length_is_a_number(shop, epsilon, message):
     model = TwoTower.from_interactions(shop, embedding_dim=4)
-    with pytest.raises(ValueError, match="0 or a positive number"):
+    with pytest.raises(ValueError, match=f"`adversarial` {message}"):
         model.compile(adversarial=epsilon)
     with pytest.raises(ValueError, match="`adversarial` perturbs word"):
         model.compile(adversarial=0.5)

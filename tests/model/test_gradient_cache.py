@@ -221,13 +221,13 @@ def test_the_rate_follows_the_window_and_the_tuning(shop, tiny_bert_folder):
                 model.encoder_optimizer.learning_rate, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("options,message", [
-    ({"encoder_every": 0}, "whole number from 1"),
-    ({"encoder_every": 1.5}, "whole number from 1"),
-    ({"encoder_every": 2, "adversarial": 1.0}, "Choose one")])
+@pytest.mark.parametrize("options, error, message", [
+    ({"encoder_every": 0}, ValueError, "a whole number of at least 1"),
+    ({"encoder_every": 1.5}, TypeError, "a whole number of at least 1"),
+    ({"encoder_every": 2, "adversarial": 1.0}, ValueError, "Choose one")])
 def test_what_cannot_be_is_refused(
-        shop, tiny_bert_folder, options, message):
-    with pytest.raises(ValueError, match=message):
+        shop, tiny_bert_folder, options, error, message):
+    with pytest.raises(error, match=message):
         make(shop, tiny_bert_folder, **options)
 
 
