@@ -2,7 +2,7 @@
 
 The score is the mean of 10 MC-dropout passes plus their standard deviation
 (`upper_bound`; the prediction without dropout is computed too), and the best
-1,000 are kept: `PoolScorer.top`, in memory bounded by a block.
+1,000 are kept: `PoolScorer.top`, in memory bounded by a tile.
 
 Synthetic pairs, 64 dimensions: 10^8 of them, beside what one large matrix
 product reaches in the same run (what share of it the products alone make
@@ -37,8 +37,8 @@ import numpy as np
 from tfrecal.hashes import hashed
 from tfrecal.scoring.labels import Labels
 from tfrecal.scoring.stream.best_pairs import TIE, top_pairs
-from tfrecal.scoring.stream.block_scores import Moments, Products
-from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs
+from tfrecal.scoring.stream.pair_tiles import CrossPairs, Tile
+from tfrecal.scoring.stream.tile_scores import Moments, Products
 
 PASSES, DIM, BEST = 10, 64, 1000
 STARS = SimpleNamespace(loss="mse", scale=(1.0, 5.0), offset=3.5)
@@ -95,7 +95,7 @@ def identical(size: int) -> bool:
     chosen = top_pairs(pairs, score, BEST, max_per_user=3, max_per_item=5,
                        seed=7)
     utility = np.concatenate([
-        score(Block(codes(size)[i:i + 200], codes(size), True)).copy()
+        score(Tile(codes(size)[i:i + 200], codes(size), True)).copy()
         for i in range(0, size, 200)]).reshape(size, size)
     free = np.ones(utility.shape, bool)
     free[taken[0] - 1, taken[1] - 1] = False

@@ -6,7 +6,7 @@ import pytest
 
 from tfrecal.hashes import hashed
 from tfrecal.scoring.stream.best_pairs import TIE, top_pairs
-from tfrecal.scoring.stream.pair_blocks import CrossPairs, ListedPairs
+from tfrecal.scoring.stream.pair_tiles import CrossPairs, ListedPairs
 
 USERS, ITEMS = 23, 31
 
@@ -38,7 +38,7 @@ def listed(size=50):
 
 
 def scorer(values):
-    return lambda block: values[block.pairs()]
+    return lambda tile: values[tile.pairs()]
 
 
 def brute_force(values, n, per_user, per_item, seed):
@@ -109,7 +109,7 @@ def test_stochastic_batches_draw_by_weight(mode, weights):
     assert ((count[some] - expected) ** 2 / expected).sum() < 18.5  # 0.1%
 
 
-def test_a_draw_does_not_depend_on_blocks():
+def test_a_draw_does_not_depend_on_tiles():
     values = table() - 2  # power shifts by the least, which comes late
     for mode in ("power", "softmax"):
         picks = [top_pairs(pairs, scorer(values), 30, mode=mode, seed=4,

@@ -12,7 +12,7 @@ _CELLS = 1 << 22  # float64 numbers held at once: 32 MiB
 
 def anchored_heads(features, owner, other, residual, noise, prior,
                    owners: int, heads: int, rng) -> np.ndarray:
-    """What each head adds to the trained vector of each owner.
+    """Returns what each head adds to the trained vector of each owner.
 
     A head minimises, for each owner, sum (r + e - phi d)^2 / noise
     + sum (d - a)^2 / prior: ridge regression from the trained vector (d = 0)
@@ -24,11 +24,11 @@ def anchored_heads(features, owner, other, residual, noise, prior,
     Args:
         features: phi of the other side by code, `[codes + 1, D]`.
         owner, other: codes of the labelled pairs, `[m]`.
-        residual: labels less what the trained vectors predict, `[m]`.
+        residual: labels minus what the trained vectors predict, `[m]`.
         noise: variance of a label, > 0, a number or `[m]`.
         prior: variances of the elements of d, >= 0, `[D]`.
         owners: number of owners + 1.
-        heads: how many.
+        heads: number of heads.
         rng: a `numpy.random.Generator`.
 
     Returns:
@@ -48,24 +48,27 @@ def anchored_heads(features, owner, other, residual, noise, prior,
     order = np.argsort(owner, kind="stable")
     number = np.bincount(owner, minlength=owners)
     first = np.cumsum(number) - number
-    for group in _groups(number, width, heads):
+    for group in _groups_of_owners(number, width, heads):
         most = number[group].max()
         place = first[group, None] + np.arange(most)
         there = np.arange(most) < number[group, None]
         row = order[np.minimum(place, len(order) - 1)]
-        weight = np.where(there, precision[row], 0)
+        row_weight = np.where(there, precision[row], 0)
         phi = np.asarray(features, np.float64)[other[row]] * scale
         label = residual[row, None] + rng.standard_normal(
             (*row.shape, heads)) / np.sqrt(precision[row])[..., None]
-        left = phi.transpose(0, 2, 1) * weight[:, None]
+        left = phi.transpose(0, 2, 1) * row_weight[:, None]
         right = left @ label + anchor[group].transpose(0, 2, 1)
         solved = np.linalg.solve(left @ phi + np.eye(width), right)
         found[group] = solved.transpose(0, 2, 1)
     return (found * scale.astype(np.float32)).transpose(1, 0, 2)
 
 
-def _groups(number, width: int, heads: int):
-    """Owners with labels, those of like numbers together, bounded cells."""
+def _groups_of_owners(number, width: int, heads: int):
+    """Yields owners with labels, in groups of similar numbers of labels.
+
+    A group needs at most `_CELLS` cells, or holds a single owner.
+    """
     busy = np.flatnonzero(number)
     busy = busy[np.argsort(number[busy], kind="stable")]
     cells = (number[busy] + width) * (width + heads)
@@ -81,7 +84,7 @@ def _groups(number, width: int, heads: int):
 
 def head_vectors(query, candidate, user, item, residual, noise, heads: int,
                  seed: int):
-    """Rating vectors of each head.
+    """Returns the rating vectors of each head.
 
     Users are re-estimated with items fixed and items with users fixed, each
     from half of the residual, so that a head does not correct an error
@@ -97,9 +100,9 @@ def head_vectors(query, candidate, user, item, residual, noise, heads: int,
             `[items + 1, d]`; those of a `TwoTower` end in (bias, 1) and
             (1, bias).
         user, item: codes of the labelled pairs, `[m]`.
-        residual: labels less predictions, before clipping, `[m]`.
+        residual: labels minus predictions, before clipping, `[m]`.
         noise: variance of a label, a number or `[m]`.
-        heads: how many.
+        heads: number of heads.
         seed: of anchors and label noise.
 
     Returns:
@@ -110,8 +113,8 @@ def head_vectors(query, candidate, user, item, residual, noise, heads: int,
     varied = []
     for own, others, owner, other in sides:
         prior = own[1:].var(axis=0, dtype=np.float64)
-        # A constant, such as the 1 that meets the other side's bias, is none
-        # of the owner's weights.
+        # A constant element is not learned: it is the 1 that meets the other
+        # side's bias.
         columns = np.flatnonzero(prior > 0)
         added = anchored_heads(
             others[:, columns], owner, other, residual / 2, noise,

@@ -1,4 +1,4 @@
-"""Calibration: predicted labels to class probabilities, without TensorFlow."""
+"""Calibration: from predicted labels to class probabilities, in NumPy."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from tfrecal.acquisition.math import probabilities
 
 @dataclass(frozen=True)
 class Calibration:
-    """A function of predicted labels that returns class probabilities.
+    """A function from predicted labels to class probabilities.
 
-    Its fields are JSON-able.
+    Its fields can be written as JSON.
 
     Args:
         levels: the label of each class, rising.
-        sigma: of `probabilities.ordinal`; None for 0/1 labels.
-        temperature: of `probabilities.binary`.
+        sigma: standard deviation for `probabilities.ordinal`; None for 0/1
+            labels.
+        temperature: for `probabilities.binary`.
     """
 
     levels: list[float]
@@ -26,9 +27,10 @@ class Calibration:
 
     @classmethod
     def fit(cls, label, predicted, loss: str, scale) -> "Calibration":
-        """From labels and what was predicted for them, `[m]`.
+        """Returns the calibration that fits labelled pairs best.
 
         Args:
+            label, predicted: labels and predicted labels, `[m]` each.
             loss, scale: see `tasks.Rating`.
 
         Raises:
@@ -41,7 +43,7 @@ class Calibration:
         return cls(_levels(label, *scale).tolist(), sigma)
 
     def __call__(self, predicted) -> np.ndarray:
-        """float64 `[..., classes]` of predicted labels `[...]`."""
+        """Returns float64 `[..., classes]` for predicted labels `[...]`."""
         if self.sigma is None:
             return probabilities.binary(_logit(predicted), self.temperature)
         return probabilities.ordinal(
@@ -49,7 +51,7 @@ class Calibration:
 
 
 def _levels(label, low, high, most=20):
-    """The labels that the scale allows, in the smallest step seen."""
+    """Returns the labels of the scale, in the smallest step seen."""
     gaps = np.diff(np.unique(label))
     step = min(gaps.min(initial=1.0), 1.0)
     number = int(round((high - low) / step)) + 1

@@ -11,13 +11,13 @@ _LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 class ModelGraphs:
-    """Parts of vectors, and vectors of parts, by a model.
+    """Computes a model's parts from features, and its vectors from parts.
 
-    Whoever scores with a model shares them: `of` returns the same graphs
-    as long as somebody holds them.
+    All who score with a model share one object: `of` returns the same one
+    as long as somebody holds it.
 
     Args:
-        model: what offers `model.protocol.Recommends`.
+        model: any model that offers `model.protocol.Recommends`.
     """
 
     def __init__(self, model):
@@ -28,14 +28,14 @@ class ModelGraphs:
 
     @classmethod
     def of(cls, model) -> "ModelGraphs":
-        """Those of a model, made if nobody holds any."""
+        """Returns the graphs of a model; makes them if nobody holds any."""
         found = _LIVE.get(id(model))
         if found is None:
             found = _LIVE[id(model)] = cls(model)
         return found
 
     def parts(self, side: str, features: dict, specs: dict) -> dict:
-        """Parts of a batch, name -> `[B, ...]`.
+        """Returns the parts of some ids, name -> `[B, ...]`.
 
         Args:
             side: `"query"` or `"candidate"`.
@@ -43,13 +43,13 @@ class ModelGraphs:
             specs: their `tf.TypeSpec`s, for any number of rows.
         """
         if side not in self._parts:
-            # Python control flow of a model of the user's is converted.
+            # A user's own model may hold Python control flow; it is converted.
             self._parts[side] = tf.function(
-                self._function(side), input_signature=[specs],
+                self._parts_function(side), input_signature=[specs],
                 autograph=not self.offers.passes)
         return self._parts[side](features)
 
-    def _function(self, side):
+    def _parts_function(self, side):
         model = self.model
         if self.offers.passes:
             return (model.query_parts if side == "query"
@@ -62,11 +62,12 @@ class ModelGraphs:
 
     def vectors(self, side: str, block: str, parts: dict,
                 salt: int | None = None) -> tf.Tensor:
-        """Vectors `[n, d]` of parts.
+        """Returns the vectors `[n, d]` that parts make up.
 
         Args:
-            side, parts: as above.
+            side: `"query"` or `"candidate"`.
             block: `"rating"` or `"retrieval"`.
+            parts: of that side, as `parts` returns them.
             salt: names the masks of a dropout pass; None for no dropout.
         """
         if not self.offers.passes:
@@ -74,8 +75,8 @@ class ModelGraphs:
         if salt is None:
             return self.model.combine_parts(side, parts)[block]
         if (side, block) not in self._dropped:
-            # A graph: the small steps of ten passes take longer one by one,
-            # and it draws no masks of the other block.
+            # In a graph ten passes of small steps take less time, and no masks
+            # of the other block are drawn.
             self._dropped[side, block] = tf.function(
                 lambda parts, salt: self.model.combine_parts(
                     side, parts, salt)[block], autograph=False)
@@ -83,7 +84,7 @@ class ModelGraphs:
 
 
 def unknown_row(parts: dict) -> dict:
-    """Parts with a row of zeros in front, for code 0."""
+    """Returns parts with a row of zeros in front, for code 0."""
     return {name: tf.pad(part, [[1, 0]] + [[0, 0]] * (part.shape.rank - 1))
             for name, part in parts.items()}
 

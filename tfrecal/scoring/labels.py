@@ -1,4 +1,4 @@
-"""Labels: scores to predicted labels, and what labels say of scores."""
+"""Labels: from scores to predicted labels, and their errors in scores."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,10 +11,11 @@ _STEP = np.float32(1e-2)  # of a slope, in units of a score
 
 
 class Labels:
-    """Predicted labels of scores, by a `LabelHead` or any function.
+    """Turns scores into predicted labels, by a `LabelHead` or any function.
 
     Args:
-        predict: labels of scores, float32 `[n]`; may write over them.
+        predict: a function from scores, float32 `[n]`, to labels; it may
+            write over the scores.
         loss: `"mse"`, or `"binary_crossentropy"` for labels of 0 and 1.
     """
 
@@ -23,16 +24,16 @@ class Labels:
         self.loss = loss
 
     def __call__(self, score) -> np.ndarray:
-        """Labels float32 `[n]`, written over the scores."""
+        """Returns labels, float32 `[n]`, written over the scores."""
         found = np.asarray(self.predict(score))
         if found is not score:
             score[...] = found
         return score
 
     def residual(self, score, label):
-        """What scores miss labels by, and the variance of that, `[n]`.
+        """Returns the errors of scores and their variances, `[n]` each.
 
-        Both in units of the score. A logistic likelihood counts as a normal
+        Both are in units of the score. A logistic likelihood counts as a normal
         around its logit (Laplace), and any other function as the line that
         touches it.
         """
@@ -51,12 +52,12 @@ class Labels:
 
 
 def labels_of(model, scale) -> Labels:
-    """Those of a model.
+    """Returns the `Labels` of a model.
 
     Args:
         model: any model that offers `predict_label`.
-        scale: (lowest, highest) label of the pool; of (0, 1) the predicted
-            label is the probability of 1.
+        scale: (lowest, highest) label of the pool; where it is (0, 1), the
+            predicted label is the probability of 1.
 
     Raises:
         ValueError: the model predicts no labels.

@@ -17,8 +17,8 @@ from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.graphs import ModelGraphs, unknown_row
 from tfrecal.scoring.labels import Labels, labels_of
 from tfrecal.scoring.stream import whole_pool
-from tfrecal.scoring.stream.block_scores import Products
-from tfrecal.scoring.stream.pair_blocks import Block
+from tfrecal.scoring.stream.pair_tiles import Tile
+from tfrecal.scoring.stream.tile_scores import Products
 
 _LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
@@ -52,9 +52,10 @@ class PoolScorer:
 
     @classmethod
     def of(cls, model, pool) -> "PoolScorer":
-        """The one scorer of a model and a pool, as long as somebody holds it.
+        """Returns the one scorer of a model and a pool.
 
-        Callbacks share it, so that a round encodes everything once.
+        It is the same one as long as somebody holds it. Callbacks share it,
+        so that a round encodes everything once.
         """
         found = _LIVE.get((id(model), id(pool)))
         if found is None:
@@ -67,47 +68,51 @@ class PoolScorer:
 
     def encode(self) -> None:
         """Encodes every user and item, unless nothing changed since."""
-        stamp = self._now()
+        stamp = self._state_now()
         if stamp is not None and stamp == self._stamp:
             return
         histories = self.pool.histories()
         self._parts = {
-            side: self._encoded(side, len(ids), histories)
+            side: self._encode_codes(side, len(ids), histories)
             for side, ids in (("query", self.pool.user_ids),
                               ("candidate", self.pool.item_ids))}
         self._stamp = stamp
 
-    def _now(self):
-        """What the vectors depend on; None where nobody counts steps."""
+    def _state_now(self):
+        """Returns what the vectors depend on; None where steps are not
+        counted."""
         optimizer = getattr(self.model, "optimizer", None)
         steps = getattr(optimizer, "iterations", None)
         return None if steps is None else (
             int(steps.numpy()), self.pool.version)
 
-    def _encoded(self, side, total, histories) -> dict:
-        """Parts of all codes, from 0 (nobody) to `total`."""
-        # Who looks ids up by themselves is not asked for nobody.
+    def _encode_codes(self, side, total, histories) -> dict:
+        """Returns the parts of all codes, from 0 (unknown) to `total`."""
+        # A model that looks ids up by itself is not asked for code 0.
         first = 0 if self.offers.ids == "codes" else 1
         codes = np.arange(first, total + 1, dtype=np.int32)
         specs = self._features.specs(side)
         found = []
         for start in range(0, len(codes), self.batch_size):
-            part = codes[start:start + self.batch_size]
+            some = codes[start:start + self.batch_size]
             found.append(self.graphs.parts(
-                side, self._features(side, part, histories), specs))
+                side, self._features(side, some, histories), specs))
         parts = {name: tf.concat([one[name] for one in found], axis=0)
                  for name in found[0]}
         return unknown_row(parts) if first else parts
 
     def check_unchanged(self, candidate, most: int = 256) -> None:
-        """Raises ValueError where candidates are encoded otherwise by now.
+        """Checks that candidates are still encoded as they were.
 
         Args:
-            candidate: retrieval block as of before, `[items + 1, d]`.
-            most: items that are looked at.
+            candidate: the retrieval block to compare with, `[items + 1, d]`.
+            most: how many items are encoded again.
+
+        Raises:
+            ValueError: another vector is found.
         """
         total = min(len(self.pool.item_ids), most)
-        parts = self._encoded("candidate", total, None)
+        parts = self._encode_codes("candidate", total, None)
         again = self.graphs.vectors("candidate", "retrieval", parts).numpy()
         before = candidate[1:total + 1]
         # Batches of other sizes round otherwise.
@@ -120,7 +125,10 @@ class PoolScorer:
                 "the weights.")
 
     def parts(self, side: str) -> dict:
-        """Parts of all codes; of a `TwoTower` see `Tower.parts`.
+        """Returns the parts of all codes, name -> `[ids + 1, ...]`.
+
+        Those of a `TwoTower` are described at `Tower.parts`; a model without
+        parts has its vector blocks here.
 
         Args:
             side: `"query"` (users) or `"candidate"` (items).
@@ -129,7 +137,7 @@ class PoolScorer:
         return self._parts[side]
 
     def vectors(self, block: str = "rating", salt: int | None = None):
-        """Vectors of all users and items by code.
+        """Returns the vectors of all users and items by code.
 
         Args:
             block: `"rating"` or `"retrieval"`.
@@ -144,24 +152,34 @@ class PoolScorer:
             for side in ("query", "candidate"))
 
     def scores(self, user, item, vectors) -> np.ndarray:
-        """Inner products of pairs, float32 `[n]`, in tiles."""
+        """Returns inner products of pairs, float32 `[n]`; works in tiles.
+
+        Args:
+            user, item: codes, int32 `[n]`.
+            vectors: `(query, candidate)`, as of `vectors`.
+        """
         query, candidate = vectors
         out = np.empty(len(user), np.float32)
         for start in range(0, len(user), self.tile):
-            part = slice(start, start + self.tile)
-            np.einsum("nd,nd->n", query[user[part]], candidate[item[part]],
-                      out=out[part])
+            rows = slice(start, start + self.tile)
+            np.einsum("nd,nd->n", query[user[rows]], candidate[item[rows]],
+                      out=out[rows])
         return out
 
     def predict(self, user, item, salt: int | None = None) -> np.ndarray:
-        """Predicted labels of pairs, float32 `[n]`; see `vectors`."""
+        """Returns predicted labels of pairs, float32 `[n]`.
+
+        Args:
+            user, item: codes, int32 `[n]`.
+            salt: see `vectors`.
+        """
         return self.labels()(self.scores(
             user, item, self.vectors("rating", salt)))
 
     def view(self, user, item, needs=frozenset(), *, calibration=None,
              target=None, prior=None, cost=None, passes: int = 10,
              uncertainty: str = "dropout", seed: int = 0) -> View:
-        """What a strategy sees of candidate pairs; only what it needs.
+        """Returns what a strategy sees of candidate pairs: what it needs.
 
         Args:
             user, item: codes of the candidates, int32 `[n]`.
@@ -175,16 +193,20 @@ class PoolScorer:
                 Ghahramani 2016), each with one mask for all users and one
                 for all items; the text encoder runs once (last-layer
                 dropout, arXiv 2105.04651). `"heads"` samples last layers
-                (see `heads`), of a model without dropout too.
+                (see `head_vectors`); it works without dropout too.
             seed: of the masks or heads.
-        """
-        views = self.block_views(
-            needs, calibration, target, passes, uncertainty, seed)
-        return views(Block(user, item), prior=prior, cost=cost)
 
-    def block_views(self, needs, calibration, target, passes, uncertainty,
-                    seed):
-        """A function of a `Block` that returns its `View`; see `view`."""
+        Raises:
+            ValueError: a sample or a label is needed that the model cannot
+                give, or the target does not fit the pool.
+        """
+        view_of = self.tile_views(
+            needs, calibration, target, passes, uncertainty, seed)
+        return view_of(Tile(user, item), prior=prior, cost=cost)
+
+    def tile_views(self, needs, calibration, target, passes, uncertainty,
+                   seed):
+        """Returns a function from a `Tile` to its `View`; see `view`."""
         pool = self.pool
         rows = pool.labelled_rows()
         shared = {
@@ -203,7 +225,7 @@ class PoolScorer:
         if needs & {"samples", "sample_probabilities"}:
             samples = self.samples(passes, uncertainty, seed)
         if needs & {"probabilities", "sample_probabilities"}:
-            classes, shared["levels"] = self._calibrated(calibration)
+            classes, shared["levels"] = self._fit_calibration(calibration)
         if "vectors" in needs:
             query, candidate = self.vectors("rating")
             shared["query_vectors"] = query
@@ -217,42 +239,43 @@ class PoolScorer:
         labels = (None if mean is None and samples is None
                   else self.labels())
 
-        def view(block, **given):
+        def view(tile, **given):
             fields = {}
             if mean is not None:
-                fields["mean"] = labels(self._scored(mean, block))
+                fields["mean"] = labels(self._scores_of_tile(mean, tile))
             if samples is not None:
                 fields["samples"] = np.stack([
-                    labels(self._scored(one, block)) for one in samples])
+                    labels(self._scores_of_tile(one, tile)) for one in samples])
             if "probabilities" in needs:
                 fields["probabilities"] = classes(fields["mean"])
             if "sample_probabilities" in needs:
                 fields["sample_probabilities"] = classes(fields["samples"])
-            user, item = block.pairs()
+            user, item = tile.pairs()
             return View(user=user, item=item, **shared, **fields, **given)
         return view
 
     def top(self, strategy, n: int, *, users=None, items=None,
             calibration=None, target=None, prior=None, cost=None,
             passes: int = 10, uncertainty: str = "dropout", seed: int = 0):
-        """The best pairs of the whole pool, in memory bounded by a block.
+        """Chooses the best pairs of the whole pool, one tile at a time.
 
-        Considers every pair that may be asked: of a lazy pool every pair of
-        users x items that is not known, asked or excluded. The choice is
-        the one that scoring all pairs at once and sorting them would give.
+        It considers every pair that may be asked. In a lazy pool, that is
+        every pair of users x items that is not known, asked or excluded. The
+        choice is the one that scoring all pairs at once and sorting them
+        would give.
 
         Args:
             strategy: a `Strategy` or its name, where a pair's utility
                 depends on nothing but the pair and the labels; or one of
                 `whole_pool.SCORES`: `"mean"`, `"variance"` and
                 `"upper_bound"` of the predicted label (see
-                `block_scores.Moments`), `"closed_form_variance"` of the
+                `tile_scores.Moments`), `"closed_form_variance"` of the
                 score under dropout.
             n: how many, >= 1.
             users, items: codes of those that are considered; by default
                 all.
             calibration, target, passes, uncertainty, seed: see `view`; the
-                seed is that of ties and of stochastic batches too.
+                seed also breaks ties and draws the noise of `batch`.
             prior, cost: functions of `(user_ids, item_ids)`, as
                 `AcquireLabels` takes them and oracles have them.
 
@@ -261,8 +284,8 @@ class PoolScorer:
             first; k < n where no more are left.
 
         Raises:
-            ValueError: the strategy looks at a batch as a whole, or what
-                `Strategy.select` refuses.
+            ValueError: the strategy looks at all picks together, or
+                `Strategy.select` would refuse the arguments.
 
         Example:
             scorer.top(acquisition.get("bald", batch="power"), 1000)
@@ -273,26 +296,34 @@ class PoolScorer:
             passes=passes, uncertainty=uncertainty, seed=seed)
 
     def products(self, salt: int | None = None) -> Products:
-        """Scores of blocks, by the vectors of `vectors`."""
+        """Returns the `Products` of the rating vectors; see `vectors`."""
         return Products(*self.vectors("rating", salt))
 
-    def _scored(self, products, block):
-        """As `products(block)`; a long list in stretches."""
-        if block.grid or len(block) <= self.tile:
-            return products(block)
-        return self.scores(block.user, block.item,
+    def _scores_of_tile(self, products, tile):
+        """Returns `products(tile)`; works through a long list in tiles."""
+        if tile.grid or len(tile) <= self.tile:
+            return products(tile)
+        return self.scores(tile.user, tile.item,
                            (products.query, products.candidate))
 
     def labels(self) -> Labels:
-        """Scores to predicted labels.
+        """Returns the function from scores to predicted labels.
 
         Raises:
-            ValueError: the model predicts none.
+            ValueError: the model predicts no labels.
         """
         return labels_of(self.model, self.pool.scale)
 
     def samples(self, passes, uncertainty, seed):
-        """`Products` of each sample of the model."""
+        """Returns the `Products` of each sample of the model.
+
+        Args:
+            passes, uncertainty, seed: see `view`.
+
+        Raises:
+            ValueError: the model has no dropout, the pool no label for
+                heads, or `uncertainty` is unknown.
+        """
         if uncertainty == "dropout":
             self.check_dropout()
             return [self.products(7_000_003 * (seed + 1) + number)
@@ -327,8 +358,8 @@ class PoolScorer:
                 + ", pass uncertainty=\"heads\", or choose a strategy "
                 "without samples.")
 
-    def _calibrated(self, calibration):
-        """Class probabilities of predicted labels: a function; the levels."""
+    def _fit_calibration(self, calibration):
+        """Returns a fitted `Calibration` and the levels of its classes."""
         pool = self.pool
         if calibration is None:
             rows = pool.labelled_rows()

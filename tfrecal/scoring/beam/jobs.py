@@ -26,16 +26,16 @@ from tfrecal.scoring.beam.pairs import (
     pairs_table,
 )
 from tfrecal.scoring.beam.vectors import Vectors, VectorsChanged, groups
-from tfrecal.scoring.stream.block_scores import MOMENTS
+from tfrecal.scoring.stream.tile_scores import MOMENTS
 
 
 def recommend(vectors, output, k: int = 20, *, users=None,
               unknown: str = "error", known: bool = False, pool=None,
               options=None) -> dict[str, int]:
-    """The best items of many users, by the retrieval block, as Parquet.
+    """Writes the best items of many users, by the retrieval block.
 
-    The lists are those of `best_items`, whatever the runner and the number
-    of workers.
+    The lists are those of `best_items`, with any runner and any number of
+    workers.
 
     Args:
         vectors: folder of `write_vectors`.
@@ -68,7 +68,7 @@ def recommend(vectors, output, k: int = 20, *, users=None,
     worker = Recommend(found, int(k), known)
 
     def build(pipeline):
-        numbers = _numbers(pipeline, found)
+        numbers = _group_numbers(pipeline, found)
         if users is None:
             work = numbers | "Whole" >> beam.Map(lambda one: (one, None))
         else:
@@ -82,7 +82,7 @@ def recommend(vectors, output, k: int = 20, *, users=None,
 
 def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
               options=None) -> dict[str, int]:
-    """The pairs of a pool whose labels teach most, as Parquet.
+    """Writes the pairs of a pool whose labels teach most, as Parquet.
 
     The picks are those of `PoolScorer.top` with the same `n` and `seed`, and
     the passes that were written.
@@ -94,11 +94,11 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
         strategy: `"mean"`, `"variance"` or `"upper_bound"` (see
             `Moments`), or a `Strategy` or its name, where the utility of a
             pair is a function of its predicted labels (mean or samples),
-            their probabilities, or the item's traffic. Its batch may be
+            their probabilities, or the item's traffic. Its `batch` may be
             `"top"`, `"softmax"`, and `"power"` where no utility is negative;
             no caps, quotas, costs or rateability.
-        n: how many, >= 1.
-        seed: of ties and of stochastic batches.
+        n: number of pairs, >= 1.
+        seed: of ties and of the noise of `batch`.
         pool, options: see `recommend`.
 
     Returns:
@@ -117,7 +117,7 @@ def top_pairs(vectors, output, strategy, n: int, *, seed: int = 0, pool=None,
     name = strategy if isinstance(strategy, str) else strategy.name
 
     def build(pipeline):
-        return (_numbers(pipeline, found)
+        return (_group_numbers(pipeline, found)
                 | "Utilities" >> beam.ParDo(
                     Utilities(found, strategy, int(n), seed))
                 | "Best" >> beam.CombineGlobally(
@@ -137,15 +137,15 @@ def _open(folder, pool) -> Vectors:
     return found
 
 
-def _numbers(pipeline, vectors):
-    """Numbers of the groups of users, spread over the workers."""
+def _group_numbers(pipeline, vectors):
+    """Returns the numbers of all groups of users, spread over workers."""
     return (pipeline
             | "Groups" >> beam.Create(range(groups(vectors.meta)))
             | "Spread" >> beam.Reshuffle())
 
 
 def _run(vectors, pool, output, build, schema, shards, options, about):
-    """Runs a pipeline into a new folder; its counters."""
+    """Runs a pipeline into a new folder and returns its counters."""
     output = str(output).rstrip("/")
     if FileSystems.exists(output):
         raise ValueError("`output` must be a new folder. Received: "
@@ -154,7 +154,7 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions(list(options or []))
     with _new_folder(output) as beside:
-        counts = _counted(build, beside, schema, shards, options)
+        counts = _run_and_count(build, beside, schema, shards, options)
         vectors.check()
         if pool is not None:
             vectors.check_pool(pool, "while a job read its vectors")
@@ -164,7 +164,7 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
     return counts
 
 
-def _counted(build, folder, schema, shards, options):
+def _run_and_count(build, folder, schema, shards, options):
     pipeline = beam.Pipeline(options=options)
     build(pipeline) | "Write" >> beam.io.WriteToParquetBatched(
         f"{folder}/part", schema, codec="snappy", num_shards=shards,
@@ -173,7 +173,7 @@ def _counted(build, folder, schema, shards, options):
         result = pipeline.run()
         result.wait_until_finish()
     except Exception as error:
-        _explain(error)
+        _raise_cause(error)
         raise
     found = result.metrics().query(
         MetricsFilter().with_namespace("tfrecal"))["counters"]
@@ -181,8 +181,8 @@ def _counted(build, folder, schema, shards, options):
             for one in found}
 
 
-def _explain(error) -> None:
-    """Raises what a worker raised, which Beam wraps in its traceback."""
+def _raise_cause(error) -> None:
+    """Raises the error of a worker, which Beam wraps in its traceback."""
     for kind in (VectorsChanged, ValueError):
         found = re.search(
             rf"^(?:\w+\.)*{kind.__name__}: (.*?)(?: \[while running .*)?$",

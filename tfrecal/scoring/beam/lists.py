@@ -19,11 +19,11 @@ _BUCKET = 1 << 16  # ids of a bucket in which wanted ids are looked up
 
 
 def list_places(pipeline, numbers, vectors, users, unknown):
-    """`(group, arrays of rows)` of the wanted ids."""
+    """Returns `(group, arrays of rows)` of the wanted ids."""
     buckets = max(1, vectors.meta["users"] // _BUCKET)
     wanted = (pipeline
               | "Read" >> beam.io.ReadFromParquetBatched(users)
-              | "Wanted" >> beam.FlatMap(_wanted, buckets))
+              | "Wanted" >> beam.FlatMap(_wanted_ids, buckets))
     there = numbers | "There" >> beam.ParDo(Ids(vectors, buckets))
     return ({"wanted": wanted, "there": there}
             | "Meet" >> beam.CoGroupByKey()
@@ -31,8 +31,8 @@ def list_places(pipeline, numbers, vectors, users, unknown):
             | "Together" >> beam.GroupByKey())
 
 
-def _wanted(table, buckets):
-    """`(bucket, ids)` of a batch of rows."""
+def _wanted_ids(table, buckets):
+    """Yields `(bucket, ids)` of some rows of a file."""
     if "user_id" not in table.column_names:
         raise ValueError("Files of users must have a column `user_id`. "
                          f"Received: {', '.join(table.column_names)}.")
@@ -44,15 +44,15 @@ def _wanted(table, buckets):
 
 
 def _by_bucket(ids, buckets):
-    parts = {}
+    places = {}
     for place, name in enumerate(ids):
-        parts.setdefault(zlib.crc32(name.encode()) % buckets, []).append(
+        places.setdefault(zlib.crc32(name.encode()) % buckets, []).append(
             (name, place))
-    return parts.items()
+    return places.items()
 
 
 class Ids(OnVectors):
-    """Numbers of groups to `(bucket, (group, ids and rows))`."""
+    """Turns numbers of groups into `(bucket, (group, ids and rows))`."""
 
     def __init__(self, vectors, buckets):
         super().__init__(vectors)
@@ -60,12 +60,12 @@ class Ids(OnVectors):
 
     def process(self, number):
         ids = self.vectors.users(number, ["user_id"])["user_id"].tolist()
-        for bucket, part in _by_bucket(ids, self.buckets):
-            yield bucket, (number, part)
+        for bucket, known in _by_bucket(ids, self.buckets):
+            yield bucket, (number, known)
 
 
 class Find(beam.DoFn):
-    """Where the wanted ids of a bucket are: `(group, rows)`."""
+    """Finds the wanted ids of a bucket: `(group, rows)`."""
 
     def __init__(self, unknown):
         self.unknown = unknown
@@ -73,10 +73,10 @@ class Find(beam.DoFn):
 
     def process(self, element):
         _, found = element
-        wanted = {name for part in found["wanted"] for name, _ in part}
-        for number, part in found["there"]:
-            rows = [row for name, row in part if name in wanted]
-            wanted.difference_update([name for name, _ in part])
+        wanted = {name for some in found["wanted"] for name, _ in some}
+        for number, known in found["there"]:
+            rows = [row for name, row in known if name in wanted]
+            wanted.difference_update([name for name, _ in known])
             if rows:
                 yield number, np.array(rows, np.int32)
         if wanted and self.unknown == "error":
@@ -89,7 +89,10 @@ class Find(beam.DoFn):
 
 
 class Recommend(OnVectors):
-    """`(group, rows)` to tables of lists; rows None for all of the group."""
+    """Turns `(group, rows)` into tables of lists.
+
+    Rows are None for all of the group.
+    """
 
     def __init__(self, vectors, k, known):
         super().__init__(vectors)

@@ -19,7 +19,7 @@ __all__ = ["FileSystems", "Metrics", "MetricsFilter", "OnVectors",
 
 
 class OnVectors(beam.DoFn):
-    """Reads vectors, of one fingerprint."""
+    """Reads vectors, all of one fingerprint."""
 
     def __init__(self, vectors):
         self.folder = vectors.folder
@@ -31,7 +31,7 @@ class OnVectors(beam.DoFn):
             self.folder, FileSystems.open, self.fingerprint)
 
     def items(self, columns):
-        """Columns of the items, once a process."""
+        """Returns columns of the items, read once in each process."""
         return self._shared.acquire(
             lambda: _Table(self.vectors.items(columns)),
             self.fingerprint).columns

@@ -12,8 +12,8 @@ from tfrecal.scoring.beam.on_vectors import Metrics, OnVectors, beam
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.labels import Labels
 from tfrecal.scoring.stream.best_pairs import MODES, Best, Keys
-from tfrecal.scoring.stream.block_scores import MOMENTS, Moments, Products
-from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
+from tfrecal.scoring.stream.pair_tiles import CrossPairs, ListedPairs, Tile
+from tfrecal.scoring.stream.tile_scores import MOMENTS, Moments, Products
 from tfrecal.scoring.stream.whole_pool import SCORE_SHAPE, VIEW_SHAPE, Pointwise
 
 # What a view of workers can hold; see `View`.
@@ -68,7 +68,7 @@ def _check_pair_by_pair(strategy) -> None:
 
 
 class Utilities(OnVectors):
-    """Numbers of groups to the best pairs of each."""
+    """Turns numbers of groups into the best pairs of each."""
 
     def __init__(self, vectors, strategy, n, seed):
         super().__init__(vectors)
@@ -78,23 +78,23 @@ class Utilities(OnVectors):
 
     def process(self, number):
         meta = self.vectors.meta
-        reads = (["rating"] if self._needs() & {"mean", "probabilities"}
+        reads = (["rating"] if self._fields_read() & {"mean", "probabilities"}
                  else [])
-        if self._needs() & {"samples", "sample_probabilities"}:
+        if self._fields_read() & {"samples", "sample_probabilities"}:
             reads += [f"pass_{one}" for one in range(meta["passes"])]
         users = self.vectors.users(number, ["user_id", *reads])
         items = self.items(["item_id", "traffic", *reads])
         first = number * meta["group"] + 1
-        score = self._score(users, items, reads, first)
-        batch, temperature = "top", 1.0
+        score = self._score_function(users, items, reads, first)
+        mode, temperature = "top", 1.0
         if not isinstance(self.strategy, str):
-            batch = self.strategy.batch
+            mode = self.strategy.batch
             temperature = self.strategy.temperature
-        keys = Keys(score, batch, temperature, None, None, self.seed)
+        keys = Keys(score, mode, temperature, None, None, self.seed)
         best = Best(self.n, self.seed, None)
         with threadpool_limits(1, "blas"):
-            for block in self._pairs(number, first, users).blocks():
-                best.offer(block, *keys(block))
+            for tile in self._free_pairs(number, first, users).tiles():
+                best.offer(tile, *keys(tile))
         if keys.lowest < 0:
             raise ValueError(
                 "batch=\"power\" on Beam needs utilities of 0 or more. "
@@ -105,14 +105,17 @@ class Utilities(OnVectors):
         rows["item_id"] = items["item_id"][rows["item"] - 1]
         yield rows
 
-    def _needs(self):
+    def _fields_read(self):
         if isinstance(self.strategy, str):
             return {"mean"} if self.strategy == "mean" else {
                 "mean", "samples"}
         return self.strategy.needs
 
-    def _pairs(self, number, first, users):
-        """The group's pairs that may be asked, in blocks as in-process."""
+    def _free_pairs(self, number, first, users):
+        """Returns the group's pairs that may be asked.
+
+        Their tiles are those of `PoolScorer.top`.
+        """
         meta, pairs = self.vectors.meta, self.vectors.pairs(number)
         height, width = (SCORE_SHAPE if isinstance(self.strategy, str)
                          else VIEW_SHAPE)
@@ -126,7 +129,7 @@ class Utilities(OnVectors):
             np.arange(1, meta["items"] + 1), pairs["user"][taken],
             pairs["item"][taken], (height, width))
 
-    def _score(self, users, items, reads, first):
+    def _score_function(self, users, items, reads, first):
         meta = self.vectors.meta
         head = LabelHead(**meta["labels"])
         labels = Labels(head, head.loss)
@@ -137,13 +140,13 @@ class Utilities(OnVectors):
         if isinstance(self.strategy, str):
             return Moments(self.strategy, mean, samples, labels)
         traffic = np.concatenate([[0.0], items["traffic"]])
-        return Pointwise(self.strategy, _views(
+        return Pointwise(self.strategy, _view_function(
             self.strategy.needs, mean, samples, labels, traffic,
             meta["calibration"]))
 
 
 class GroupProducts(Products):
-    """Inner products of a group's users, whose codes start at `first`.
+    """Inner products with a group's users, whose codes start at `first`.
 
     Args:
         query, candidate: vectors without a row of the code 0.
@@ -156,36 +159,36 @@ class GroupProducts(Products):
             else np.zeros((1, candidate.shape[1]), np.float32))
         self.first = first
 
-    def __call__(self, block, out=None):
-        return super().__call__(Block(
-            block.user - self.first, block.item, block.grid), out)
+    def __call__(self, tile, out=None):
+        return super().__call__(Tile(
+            tile.user - self.first, tile.item, tile.grid), out)
 
 
-def _views(needs, mean, samples, labels, traffic, calibration):
-    """A function of a `Block` that returns its `View`."""
+def _view_function(needs, mean, samples, labels, traffic, calibration):
+    """Returns a function from a `Tile` to its `View`."""
     classes = calibration and Calibration(**calibration)
     needs = needs & _NEEDS
 
-    def view(block):
+    def view(tile):
         fields = {"item_traffic": traffic}
         if mean is not None:
-            fields["mean"] = labels(mean(block))
+            fields["mean"] = labels(mean(tile))
         if samples:
             fields["samples"] = np.stack(
-                [labels(one(block)) for one in samples])
+                [labels(one(tile)) for one in samples])
         if classes and needs & {"probabilities", "sample_probabilities"}:
             fields["levels"] = np.array(classes.levels)
         if "probabilities" in needs:
             fields["probabilities"] = classes(fields["mean"])
         if "sample_probabilities" in needs:
             fields["sample_probabilities"] = classes(fields["samples"])
-        user, item = block.pairs()
+        user, item = tile.pairs()
         return View(user=user, item=item, **fields)
     return view
 
 
 class BestPairs(beam.CombineFn):
-    """The first `n` pairs by key, then by the hash of the pair."""
+    """Keeps the first `n` pairs by key, then by the hash of the pair."""
 
     def __init__(self, n):
         self.n = n
@@ -196,12 +199,12 @@ class BestPairs(beam.CombineFn):
     def add_input(self, best, rows):
         return self.merge_accumulators([best, rows])
 
-    def merge_accumulators(self, parts):
-        parts = [part for part in parts if part is not None]
-        if not parts:
+    def merge_accumulators(self, accumulators):
+        bests = [best for best in accumulators if best is not None]
+        if not bests:
             return None
-        rows = {name: np.concatenate([part[name] for part in parts])
-                for name in parts[0]}
+        rows = {name: np.concatenate([best[name] for best in bests])
+                for name in bests[0]}
         order = np.lexsort((rows["tie"], rows["key"]))[::-1][:self.n]
         return {name: column[order] for name, column in rows.items()}
 
@@ -210,6 +213,7 @@ class BestPairs(beam.CombineFn):
 
 
 def pairs_table(rows):
+    """Returns chosen pairs as a table of the schema `PAIRS`."""
     Metrics.counter("tfrecal", "pairs").inc(len(rows["utility"]))
     return pa.table([pa.array(rows[name].tolist(), kind)
                      for name, kind in zip(PAIRS.names, PAIRS.types)],

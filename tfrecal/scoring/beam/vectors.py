@@ -1,6 +1,6 @@
 """A folder of vectors: what scores all pairs of a pool without the model.
 
-NumPy and Parquet only: who reads it needs no TensorFlow.
+It needs NumPy and Parquet only, so that readers load no TensorFlow.
 """
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tfrecal.files import replace_folder
 from tfrecal.scoring.calibration import Calibration
 
 META = "meta.json"
-EXCLUDED = 4  # beside the states of `pool`
+EXCLUDED = 4  # a further state, after those of `pool.pool`
 GROUP = 8000  # users of a file
-# Users of a block of `PoolScorer.top`: its sums are repeated bit by bit.
+# Users of a tile of `PoolScorer.top`: sums must agree with it bit for bit.
 _STEP = 200
-# In 1, `pool` of `meta.json` was another digest than `Pool.digest`.
+# In format 1, `pool` of `meta.json` is another digest than `Pool.digest`.
 _FORMAT = 2
 
 
@@ -32,11 +32,11 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
                   group: int = GROUP) -> str:
     """Writes all vectors of a model over a pool, whole or not at all.
 
-    A folder that is there already is replaced.
+    An existing folder is replaced.
 
     Args:
-        model: any model; with a `label_head` (a `TwoTower` with a rating
-            task has one) where pairs shall be asked.
+        model: any model; choosing pairs needs one with a `label_head`, such
+            as a `TwoTower` with a rating task.
         pool: a `Pool`.
         folder: `users-*.parquet` and `pairs-*.parquet` of `group` users
             each, `items.parquet`, `meta.json`.
@@ -45,16 +45,16 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
         group: users of a file, a multiple of 200.
 
     Returns:
-        the fingerprint, which each of the files carries.
+        The fingerprint, which each of the files carries.
 
     Raises:
         ValueError: `group` is no multiple of 200, a vector is not finite, or
-            what `PoolScorer.samples` refuses.
+            the model has no such samples (see `PoolScorer.samples`).
     """
     if group < 1 or group % _STEP:
         raise ValueError(f"`group` must be a multiple of {_STEP}. Received: "
                          f"group={group}.")
-    sides, meta = _vectors(model, pool, passes, uncertainty, seed)
+    sides, meta = _columns_and_meta(model, pool, passes, uncertainty, seed)
     state = pool.digest()
     meta.update(
         format=_FORMAT, lazy=bool(pool.lazy), pool=state, passes=passes,
@@ -67,25 +67,25 @@ def write_vectors(model, pool, folder, *, passes: int = 0,
     return meta["fingerprint"]
 
 
-def _vectors(model, pool, passes, uncertainty, seed):
-    """Columns of users and items, and what is JSON-able."""
+def _columns_and_meta(model, pool, passes, uncertainty, seed):
+    """Returns the columns of users and items, and what becomes JSON."""
     from tfrecal.model.protocol import label_head
     from tfrecal.scoring.scorer import PoolScorer
 
     scorer = PoolScorer.of(model, pool)
-    blocks = {name: scorer.vectors(name) for name in ("rating", "retrieval")}
+    vectors = {name: scorer.vectors(name) for name in ("rating", "retrieval")}
     samples = scorer.samples(passes, uncertainty, seed) if passes else []
-    blocks.update((f"pass_{number}", (one.query, one.candidate))
-                  for number, one in enumerate(samples))
+    vectors.update((f"pass_{number}", (one.query, one.candidate))
+                   for number, one in enumerate(samples))
     sides = []
     for side, traffic in enumerate((pool.user_traffic, pool.item_traffic)):
         sides.append({name: np.ascontiguousarray(pair[side][1:], np.float32)
-                      for name, pair in blocks.items()})
-        for name, vectors in sides[-1].items():
-            if not np.isfinite(vectors).all():
+                      for name, pair in vectors.items()})
+        for name, values in sides[-1].items():
+            if not np.isfinite(values).all():
                 raise ValueError(
                     "Vectors must be finite. Received: NaN or infinite ones "
-                    f"in the block `{name}`. A model that diverged gives "
+                    f"in `{name}`. A model that diverged gives "
                     "them: train it again.")
         sides[-1]["traffic"] = traffic[1:]
     head = label_head(model)
@@ -124,21 +124,21 @@ def _write(folder, pool, sides, meta) -> None:
     user, item, state = user[order], item[order], state[order]
     for number in range(groups(meta)):
         first = number * meta["group"]
-        part = slice(first, first + meta["group"])
+        rows = slice(first, first + meta["group"])
         _save(folder / f"users-{number:05d}.parquet",
-              {"user_id": pool.user_ids[part],
-               **{name: column[part] for name, column in users.items()}},
+              {"user_id": pool.user_ids[rows],
+               **{name: column[rows] for name, column in users.items()}},
               mark)
-        part = slice(*np.searchsorted(
+        rows = slice(*np.searchsorted(
             user, [first + 1, first + meta["group"] + 1]))
         _save(folder / f"pairs-{number:05d}.parquet",
-              {"user": user[part], "item": item[part],
-               "state": state[part]}, mark)
+              {"user": user[rows], "item": item[rows],
+               "state": state[rows]}, mark)
     (folder / META).write_text(json.dumps(meta, indent=1))
 
 
 def groups(meta) -> int:
-    """Number of files of users; at least one."""
+    """Returns the number of files of users; at least one."""
     return max(1, -(-meta["users"] // meta["group"]))
 
 
@@ -159,23 +159,24 @@ class Vectors:
     """Reads what `write_vectors` wrote, a file at a time.
 
     Args:
-        folder: path, of another file system where `opener` knows it.
-        opener: opens a path for reading bytes.
-        fingerprint: that all files must have; by default the present one.
+        folder: a path, on any file system that `opener` knows.
+        opener: opens a path for reading bytes; by default `open`.
+        fingerprint: what all files must carry; by default what the folder
+            carries now.
 
     Raises:
         ValueError: there are no vectors in the folder.
-        VectorsChanged: the fingerprint is another one.
+        VectorsChanged: the folder carries another fingerprint.
     """
 
     def __init__(self, folder, opener=None, fingerprint: str | None = None):
         self.folder = str(folder).rstrip("/")
         self._open = opener or (lambda path: open(path, "rb"))
-        self.meta = self._meta()
+        self.meta = self._read_meta()
         self.fingerprint = fingerprint or self.meta["fingerprint"]
         self.check()
 
-    def _meta(self) -> dict:
+    def _read_meta(self) -> dict:
         path = f"{self.folder}/{META}"
         try:
             with self._open(path) as file:
@@ -186,11 +187,16 @@ class Vectors:
                 f"Received: {path}, which cannot be read ({error}).") from None
 
     def check_pool(self, pool, when: str) -> None:
-        """Raises an error where these are not the vectors of a pool.
+        """Checks that these are the vectors of a pool.
 
         Args:
             pool: the `Pool` as it is now.
-            when: of the change, in words, for the message.
+            when: when a change would have happened, in words, for the
+                message.
+
+        Raises:
+            ValueError: the vectors have an earlier format.
+            VectorsChanged: the pool changed.
         """
         if self.meta["format"] != _FORMAT:
             raise ValueError(
@@ -201,16 +207,16 @@ class Vectors:
             raise _changed("pool", when)
 
     def check(self) -> None:
-        """Raises VectorsChanged where the folder was written anew or lost."""
+        """Raises VectorsChanged if the folder was written anew or lost."""
         try:
-            found = self._meta()["fingerprint"]
+            found = self._read_meta()["fingerprint"]
         except ValueError as error:
             raise _changed(f"folder {self.folder}") from error
         if found != self.fingerprint:
             raise _changed(f"folder {self.folder}")
 
     def table(self, name: str, columns=None) -> dict[str, np.ndarray]:
-        """Columns of a file, by name; ids as object arrays."""
+        """Returns the columns of a file by name; ids as object arrays."""
         path = f"{self.folder}/{name}.parquet"
         try:
             with self._open(path) as file:
@@ -224,15 +230,18 @@ class Vectors:
                 for column in table.column_names}
 
     def items(self, columns=None):
-        """Columns of all items, in the order of their codes."""
+        """Returns columns of all items, in the order of their codes."""
         return self.table("items", columns)
 
     def users(self, number: int, columns=None):
-        """Columns of a group; the first has code `number * group + 1`."""
+        """Returns columns of a group of users, in the order of their codes.
+
+        The first user has the code `number * group + 1`.
+        """
         return self.table(f"users-{number:05d}", columns)
 
     def pairs(self, number: int):
-        """`user`, `item` (codes) and `state` of a group's pairs."""
+        """Returns `user`, `item` (codes) and `state` of a group's pairs."""
         return self.table(f"pairs-{number:05d}")
 
 

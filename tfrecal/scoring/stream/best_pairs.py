@@ -1,8 +1,8 @@
 """The best pairs of a stream, exactly, in bounded memory.
 
-Pairs have a total order: by key, and equal keys by a hash of the pair and
-the seed. So the choice depends neither on the order nor on the size of the
-blocks, and is the one that sorting all pairs would give.
+Pairs have a total order: by key, and where keys are equal by a hash of the
+pair and the seed. So the choice depends neither on the order nor on the size
+of the tiles, and is the one that sorting all pairs would give.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from tfrecal.acquisition import batches
 from tfrecal.checks import check_weights
 from tfrecal.hashes import hashed
-from tfrecal.scoring.stream.pair_blocks import for_each
+from tfrecal.scoring.stream.pair_tiles import for_each
 
 TIE, NOISE = 1, 2  # streams of random bits
 
@@ -24,7 +24,7 @@ def top_pairs(pairs, score, n: int, *, mode: str = "top",
               temperature: float = 1.0, max_per_user: int | None = None,
               max_per_item: int | None = None, prior=None, cost=None,
               seed: int = 0, buffer: int | None = None):
-    """The first `n` pairs by falling key that keep both caps.
+    """Returns the first `n` pairs by falling key that keep both caps.
 
     Keys are made as `Strategy.select` makes them (prior and cost on scaled
     utilities, Gumbel noise), except that the noise is a hash of the pair.
@@ -35,12 +35,12 @@ def top_pairs(pairs, score, n: int, *, mode: str = "top",
 
     Args:
         pairs: `ListedPairs` or `CrossPairs`.
-        score: a function of a `Block` that returns its utilities, `[pairs]`.
-        n: how many are wanted, >= 1.
+        score: a function from a `Tile` to its utilities, `[pairs]`.
+        n: how many pairs are wanted, >= 1.
         mode, temperature: see `Strategy`; one of `MODES`.
         max_per_user, max_per_item: see `Strategy`.
         prior, cost: functions of codes `(user [k], item [k])` that return
-            weights >= 0 and costs > 0, `[k]`; None for none.
+            weights of pairs >= 0 and costs > 0, `[k]`; None for none.
         seed: of ties and noise.
         buffer: pairs kept in memory; by default n, and with caps 8 n but at
             least 65,536.
@@ -88,7 +88,7 @@ def top_pairs(pairs, score, n: int, *, mode: str = "top",
 
 def _one_pass(pairs, keys, buffer, below):
     best = Best(buffer, keys.seed, below)
-    for_each(pairs, lambda block: best.offer(block, *keys(block)))
+    for_each(pairs, lambda tile: best.offer(tile, *keys(tile)))
     return best.sorted()
 
 
@@ -98,22 +98,34 @@ def _at_least(codes, most):
 
 
 class Best:
-    """The best `size` pairs so far, of those after `below` in the order."""
+    """Holds the best `size` pairs so far.
+
+    Args:
+        size: how many pairs are kept, >= 1.
+        seed: of ties.
+        below: `(key, tie)`; only pairs after it in the order are kept. None
+            for all.
+    """
 
     def __init__(self, size, seed, below):
         self.size = size
         self.seed = seed
         self.below = below
         self.least = None
-        self.parts = [{
+        self._pieces = [{
             "key": np.zeros(0), "tie": np.zeros(0, np.uint64),
             "user": np.zeros(0, np.int32), "item": np.zeros(0, np.int32),
             "utility": np.zeros(0)}]
         self.held = 0
         self._lock = threading.Lock()
 
-    def offer(self, block, keys, utilities, free) -> None:
-        """Keeps what may still be among the best."""
+    def offer(self, tile, keys, utilities, free) -> None:
+        """Keeps the pairs of a tile that may still be among the best.
+
+        Args:
+            tile: a `Tile`.
+            keys, utilities, free: what `Keys` returns for it.
+        """
         if self.below is not None:
             early = keys <= self.below[0]
             free = early if free is None else free & early
@@ -133,29 +145,29 @@ class Best:
             found = found[keys[found] >= np.partition(
                 keys[found], place)[place]]
         key = np.asarray(keys[found], np.float64)
-        user, item = block.pairs(found)
+        user, item = tile.pairs(found)
         tie = hashed(user, item, self.seed, TIE)
         keep = np.ones(len(key), bool)
         if least is not None:
             keep &= (key > least[0]) | (tie > least[1])
         if self.below is not None:
             keep &= (key < self.below[0]) | (tie < self.below[1])
-        part = {"key": key, "tie": tie, "user": user, "item": item,
-                "utility": np.asarray(utilities[found], np.float64)}
-        part = _take(part, keep)
+        piece = {"key": key, "tie": tie, "user": user, "item": item,
+                 "utility": np.asarray(utilities[found], np.float64)}
+        piece = _take(piece, keep)
         with self._lock:
-            self.parts.append(part)
-            self.held += len(part["key"])
+            self._pieces.append(piece)
+            self.held += len(piece["key"])
             if self.held >= 2 * self.size:
                 self.sorted()
 
     def sorted(self) -> dict:
-        """The best, in order; lets go of the others."""
-        rows = {name: np.concatenate([part[name] for part in self.parts])
-                for name in self.parts[0]}
+        """Returns the best pairs, in order, and drops all others."""
+        rows = {name: np.concatenate([piece[name] for piece in self._pieces])
+                for name in self._pieces[0]}
         order = np.lexsort((rows["tie"], rows["key"]))[::-1][:self.size]
         rows = _take(rows, order)
-        self.parts, self.held = [rows], len(order)
+        self._pieces, self.held = [rows], len(order)
         if len(order) == self.size:
             self.least = rows["key"][-1], rows["tie"][-1]
         return rows
@@ -166,7 +178,7 @@ def _take(rows, places):
 
 
 class Keys:
-    """Utilities and sort keys of a block."""
+    """Computes utilities and sort keys of tiles; see `top_pairs`."""
 
     def __init__(self, score, mode, temperature, prior, cost, seed):
         self.score = score
@@ -180,27 +192,27 @@ class Keys:
         self._lock = threading.Lock()
 
     def find_range(self, pairs) -> None:
-        """Number, least and greatest of the utilities that may be chosen."""
+        """Sets `range`: number, least and greatest of the free utilities."""
         found = []
 
-        def look(block):
-            values, free = self._utilities(block)
+        def note_range(tile):
+            values, free = self._utilities(tile)
             values = values if free is None else values[free]
             found.append((len(values), float(values.min(initial=np.inf)),
                           float(values.max(initial=-np.inf))))
 
-        for_each(pairs, look)
+        for_each(pairs, note_range)
         counts, lows, highs = zip(*found) if found else ((), (), ())
         self.range = (sum(counts), min(lows, default=0.0),
                       max(highs, default=0.0))
 
-    def __call__(self, block):
-        """`(keys, utilities, free)` of a block, free None for all."""
-        values, free = self._utilities(block)
+    def __call__(self, tile):
+        """Returns `(keys, utilities, free)`, `[pairs]`; free None for all."""
+        values, free = self._utilities(tile)
         keys = values
         if self.range is not None:
             keys = self._scaled(np.asarray(values, np.float64))
-            user, item = block.pairs()
+            user, item = tile.pairs()
             if self.prior is not None:
                 keys = keys * self.prior(user, item)
             if self.cost is not None:
@@ -212,39 +224,39 @@ class Keys:
             with self._lock:
                 self.lowest = min(self.lowest, least)
         if self.mode != "top":
-            keys = self._noisy(np.asarray(keys, np.float64), block)
+            keys = self._noisy(np.asarray(keys, np.float64), tile)
         return keys, values, free
 
-    def _utilities(self, block):
-        values = self.score(block)
-        if values.shape != (len(block),) or not (
+    def _utilities(self, tile):
+        values = self.score(tile)
+        if values.shape != (len(tile),) or not (
                 np.isfinite(values.min()) and np.isfinite(values.max())):
             raise ValueError(
-                f"Utilities must be finite, one for each of {len(block)} "
-                f"pairs of a block. Received: shape={values.shape}, "
+                f"Utilities must be finite, one for each of {len(tile)} "
+                f"pairs of a tile. Received: shape={values.shape}, "
                 f"{int((~np.isfinite(values)).sum())} that are NaN or "
                 "infinite. Look at the predictions: a model that diverged "
                 "gives NaN.")
-        free = block.free
+        free = tile.free
         if self.prior is not None:
-            user, item = block.pairs()
-            weight = check_weights(
+            user, item = tile.pairs()
+            allowed = check_weights(
                 self.prior(user, item), len(user), "prior") > 0
-            free = weight if free is None else free & weight
+            free = allowed if free is None else free & allowed
         return values, free
 
     def _scaled(self, values):
-        """As `batches.scaled`, by the range of all pairs."""
+        """Scales as `batches.scaled`, by the range of all pairs."""
         count, low, high = self.range
         if not high > low:
             return np.ones(len(values))
         return 1 / count + (1 - 1 / count) * (values - low) / (high - low)
 
-    def _noisy(self, values, block):
+    def _noisy(self, values, tile):
         if self.mode == "power":
-            # Taken pairs may lie below the shift.
+            # Pairs that are not free may lie below the shift.
             with np.errstate(divide="ignore"):
                 values = np.log(np.maximum(values - self.shift, 0))
-        chance = hashed(*block.pairs(), self.seed, NOISE) >> np.uint64(11)
+        chance = hashed(*tile.pairs(), self.seed, NOISE) >> np.uint64(11)
         chance = (chance.astype(np.float64) + 0.5) * 2.0 ** -53
         return values / self.temperature - np.log(-np.log(chance))

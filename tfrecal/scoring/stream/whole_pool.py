@@ -8,21 +8,17 @@ from tfrecal.acquisition import Strategy
 from tfrecal.pool import priors
 from tfrecal.pool.pool import UNLABELLED
 from tfrecal.scoring.stream.best_pairs import top_pairs
-from tfrecal.scoring.stream.block_scores import (
-    MOMENTS,
-    DropoutVariance,
-    Moments,
-)
-from tfrecal.scoring.stream.pair_blocks import Block, CrossPairs, ListedPairs
+from tfrecal.scoring.stream.pair_tiles import CrossPairs, ListedPairs, Tile
+from tfrecal.scoring.stream.tile_scores import MOMENTS, DropoutVariance, Moments
 
 SCORES = (*MOMENTS, "closed_form_variance")
-# Users x items of a block. Views hold more numbers a pair than scores.
+# Users x items of a tile. A view holds more numbers for a pair than a score.
 SCORE_SHAPE, VIEW_SHAPE = (200, 1000), (100, 1000)
 
 
 def top(scorer, strategy, n: int, *, users, items, calibration, target,
         prior, cost, passes, uncertainty, seed):
-    """See `PoolScorer.top`."""
+    """Returns the best pairs; `PoolScorer.top` names the arguments."""
     if not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError("The number of pairs to choose must be a whole "
                          f"number of at least 1. Received: n={n!r}.")
@@ -33,10 +29,10 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
         lambda user, item: priors.weigh(prior, pool.pairs(user, item)))}
     if isinstance(strategy, str) and strategy in SCORES:
         shape = SCORE_SHAPE
-        score = _score(scorer, strategy, passes, uncertainty, seed)
+        score = _named_score(scorer, strategy, passes, uncertainty, seed)
     else:
         shape, strategy = VIEW_SHAPE, acquisition.get(strategy)
-        _check(strategy)
+        _check_pair_by_pair(strategy)
         if strategy.per_cost and cost is None:
             raise ValueError(
                 f"`{strategy.name}` with per_cost=True needs `cost`. "
@@ -46,15 +42,15 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
             mode=strategy.batch, temperature=strategy.temperature,
             max_per_user=strategy.max_per_user,
             max_per_item=strategy.max_per_item,
-            cost=_by_code(cost, pool) if strategy.per_cost else None)
-        score = Pointwise(strategy, scorer.block_views(
+            cost=_cost_by_code(cost, pool) if strategy.per_cost else None)
+        score = Pointwise(strategy, scorer.tile_views(
             strategy.needs, calibration, target, passes, uncertainty, seed))
     return top_pairs(
-        _pairs(pool, users, items, shape), score, n, **options)
+        _free_pairs(pool, users, items, shape), score, n, **options)
 
 
-def _pairs(pool, users, items, shape):
-    """Pairs of these users and items that may be asked."""
+def _free_pairs(pool, users, items, shape):
+    """Returns the pairs of these users and items that may be asked."""
     if not pool.lazy:
         user, item = pool.candidates()
         keep = np.isin(user, users) & np.isin(item, items)
@@ -65,7 +61,7 @@ def _pairs(pool, users, items, shape):
     return CrossPairs(users, items, *taken, shape)
 
 
-def _score(scorer, kind, passes, uncertainty, seed):
+def _named_score(scorer, kind, passes, uncertainty, seed):
     if kind == "closed_form_variance":
         scorer.check_dropout()
         if not hasattr(scorer.model, "linear_parts"):
@@ -82,16 +78,16 @@ def _score(scorer, kind, passes, uncertainty, seed):
     return Moments(kind, scorer.products(), samples, scorer.labels())
 
 
-def _by_code(function, pool):
-    """A function of ids as one of codes."""
-    def by_code(user, item):
+def _cost_by_code(cost, pool):
+    """Turns a function of ids into one of codes."""
+    def cost_by_code(user, item):
         pairs = pool.pairs(user, item)
-        return function(pairs.user_id, pairs.item_id)
-    return by_code
+        return cost(pairs.user_id, pairs.item_id)
+    return cost_by_code
 
 
 def _codes(name, codes, size):
-    """Codes without duplicates, rising; all where None."""
+    """Returns codes without duplicates, rising; all codes for None."""
     if codes is None:
         return np.arange(1, size + 1, dtype=np.int32)
     codes = np.unique(codes)
@@ -101,7 +97,7 @@ def _codes(name, codes, size):
     return codes.astype(np.int32)
 
 
-def _check(strategy) -> None:
+def _check_pair_by_pair(strategy) -> None:
     """Raises ValueError where a strategy cannot be streamed."""
     for method in ("select", "cap", "weigh"):
         if getattr(type(strategy), method) is not getattr(Strategy, method):
@@ -113,15 +109,15 @@ def _check(strategy) -> None:
 
 
 class Pointwise:
-    """Utilities of blocks by a strategy that scores pair by pair.
+    """Utilities of tiles by a strategy that scores pair by pair.
 
     Args:
         strategy: a `Strategy`.
-        views: a function of a `Block` that returns its `View`.
+        views: a function from a `Tile` to its `View`.
 
     Raises:
-        ValueError: in the first block, a pair has another utility among
-            fewer candidates.
+        ValueError: in the first tile, the utility of a pair changes when
+            there are fewer candidates.
     """
 
     def __init__(self, strategy, views):
@@ -129,20 +125,21 @@ class Pointwise:
         self.views = views
         self._checked = False
 
-    def __call__(self, block) -> np.ndarray:
-        view = self.views(block)
+    def __call__(self, tile) -> np.ndarray:
+        """Returns the utilities of a `Tile`, float64 `[pairs]`."""
+        view = self.views(tile)
         self.strategy.check_needs(view)
         values = np.asarray(self.strategy.utilities(view), np.float64)
         if not self._checked:
             self._checked = True
-            self._check(block, values)
+            self._check_alone(tile, values)
         return values
 
-    def _check(self, block, values):
-        some = np.arange(0, len(block), max(1, len(block) // 32))
+    def _check_alone(self, tile, values):
+        some = np.arange(0, len(tile), max(1, len(tile) // 32))
         alone = self.strategy.utilities(self.views(
-            Block(*block.pairs(some))))
-        # Products of other shapes round otherwise.
+            Tile(*tile.pairs(some))))
+        # Products of other shapes round in another way.
         if not np.allclose(alone, values[some], rtol=1e-3,
                            atol=1e-3 * np.ptp(values) + 1e-6):
             raise ValueError(

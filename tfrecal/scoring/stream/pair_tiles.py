@@ -1,4 +1,4 @@
-"""Blocks of pairs: rectangles of users x items, or stretches of a list."""
+"""Tiles of pairs: rectangles of users x items, or stretches of a list."""
 from __future__ import annotations
 
 import functools
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-# Finding the libraries takes longer than many a stream.
+# Finding the libraries takes longer than a short stream.
 _libraries = functools.cache(ThreadpoolController)
 
 
 @dataclass
-class Block:
+class Tile:
     """Pairs that are scored at once.
 
     Args:
-        user, item: codes. Of a grid: `[a]` and `[b]`, which stand for all
-            a * b pairs, user by user; else `[n]` and `[n]`.
-        grid: which of the two.
+        user, item: codes. In a grid `[a]` and `[b]` stand for all a * b
+            pairs, user by user; in a list both are `[n]`.
+        grid: True for a grid, False for a list.
         free: which pairs may be asked, bool `[pairs]`; None for all.
     """
 
@@ -34,7 +34,7 @@ class Block:
         return len(self.user) * (len(self.item) if self.grid else 1)
 
     def pairs(self, chosen=None):
-        """Codes `(user, item)` of all pairs, or of those at `chosen`."""
+        """Returns codes `(user, item)` of all pairs or of those at `chosen`."""
         if not self.grid:
             if chosen is None:
                 return self.user, self.item
@@ -47,35 +47,35 @@ class Block:
 
 
 class ListedPairs:
-    """Given pairs, a stretch at a time.
+    """Listed pairs, a stretch at a time.
 
     Args:
         user, item: codes, `[n]`.
-        size: pairs a block.
+        size: pairs of a tile.
     """
 
     def __init__(self, user, item, size: int = 1 << 18):
         self.user, self.item, self.size = user, item, size
 
-    def blocks(self):
-        """Yields each `Block`."""
+    def tiles(self):
+        """Yields each `Tile`."""
         for start in range(0, len(self.user), self.size):
-            part = slice(start, start + self.size)
-            yield Block(self.user[part], self.item[part])
+            rows = slice(start, start + self.size)
+            yield Tile(self.user[rows], self.item[rows])
 
     def without(self, users, items) -> "ListedPairs":
-        """The pairs of no such user and no such item (codes)."""
+        """Returns the pairs without these users and items (codes)."""
         keep = ~(np.isin(self.user, users) | np.isin(self.item, items))
         return ListedPairs(self.user[keep], self.item[keep], self.size)
 
 
 class CrossPairs:
-    """All pairs of users x items but those that are taken.
+    """All pairs of users x items, except those that are taken.
 
     Args:
         users, items: codes, each once, rising.
         taken_user, taken_item: codes of pairs that may not be asked.
-        shape: users and items of a block: large enough for BLAS, small
+        shape: users and items of a tile: large enough for BLAS, small
             enough for the caches (benchmarks/pool_scoring.py).
     """
 
@@ -92,8 +92,8 @@ class CrossPairs:
         self.taken_item = taken_item[inside][order]
         self.shape = shape
 
-    def blocks(self):
-        """Yields each `Block`; those of the same items come together."""
+    def tiles(self):
+        """Yields each `Tile`; those of the same items come together."""
         height, width = self.shape
         rows = np.searchsorted(self.users, self.taken_user)
         columns = np.searchsorted(self.items, self.taken_item)
@@ -103,37 +103,42 @@ class CrossPairs:
             row, column = rows[here], columns[here] - left
             for top in range(0, len(self.users), height):
                 users = self.users[top:top + height]
-                part = slice(*np.searchsorted(row, [top, top + height]))
+                inside = slice(*np.searchsorted(row, [top, top + height]))
                 free = None
-                if part.stop > part.start:
+                if inside.stop > inside.start:
                     free = np.ones(len(users) * len(items), bool)
-                    free[(row[part] - top) * len(items) + column[part]] = False
-                yield Block(users, items, True, free)
+                    free[(row[inside] - top) * len(items)
+                         + column[inside]] = False
+                yield Tile(users, items, True, free)
 
     def without(self, users, items) -> "CrossPairs":
-        """The pairs of no such user and no such item (codes)."""
+        """Returns the pairs without these users and items (codes)."""
         return CrossPairs(
             np.setdiff1d(self.users, users), np.setdiff1d(self.items, items),
             self.taken_user, self.taken_item, self.shape)
 
 
 def for_each(pairs, work) -> None:
-    """Does `work` on every block: a thread a core, each with its own block.
+    """Calls `work` with every tile, on one thread for each core.
 
-    BLAS runs on one thread in each. Its own threads would wait for each
-    other at every product, and a busy core would hold up all of them.
+    BLAS runs on one thread in each: its own threads would wait for each
+    other at every product, and a busy core would delay all of them.
+
+    Args:
+        pairs: `ListedPairs` or `CrossPairs`.
+        work: a function of a `Tile`; several threads call it.
     """
-    blocks, lock = pairs.blocks(), threading.Lock()
+    tiles, lock = pairs.tiles(), threading.Lock()
     failed = threading.Event()
 
     def worker():
         try:
             while not failed.is_set():
                 with lock:
-                    block = next(blocks, None)
-                if block is None:
+                    tile = next(tiles, None)
+                if tile is None:
                     return
-                work(block)
+                work(tile)
         except BaseException:
             failed.set()
             raise
