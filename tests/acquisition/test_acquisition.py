@@ -10,7 +10,7 @@ import pytest
 from contracts import StrategyContract, make_view
 
 from tfrecal import acquisition
-from tfrecal.acquisition import View, batches
+from tfrecal.acquisition import View, picking
 from tfrecal.acquisition.coverage import rank_within
 from tfrecal.acquisition.math import probabilities
 
@@ -341,7 +341,7 @@ def test_caps_equal_a_slow_loop():
             users[u], items[i] = users.get(u, 0) + 1, items.get(i, 0) + 1
             expected.append(row)
     for n in (10, 5000):
-        found = batches.capped(order, n, [(user, 3), (item, 2)])
+        found = picking.capped(order, n, [(user, 3), (item, 2)])
         assert found.tolist() == expected[:n]
 
 

@@ -25,8 +25,8 @@ def pairs_of(view):
                            view.candidate_vectors[view.item]], axis=1)
 
 
-class BatchAwareContract(StrategyContract):
-    """What holds for strategies that look at the batch as a whole."""
+class PickByPickContract(StrategyContract):
+    """What holds for strategies whose picks depend on each other."""
 
     batches = ("top", "power")
 
@@ -75,7 +75,7 @@ class BatchAwareContract(StrategyContract):
         assert len(picks) > 5
 
 
-class TestBADGE(BatchAwareContract):
+class TestBADGE(PickByPickContract):
     strategy = BADGE
     changed = {"residual": "samples", "batch": "top"}
 
@@ -144,13 +144,13 @@ def information(passes) -> float:
     return entropy(joint.mean(axis=0)) - np.mean([entropy(p) for p in joint])
 
 
-class TestBatchBALD(BatchAwareContract):
+class TestBatchBALD(PickByPickContract):
     strategy = BatchBALD
     changed = {"candidates": 7, "configurations": 50}
 
     def test_equals_the_brute_force_greedy(self, monkeypatch):
         # Small blocks, so that most candidates are never evaluated anew.
-        monkeypatch.setattr(batch_bald, "_BLOCK", 2)
+        monkeypatch.setattr(batch_bald, "_TILE", 2)
         view = make_view(size=20)
         chosen = self.make().select(view, 3, np.random.default_rng(0))
         for place, pick in enumerate(chosen):
@@ -163,7 +163,7 @@ class TestBatchBALD(BatchAwareContract):
         passes = make_view(size=6).sample_probabilities.transpose(1, 0, 2)
         exact = batch_bald._Joint(5, 1000, np.random.default_rng(0))
         drawn = batch_bald._Joint(5, 40_000, np.random.default_rng(0))
-        drawn._sample()
+        drawn._draw_configurations()
         late = batch_bald._Joint(5, 64, np.random.default_rng(0))
         for joint, picks in ((exact, 3), (drawn, 3), (late, 4)):
             for pick in range(picks):
@@ -221,7 +221,7 @@ def three_groups():
     return view, np.repeat([0, 1, 2], [40, 15, 5])
 
 
-class TestTypiClust(BatchAwareContract):
+class TestTypiClust(PickByPickContract):
     strategy = TypiClust
     changed = {"neighbours": 3, "max_clusters": 9}
 
@@ -250,7 +250,7 @@ class TestTypiClust(BatchAwareContract):
         for seed in range(5):
             rng = np.random.default_rng(seed)
             assert strategy.select(view, 2, rng).tolist() == best[1:]
-        # Three clusters hold it all, so a longer batch goes round them.
+        # Three clusters hold it all, so further picks go round them.
         strategy.max_clusters = 3
         chosen = strategy.select(view, 6, np.random.default_rng(0))
         assert group[chosen].tolist() == [1, 2, 0, 1, 2, 0]
@@ -266,7 +266,7 @@ class TestTypiClust(BatchAwareContract):
             self.make(**{option: 0})
 
 
-class TestProbCover(BatchAwareContract):
+class TestProbCover(PickByPickContract):
     strategy = ProbCover
     changed = {"delta": 0.5, "purity": 0.9, "clusters": 3, "candidates": 10}
 
@@ -331,7 +331,7 @@ def test_clusters_find_far_groups(monkeypatch):
     view, group = three_groups()
     for sample in (20_000, 30):
         monkeypatch.setattr("tfrecal.acquisition.clusters._SAMPLE", sample)
-        monkeypatch.setattr("tfrecal.acquisition.clusters._BLOCK", 7)
+        monkeypatch.setattr("tfrecal.acquisition.clusters._TILE", 7)
         found = cluster(view, view.user, view.item, 3,
                         np.random.default_rng(1))
         assert len(set(zip(found, group))) == 3

@@ -132,7 +132,7 @@ class TestJointCoverage(StrategyContract):
     def test_large_view(self):
         view = make_view(size=20_000, users=500, items=800, labelled=5_000)
         chosen = self.make().select(view, 500, np.random.default_rng(0))
-        # A greedy batch takes each user at most about once.
+        # Greedy picks take each user at most about once.
         assert np.bincount(view.user[chosen]).max() <= 10
         assert len(np.unique(chosen)) == 500
 

@@ -185,7 +185,7 @@ class TestEPIG(StrategyContract):
     def test_thinned_targets_keep_their_weight(self):
         strategy = self.make(most=4)
         weight = np.arange(20.0)
-        rows, kept = strategy._thinned(np.arange(5, 17), weight)
+        rows, kept = strategy._thin_out(np.arange(5, 17), weight)
         assert len(rows) == 4 and rows[0] == 5 and rows[-1] == 16
         assert kept.sum() == pytest.approx(weight[5:17].sum())
 
@@ -236,7 +236,7 @@ def test_linear_features_of_vectors_without_directions():
 def test_posterior_is_bayesian_linear_regression():
     """With items known for sure, a user's weights are a ridge regression."""
     view = make_view()
-    posterior = PairPosterior(view, bias=0.25, weight=0.05)
+    posterior = PairPosterior(view, bias=0.25, slope=0.05)
     phi, psi = posterior.features
     doubt = quadratic(posterior.covariance[1], psi, view.labelled_item,
                       view.labelled_user)

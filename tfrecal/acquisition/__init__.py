@@ -1,4 +1,4 @@
-"""Which pairs teach most: one strategy a file, arrays in, indices out."""
+"""Which pairs teach most? A strategy takes arrays and returns indices."""
 from __future__ import annotations
 
 from tfrecal.acquisition.badge import BADGE
@@ -47,7 +47,7 @@ _STRATEGIES = {strategy.name: strategy for strategy in (
     ExpectedGradientLength, LeastConfidence, Margin, Entropy, Thompson, UCB,
     EpsilonGreedy, HighestPredicted, Popularity, RatingVariance,
     LogPopEntropy, BinaryPrediction)}
-# Made of others, which they must be given.
+# These are made of other strategies, which they must be given.
 _COMBINERS = {strategy.name: strategy for strategy in (
     Chooser, Mixture, RankVoting, Stages, WeightedSum)}
 
@@ -64,18 +64,18 @@ __all__ = [
 
 
 def names() -> list[str]:
-    """Names of the strategies that `get` makes without options."""
+    """Returns the names of the strategies that `get` makes without options."""
     return list(_STRATEGIES)
 
 
 def get(strategy: str | Strategy, **options) -> Strategy:
-    """The strategy of a name.
+    """Returns the strategy of a name.
 
     Args:
         strategy: one of `names()`, or `chooser`, `mixture`, `rank_voting`,
             `stages` or `weighted_sum`, which need the option `strategies`;
             or a `Strategy`, which is returned.
-        **options: of its constructor, such as `batch` and `max_per_user`.
+        **options: arguments of its constructor, such as `max_per_user`.
 
     Raises:
         ValueError: there is no such name.

@@ -4,28 +4,28 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal import checks
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining, draw
 from tfrecal.acquisition.math.nearest import squared_distances
+from tfrecal.acquisition.pick_by_pick import PickByPick, Remaining, draw
 
 
-class BADGE(BatchAware):
+class BADGE(PickByPick):
     """k-means++ seeding on expected gradients of the last layer.
 
-    The last layer is an inner product, so a pair's gradient embedding is
-    s * [candidate vector, query vector], where s is the error to be
-    expected. Squared distances of such embeddings follow from those between
+    The last layer is an inner product, so a pair's gradient embedding is s *
+    [candidate vector, query vector], where s is the expected error. Squared
+    distances of such embeddings follow from those between
     vectors: a pick costs O(users * d + items * d + n), not O(n * d).
 
     PowerBALD (`BALD` with `batch="power"`) does about as well for less.
 
     Args:
-        residual: what s is: `"probabilities"`, the mean absolute deviation
-            of the label from its mean; `"samples"`, the standard deviation
-            of the predictions of the dropout passes.
-        batch: `"power"`, the published method: the largest embedding first,
-            as the authors' code has it, then draws with chances
-            proportional to `distance ** (2 / temperature)`; `"top"` takes
-            the farthest each time.
+        residual: how s is found. `"probabilities"`: the mean absolute
+            deviation of the label from its mean. `"samples"`: the standard
+            deviation of the predictions of the dropout passes.
+        batch: `"power"` is the published method: the largest embedding is
+            picked first, as in the authors' code, then pairs are drawn with
+            chances proportional to `distance ** (2 / temperature)`;
+            `"top"` takes the farthest each time.
 
     Reference:
         Ash et al. 2020, "Deep Batch Active Learning by Diverse, Uncertain
@@ -42,11 +42,11 @@ class BADGE(BatchAware):
         self.needs |= {"vectors", residual}
 
     def utilities(self, view):
-        """Squared length of the gradient embedding."""
+        """Returns the squared length of the gradient embedding, `[n]`."""
         return self.errors(view) ** 2 * _squared_norms(view)
 
     def errors(self, view) -> np.ndarray:
-        """The error to be expected, in the unit of the labels, `[n]`."""
+        """Returns the expected error, in the unit of the labels, `[n]`."""
         if self.residual == "samples":
             return np.std(view.samples, axis=0, dtype=np.float64)
         if view.levels is None:
@@ -59,7 +59,7 @@ class BADGE(BatchAware):
         apart = np.abs(levels - (chances @ levels)[:, None])
         return np.einsum("nc,nc->n", chances, apart)
 
-    def pick(self, view, rows, values, weight, n, rng):
+    def pick(self, view, rows, values, factor, n, rng):
         error = self.errors(view)[rows]
         length = error * _squared_norms(view)[rows]
         users, user = np.unique(view.user[rows], return_inverse=True)
@@ -68,7 +68,7 @@ class BADGE(BatchAware):
         candidate = np.asarray(view.candidate_vectors, np.float64)[items]
         remaining = Remaining(self.limits(view, n), rows)
         nearest = np.full(len(rows), np.inf)
-        chances = values * weight
+        chances = values * factor
         picks = []
         while len(picks) < n and remaining.left.any():
             pick = remaining.best(chances)
@@ -84,7 +84,7 @@ class BADGE(BatchAware):
             apart *= error * error[pick]
             apart += (error - error[pick]) * (length - length[pick])
             np.minimum(nearest, apart, out=nearest)
-            chances = np.maximum(nearest, 0) * weight
+            chances = np.maximum(nearest, 0) * factor
         return np.array(picks, np.int64)
 
     def explain(self, view, chosen, utilities):
@@ -99,7 +99,7 @@ class BADGE(BatchAware):
 
 
 def _squared_norms(view) -> np.ndarray:
-    """Squared length of each pair's two vectors together, `[n]`."""
+    """Returns the squared length of both vectors of each pair, `[n]`."""
     found = np.zeros(len(view))
     for name, codes in (("query", view.user), ("candidate", view.item)):
         vectors = np.asarray(getattr(view, f"{name}_vectors"), np.float64)

@@ -10,9 +10,9 @@ from tfrecal.acquisition.entropy import entropy
 class BALD(Strategy):
     """Mutual information of label and model, over MC-dropout passes.
 
-    High where each pass is sure and the passes disagree. With
+    It is high where each pass is sure and the passes disagree. With
     `batch="power"` it is PowerBALD (arXiv 2106.12059), about as good as
-    methods that look at a batch as a whole.
+    methods whose picks depend on each other.
 
     Reference:
         Houlsby et al. 2011, "Bayesian Active Learning for Classification
@@ -23,7 +23,7 @@ class BALD(Strategy):
 
     def utilities(self, view):
         passes = view.sample_probabilities
-        within = np.mean([entropy(part) for part in passes], axis=0)
+        within = np.mean([entropy(one) for one in passes], axis=0)
         marginal = np.mean(passes, axis=0, dtype=np.float64)
         # Rounding can leave a tiny negative number where passes agree.
         return np.maximum(entropy(marginal) - within, 0)

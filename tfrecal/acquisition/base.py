@@ -1,4 +1,4 @@
-"""Strategy: turns what a label would teach into the batch to be asked."""
+"""Strategy: turns what labels would teach into the picks of a round."""
 from __future__ import annotations
 
 import inspect
@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from tfrecal import checks
-from tfrecal.acquisition import batches
+from tfrecal.acquisition import picking
 from tfrecal.acquisition.quota import Quota
 from tfrecal.acquisition.view import View
 from tfrecal.checks import check_weights
@@ -17,35 +17,34 @@ _FIELDS = {"vectors": ("query_vectors", "candidate_vectors"),
 
 
 class Strategy:
-    """Turns utilities of pairs into the batch to be asked.
+    """Turns utilities of pairs into the picks of a round.
 
     A subclass writes `utilities`, and names in `needs` the optional fields
     of `View` that it reads.
 
-    With a prior, the utilities of the n candidates whose weight is not zero
+    With a prior, the utilities of the n candidates whose factor is not zero
     are min-max-scaled to [1 / n, 1] (all 1 where all are equal) and
-    multiplied by the weights. So a weight of zero forbids a pair, equal
-    weights leave the order as it is, and a weight more than n times as large
+    multiplied by the factors. So a factor of zero forbids a pair, equal
+    factors leave the order as it is, and a factor more than n times as large
     as the others puts any pair first.
 
     Args:
-        batch: `"top"` takes the highest; the stochastic batches draw
-            without replacement, so that a batch is not made of
-            near-duplicates: `"power"` with chances proportional to
-            `u ** (1 / temperature)` (of utilities shifted to a minimum of
-            zero where one is negative), `"softmax"` to
+        batch: how the picks of a round are made. `"top"` takes the highest
+            utilities. The others draw without replacement, so that the
+            picks are not near-duplicates: `"power"` with chances
+            proportional to `u ** (1 / temperature)` (where a utility is
+            negative, all are shifted to a minimum of zero), `"softmax"` to
             `exp(u / temperature)`, `"softrank"` to
             `rank ** (-1 / temperature)`.
-        temperature: of the stochastic batches, > 0; towards zero they
-            become `"top"`.
-        max_per_user, max_per_item: most pairs of one user or item in a
-            batch; the batch is smaller than asked for where nothing else is
-            left.
+        temperature: of these draws, > 0; towards zero they become `"top"`.
+        max_per_user, max_per_item: most picks of one user or one item in a
+            round; there are fewer picks than asked for where nothing else
+            is left.
         per_cost: divides the utilities, scaled in the same way, by the
             view's `cost`.
         rateable: multiplies the utilities, scaled in the same way, by the
             view's `rateability`: the chance that an answer comes.
-        quotas: `Quota`s that each batch keeps.
+        quotas: `Quota`s that the picks of each round keep.
 
     Reference:
         Kirsch et al. 2021, "Stochastic Batch Acquisition", arXiv 2106.12059,
@@ -65,10 +64,10 @@ class Strategy:
                  max_per_user: int | None = None,
                  max_per_item: int | None = None, per_cost: bool = False,
                  rateable: bool = False, quotas: list[Quota] | None = None):
-        checks.one_of("batch", batch, batches.MODES)
+        checks.one_of("batch", batch, picking.MODES)
         checks.positive(
             temperature=temperature,
-            cure="Use batch=\"top\" for a batch without chance.")
+            cure="Use batch=\"top\" for picks without chance.")
         checks.finite(temperature=temperature)
         checks.at_least(1, cure="None is no cap.", **checks.given(
             max_per_user=max_per_user, max_per_item=max_per_item))
@@ -85,7 +84,10 @@ class Strategy:
             for quota in quotas]
 
     def utilities(self, view: View) -> np.ndarray:
-        """How much a label of each candidate would teach.
+        """Returns how much a label of each candidate would teach.
+
+        Args:
+            view: the candidates, `n` of them.
 
         Returns:
             float64 `[n]`, higher is better.
@@ -100,12 +102,12 @@ class Strategy:
         Args:
             view: the candidates.
             n: how many to choose, >= 1.
-            rng: breaks ties and draws stochastic batches.
+            rng: breaks ties and draws picks.
             utilities: what `self.utilities(view)` returned, to save the
                 second computation.
 
         Returns:
-            indices into the view, int64, distinct, best first. Fewer than
+            Indices into the view, int64, distinct, best first; fewer than
             `n` where the candidates, the caps or the prior leave no more.
 
         Raises:
@@ -116,15 +118,15 @@ class Strategy:
         values, allowed = self.weigh(view, n, utilities)
         if not len(allowed):
             return allowed
-        keys = batches.keys(values, self.batch, self.temperature, rng)
-        order = allowed[batches.order(keys, rng)]
+        keys = picking.keys(values, self.batch, self.temperature, rng)
+        order = allowed[picking.order(keys, rng)]
         return self.cap(view, order, n)
 
     def explain(self, view: View, chosen: np.ndarray,
                 utilities: np.ndarray) -> list[str]:
-        """Why each chosen pair is asked, in words for a report.
+        """Says why each chosen pair is asked, in words for a report.
 
-        A subclass names the parts of its utility.
+        A subclass says what its utility is made of.
 
         Args:
             view: the candidates.
@@ -132,7 +134,7 @@ class Strategy:
             utilities: what `utilities(view)` returned, `[n]`.
 
         Returns:
-            `k` sentences without the names of user and item, such as "its
+            `k` clauses without the names of user and item, such as "its
             utility 0.31 is in the top 2% of 48,000 candidates".
         """
         order = np.sort(utilities)
@@ -144,11 +146,17 @@ class Strategy:
                 for i, place in zip(chosen, higher + 1)]
 
     def weigh(self, view: View, n: int, utilities=None):
-        """Checks the view; utilities with prior, rateability and cost.
+        """Checks the view and applies prior, rateability and cost.
+
+        Args:
+            view, n, utilities: see `select`.
 
         Returns:
-            `(values float64 [m], allowed int64 [m])`: the candidates whose
-            prior is not zero.
+            `(values float64 [m], allowed int64 [m])`: the utilities and the
+            indices of the candidates whose prior is not zero.
+
+        Raises:
+            ValueError, TypeError: see `select`.
         """
         if not isinstance(n, (int, np.integer)):
             raise TypeError(
@@ -178,34 +186,34 @@ class Strategy:
             return values, allowed
         if view.prior is not None:
             allowed = np.flatnonzero(np.asarray(view.prior) > 0)
-        return batches.scaled(values[allowed]) * factors[allowed], allowed
+        return picking.scaled(values[allowed]) * factors[allowed], allowed
 
     def factors(self, view: View) -> np.ndarray | None:
-        """What multiplies the scaled utilities; None where nothing does.
+        """Returns what multiplies the scaled utilities; None for nothing.
 
         Returns:
-            prior, times rateability, divided by cost: what there is of them,
-            float64 `[n]`.
+            Prior times rateability divided by cost, float64 `[n]`; those
+            that do not count are left out.
         """
-        parts = [self._weights(view, name) for name, used in (
+        factors = [self._checked_factor(view, name) for name, used in (
             ("prior", view.prior is not None),
             ("rateability", self.rateable), ("cost", self.per_cost)) if used]
         if self.per_cost:
-            parts[-1] = 1 / parts[-1]
-        return np.prod(parts, axis=0) if parts else None
+            factors[-1] = 1 / factors[-1]
+        return np.prod(factors, axis=0) if factors else None
 
     def cap(self, view: View, order: np.ndarray, n: int) -> np.ndarray:
-        """The first `n` of `order` that keep caps and quotas."""
-        return batches.capped(order, n, self.limits(view, n))
+        """Returns the first `n` of `order` that keep caps and quotas."""
+        return picking.capped(order, n, self.limits(view, n))
 
     def caps(self, view: View) -> list:
-        """`(codes [n], most)` of `max_per_user` and `max_per_item`."""
+        """Returns `(codes [n], most)` for `max_per_user` and `max_per_item`."""
         return [(codes, most) for codes, most in (
             (view.user, self.max_per_user), (view.item, self.max_per_item))
             if most is not None]
 
-    def limits(self, view: View, n: int) -> batches.Limits:
-        """Caps and quotas of a batch of `n`, with nothing taken yet."""
+    def limits(self, view: View, n: int) -> picking.Limits:
+        """Returns caps and quotas for `n` picks, with nothing taken yet."""
         caps, reserved = self.caps(view), []
         for quota in self.quotas or ():
             codes = quota.codes(view.item)
@@ -214,7 +222,7 @@ class Strategy:
             if quota.at_least:
                 places = quota.least(n)
                 reserved.append((codes, places, n - places.sum()))
-        return batches.Limits(caps, reserved)
+        return picking.Limits(caps, reserved)
 
     def check_needs(self, view: View) -> None:
         """Raises ValueError where the view lacks a field of `needs`."""
@@ -227,7 +235,7 @@ class Strategy:
                         "`PoolScorer.view(user, item, needs=strategy.needs)`"
                         f", or pass `{field}` to `View`.")
 
-    def _weights(self, view: View, field: str) -> np.ndarray:
+    def _checked_factor(self, view: View, field: str) -> np.ndarray:
         found = getattr(view, field)
         if found is None:
             option = {"cost": "per_cost", "rateability": "rateable"}[field]
@@ -239,7 +247,7 @@ class Strategy:
                              positive=field == "cost")
 
     def get_config(self) -> dict:
-        """Constructor arguments, JSON-able."""
+        """Returns the constructor arguments; they can be written as JSON."""
         return {"batch": self.batch, "temperature": self.temperature,
                 "max_per_user": self.max_per_user,
                 "max_per_item": self.max_per_item, "per_cost": self.per_cost,
@@ -262,22 +270,22 @@ class Strategy:
             f"{name}={value!r}" for name, value in zip(given, shown)) + ")"
 
     def observe(self, logs: dict, labelled: dict[str, int]) -> dict:
-        """Hears how training went before the next pairs are chosen.
+        """Notes how training went, before the next pairs are chosen.
 
-        Only strategies that adjust themselves read it.
+        Only strategies that adjust themselves need it.
 
         Args:
-            logs: of the epoch, metrics of held-out rows among them.
+            logs: logs of the epoch, with metrics of held-out rows.
             labelled: pairs labelled so far, by the name of the strategy that
                 chose them.
 
         Returns:
-            numbers for the logs.
+            Numbers for the logs.
         """
         return {}
 
     def state(self) -> dict:
-        """What a resumed run needs, JSON-able."""
+        """Returns what a resumed run needs; it can be written as JSON."""
         return {}
 
     def restore(self, state: dict) -> None:
@@ -285,5 +293,5 @@ class Strategy:
 
     @classmethod
     def from_config(cls, config: dict) -> "Strategy":
-        """The strategy whose `get_config` gave `config`."""
+        """Returns the strategy whose `get_config` gave `config`."""
         return cls(**config)

@@ -1,4 +1,4 @@
-"""BatchBALD: what the labels of a whole batch would tell about the model."""
+"""BatchBALD: what all picks together would tell about the model."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,29 +6,30 @@ from scipy.special import entr
 
 from tfrecal import checks
 from tfrecal.acquisition.bald import BALD
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.entropy import entropy
+from tfrecal.acquisition.pick_by_pick import PickByPick, Remaining
 
-_BLOCK = 64  # candidates evaluated at a time
+_TILE = 64  # candidates evaluated at a time
 
 
-class BatchBALD(BatchAware):
-    """Greedy joint mutual information of the batch's labels and the model.
+class BatchBALD(PickByPick):
+    """Greedy joint mutual information of the picks' labels and the model.
 
-    For batches of tens. The information cannot exceed log(passes): with 10
-    dropout passes a few picks use it up, and what follows is hardly better
-    than BALD's order. PowerBALD (`BALD` with `batch="power"`) does as well
-    at a fraction of the cost (arXiv 2106.12059), for batches of any size.
+    Use it for tens of picks a round. The information cannot exceed
+    log(passes): with 10 dropout passes a few picks use it up, and what follows
+    is hardly better than BALD's order. PowerBALD (`BALD` with `batch="power"`)
+    does as well at a fraction of the cost (arXiv 2106.12059), for any number
+    of picks.
 
-    A gain only falls as the batch grows, so that candidates are evaluated
-    anew only where their last gain could still be the best.
+    A gain only falls as there are more picks, so that candidates are
+    evaluated anew only where their last gain could still be the best.
 
     Args:
-        candidates: pairs of highest BALD among which the batch is found; or
-            twice the size of the batch, if that is more.
-        configurations: joint labels of the batch that are held. As long as
-            there are not more the information is exact; then as many are
-            drawn, the same number from each pass.
+        candidates: how many pairs of highest BALD are candidates; at least
+            twice the number of picks are.
+        configurations: how many joint labels of the picks are held. The
+            information is exact as long as there are no more; then so many
+            are drawn, the same number from each pass.
 
     Reference:
         Kirsch et al. 2019, "BatchBALD: Efficient and Diverse Batch
@@ -46,14 +47,14 @@ class BatchBALD(BatchAware):
         self.configurations = configurations
 
     def utilities(self, view):
-        """BALD: the information of the pair's label alone, in nats."""
+        """Returns BALD: the information of each label alone, in nats."""
         return BALD().utilities(view)
 
-    def pick(self, view, rows, values, weight, n, rng):
-        weight = self.noisy(weight, rng)
-        best = np.argsort(-values * weight, kind="stable")
+    def pick(self, view, rows, values, factor, n, rng):
+        factor = self.noisy(factor, rng)
+        best = np.argsort(-values * factor, kind="stable")
         best = best[:max(self.candidates, 2 * n)]
-        weight, gain = weight[best], values[best]
+        factor, gain = factor[best], values[best]
         passes = np.asarray(view.sample_probabilities)[:, rows[best]]
         passes = passes.astype(np.float64).transpose(1, 0, 2)
         joint = _Joint(passes.shape[1], self.configurations, rng)
@@ -61,17 +62,17 @@ class BatchBALD(BatchAware):
         fresh = np.ones(len(best), bool)
         picks = []
         while len(picks) < n and remaining.left.any():
-            pick = remaining.best(gain * weight)
+            pick = remaining.best(gain * factor)
             while not fresh[pick]:
                 stale = np.flatnonzero(remaining.left & ~fresh)
-                if len(stale) > _BLOCK:
+                if len(stale) > _TILE:
                     top = np.argpartition(
-                        -(gain * weight)[stale], _BLOCK)[:_BLOCK]
+                        -(gain * factor)[stale], _TILE)[:_TILE]
                     # Rounding of equal values must not leave `pick` out.
                     stale = np.union1d(stale[top], pick)
                 gain[stale] = joint.gains(passes[stale])
                 fresh[stale] = True
-                pick = remaining.best(gain * weight)
+                pick = remaining.best(gain * factor)
             picks.append(pick)
             remaining.take(pick)
             joint.add(passes[pick])
@@ -103,19 +104,19 @@ class _Joint:
         self._owner = None  # the pass that drew each configuration
 
     def gains(self, passes: np.ndarray) -> np.ndarray:
-        """Information of one more label, given those of the batch.
+        """Returns the information of one more label, given the picks'.
 
         Args:
             passes: probabilities of candidates, `[b, passes, classes]`.
 
         Returns:
-            nats, `[b]`.
+            Nats, `[b]`.
         """
         count, size, classes = passes.shape
         table = self.posterior @ passes.transpose(1, 0, 2).reshape(size, -1)
         total = (self.chance @ entr(table)).reshape(count, classes).sum(1)
-        # The drawn configurations' own weights of the passes, and not equal
-        # ones: the same on average, and the gain is never negative.
+        # Passes count by the posterior of the drawn configurations, and not
+        # equally: it is the same on average, and no gain is negative.
         within = entropy(passes) @ (self.chance @ self.posterior)
         return np.maximum(total - within, 0)
 
@@ -126,17 +127,17 @@ class _Joint:
             joint = (self.chance[:, None] * self.posterior)[:, None] * passes.T
             joint = joint.reshape(-1, len(passes))
             self.chance = joint.sum(axis=1)
-            joint, self.chance = (part[self.chance > 0]
-                                  for part in (joint, self.chance))
+            joint, self.chance = (array[self.chance > 0]
+                                  for array in (joint, self.chance))
             self.posterior = joint / self.chance[:, None]
             return
         if self._owner is None:
-            self._sample()
-        label = _drawn(passes[self._owner], self._rng)
+            self._draw_configurations()
+        label = _draw_classes(passes[self._owner], self._rng)
         self.posterior *= passes[:, label].T
         self.posterior /= self.posterior.sum(axis=1, keepdims=True)
 
-    def _sample(self) -> None:
+    def _draw_configurations(self) -> None:
         count = len(self.posterior[0])
         each = self._limit // count
         by_pass = self.chance[:, None] * self.posterior
@@ -148,8 +149,8 @@ class _Joint:
         self.chance = np.full(len(rows), 1 / len(rows))
 
 
-def _drawn(chances: np.ndarray, rng) -> np.ndarray:
-    """One class for each row of probabilities."""
+def _draw_classes(chances: np.ndarray, rng) -> np.ndarray:
+    """Draws one class for each row of probabilities."""
     sums = np.cumsum(chances, axis=1)
     level = rng.random(len(chances)) * sums[:, -1]
     return (sums <= level[:, None]).sum(axis=1)

@@ -9,8 +9,8 @@ from tfrecal.acquisition.base import Strategy
 class BinaryPrediction(Strategy):
     """Pairs that are most likely rateable.
 
-    It collects the most answers for a number of questions; what they teach
-    it does not ask.
+    It collects the most answers for a number of questions, whatever they
+    teach.
 
     Reference:
         Elahi, Ricci and Rubens 2014, "Active Learning Strategies for Rating

@@ -10,9 +10,10 @@ from tfrecal.acquisition.mixture import Mixture
 from tfrecal.metrics.direction import check_monitor, lower_is_better
 
 _WINDOW = 5  # rounds that a round is compared with
-_SIGMA = 0.25  # of a reward, in [0, 1], around what the shares explain
-_TAU = 0.5  # of what a strategy's labels bring, before any round
-_DRAWS = {"thompson": 5, "exp4": 1}  # parts of a batch, each drawn anew
+# Standard deviations: of a reward in [0, 1] around what the shares explain,
+# and of what a strategy's labels bring before any round.
+_SIGMA, _TAU = 0.25, 0.5
+_DRAWS = {"thompson": 5, "exp4": 1}  # draws of a strategy in a round
 _ROUNDS = 20  # horizon that EXP4.P asks for
 _DELTA = 0.1  # its bounds hold with probability 1 - delta
 
@@ -22,27 +23,27 @@ class Chooser(Mixture):
 
     A round is judged by the change of a held-out metric per label that came
     since the last judgement, compared with the five rounds before: the
-    reward is 1/2 for a round as good as their mean, in [0, 1]. One number a
-    round has to be divided among strategies that all had a part in it:
+    reward is 1/2 for a round as good as their mean, in [0, 1]. This one
+    number has to be divided among all strategies that chose in the round:
 
     - `"thompson"` takes the reward to be linear in the shares of the labels
-      (Gaussian prior and noise) and gives each of five parts of a batch to
-      the strategy that is best in a draw from the posterior. Differences
-      between the shares of the rounds are what tells strategies apart.
-    - `"exp4"` gives the batch to one strategy, drawn with the chances of
+      (Gaussian prior and noise) and gives each fifth of the picks to the
+      strategy that is best in a draw from the posterior. It tells strategies
+      apart by the differences between the shares of the rounds.
+    - `"exp4"` gives all picks to one strategy, drawn with the chances of
       EXP4.P with one expert a strategy, and credits each with the
       importance-weighted reward: reward * share had / share expected. Its
       bounds make it careful: in simulations it needs hundreds of rounds
       where Thompson needs thirty.
 
-    Random always chooses `floor` of the batch beside that, as a baseline
-    and for the sake of what all others overlook. Expect insurance against a
+    Random always makes a share `floor` of the picks, as a baseline and to
+    find what all others overlook. Expect insurance against a
     bad strategy, not the best result: rounds are few and judgements noisy.
 
     Args:
         strategies: names or strategies with distinct names, see `Mixture`;
             `random` is added where it is missing.
-        monitor: metric in the logs of an epoch, of the validation part.
+        monitor: name of a metric of the validation part in the logs.
         method: `"thompson"` or `"exp4"`.
         floor: least share of random, above 0 and below 1.
         mode: `"max"`, `"min"`, or `"auto"`: min for names with loss, rmse
@@ -50,10 +51,10 @@ class Chooser(Mixture):
         seed: of the draws.
 
     Attributes:
-        records: one dict a judgement, JSON-able: `round`, `value` of the
-            metric, `labelled` by strategy, `gain` (a label), `given` (shares
-            of the labels judged), `reward`, `chances` and `shares` of the
-            next batch, and the `reason` in words.
+        records: one dict for each judgement: `round`, `value` of the
+            metric, `labelled` by strategy, `gain` (per label), `given`
+            (shares of the labels judged), `reward`, `chances` and `shares`
+            of the next round, and the `reason` in words.
 
     Reference:
         Hsu and Lin 2015, "Active Learning by Learning", AAAI, algorithm 1;
@@ -110,21 +111,21 @@ class Chooser(Mixture):
             new = np.array([counts[name] - last["labelled"][name]
                             for name in self._names], np.float64)
             if not new.sum() > 0:
-                last["value"] = value  # training alone is nobody's merit
+                last["value"] = value  # no label came: no strategy caused this
                 return
             gain = self._sign * (value - last["value"]) / new.sum()
             past = [one["gain"] for one in self.records[1:]]
             record.update(gain=float(gain), reward=reward(gain, past),
                           given=(new / new.sum()).tolist())
         self.records.append(record)
-        chances, shares = self._next()
+        chances, shares = self._draw_shares()
         record.update(
             reason=self._reason(record, shares), chances=chances.tolist(),
             shares=shares.tolist())
         self.shares = shares
 
-    def _next(self):
-        """Chance of each strategy to get a part, and the next shares."""
+    def _draw_shares(self):
+        """Draws the next round: chance and share of each strategy."""
         judged = self.records[1:]
         rng = np.random.default_rng([self.seed, len(self.records)])
         size, draws = len(self._names), _DRAWS[self.method]
@@ -141,15 +142,15 @@ class Chooser(Mixture):
             chances = exp4(
                 [one["given"] for one in judged],
                 [one["reward"] for one in judged],
-                self._split(expected.reshape(-1, size)))
+                self._with_floor(expected.reshape(-1, size)))
             best = rng.choice(size, draws, p=chances)
-        return chances, self._split(
+        return chances, self._with_floor(
             np.bincount(best, minlength=size) / draws)
 
-    def _split(self, parts):
-        """Shares of a batch: the floor for random, the rest as `parts`."""
+    def _with_floor(self, shares):
+        """Returns shares of all picks: `floor` for random, then `shares`."""
         least = np.array([name == "random" for name in self._names], float)
-        return self.floor * least + (1 - self.floor) * parts
+        return self.floor * least + (1 - self.floor) * shares
 
     def _reason(self, record, shares):
         if record["reward"] is None:
@@ -188,11 +189,11 @@ class Chooser(Mixture):
 
 
 def reward(gain: float, past: list[float]) -> float:
-    """How good a round was beside those before, in [0, 1].
+    """Returns how good a round was beside those before, in [0, 1].
 
     Args:
-        gain: of the metric, a label.
-        past: the same of the rounds before, the last of which count.
+        gain: gain of the metric per label.
+        past: the gains of the rounds before; the last five count.
     """
     past = past[-_WINDOW:]
     if not past:
@@ -202,13 +203,13 @@ def reward(gain: float, past: list[float]) -> float:
 
 
 def posterior(given: np.ndarray, rewards: np.ndarray):
-    """What the labels of each strategy bring: mean and covariance.
+    """Returns mean and covariance of what labels of each strategy bring.
 
     Bayesian linear regression with prior N(1/2, 0.5^2) and noise 0.25.
 
     Args:
         given: shares of the labels of each round, `[rounds, strategies]`.
-        rewards: `[rounds]`.
+        rewards: reward of each round, `[rounds]`.
     """
     size = given.shape[1]
     precision = np.eye(size) / _TAU**2 + given.T @ given / _SIGMA**2
@@ -218,12 +219,12 @@ def posterior(given: np.ndarray, rewards: np.ndarray):
 
 
 def exp4(given: list, rewards: list, expected: np.ndarray) -> np.ndarray:
-    """Chances of EXP4.P, with one expert a strategy.
+    """Returns the chances of EXP4.P, with one expert for each strategy.
 
     Args:
         given: shares of the labels of each round, `[rounds, strategies]`.
-        rewards: `[rounds]`.
-        expected: shares before the draw, `[rounds, strategies]`.
+        rewards: reward of each round, `[rounds]`.
+        expected: expected shares before the draw, `[rounds, strategies]`.
     """
     size = expected.shape[1]
     least = min(1 / size, np.sqrt(np.log(size) / (size * _ROUNDS)))

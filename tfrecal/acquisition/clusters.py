@@ -1,4 +1,4 @@
-"""k-means over pairs, a pair being its query beside its candidate vector."""
+"""k-means over pairs: the query vector beside the candidate vector."""
 from __future__ import annotations
 
 import warnings
@@ -10,11 +10,15 @@ from tfrecal.acquisition.core_set import CoreSet
 from tfrecal.acquisition.view import View
 
 _SAMPLE = 20_000  # pairs that centres are fitted to
-_BLOCK = 1 << 16  # pairs assigned at a time
+_TILE = 1 << 16  # pairs assigned at a time
 
 
 def embed(view: View, user, item) -> np.ndarray:
-    """Pairs as vectors, float64 `[n, 2 d]`.
+    """Returns pairs as vectors, float64 `[n, 2 d]`.
+
+    Args:
+        view: has the vectors.
+        user, item: codes of the pairs, `[n]`.
 
     Raises:
         ValueError: a number is not finite.
@@ -32,13 +36,13 @@ def embed(view: View, user, item) -> np.ndarray:
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of the numbers below `count`, evenly spaced."""
+    """Returns at most `most` of the numbers below `count`, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def cluster(view: View, user, item, k: int,
             rng: np.random.Generator) -> np.ndarray:
-    """Clusters of pairs by k-means, seeded by k-means++.
+    """Returns clusters of pairs by k-means, seeded by k-means++.
 
     Centres are fitted to at most 20,000 of the pairs, drawn at random.
 
@@ -46,7 +50,7 @@ def cluster(view: View, user, item, k: int,
         view: has the vectors.
         user, item: codes of the pairs, `[n]`.
         k: how many clusters; some may stay empty.
-        rng: of the sample and the seeds.
+        rng: draws the sample and the seeds.
 
     Returns:
         int64 `[n]`, numbers below `k`.
@@ -65,6 +69,6 @@ def cluster(view: View, user, item, k: int,
         warnings.filterwarnings("ignore", message="One of the clusters")
         centres, _ = kmeans2(points, points[seeds], minit="matrix")
     return np.concatenate([
-        vq(embed(view, user[start:start + _BLOCK], item[start:start + _BLOCK])
+        vq(embed(view, user[start:start + _TILE], item[start:start + _TILE])
            .astype(np.float32), centres)[0]
-        for start in range(0, len(user), _BLOCK)]).astype(np.int64)
+        for start in range(0, len(user), _TILE)]).astype(np.int64)

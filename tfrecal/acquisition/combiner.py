@@ -12,8 +12,8 @@ from tfrecal.acquisition.view import View
 class Combiner(Strategy):
     """A strategy made of others, its arms.
 
-    It needs what its arms need. Its own caps, quotas and weights hold for
-    the batch as a whole.
+    It needs what its arms need. Its own caps and quotas hold for all picks
+    together, and prior, rateability and cost count for all arms.
 
     Args:
         strategies: names, strategies, or configs `{"name": ..., **config}`.
@@ -22,41 +22,41 @@ class Combiner(Strategy):
 
     def __init__(self, strategies: list, **options):
         super().__init__(**options)
-        self.strategies = [_made(strategy) for strategy in strategies]
+        self.strategies = [_strategy_of(strategy) for strategy in strategies]
         if not self.strategies:
             raise ValueError(f"`{self.name}` must have at least one "
                              "strategy. Received: strategies=[].")
         self.needs = self.needs.union(
             *(strategy.needs for strategy in self.strategies))
 
-    def parts(self, view: View) -> list[np.ndarray]:
-        """Utilities of each arm, float64 `[n]` each.
+    def arm_utilities(self, view: View) -> list[np.ndarray]:
+        """Returns the utilities of each arm, float64 `[n]` each.
 
         Raises:
-            ValueError: one is not finite.
+            ValueError: a utility is not finite.
         """
         if self in view.kept:
             return view.kept[self]
-        parts = view.kept[self] = []
+        found = view.kept[self] = []
         for strategy in self.strategies:
-            part = np.asarray(strategy.utilities(view), np.float64)
-            if not np.isfinite(part).all():
+            values = np.asarray(strategy.utilities(view), np.float64)
+            if not np.isfinite(values).all():
                 raise ValueError(
                     f"Utilities of `{strategy.name}` in `{self.name}` must "
                     "be finite. Received: "
-                    f"{int((~np.isfinite(part)).sum())} that are NaN or "
+                    f"{int((~np.isfinite(values)).sum())} that are NaN or "
                     "infinite. Look at the predictions: a model that "
                     "diverged gives NaN.")
-            parts.append(part)
-        return parts
+            found.append(values)
+        return found
 
     def explain(self, view, chosen, utilities):
-        """Where each arm that prefers any pair places the chosen ones."""
+        """Says where each arm that does not find all equal places a pair."""
         size = len(view)
-        places = [(strategy.name, size - ranks(part)[chosen])
-                  for strategy, part in zip(self.strategies,
-                                            self.parts(view))
-                  if (part != part[0]).any()]
+        places = [(strategy.name, size - ranks(values)[chosen])
+                  for strategy, values in zip(
+                      self.strategies, self.arm_utilities(view))
+                  if (values != values[0]).any()]
         if not places:
             return ["its strategies find all candidates equal"] * len(chosen)
         return [", ".join(
@@ -65,19 +65,19 @@ class Combiner(Strategy):
             for i in range(len(chosen))]
 
     def observe(self, logs, labelled):
-        """All arms hear it."""
+        """Passes it on to all arms."""
         found = {}
         for strategy in self.strategies:
             found.update(strategy.observe(logs, labelled))
         return found
 
     def state(self):
-        """Of each arm, in their order."""
+        """Returns the state of each arm, in their order."""
         return {"arms": [strategy.state() for strategy in self.strategies]}
 
     def restore(self, state):
-        for strategy, part in zip(self.strategies, state.get("arms", ())):
-            strategy.restore(part)
+        for strategy, own in zip(self.strategies, state.get("arms", ())):
+            strategy.restore(own)
 
     def get_config(self):
         return {"strategies": [
@@ -86,14 +86,17 @@ class Combiner(Strategy):
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """How many values are lower, float64 `[n]`; equal ones count a half."""
+    """Returns how many values are lower, float64 `[n]`.
+
+    Equal values count a half.
+    """
     _, place, count = np.unique(
         values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count + 1) / 2)[place]
 
 
 def within(strategy: Strategy, outer: Strategy) -> Strategy:
-    """A copy of an arm with the caps and weights of both."""
+    """Returns a copy of an arm with the limits and factors of both."""
     arm = copy.copy(strategy)
     for name in ("max_per_user", "max_per_item"):
         most = [cap for cap in (getattr(arm, name), getattr(outer, name))
@@ -105,16 +108,16 @@ def within(strategy: Strategy, outer: Strategy) -> Strategy:
 
 
 def only_top(strategy: Strategy) -> None:
-    """Refuses a stochastic batch of a combiner whose arms make the batch."""
+    """Raises ValueError if a combiner whose arms pick has a `batch`."""
     if strategy.batch != "top":
         raise ValueError(
             f"`batch` of `{strategy.name}` must be top: each of its "
-            f"strategies makes its own batch. Received: batch="
+            f"strategies makes its own picks. Received: batch="
             f"{strategy.batch!r}. Pass strategies that have it, such as "
             "`BALD(batch=\"power\")`.")
 
 
-def _made(strategy) -> Strategy:
+def _strategy_of(strategy) -> Strategy:
     # Here and not above: the package imports this module.
     from tfrecal import acquisition
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal.acquisition.base import Strategy
-from tfrecal.acquisition.batch_aware import draw
 from tfrecal.acquisition.math.nearest import nearest_labelled, squared_distances
+from tfrecal.acquisition.pick_by_pick import draw
 
 
 class CoreSet(Strategy):
     """Greedy k-centre over pair embeddings: each time the farthest pair.
 
     A pair's embedding is its query vector beside its candidate vector, so a
-    squared distance is a user part plus an item part: a pick costs
+    squared distance is one of users plus one of items: a pick costs
     O(users * d + items * d + n), not O(n * d).
 
-    A prior, rateability and cost, where they count, weigh the squared
-    distance as it is at each pick, unscaled: no weight puts a pair at
+    A prior, rateability and cost, where they count, multiply the squared
+    distance as it is at each pick, unscaled: no factor puts a pair at
     distance zero before one that is farther.
 
     Args:
@@ -35,11 +35,14 @@ class CoreSet(Strategy):
         super().__init__(batch=batch, **options)
         if batch not in ("top", "power"):
             raise ValueError(
-                "`batch` of `core_set` must be top or power: it looks at the "
-                f"batch as a whole. Received: batch={batch!r}.")
+                "`batch` of `core_set` must be top or power: its picks "
+                f"depend on each other. Received: batch={batch!r}.")
 
     def utilities(self, view):
-        """Squared distance to the nearest labelled pair; 1 with no label."""
+        """Returns squared distances to the nearest labelled pair, `[n]`.
+
+        They are 1 if there is no label.
+        """
         if view.labelled_user is None or not len(view.labelled_user):
             return np.ones(len(view))
         return nearest_labelled(view)
@@ -71,8 +74,8 @@ class CoreSet(Strategy):
                     "are NaN or infinite. Look at the model: one that "
                     "diverged gives NaN.")
         factors = self.factors(view)
-        weight = np.ones(len(order)) if factors is None else factors[order]
-        weight = weight / (weight.max() or 1)
+        factor = np.ones(len(order)) if factors is None else factors[order]
+        factor = factor / (factor.max() or 1)
         limits = self.limits(view, n)
         untaken = np.ones(len(order), bool)
         left = limits.open(order)
@@ -83,18 +86,18 @@ class CoreSet(Strategy):
                     break
                 left = untaken & limits.open(order)
                 continue
-            pick = self._next(np.where(left, nearest * weight, -1), rng)
+            pick = self._choose(np.where(left, nearest * factor, -1), rng)
             picks.append(pick)
             untaken[pick] = left[pick] = False
-            parts = (squared_distances(query, query[user[pick]])[user]
+            apart = (squared_distances(query, query[user[pick]])[user]
                      + squared_distances(
                          candidate, candidate[item[pick]])[item])
-            np.minimum(nearest, parts, out=nearest)
+            np.minimum(nearest, apart, out=nearest)
             if limits.take(order[pick]):
                 left &= limits.open(order)
         return np.array(picks, np.int64)
 
-    def _next(self, values, rng) -> int:
+    def _choose(self, values, rng) -> int:
         best = int(np.argmax(values))
         if self.batch == "top":
             return best

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition import batches
+from tfrecal.acquisition import picking
 from tfrecal.acquisition.base import Strategy
 from tfrecal.acquisition.view import View
 
@@ -11,22 +11,22 @@ from tfrecal.acquisition.view import View
 class _Coverage(Strategy):
 
     def codes(self, view: View) -> np.ndarray:
-        """Code of the user or item to be covered, of each candidate."""
+        """Returns the code of each candidate's user or item, `[n]`."""
         raise NotImplementedError
 
     def counts(self, view: View) -> np.ndarray:
-        """Labelled pairs by code."""
+        """Returns the numbers of labelled pairs, by code."""
         raise NotImplementedError
 
     def utilities(self, view):
         return -np.asarray(self.counts(view), np.float64)[self.codes(view)]
 
     def select(self, view, n, rng, utilities=None):
-        """As the base; each choice counts as a label for the next ones.
+        """Does as the base; each pick counts as a label for the next ones.
 
-        The count of a candidate is the labels of its user (item) and the
-        candidates of the same that come before it: those of higher prior
-        (rateability, over cost), then at random.
+        To the labels of a candidate's user (item) are added its candidates
+        that come before this one: those with a higher factor (prior,
+        rateability, one over cost), then at random.
         """
         if utilities is None:
             self.check_needs(view)
@@ -39,16 +39,16 @@ class _Coverage(Strategy):
         return super().select(view, n, rng, utilities - before)
 
     def cap(self, view, order, n):
-        """As the base; a pair that is not allowed leaves its place.
+        """Does as the base; a pair that is not allowed leaves its place.
 
-        The next of the same user (item) with the same prior, rateability
-        and cost gets it.
+        The next pair of the same user (item) with the same factor gets the
+        place.
         """
         limits = self.limits(view, n)
         if not limits:
             return order[:n]
-        same = [part for part in (self.codes(view), self.factors(view))
-                if part is not None]
+        same = [key for key in (self.codes(view), self.factors(view))
+                if key is not None]
         _, groups = np.unique(same, axis=1, return_inverse=True)
         return in_turns(order, n, limits, groups.ravel())
 
@@ -86,9 +86,9 @@ class ItemCoverage(_Coverage):
         return view.item_labelled
 
 
-def in_turns(order: np.ndarray, n: int, limits: batches.Limits,
+def in_turns(order: np.ndarray, n: int, limits: picking.Limits,
              groups: np.ndarray) -> np.ndarray:
-    """As `batches.capped`, where groups and not candidates have places."""
+    """Does as `picking.capped`, with places of groups, not of candidates."""
     def walk(order, n, limits):
         queues: dict[int, list] = {}
         for row, group in zip(order[::-1].tolist(),
@@ -104,11 +104,19 @@ def in_turns(order: np.ndarray, n: int, limits: batches.Limits,
                     chosen.append(row)
                     break
         return np.array(chosen, np.int64)
-    return batches.in_two_walks(order, n, limits, walk)
+    return picking.in_two_walks(order, n, limits, walk)
 
 
 def rank_within(codes: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """How many of the same code come earlier in `order`, int64 `[n]`."""
+    """Returns how many of the same code come earlier in `order`.
+
+    Args:
+        codes: of the candidates, int `[n]`.
+        order: all candidates, best first, int `[n]`.
+
+    Returns:
+        int64 `[n]`.
+    """
     grouped = order[np.argsort(codes[order], kind="stable")]
     place = np.arange(len(codes))
     starts = np.ones(len(codes), bool)

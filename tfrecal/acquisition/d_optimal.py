@@ -1,4 +1,4 @@
-"""DOptimal: pairs that tell most about the model's own weights."""
+"""DOptimal: pairs that tell most about the model itself."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,9 +11,9 @@ from tfrecal.acquisition.vopt import VOpt
 class DOptimal(VOpt):
     """Greedy D-optimal design: log(1 + v), whoever is served.
 
-    v is the variance of the predicted label (`PairPosterior`); a batch
-    maximises the determinant of the weights' precision. It looks at no
-    target and runs after what is rare: on a pool that looks like the
+    v is the variance of the predicted label (`PairPosterior`); the picks
+    maximise the determinant of the precision of the linear model. It looks
+    at no target and prefers what is rare: on a pool that looks like the
     audience it is worse than random.
 
     Reference:
@@ -31,6 +31,6 @@ class DOptimal(VOpt):
             lambda served, variance: np.log1p(variance) / 2)
 
     def explain(self, view, chosen, utilities):
-        """The variance of the predicted label."""
+        """Names the variance of the predicted label."""
         return [f"the variance of its predicted label is {np.expm1(2 * u):.2g}"
                 " of that of a label's noise" for u in utilities[chosen]]

@@ -25,5 +25,5 @@ class Entropy(Strategy):
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Entropy over the last axis, float64, in nats."""
+    """Returns the entropy over the last axis, float64, in nats."""
     return entr(np.asarray(probabilities, np.float64)).sum(axis=-1)

@@ -11,17 +11,18 @@ from tfrecal.acquisition.math.posterior import PairPosterior, groups
 class EPIG(Strategy):
     """Expected predictive information gain, for a linear Gaussian model.
 
-    The mean over the target of the mutual information of two labels, that
-    of the candidate and that of the target pair: -log(1 - r^2) / 2 with r
-    their correlation, labels' noise included (`PairPosterior`). Pairs that
-    share neither user nor item have r = 0 there.
+    It is the mean over the target of the mutual information of two labels:
+    the candidate's and the target pair's. This is -log(1 - r^2) / 2, where r
+    is their correlation, with the noise of labels (`PairPosterior`). Pairs
+    that share neither user nor item have r = 0.
 
-    `batch="power"` by default: the top n would be near-duplicates. `VOpt` is
-    its batch-aware cousin, with variance in place of information.
+    `batch="power"` is the default: the top n would be near-duplicates.
+    `VOpt` is similar, with variance in place of information, and its picks
+    depend on each other.
 
     Args:
-        most: target pairs of one user or item that are looked at; more are
-            thinned to an evenly spaced part, which stands for all.
+        most: how many target pairs of one user or item are looked at; of
+            more, so many are taken, evenly spaced, to stand for all.
 
     Reference:
         Bickford Smith et al. 2023, "Prediction-Oriented Bayesian Active
@@ -40,7 +41,7 @@ class EPIG(Strategy):
         return {**super().get_config(), "most": self.most}
 
     def utilities(self, view):
-        """Nats about a target label, float64 `[n]`."""
+        """Returns nats about a target label, float64 `[n]`."""
         if not len(view):
             return np.zeros(0)
         posterior = PairPosterior(view)
@@ -55,7 +56,7 @@ class EPIG(Strategy):
             for code, rows in groups(codes):
                 if code not in rows_of:
                     continue
-                there, weight = self._thinned(
+                there, weight = self._thin_out(
                     rows_of[code], view.target_weight)
                 found[rows] += _information(
                     features[other[rows]], features[target[1 - side][there]],
@@ -63,8 +64,8 @@ class EPIG(Strategy):
                     served[there], weight)
         return found
 
-    def _thinned(self, rows, weight):
-        """At most `most` rows, and weights with the same sum."""
+    def _thin_out(self, rows, weight):
+        """Returns at most `most` rows, and their weights with the old sum."""
         if len(rows) <= self.most:
             return rows, weight[rows]
         kept = rows[np.linspace(0, len(rows) - 1, self.most).astype(int)]
@@ -75,12 +76,12 @@ class EPIG(Strategy):
 
 
 def _information(phi, served_phi, covariance, noisy, served, weight,
-                 block: int = 1 << 16) -> np.ndarray:
-    """Weighted sum of mutual informations, float64 `[rows]`."""
+                 tile: int = 1 << 16) -> np.ndarray:
+    """Returns the weighted sums of mutual informations, float64 `[rows]`."""
     found = np.empty(len(phi))
     pull = covariance @ served_phi.T
-    for start in range(0, len(phi), block):
-        part = slice(start, start + block)
-        r2 = (phi[part] @ pull) ** 2 / (noisy[part, None] * served)
-        found[part] = -np.log1p(-np.minimum(r2, 1 - 1e-12)) @ weight / 2
+    for start in range(0, len(phi), tile):
+        rows = slice(start, start + tile)
+        r2 = (phi[rows] @ pull) ** 2 / (noisy[rows, None] * served)
+        found[rows] = -np.log1p(-np.minimum(r2, 1 - 1e-12)) @ weight / 2
     return found

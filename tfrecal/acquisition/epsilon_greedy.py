@@ -8,9 +8,9 @@ from tfrecal.acquisition.random import Random
 
 
 class EpsilonGreedy(Mixture):
-    """A share `epsilon` of the batch at random, the rest `HighestPredicted`.
+    """A share `epsilon` of the picks at random, the rest `HighestPredicted`.
 
-    For serving while learning; the random part keeps it from asking only
+    Use it to serve while learning; the random picks keep it from asking only
     about what it already likes.
 
     Args:

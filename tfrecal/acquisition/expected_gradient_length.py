@@ -12,11 +12,11 @@ class ExpectedGradientLength(Strategy):
 
     The loss (q . c - label)^2 has the gradient 2 (q . c - label) [c, q] with
     respect to the query vector q and the candidate vector c, so its expected
-    norm is twice the expected absolute residual times sqrt(|q|^2 + |c|^2):
-    nothing is made per class and per dimension.
+    norm is twice the expected absolute residual times sqrt(|q|^2 + |c|^2).
+    No array of classes x dimensions is made.
 
-    It prefers long vectors, that is busy users and popular items, and noise
-    that no label removes.
+    It prefers long vectors (busy users and popular items) and noise that no
+    label removes.
 
     Reference:
         Settles and Craven 2008, "An Analysis of Active Learning Strategies
@@ -40,7 +40,7 @@ class ExpectedGradientLength(Strategy):
 
 
 def expected_residual(view: View) -> np.ndarray:
-    """Expected |label - predicted label| over the classes, `[n]`."""
+    """Returns the expected |label - predicted label|, `[n]`."""
     mean = np.asarray(view.mean, np.float64)
     found = np.zeros(len(view))
     for level, share in zip(view.levels, np.transpose(view.probabilities)):

@@ -11,19 +11,19 @@ from tfrecal.acquisition.expected_gradient_length import expected_residual
 class Influence(Strategy):
     """Expected influence of a label on the loss of the target.
 
-    What is approximated: only query and candidate vectors move; the Hessian
-    is its diagonal over the labelled pairs, damped by one average labelled
-    pair for each user and item; the target has no labels, so all its
+    These are approximations: only query and candidate vectors move; the
+    Hessian is its diagonal over the labelled pairs, damped by one average
+    labelled pair for each user and item; the target has no labels, so all its
     residuals are taken to be 1 and of one sign. A gradient with respect to a
-    user's vector meets only target pairs of this user, one with respect to
-    an item's vector only those of this item. With target means
-    g_u = sum of w c_j over the target pairs (u, j), g_i likewise, and the
-    diagonals h, the utility is E|residual| * |c_i . g_u / h_u + q_u . g_i /
-    h_i|. No table of candidates x target pairs is made.
+    user's vector meets only target pairs of this user, one with respect to an
+    item's vector only those of this item. With target means g_u = sum of w c_j
+    over the target pairs (u, j), g_i likewise, and the diagonals h, the
+    utility is E|residual| * |c_i . g_u / h_u + q_u . g_i / h_i|. No table of
+    candidates x target pairs is made.
 
     A user whose target items point in opposite directions has a mean near
     zero and is overlooked; `VOpt` keeps the second moments instead, and
-    looks at a batch as a whole.
+    its picks depend on each other.
 
     Reference:
         Koh and Liang 2017, "Understanding Black-box Predictions via
@@ -41,25 +41,25 @@ class Influence(Strategy):
         shape = len(query), len(candidate)
         target = csr_array((np.asarray(view.target_weight, np.float64),
                             (view.target_user, view.target_item)), shape)
-        known = _known(view, shape)
-        of_user = _divide(target @ candidate, known, candidate)
-        of_item = _divide(target.T @ query, known.T, query)
+        known = _labelled_matrix(view, shape)
+        of_user = _over_hessian(target @ candidate, known, candidate)
+        of_item = _over_hessian(target.T @ query, known.T, query)
         change = np.einsum("nd,nd->n", candidate[view.item],
                            of_user[view.user])
         change += np.einsum("nd,nd->n", query[view.user], of_item[view.item])
         return expected_residual(view) * np.abs(change)
 
 
-def _known(view, shape) -> csr_array:
-    """Labelled pairs of each user and item, sparse, `shape`."""
+def _labelled_matrix(view, shape) -> csr_array:
+    """Returns the labelled pairs as ones in a sparse matrix."""
     if view.labelled_user is None:
         return csr_array(shape)
     return csr_array((np.ones(len(view.labelled_user)),
                       (view.labelled_user, view.labelled_item)), shape)
 
 
-def _divide(gradient, known, table):
-    """Gradients over the damped diagonal of the Hessian.
+def _over_hessian(gradient, known, table):
+    """Returns gradients divided by the damped diagonal of the Hessian.
 
     Args:
         gradient: of each user (item) by code, `[users + 1, d]`.

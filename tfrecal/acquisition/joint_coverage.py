@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining
+from tfrecal.acquisition.pick_by_pick import PickByPick, Remaining
 
 
-class JointCoverage(BatchAware):
-    """One over one plus the labels of the user and of the item.
+class JointCoverage(PickByPick):
+    """The utility is 1 / (1 + labels of the user + labels of the item).
 
-    Each pick counts as a label for the next ones: O(n) a pick. Use it where
+    Each pick counts as a label for the next ones, in O(n) a pick. Use it where
     users and items count the same; on a pool that looks like the audience it
     is worse than random.
     """
@@ -17,16 +17,16 @@ class JointCoverage(BatchAware):
     needs = frozenset({"user_labelled", "item_labelled"})
 
     def utilities(self, view):
-        return 1 / (1 + _labels(view).astype(np.float64))
+        return 1 / (1 + _labels_of_both(view).astype(np.float64))
 
-    def pick(self, view, rows, values, weight, n, rng):
+    def pick(self, view, rows, values, factor, n, rng):
         user, item = view.user[rows], view.item[rows]
-        labels = _labels(view)[rows].astype(np.float64)
-        weight = self.noisy(weight, rng)
+        labels = _labels_of_both(view)[rows].astype(np.float64)
+        factor = self.noisy(factor, rng)
         remaining = Remaining(self.limits(view, n), rows)
         picks = []
         while len(picks) < n and remaining.left.any():
-            pick = remaining.best(weight / (1 + labels))
+            pick = remaining.best(factor / (1 + labels))
             picks.append(pick)
             remaining.take(pick)
             labels += user == user[pick]
@@ -40,7 +40,7 @@ class JointCoverage(BatchAware):
                     view.item_labelled[view.item[chosen]])]
 
 
-def _labels(view) -> np.ndarray:
-    """Labels of the user and of the item of each candidate, together."""
+def _labels_of_both(view) -> np.ndarray:
+    """Returns labels of the user plus labels of the item, `[n]`."""
     return (np.asarray(view.user_labelled)[view.user]
             + np.asarray(view.item_labelled)[view.item])

@@ -1,27 +1,28 @@
-"""Mixture: each strategy fills its share of the batch."""
+"""Mixture: each strategy makes its share of the picks."""
 from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition import batches
+from tfrecal.acquisition import picking
 from tfrecal.acquisition.combiner import Combiner, only_top, within
 from tfrecal.acquisition.view import View
 
 
 class Mixture(Combiner):
-    """A batch of which each strategy chooses a share, in its own manner.
+    """Lets each strategy make a share of the round's picks.
 
-    The parts are shuffled together so that each beginning of the batch has
-    about the same shares; a pair that two strategies want counts for the one
-    that has it earlier, and the other chooses again. What a strategy leaves
-    open the others fill.
+    The picks are shuffled together, so that the first ones have about the
+    same shares as all. A pair that two strategies want counts for the one
+    that has it earlier, and the other chooses again. If a strategy has no
+    more pairs, the others make its picks.
 
     Args:
-        strategies: see `Combiner`; each makes its part with its own `batch`
-            and `temperature`.
-        shares: of the batch, summing to 1; equal by default. A share of a
-            pair is rounded at random, right on average. The attribute may
-            be set anew between rounds.
+        strategies: see `Combiner`; each picks with its own `batch` and
+            `temperature`.
+        shares: share of the picks of each strategy, summing to 1; equal by
+            default. Where a share is no whole number of pairs it is rounded
+            at random, right on average. The attribute may be set anew
+            between rounds.
     """
 
     def __init__(self, strategies: list, shares=None, **options):
@@ -32,7 +33,7 @@ class Mixture(Combiner):
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of the batch that each strategy chooses, float64."""
+        """Share of the picks that each strategy makes, float64."""
         return self._shares
 
     @shares.setter
@@ -47,10 +48,10 @@ class Mixture(Combiner):
         self._shares = found
 
     def utilities(self, view):
-        """Utilities of the strategies, each scaled to 0 to 1, by share."""
+        """Returns the sum of scaled utilities, each times its share."""
         total = np.zeros(len(view))
-        for share, part in zip(self.shares, self.parts(view)):
-            total += share * batches.scaled(part)
+        for share, values in zip(self.shares, self.arm_utilities(view)):
+            total += share * picking.scaled(values)
         return total
 
     def select(self, view, n, rng, utilities=None):
@@ -58,7 +59,7 @@ class Mixture(Combiner):
 
     def select_arms(self, view: View, n: int, rng: np.random.Generator,
                     utilities: np.ndarray | None = None):
-        """As `select`, and who chose what.
+        """Selects, and says which strategy chose what.
 
         Args:
             view, n, rng, utilities: see `select`.
@@ -70,8 +71,9 @@ class Mixture(Combiner):
         _, allowed = self.weigh(view, n, utilities)
         chosen, by = [], []
         if len(allowed):
-            arms = [_Arm(within(strategy, self), part, view) for
-                    strategy, part in zip(self.strategies, self.parts(view))]
+            arms = [_Arm(within(strategy, self), values, view)
+                    for strategy, values in zip(
+                        self.strategies, self.arm_utilities(view))]
             for row, k in self._picks(view, arms, allowed, n, rng):
                 chosen.append(row)
                 by.append(k)
@@ -82,7 +84,7 @@ class Mixture(Combiner):
         untaken = np.zeros(len(view), bool)
         untaken[allowed] = True
         shares = self.shares
-        want = _numbers(min(n, len(allowed)), shares, rng)
+        want = _whole_numbers(min(n, len(allowed)), shares, rng)
         while want.any():
             left = allowed[untaken[allowed] & limits.open(allowed)]
             if not len(left) or not shares.any():
@@ -100,42 +102,42 @@ class Mixture(Combiner):
                     untaken[row] = False
                     want[k] -= 1
                     yield row, k
-            # Who has nothing to offer leaves its places to the others.
+            # An arm with nothing to offer leaves its places to the others.
             silent = (want > 0) & [not len(offer) for offer in offers]
             shares = np.where(silent, 0, shares)
             if silent.any() and shares.any():
                 lost = want[silent].sum()
                 want[silent] = 0
-                want += _numbers(lost, shares / shares.sum(), rng)
+                want += _whole_numbers(lost, shares / shares.sum(), rng)
 
     def get_config(self):
         return {**super().get_config(), "shares": self.shares.tolist()}
 
 
 class _Arm:
-    """One strategy while a batch is made.
+    """One strategy while a round is chosen.
 
-    Its caps hold for all that it chose, over all times that it is asked.
+    Its caps hold for all that it offers in the round.
     """
 
     def __init__(self, strategy, utilities, view):
         self.strategy, self.utilities = strategy, utilities
-        self.limits = batches.Limits(strategy.caps(view))
+        self.limits = picking.Limits(strategy.caps(view))
 
     def offer(self, view, left, n, rng) -> np.ndarray:
-        """At most `n` of the rows `left`, best first."""
+        """Returns at most `n` of the rows `left`, best first."""
         rows = left[self.limits.open(left)]
         if not n or not len(rows):
             return np.zeros(0, np.int64)
-        part = view if len(rows) == len(view) else view.take(rows)
+        some = view if len(rows) == len(view) else view.take(rows)
         return rows[self.strategy.select(
-            part, int(n), rng, self.utilities[rows])]
+            some, int(n), rng, self.utilities[rows])]
 
 
-def _numbers(n: int, shares: np.ndarray, rng) -> np.ndarray:
-    """Whole numbers that sum to `n`, each its share rounded up or down.
+def _whole_numbers(n: int, shares: np.ndarray, rng) -> np.ndarray:
+    """Rounds shares of `n` up or down to whole numbers that sum to `n`.
 
-    Systematic sampling: on average each is its share.
+    By systematic sampling; on average each number is its share.
     """
     ends = np.append(0, np.cumsum(shares)) * n
     ends[-1] = n
@@ -143,11 +145,11 @@ def _numbers(n: int, shares: np.ndarray, rng) -> np.ndarray:
 
 
 def _shuffled(offers, rng):
-    """All offers as `(row, arm)`, each arm spread over the whole."""
+    """Yields all offers as `(row, arm)`, each arm spread over the whole."""
     # The j-th of m offers stands somewhere in [j / m, (j + 1) / m).
     place = np.concatenate([
         (np.arange(len(offer)) + rng.random(len(offer))) / max(len(offer), 1)
         for offer in offers])
-    arm = np.repeat(np.arange(len(offers)), [len(part) for part in offers])
+    arm = np.repeat(np.arange(len(offers)), [len(offer) for offer in offers])
     order = np.argsort(place, kind="stable")
     return zip(np.concatenate(offers)[order].tolist(), arm[order].tolist())

@@ -1,4 +1,4 @@
-"""PowerBALD: BALD with a stochastic batch."""
+"""PowerBALD: BALD whose picks are drawn."""
 from __future__ import annotations
 
 from tfrecal.acquisition.bald import BALD
@@ -7,8 +7,8 @@ from tfrecal.acquisition.bald import BALD
 class PowerBALD(BALD):
     """`BALD`, drawn with chances proportional to a power of the utility.
 
-    About as good as methods that look at a batch as a whole, at the cost of
-    a sort. `temperature` is the inverse of the paper's beta.
+    It is about as good as methods whose picks depend on each other, at the
+    cost of a sort. `temperature` is the inverse of the paper's beta.
 
     Reference:
         Kirsch et al. 2021, "Stochastic Batch Acquisition", arXiv 2106.12059,

@@ -9,7 +9,7 @@ from tfrecal.acquisition.base import Strategy
 class PredictiveVariance(Strategy):
     """Variance of the predicted label over MC-dropout passes.
 
-    Its top n are near-duplicates: use a stochastic batch or caps.
+    Its top n are near-duplicates: use `batch="power"` or caps.
 
     Reference:
         Gal and Ghahramani 2016, "Dropout as a Bayesian Approximation",

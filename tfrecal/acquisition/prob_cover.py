@@ -4,32 +4,32 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecal import checks
-from tfrecal.acquisition import batches
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining
+from tfrecal.acquisition import picking
 from tfrecal.acquisition.clusters import cluster, embed, spread
 from tfrecal.acquisition.math.nearest import distance_table, nearest_labelled
+from tfrecal.acquisition.pick_by_pick import PickByPick, Remaining
 from tfrecal.acquisition.view import View
 
 _SAMPLE = 2000  # pairs on which purity and utilities are measured
-_BLOCK = 400  # rows of distances held at a time
+_TILE = 400  # rows of distances held at a time
 
 
-class ProbCover(BatchAware):
+class ProbCover(PickByPick):
     """Greedy maximum coverage by balls around the labelled pairs.
 
-    For the first labels, as `TypiClust`. Each pick covers the most pairs
-    that no ball covers yet; once all are covered the rest is random.
+    Use it for the first labels, as `TypiClust`. Each pick covers the most
+    pairs that no ball covers yet; once all are covered, picks are random.
 
-    Limits: the batch is found among, and covers, at most `candidates` pairs,
-    drawn by their prior, with candidates ** 2 bytes of memory. The radius
-    is measured, and utilities are, on 2,000 of the pairs.
+    Limits: at most `candidates` pairs, drawn by their prior, are picked from
+    and covered, with candidates ** 2 bytes of memory. The radius and the
+    utilities are measured on 2,000 of the pairs.
 
     Args:
-        delta: radius of the balls; None finds the largest whose balls are
-            pure: a share `purity` of them lies within one cluster.
+        delta: radius of the balls; None takes the largest with which a
+            share `purity` of the balls lies within one cluster.
         purity: alpha of the paper.
-        clusters: of the k-means that stands for classes in the purity.
-        candidates: see above; a larger batch is filled up by utility.
+        clusters: number of k-means clusters, which stand for classes.
+        candidates: see above; further picks are made by utility.
 
     Reference:
         Yehuda et al. 2022, "Active Learning Through a Covering Lens", arXiv
@@ -52,7 +52,7 @@ class ProbCover(BatchAware):
         self.candidates = candidates
 
     def utilities(self, view):
-        """Share of the candidates that the pair's ball newly covers."""
+        """Returns the share of candidates that each ball newly covers."""
         some = spread(len(view), _SAMPLE)
         limit = self.radius(view) ** 2
         others = some[~_covered(view, some, limit)]
@@ -62,7 +62,7 @@ class ProbCover(BatchAware):
         return found / max(len(some), 1)
 
     def radius(self, view) -> float:
-        """`delta`, or the largest that is pure enough.
+        """Returns `delta`, or the largest radius that is pure enough.
 
         A ball is pure while it does not reach the nearest pair of another
         cluster, so that the radius is a quantile of these distances.
@@ -75,34 +75,34 @@ class ProbCover(BatchAware):
                         np.random.default_rng(0))
         some = spread(len(rows), _SAMPLE)
         reach = np.empty(len(some))
-        for part, apart in _distances(view, rows[some], rows):
-            apart[found[some[part], None] == found] = np.inf
-            reach[part] = np.sqrt(apart.min(axis=1))
+        for tile, apart in _distances(view, rows[some], rows):
+            apart[found[some[tile], None] == found] = np.inf
+            reach[tile] = np.sqrt(apart.min(axis=1))
         impure = int((1 - self.purity) * len(some) + 1e-9)
         # No other cluster (or no candidate) leaves the balls without bound.
         least = float(np.append(np.sort(reach), np.inf)[impure])
         return least if np.isinf(least) else float(np.nextafter(least, 0))
 
-    def pick(self, view, rows, values, weight, n, rng):
-        weight = self.noisy(weight, rng)
+    def pick(self, view, rows, values, factor, n, rng):
+        factor = self.noisy(factor, rng)
         some = np.arange(len(rows))
         if len(rows) > self.candidates:
-            keys = batches.keys(weight, "power", 1.0, rng)
+            keys = picking.keys(factor, "power", 1.0, rng)
             some = np.argpartition(-keys, self.candidates)[:self.candidates]
-        rows, weight = rows[some], weight[some]
+        rows, factor = rows[some], factor[some]
         limit = self.radius(view) ** 2
         covered = _covered(view, rows, limit)
         near = np.empty((len(rows), len(rows)), bool)
         gain = np.empty(len(rows), np.int64)
-        for part, apart in _distances(view, rows, rows):
-            near[part] = apart <= limit
-            gain[part] = np.count_nonzero(near[part] & ~covered, axis=1)
+        for tile, apart in _distances(view, rows, rows):
+            near[tile] = apart <= limit
+            gain[tile] = np.count_nonzero(near[tile] & ~covered, axis=1)
         remaining = Remaining(self.limits(view, n), rows)
         picks = []
         while len(picks) < n and remaining.left.any():
-            # The half leaves the order as it is, and something for a prior
-            # to lift where nothing is gained.
-            pick = remaining.best((gain + 0.5) * weight)
+            # The half does not change the order, and lets a prior decide
+            # where nothing is gained.
+            pick = remaining.best((gain + 0.5) * factor)
             picks.append(pick)
             remaining.take(pick)
             new = np.flatnonzero(near[pick] & ~covered)
@@ -121,7 +121,13 @@ class ProbCover(BatchAware):
 
 
 def _covered(view, rows, limit: float) -> np.ndarray:
-    """Whether rows lie within a squared distance of a label, bool `[m]`."""
+    """Returns which rows lie within `limit` of a label, bool `[m]`.
+
+    Args:
+        view: the candidates.
+        rows: some of them, `[m]`.
+        limit: a squared distance.
+    """
     if view.labelled_user is None or not len(view.labelled_user):
         return np.zeros(len(rows), bool)
     return nearest_labelled(View(
@@ -136,7 +142,7 @@ def _distances(view, rows, others):
     if not len(others):
         return
     others = embed(view, view.user[others], view.item[others])
-    for start in range(0, len(rows), _BLOCK):
-        part = np.arange(start, min(start + _BLOCK, len(rows)))
-        yield part, distance_table(
-            embed(view, view.user[rows[part]], view.item[rows[part]]), others)
+    for start in range(0, len(rows), _TILE):
+        tile = np.arange(start, min(start + _TILE, len(rows)))
+        yield tile, distance_table(
+            embed(view, view.user[rows[tile]], view.item[rows[tile]]), others)

@@ -35,10 +35,10 @@ class QueryByCommittee(Strategy):
 
 
 def _votes(view: View) -> np.ndarray:
-    """Passes for which each class is the likeliest, int `[n, classes]`."""
+    """Returns how many passes vote for each class, int `[n, classes]`."""
     passes = view.sample_probabilities
     votes = np.zeros(passes.shape[1:], np.int64)
     row = np.arange(len(view))
-    for part in passes:
-        votes[row, part.argmax(axis=-1)] += 1
+    for one in passes:
+        votes[row, one.argmax(axis=-1)] += 1
     return votes

@@ -1,21 +1,21 @@
-"""Quota: at most, or at least, so much of a batch for a group of items."""
+"""Quota: most and least shares of the picks for groups of items."""
 from __future__ import annotations
 
 import numpy as np
 
 
 class Quota:
-    """Shares of a batch by groups of items, such as categories.
+    """Shares of a round's picks by groups of items, such as categories.
 
-    Shares are of the number of pairs asked for, rounded down to whole
-    pairs. What is reserved (`at_least`) and cannot be filled goes to the
-    other groups; what is over `at_most` is left out, so the batch is smaller
+    Shares are of the number of picks asked for, rounded down to whole
+    pairs. Reserved places (`at_least`) that cannot be filled go to the other
+    groups. Pairs above `at_most` are left out, so there are fewer picks
     where nothing else is left.
 
     Args:
         groups: group of each item by code, from 0 up, int `[items + 1]`;
-            -1 for none (such as code 0).
-        at_most: group -> largest share of a batch, 0 to 1.
+            -1 for no group (such as for code 0).
+        at_most: group -> largest share of the picks, 0 to 1.
         at_least: group -> smallest share; they sum to at most 1.
 
     Example:
@@ -28,7 +28,7 @@ class Quota:
     def __init__(self, groups, at_most: dict[int, float] | None = None,
                  at_least: dict[int, float] | None = None):
         self.groups = np.asarray(groups, np.int64)
-        # Keys are text once they come from JSON.
+        # Keys that come from JSON are text.
         self.at_most = {int(k): v for k, v in (at_most or {}).items()}
         self.at_least = {int(k): v for k, v in (at_least or {}).items()}
         if self.groups.ndim != 1 or self.groups.min(initial=0) < -1:
@@ -60,13 +60,13 @@ class Quota:
     @classmethod
     def from_table(cls, table, column: str, at_most: dict | None = None,
                    at_least: dict | None = None) -> "Quota":
-        """Groups are the values of a column of the items table.
+        """Returns a quota whose groups are the values of a column.
 
         Args:
             table: the items table, a DataFrame in the order of the codes.
-            column: of it. A cell of several values (a list, or text such as
-                `"Action|Comedy"`) counts as its first.
-            at_most, at_least: value -> share of a batch.
+            column: a column of it. A cell of several values (a list, or
+                text such as `"Action|Comedy"`) counts as its first value.
+            at_most, at_least: value -> share of the picks.
 
         Raises:
             ValueError: there is no such column or value.
@@ -75,20 +75,20 @@ class Quota:
             raise ValueError(
                 "A quota needs a column of the items table. Received: "
                 f"column={column!r}; the table has {list(table.columns)}.")
-        first = [_first(cell) for cell in table[column].tolist()]
+        first = [_first_value(cell) for cell in table[column].tolist()]
         number: dict = {}
         for value in first:
             if value is not None:
                 number.setdefault(value, len(number))
         shares = []
-        for part in (at_most or {}, at_least or {}):
-            unknown = [value for value in part if value not in number]
+        for given in (at_most or {}, at_least or {}):
+            unknown = [value for value in given if value not in number]
             if unknown:
                 raise ValueError(
                     f"A quota must be of a value that `{column}` has first "
                     f"in its cells. Received: {unknown}; there are "
                     f"{list(number)[:20]}.")
-            shares.append({number[v]: share for v, share in part.items()})
+            shares.append({number[v]: share for v, share in given.items()})
         return cls([-1, *(number.get(v, -1) for v in first)], *shares)
 
     def __eq__(self, other) -> bool:
@@ -100,7 +100,13 @@ class Quota:
                 f"{self.at_most}, at_least={self.at_least})")
 
     def codes(self, item: np.ndarray) -> np.ndarray:
-        """Group of each candidate plus one, int64 `[n]`; 0 for none.
+        """Returns the group of each candidate plus one; 0 for none.
+
+        Args:
+            item: codes of the candidates' items, int `[n]`.
+
+        Returns:
+            int64 `[n]`.
 
         Raises:
             ValueError: there are items without an entry in `groups`.
@@ -113,14 +119,14 @@ class Quota:
         return self.groups[item] + 1
 
     def most(self, n: int) -> np.ndarray:
-        """Most pairs of each group plus one in a batch of `n`."""
-        return self._numbers(self.at_most, n, n)
+        """Returns the most of `n` picks, int64 by group plus one."""
+        return self._pairs_by_group(self.at_most, n, n)
 
     def least(self, n: int) -> np.ndarray:
-        """Pairs reserved for each group plus one in a batch of `n`."""
-        return self._numbers(self.at_least, n, 0)
+        """Returns what is reserved of `n` picks, int64 by group plus one."""
+        return self._pairs_by_group(self.at_least, n, 0)
 
-    def _numbers(self, shares, n, other):
+    def _pairs_by_group(self, shares, n, other):
         size = max([self.groups.max(initial=-1), *shares]) + 2
         found = np.full(size, other, np.int64)
         for group, share in shares.items():
@@ -129,15 +135,15 @@ class Quota:
         return found
 
     def get_config(self) -> dict:
-        """Constructor arguments, JSON-able."""
+        """Returns the constructor arguments; they can be written as JSON."""
         return {"groups": self.groups.tolist(), "at_most": dict(self.at_most),
                 "at_least": dict(self.at_least)}
 
 
-def _first(cell):
-    """First value of a cell; None where it is missing."""
+def _first_value(cell):
+    """Returns the first value of a cell; None where it is missing."""
     if isinstance(cell, str):
         return cell.split("|")[0].strip() or None
     if isinstance(cell, (list, tuple, np.ndarray)):
-        return _first(cell[0]) if len(cell) else None
+        return _first_value(cell[0]) if len(cell) else None
     return None if cell is None or cell != cell else cell

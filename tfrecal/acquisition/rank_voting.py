@@ -10,9 +10,9 @@ class RankVoting(Combiner):
     """Borda count: the candidates that a pair beats, over all strategies.
 
     The size of utilities does not count, so strategies of any scale can
-    vote; where a strategy finds two equal, each gets half a point. Of
-    batch-aware strategies it takes the utilities, not the batch: `Mixture`
-    takes that.
+    vote; where a strategy finds two equal, each gets half a point. It
+    reads the utilities of strategies, also of those whose picks depend on
+    each other; `Mixture` takes their picks.
 
     Reference:
         Elahi, Ricci and Rubens 2014, "Active Learning Strategies for Rating
@@ -21,4 +21,5 @@ class RankVoting(Combiner):
     """
 
     def utilities(self, view):
-        return np.sum([ranks(part) for part in self.parts(view)], axis=0)
+        return np.sum([ranks(values) for values in self.arm_utilities(view)],
+                      axis=0)

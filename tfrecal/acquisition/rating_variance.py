@@ -13,8 +13,8 @@ class RatingVariance(Strategy):
 
     It is smoothed toward the mean variance within items, as if each item had
     five more degrees of freedom of that size; an item with fewer than two
-    labels gets it as it is. The same for all users, so its top n are a few
-    items: use caps.
+    labels gets that mean itself. The utility is the same for all users, so
+    its top n are a few items: use caps.
 
     Reference:
         Kohrs and Merialdo 2001, "Improving Collaborative Filtering for New
@@ -26,21 +26,21 @@ class RatingVariance(Strategy):
     needs = frozenset({"labelled_label"})
 
     def utilities(self, view):
-        count, squares = _squares(view)
+        count, squares = _squared_deviations(view)
         freedom = np.maximum(count - 1, 0)
         overall = squares.sum() / max(freedom.sum(), 1)
         smoothed = (squares + _PRIOR * overall) / (freedom + _PRIOR)
         return smoothed[view.item]
 
     def explain(self, view, chosen, utilities):
-        count, _ = _squares(view)
+        count, _ = _squared_deviations(view)
         return [f"the {count[item]} known labels of its item have a standard "
                 f"deviation of {utilities[i] ** 0.5:.2g} (smoothed)"
                 for i, item in zip(chosen, view.item[chosen])]
 
 
-def _squares(view):
-    """Labels of each item by code, and their squared deviations' sums."""
+def _squared_deviations(view):
+    """Returns numbers and sums of squared deviations of labels, by item."""
     item, label = view.labelled_item, view.labelled_label
     size = int(max(view.item.max(initial=0), np.max(item, initial=0))) + 1
     label = np.asarray(label, np.float64)

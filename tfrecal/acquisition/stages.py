@@ -12,12 +12,13 @@ class Stages(Combiner):
     """Switches strategies by the number of labelled pairs.
 
     Which strategy is best changes with the stage: a model with few labels
-    does not know what it does not know. A batch is made by one strategy,
-    the one of the labels at its start.
+    does not know what it does not know. One strategy makes all picks of a
+    round, by the number of labels at its start.
 
     Args:
-        stages: `(until_labelled, strategy)`: the strategy is used below so
-            many labelled pairs; rising, and None in the last.
+        stages: a list of `(until_labelled, strategy)`: the strategy is used
+            while there are fewer labelled pairs; rising, and None in the
+            last.
 
     Example:
         Stages([(500, "random"), (None, "bald")])
@@ -46,7 +47,7 @@ class Stages(Combiner):
         self.needs |= {"labelled_user"}
 
     def active(self, view: View) -> Strategy:
-        """The strategy for as many labels as the view has."""
+        """Returns the strategy for as many labels as the view has."""
         labelled = len(view.labelled_user)
         for until, strategy in zip(self.untils, self.strategies):
             if until is None or labelled < until:

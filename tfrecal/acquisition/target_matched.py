@@ -9,14 +9,14 @@ _SWEEPS = 10
 
 
 class TargetMatched(Strategy):
-    """Random, drawn so that a batch looks like the target.
+    """Random pairs, drawn so that the picks look like the target.
 
     The chance of a pair is the product of a factor of its user and a factor
     of its item, fitted so that users and items have the shares that they
-    have in the target. Of a segment of the pool, that is random among the
-    pairs of the segment; with the pool as target it is random. Most of what
-    a target brings comes from knowing it: this is the baseline for
-    strategies that know it too.
+    have in the target. With a segment of the pool as target, it draws at
+    random among the pairs of the segment; with the pool as target, among all
+    pairs. Most of what a target brings comes from knowing it: this is the
+    baseline for strategies that know it too.
 
     Reference:
         Deming and Stephan 1940, "On a Least Squares Adjustment of a Sampled
@@ -30,7 +30,7 @@ class TargetMatched(Strategy):
         super().__init__(batch=batch, **options)
 
     def utilities(self, view):
-        """Target density over candidate density, float64 `[n]`."""
+        """Returns target density over candidate density, float64 `[n]`."""
         found = np.ones(len(view))
         if not len(view):
             return found

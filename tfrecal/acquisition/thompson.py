@@ -7,11 +7,11 @@ from tfrecal.acquisition.base import Strategy
 
 
 class Thompson(Strategy):
-    """Highest predicted labels of one MC-dropout pass, drawn a batch.
+    """The highest predicted labels of one MC-dropout pass, drawn each round.
 
-    Explores where a high label is plausible: for serving while learning,
-    not for accuracy. The utility is the mean over the passes, which is what
-    a draw varies around.
+    It explores where a high label is plausible: use it to serve while
+    learning, not for accuracy. The utility is the mean over the passes, which
+    is what a draw varies around.
 
     Reference:
         Thompson 1933, "On the Likelihood that One Unknown Probability

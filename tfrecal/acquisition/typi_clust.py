@@ -1,24 +1,24 @@
-"""TypiClust: the most typical pair of each part of the pool."""
+"""TypiClust: the most typical pair of each cluster of the pool."""
 from __future__ import annotations
 
 import numpy as np
 
 from tfrecal import checks
-from tfrecal.acquisition.batch_aware import BatchAware, Remaining
 from tfrecal.acquisition.clusters import cluster, embed, spread
 from tfrecal.acquisition.math.nearest import distance_table
+from tfrecal.acquisition.pick_by_pick import PickByPick, Remaining
 
 _EXACT = 2000  # candidates up to which neighbours are looked for among all
 _CELL = 500  # beyond it: pairs that a cell of neighbours has on average
 
 
-class TypiClust(BatchAware):
+class TypiClust(PickByPick):
     """The densest point of the largest clusters that have no label.
 
-    For the very first labels, when no prediction is worth much yet. Pairs
+    Use it for the very first labels, when no prediction is worth much. Pairs
     are clustered into as many clusters as there will be labels, at most
     `max_clusters`; each pick comes from the largest of the clusters with
-    the fewest labels. A weight of prior or cost counts in the size of a
+    the fewest labels. The factor of prior and cost counts in the size of a
     cluster and multiplies the typicality.
 
     Limits: centres are fitted to 20,000 pairs. Neighbours are exact up to
@@ -26,8 +26,8 @@ class TypiClust(BatchAware):
     about 500 pairs, among at most 2,000 of each.
 
     Args:
-        neighbours: K of the typicality.
-        max_clusters: 500 in the authors' code.
+        neighbours: K, the number of neighbours of the typicality.
+        max_clusters: most clusters; 500 in the authors' code.
 
     Reference:
         Hacohen et al. 2022, "Active Learning on a Budget: Opposite
@@ -45,7 +45,7 @@ class TypiClust(BatchAware):
         self.max_clusters = max_clusters
 
     def utilities(self, view):
-        """Typicality: 1 / mean distance to the K nearest candidates."""
+        """Returns typicality: 1 / mean distance to the K nearest candidates."""
         size = len(view)
         cells = -(-size // _CELL) if size > _EXACT else 1
         cell = cluster(view, view.user, view.item,
@@ -60,7 +60,7 @@ class TypiClust(BatchAware):
         return 1 / (found + 1e-5)
 
     def _mean_distance(self, view, rows) -> np.ndarray:
-        """Mean distance to the nearest others of some rows, `[m]`."""
+        """Returns the mean distance of rows to their nearest others, `[m]`."""
         among = rows[spread(len(rows), _EXACT)]
         k = min(self.neighbours, len(among) - 1)
         if k < 1:
@@ -68,16 +68,16 @@ class TypiClust(BatchAware):
         others = embed(view, view.user[among], view.item[among])
         found = []
         for start in range(0, len(rows), _EXACT):
-            part = rows[start:start + _EXACT]
+            some = rows[start:start + _EXACT]
             apart = distance_table(
-                embed(view, view.user[part], view.item[part]), others)
-            apart[part[:, None] == among] = np.inf
+                embed(view, view.user[some], view.item[some]), others)
+            apart[some[:, None] == among] = np.inf
             nearest = np.partition(apart, k - 1, axis=1)[:, :k]
             found.append(np.sqrt(nearest).mean(axis=1))
         return np.concatenate(found)
 
-    def pick(self, view, rows, values, weight, n, rng):
-        weight = self.noisy(weight, rng)
+    def pick(self, view, rows, values, factor, n, rng):
+        factor = self.noisy(factor, rng)
         labelled_user, labelled_item = (
             np.zeros(0, np.int32) if codes is None else codes
             for codes in (view.labelled_user, view.labelled_item))
@@ -92,10 +92,10 @@ class TypiClust(BatchAware):
             np.argsort(found, kind="stable"),
             np.cumsum(np.bincount(found, minlength=k))[:-1])
         remaining = Remaining(self.limits(view, n), rows)
-        values = values * weight
+        values = values * factor
         picks = []
         while len(picks) < n:
-            size = np.bincount(found, weight * remaining.left, minlength=k)
+            size = np.bincount(found, factor * remaining.left, minlength=k)
             if not size.any():
                 break
             # Fewest labels first, then the largest, in one number; so a
@@ -103,9 +103,9 @@ class TypiClust(BatchAware):
             with np.errstate(divide="ignore"):
                 order = np.log(size) - labels * np.log(len(rows) + 1)
             largest = int(np.argmax(order))
-            part = members[largest]
-            pick = int(part[np.argmax(np.where(
-                remaining.left[part], values[part], -1))])
+            some = members[largest]
+            pick = int(some[np.argmax(np.where(
+                remaining.left[some], values[some], -1))])
             picks.append(pick)
             remaining.take(pick)
             labels[largest] += 1

@@ -10,11 +10,11 @@ from tfrecal.acquisition.base import Strategy
 class UCB(Strategy):
     """Upper confidence bound of the predicted label.
 
-    The mean of the MC-dropout passes plus `kappa` of their standard
-    deviations: for serving while learning, not for accuracy.
+    It is the mean of the MC-dropout passes plus `kappa` of their standard
+    deviations: use it to serve while learning, not for accuracy.
 
     Args:
-        kappa: weight of the standard deviation, >= 0.
+        kappa: how many standard deviations are added, >= 0.
 
     Reference:
         Srinivas et al. 2010, "Gaussian Process Optimization in the Bandit

@@ -25,30 +25,31 @@ class View:
         user, item: codes of the candidate pairs, int32 `[n]`; never 0.
         user_labelled, item_labelled: labelled pairs of each user and item
             by code, int `[users + 1]`, `[items + 1]`.
-        user_traffic, item_traffic: pairs of each in the natural log, known
-            without labels, float `[users + 1]`, `[items + 1]`.
+        user_traffic, item_traffic: pairs of each in the log of natural
+            traffic, known without labels, float `[users + 1]`, `[items + 1]`.
         labelled_user, labelled_item: codes of the labelled pairs, int32
             `[m]`.
         labelled_label: their labels, float32 `[m]`.
         target_user, target_item, target_weight: codes of the pairs to be
-            served, `[t]`, and their weights, which sum to 1 (need:
+            served, and the weight of each, which sum to 1; `[t]` (need:
             `"target"`).
         mean: predicted labels, float32 `[n]`.
         samples: predicted labels of MC-dropout passes, `[passes, n]`.
-        probabilities: calibrated, `[n, classes]`.
-        sample_probabilities: the same a pass, `[passes, n, classes]`.
+        probabilities: calibrated probabilities, `[n, classes]`.
+        sample_probabilities: the same for each pass,
+            `[passes, n, classes]`.
         levels: the label that each class stands for, rising, `[classes]`;
-            there whenever `probabilities` or `sample_probabilities` are.
+            given with `probabilities` and `sample_probabilities`.
         rateability: probability that the user of each candidate can answer
             about its item, in [0, 1], `[n]`.
         query_vectors, candidate_vectors: by code, `[users + 1, d]`,
             `[items + 1, d]` (need: `"vectors"`).
-        prior: weight of each candidate from domain knowledge, >= 0, `[n]`;
+        prior: factor of each candidate from domain knowledge, >= 0, `[n]`;
             zero is never chosen.
         cost: what a label of each candidate costs, > 0, `[n]`.
 
     Attributes:
-        kept: what a strategy computed of this view and needs again in the
+        kept: what a strategy computed from this view and needs again in the
             same round, by a key of its own.
 
     Raises:
@@ -117,10 +118,10 @@ class View:
         return len(self.user)
 
     def take(self, rows: np.ndarray) -> "View":
-        """A view of some of the candidates.
+        """Returns a view of some of the candidates.
 
         Args:
-            rows: their places in this view, int `[k]`.
+            rows: their positions in this view, int `[k]`.
         """
         fields = {"user": self.user[rows]}
         for name, form in SHAPES.items():

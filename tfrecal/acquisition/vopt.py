@@ -17,7 +17,7 @@ class VOpt(Strategy):
     phi + psi^T S_i psi: S are the covariances of a Bayesian linear model on
     the vectors that the towers learned (`PairPosterior`), M the second
     moments of the target. Each pick counts as labelled for the next ones, so
-    a batch holds no near-duplicates. No candidate x target matrix is made.
+    there are no near-duplicates. No candidate x target matrix is made.
 
     Use it where the audience differs from the pool, with that audience as
     `target`. With the pool as target it does about as well as random.
@@ -35,30 +35,34 @@ class VOpt(Strategy):
 
     def __init__(self, batch: str = "top", components: int = 8, **options):
         super().__init__(batch=batch, **options)
-        _check(self, components)
+        _check_options(self, components)
         self.components = components
 
     def get_config(self):
         return {**super().get_config(), "components": self.components}
 
     def utilities(self, view):
-        """Drop of the target's mean variance, in units of the noise."""
+        """Returns the drop of the target's mean variance, float64 `[n]`.
+
+        It is in units of the noise's variance.
+        """
         greedy = view.kept[self] = self.greedy(view)
         return greedy.gains()
 
     def greedy(self, view) -> PairGreedy:
-        """The gains of this view's candidates, before any pick."""
+        """Returns the gains of this view's candidates, before any pick."""
         return PairGreedy(
             PairPosterior(view, self.components), view.user, view.item,
             (view.target_user, view.target_item, view.target_weight),
             lambda served, variance: served / (1 + variance) + _LEAST)
 
     def select(self, view, n, rng, utilities=None):
-        """As the base; prior, rateability and cost weigh unscaled gains."""
+        """Does as the base; prior, rateability and cost multiply the gains,
+        which are not scaled."""
         if not len(view):
             return self.weigh(view, n, utilities)[1]
         self.check_needs(view)
-        # Picks change it: it is good for one batch.
+        # Picks change it, so it serves one round.
         greedy = view.kept.pop(self, None) or self.greedy(view)
         self.weigh(view, n, greedy.gains() if utilities is None
                    else utilities)
@@ -68,8 +72,9 @@ class VOpt(Strategy):
             self.limits(view, n), rng)
 
     def explain(self, view, chosen, utilities):
-        """How much of the target is about user and item, and what is known."""
-        parts = []
+        """Says how much of the target is about user and item, and how many
+        labels they have."""
+        sides = []
         for codes, target, labelled in (
                 (view.user, view.target_user, view.labelled_user),
                 (view.item, view.target_item, view.labelled_item)):
@@ -79,20 +84,20 @@ class VOpt(Strategy):
                     target.max(), codes.max(initial=0)))[codes]
             known = np.zeros(len(chosen), int) if labelled is None else (
                 (codes[:, None] == labelled).sum(axis=1))
-            parts.append((share, known))
-        (of_user, user), (of_item, item) = parts
+            sides.append((share, known))
+        (of_user, user), (of_item, item) = sides
         return [f"{100 * a:.2f}% of the target is about its user, who has "
                 f"{b} labels, and {100 * c:.2f}% about its item, which has "
                 f"{d}" for a, b, c, d in zip(of_user, user, of_item, item)]
 
 
-# So that a prior can lift a pair that serves nobody of the target.
+# It lets a prior lift a pair that no pair of the target gains from.
 _LEAST = 1e-15
 
 
-def _check(strategy, components):
+def _check_options(strategy, components):
     if strategy.batch != "top":
         raise ValueError(
-            f"`batch` of `{strategy.name}` must be top: it looks at the "
-            f"batch as a whole. Received: batch={strategy.batch!r}.")
+            f"`batch` of `{strategy.name}` must be top: its picks depend on "
+            f"each other. Received: batch={strategy.batch!r}.")
     checks.whole(1, components=components)

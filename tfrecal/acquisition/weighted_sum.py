@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfrecal.acquisition import batches
+from tfrecal.acquisition import picking
 from tfrecal.acquisition.combiner import Combiner
 
 
@@ -12,13 +12,13 @@ class WeightedSum(Combiner):
 
     The scaling is by minimum and maximum, so gaps between utilities count:
     one pair far above the rest leaves the rest little. `RankVoting` looks at
-    the order alone. Of batch-aware strategies it takes the utilities, not
-    the batch: `Mixture` takes that.
+    the order alone. It reads the utilities of strategies, also of those
+    whose picks depend on each other; `Mixture` takes their picks.
 
     Args:
-        strategies: strategy or its name -> weight; or a list of
-            strategies.
-        weights: of a list, each > 0.
+        strategies: a dict from strategies or their names to the weights of
+            their utilities, or a list of strategies.
+        weights: the weights for a list, each > 0; all 1 by default.
 
     Example:
         WeightedSum({"bald": 2, "user_coverage": 1})
@@ -40,8 +40,8 @@ class WeightedSum(Combiner):
 
     def utilities(self, view):
         total = np.zeros(len(view))
-        for weight, part in zip(self.weights, self.parts(view)):
-            total += weight * batches.scaled(part)
+        for weight, values in zip(self.weights, self.arm_utilities(view)):
+            total += weight * picking.scaled(values)
         return total
 
     def get_config(self):

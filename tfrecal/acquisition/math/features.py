@@ -5,7 +5,7 @@ import numpy as np
 
 
 def linear_features(vectors, traffic, components: int = 8) -> np.ndarray:
-    """1, the main directions of the vectors, the log of the traffic.
+    """Returns 1, the main directions of the vectors, the log of the traffic.
 
     Each feature but the first has mean 0 and mean square 1 over the codes
     from 1 up, each code weighted by 1 + its traffic.
@@ -13,7 +13,7 @@ def linear_features(vectors, traffic, components: int = 8) -> np.ndarray:
     Args:
         vectors: rating vectors by code, `[codes + 1, d]`.
         traffic: natural traffic by code, `[codes + 1]`.
-        components: most main directions.
+        components: how many main directions, at most.
 
     Returns:
         float64 `[codes + 1, D]`, D = components + 2 or less where vectors

@@ -7,13 +7,13 @@ _CELLS = 1 << 22  # float64 numbers held at once: 32 MiB
 
 
 def squared_distances(rows: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Squared distance of each row to a point, `[n]`."""
+    """Returns the squared distance of each row to a point, `[n]`."""
     difference = rows - point
     return np.einsum("nd,nd->n", difference, difference)
 
 
 def distance_table(left, right) -> np.ndarray:
-    """Squared distances of all rows to all rows, `[n, m]`."""
+    """Returns squared distances of all rows to all rows, `[n, m]`."""
     # Centred, or large norms would cancel digits of small distances.
     centre = right.mean(axis=0)
     left, right = left - centre, right - centre
@@ -25,13 +25,13 @@ def distance_table(left, right) -> np.ndarray:
 
 
 def nearest_labelled(view) -> np.ndarray:
-    """Squared distance of each candidate to its nearest labelled pair.
+    """Returns the squared distance to the nearest labelled pair.
 
     With L(v) the labelled items of user v, it is the least over users v of
     |q_u - q_v|^2 + min over j in L(v) of |c_i - c_j|^2. The inner minimum
     depends on the item alone, so the cost is O(items * labelled + candidates
-    * labelled users) and not candidates * labelled; or the same with users
-    and items changed over, whichever is less.
+    * labelled users) and not candidates * labelled. Users and items change
+    places where that costs less.
 
     Args:
         view: a `View` with vectors and at least one labelled pair.
@@ -46,12 +46,12 @@ def nearest_labelled(view) -> np.ndarray:
         return (len(np.unique(inner[0])) * len(view.labelled_user)
                 + len(view) * len(np.unique(outer[1])))
     if work(*sides) <= work(*sides[::-1]):
-        return _nearest(*sides)
-    return _nearest(*sides[::-1])
+        return _nearest_by_sides(*sides)
+    return _nearest_by_sides(*sides[::-1])
 
 
-def _nearest(outer, inner) -> np.ndarray:
-    """As above; users are the outer side v, items the inner side j."""
+def _nearest_by_sides(outer, inner) -> np.ndarray:
+    """Finds them with the outer side as v and the inner side as j."""
     outer_code, outer_labelled, outer_vectors = outer
     inner_code, inner_labelled, inner_vectors = inner
     outer_vectors = np.asarray(outer_vectors, np.float64)
@@ -64,14 +64,14 @@ def _nearest(outer, inner) -> np.ndarray:
     codes, first = np.unique(inner_code[order], return_index=True)
     last = np.append(first[1:], len(order))
     found = np.empty(len(order))
-    block = max(1, _CELLS // len(by_outer))
-    for start in range(0, len(codes), block):
-        part = slice(start, start + block)
-        apart = distance_table(inner_vectors[codes[part]],
+    tile = max(1, _CELLS // len(by_outer))
+    for start in range(0, len(codes), tile):
+        rows_of_tile = slice(start, start + tile)
+        apart = distance_table(inner_vectors[codes[rows_of_tile]],
                                inner_vectors[centres])
         least = np.minimum.reduceat(apart[:, centre], starts, axis=1)
-        rows = order[first[part][0]:last[part][-1]]
-        here = np.searchsorted(codes[part], inner_code[rows])
+        rows = order[first[rows_of_tile][0]:last[rows_of_tile][-1]]
+        here = np.searchsorted(codes[rows_of_tile], inner_code[rows])
         step = max(1, _CELLS // len(groups))
         for at in range(0, len(rows), step):
             some = rows[at:at + step]

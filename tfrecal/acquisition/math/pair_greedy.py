@@ -1,4 +1,4 @@
-"""PairGreedy: a batch one pair at a time, each label counted at once."""
+"""PairGreedy: picks one pair at a time, and counts each label at once."""
 from __future__ import annotations
 
 import numpy as np
@@ -7,19 +7,19 @@ from tfrecal.acquisition.math.posterior import PairPosterior, groups, moments
 
 
 class PairGreedy:
-    """Gains of pairs under a `PairPosterior`, and the greedy batch.
+    """Gains of pairs under a `PairPosterior`, and the greedy picks.
 
     Asking (u, i) changes S_u and S_i alone, by rank-1 downdates, so only the
-    gains of the pairs of u and of i are computed anew: the greedy choice is
-    exact, at O(pairs of u and of i) a pick.
+    gains of the pairs of u and of i are computed anew. The greedy choice is
+    exact and takes O(pairs of u and of i) a pick.
 
     Args:
-        posterior: see there.
+        posterior: the `PairPosterior` of the labels so far.
         user, item: codes of the candidates, `[n]`.
         target: `(user, item, weight)` of the pairs to be served, or None
             where the gain does not look at them.
-        gain: `(served, variance) -> gain [n]`: `served` is the drop of the
-            target's predictive variance times (1 + variance).
+        gain: a function `(served, variance) -> gain [n]`; `served` is the
+            drop of the target's predictive variance times (1 + variance).
 
     Attributes:
         served: phi^T S_u M_u S_u phi + psi^T S_i M_i S_i psi, `[n]`, where
@@ -39,14 +39,14 @@ class PairGreedy:
                 posterior.features[side], owners[side], owners[1 - side],
                 weight, len(self._covariance[side])) for side in (0, 1)]
         size = len(user)
-        # One row a side: a pair's variance and what it serves.
+        # One row for each side: variances of pairs, and what they serve.
         self._variance = np.zeros((2, size))
         self._served = np.zeros((2, size))
         self._rows = [{}, {}]
         for side in (0, 1):
             for code, rows in groups(self._codes[side]):
                 self._rows[side][code] = rows
-                self._start(side, code, rows)
+                self._set_up(side, code, rows)
 
     @property
     def served(self):
@@ -56,7 +56,7 @@ class PairGreedy:
     def variance(self):
         return self._variance.sum(axis=0)
 
-    def _start(self, side, code, rows):
+    def _set_up(self, side, code, rows):
         phi = self._features[side][self._codes[1 - side][rows]]
         spread = phi @ self._covariance[side][code]
         self._variance[side, rows] = np.einsum("nd,nd->n", spread, phi)
@@ -65,16 +65,16 @@ class PairGreedy:
                 "nd,nd->n", spread @ self._moments[side][code], spread)
 
     def gains(self, rows=slice(None)) -> np.ndarray:
-        """Gain of a label of each candidate, float64 `[n]`."""
+        """Returns the gain of a label of each candidate, float64 `[n]`."""
         return self._gain(self._served[:, rows].sum(axis=0),
                           self._variance[:, rows].sum(axis=0))
 
     def label(self, pick: int) -> list[np.ndarray]:
-        """Counts a label of a candidate; the rows whose gain changed."""
+        """Counts a label of a candidate; returns rows whose gain changed."""
         total = 1 + self._variance[:, pick].sum()
-        return [self._label(side, pick, total) for side in (0, 1)]
+        return [self._count_label(side, pick, total) for side in (0, 1)]
 
-    def _label(self, side, pick, total):
+    def _count_label(self, side, pick, total):
         code = int(self._codes[side][pick])
         rows = self._rows[side][code]
         features = self._features[side]
@@ -92,23 +92,23 @@ class PairGreedy:
             covariance - np.outer(step, step) / total)
         return rows
 
-    def select(self, n: int, weight, limits, rng) -> np.ndarray:
-        """The greedy batch.
+    def select(self, n: int, factor, limits, rng) -> np.ndarray:
+        """Makes the greedy picks.
 
         Args:
-            n: most picks.
-            weight: multiplies the gains, >= 0, `[candidates]`; zero is never
+            n: how many, at most.
+            factor: multiplies the gains, >= 0, `[candidates]`; zero is never
                 chosen.
             limits: see `Strategy.limits`.
             rng: breaks ties.
 
         Returns:
-            positions of the picks, int64, in order.
+            Positions of the picks, int64, in order.
         """
         # Ties are broken by a shift far below what gains differ by.
-        weight = weight * (1 + 1e-9 * rng.random(len(weight)))
-        best = _Best(self._codes[0], self._rows[0], np.where(
-            weight > 0, self.gains() * weight, -np.inf))
+        factor = factor * (1 + 1e-9 * rng.random(len(factor)))
+        best = _Highest(self._codes[0], self._rows[0], np.where(
+            factor > 0, self.gains() * factor, -np.inf))
         picks, passed = [], []
         while len(picks) < n:
             pick = best.pop()
@@ -116,18 +116,18 @@ class PairGreedy:
                 if not (passed and limits.release()):
                     break
                 rows, passed = np.array(passed), []
-                best.put(rows, self.gains(rows) * weight[rows])
+                best.put(rows, self.gains(rows) * factor[rows])
             elif not limits.allows(pick):
                 passed.append(pick)
             else:
                 limits.take(pick)
                 picks.append(pick)
                 for rows in self.label(pick):
-                    best.change(rows, self.gains(rows) * weight[rows])
+                    best.change(rows, self.gains(rows) * factor[rows])
         return np.array(picks, np.int64)
 
 
-class _Best:
+class _Highest:
     """The highest of many values, of which few change at a time."""
 
     def __init__(self, code, rows, value):
@@ -135,27 +135,27 @@ class _Best:
         self._rows = rows
         self._code = code
         self._top = np.full(int(code.max(initial=0)) + 1, -np.inf)
-        self._at = np.full(len(self._top), -1)
+        self._place = np.full(len(self._top), -1)
         for each in rows:
-            self._again(each)
+            self._find_top(each)
 
-    def _again(self, code):
+    def _find_top(self, code):
         rows = self._rows[code]
-        at = rows[self.value[rows].argmax()]
-        self._at[code], self._top[code] = at, self.value[at]
+        place = rows[self.value[rows].argmax()]
+        self._place[code], self._top[code] = place, self.value[place]
 
     def pop(self) -> int:
-        """Takes the highest out; -1 where only -inf is left."""
+        """Takes out and returns the highest; -1 if only -inf is left."""
         code = int(self._top.argmax())
         if self._top[code] == -np.inf:
             return -1
-        pick = int(self._at[code])
+        pick = int(self._place[code])
         self.value[pick] = -np.inf
-        self._again(code)
+        self._find_top(code)
         return pick
 
     def change(self, rows, value):
-        """New values of those of the rows that are still in."""
+        """Sets the values of those rows that are still in."""
         there = self.value[rows] > -np.inf
         self.put(rows[there], value[there])
 
@@ -164,6 +164,6 @@ class _Best:
         self.value[rows] = value
         code = self._code[rows]
         higher = value > self._top[code]
-        # Of one code only the last of several rows would count here.
-        for each in np.unique(code[higher | (self._at[code] == rows)]):
-            self._again(int(each))
+        # Several rows may have one code, so the highest is looked up again.
+        for each in np.unique(code[higher | (self._place[code] == rows)]):
+            self._find_top(int(each))

@@ -2,8 +2,9 @@
 
 The two towers become one linear model: the label of (u, i) is
 phi_i . w_u + psi_u . w_i + noise of variance 1, with features phi of items
-and psi of users. Users' and items' weights are kept independent of each
-other, so there is one small covariance a user and one an item.
+and psi of users. The coefficients w of users and of items are kept
+independent of each other, so there is one small covariance for each user and
+one for each item.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ _SWEEPS = 2
 
 
 class PairPosterior:
-    """Covariances S_u and S_i of the weights, given the labelled pairs.
+    """Covariances S_u and S_i of the coefficients, given labelled pairs.
 
     A label about user u tells less where its item is unknown itself: its
     noise is 1 + psi^T S_i psi, found in two sweeps over users and items.
@@ -24,8 +25,8 @@ class PairPosterior:
     Args:
         view: a `View` with vectors, traffic and labelled pairs.
         components: see `linear_features`.
-        bias, weight: prior variances of the constant's weight and of the
-            other features' weights, in units of the noise. The defaults
+        bias, slope: prior variances of the constant's coefficient and of
+            those of the other features, in units of the noise. The defaults
             were chosen on MovieLens-100K, seeds 0 and 1 of `scenarios`.
 
     Attributes:
@@ -39,13 +40,13 @@ class PairPosterior:
     """
 
     def __init__(self, view, components: int = 8, bias: float = 1.0,
-                 weight: float = 0.02):
+                 slope: float = 0.02):
         phi = linear_features(
             view.candidate_vectors, view.item_traffic, components)
         psi = linear_features(
             view.query_vectors, view.user_traffic, components)
         self.features = phi, psi
-        self._prior = [np.r_[bias, np.full(f.shape[1] - 1, weight)]
+        self._prior = [np.r_[bias, np.full(f.shape[1] - 1, slope)]
                        for f in (phi, psi)]
         none = np.zeros(0, np.int32)
         owners = ((none, none) if view.labelled_user is None else
@@ -66,19 +67,22 @@ class PairPosterior:
                 self.covariance[side] = np.linalg.inv(precision)
 
     def variance(self, user, item) -> np.ndarray:
-        """Variance of the predicted label of pairs, float64 `[n]`."""
+        """Returns the variance of the predicted label, float64 `[n]`."""
         return (quadratic(self.covariance[0], self.features[0], user, item)
                 + quadratic(self.covariance[1], self.features[1], item, user))
 
 
 def moments(features, owner, other, weight, owners: int) -> np.ndarray:
-    """Sum of w phi phi^T over the pairs of each owner, `[owners, D, D]`.
+    """Returns sums of w phi phi^T over each owner's pairs.
 
     Args:
         features: phi by code of the other, `[codes, D]`.
         owner, other: codes of pairs, `[n]`.
-        weight: w, `[n]`.
+        weight: w, the weight of each pair, `[n]`.
         owners: number of owners.
+
+    Returns:
+        float64 `[owners, D, D]`.
     """
     width = features.shape[1]
     total = np.zeros((owners, width, width))
@@ -89,7 +93,7 @@ def moments(features, owner, other, weight, owners: int) -> np.ndarray:
 
 
 def quadratic(matrices, features, owner, other) -> np.ndarray:
-    """phi^T A phi of pairs, float64 `[n]`.
+    """Returns phi^T A phi of pairs, float64 `[n]`.
 
     Args:
         matrices: A by owner, `[owners, D, D]`.
@@ -104,7 +108,7 @@ def quadratic(matrices, features, owner, other) -> np.ndarray:
 
 
 def groups(owner):
-    """`(code, positions of its pairs)` of each code that occurs."""
+    """Yields `(code, positions of its pairs)` for each code that occurs."""
     owner = np.asarray(owner)
     size = len(owner)
     # A counting sort: argsort takes ten times as long for 10^7 pairs.

@@ -1,4 +1,4 @@
-"""Predicted labels and logits to calibrated class probabilities.
+"""From predicted labels and logits to calibrated class probabilities.
 
 A model trained on squared errors or with a ranking loss has no probabilities
 of its own; entropy, margins and mutual information need them.
@@ -15,30 +15,32 @@ _MIN_SIGMA = 0.05
 
 
 def fit_sigma(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Standard deviation of labels around predictions: RMS of the residuals.
+    """Returns the standard deviation of labels around predictions.
 
-    It is the maximum-likelihood value under normal errors. At least 0.05, so
-    that a model which knows its calibration rows by heart still has doubts.
+    It is the root mean square of the residuals, the maximum-likelihood value
+    under normal errors, but at least 0.05: a model that has memorised the
+    rows must still be unsure.
 
     Args:
         label, prediction: `[m]`; rows where one is NaN are left out.
 
     Returns:
-        the standard deviation, in the unit of the labels.
+        The standard deviation, in the unit of the labels.
 
     Raises:
         ValueError: no row is left.
     """
-    label, prediction = _pairs(label, prediction)
+    label, prediction = _usable_pairs(label, prediction)
     return float(max(_MIN_SIGMA, np.sqrt(np.mean((label - prediction) ** 2))))
 
 
 def ordinal(mean: np.ndarray, sigma: float,
             levels: np.ndarray) -> np.ndarray:
-    """Probability of each level, for a normal around the prediction.
+    """Returns the probability of each level, for a normal distribution.
 
-    The line is cut midway between neighbouring levels (the latent variable
-    of an ordered probit); the outer levels take the tails.
+    Its mean is the prediction. The line is cut midway between neighbouring
+    levels (the latent variable of an ordered probit); the outer levels take
+    the tails.
 
     Args:
         mean: predicted labels, any shape `[...]`.
@@ -63,9 +65,9 @@ def ordinal(mean: np.ndarray, sigma: float,
 
 
 def fit_temperature(label: np.ndarray, logit: np.ndarray) -> float:
-    """Temperature under which the logits are calibrated.
+    """Returns the temperature under which the logits are calibrated.
 
-    The one number that minimises log-loss (temperature scaling, Guo et al.
+    It is the number that minimises log-loss (temperature scaling, Guo et al.
     2017, arXiv 1706.04599), between 0.01 and 100.
 
     Args:
@@ -73,9 +75,9 @@ def fit_temperature(label: np.ndarray, logit: np.ndarray) -> float:
         logit: `[m]`.
 
     Returns:
-        the temperature; 1 keeps the logits.
+        The temperature; 1 keeps the logits.
     """
-    label, logit = _pairs(label, logit)
+    label, logit = _usable_pairs(label, logit)
     if label.min() < 0 or label.max() > 1:
         raise ValueError(
             "Binary labels must lie between 0 and 1. Received: "
@@ -90,7 +92,7 @@ def fit_temperature(label: np.ndarray, logit: np.ndarray) -> float:
 
 
 def binary(logit: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities of the classes 0 and 1.
+    """Returns the probabilities of the classes 0 and 1.
 
     Args:
         logit: any shape `[...]`.
@@ -105,7 +107,7 @@ def binary(logit: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return np.stack([expit(-scaled), expit(scaled)], axis=-1)
 
 
-def _pairs(label, prediction):
+def _usable_pairs(label, prediction):
     label = np.asarray(label, np.float64).ravel()
     prediction = np.asarray(prediction, np.float64).ravel()
     if label.shape != prediction.shape:

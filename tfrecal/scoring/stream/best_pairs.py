@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from tfrecal.acquisition import batches
+from tfrecal.acquisition import picking
 from tfrecal.checks import check_weights
 from tfrecal.hashes import hashed
 from tfrecal.scoring.stream.pair_tiles import for_each
@@ -72,7 +72,7 @@ def top_pairs(pairs, score, n: int, *, mode: str = "top",
         found = _one_pass(pairs, keys, buffer, None)
     chosen = found
     while True:
-        fit = batches.capped(np.arange(len(chosen["key"])), n, [
+        fit = picking.capped(np.arange(len(chosen["key"])), n, [
             (chosen[column], most) for column, most in caps])
         chosen = _take(chosen, fit)
         if not caps or len(fit) == n or len(found["key"]) < buffer:
@@ -246,7 +246,7 @@ class Keys:
         return values, free
 
     def _scaled(self, values):
-        """Scales as `batches.scaled`, by the range of all pairs."""
+        """Scales as `picking.scaled`, by the range of all pairs."""
         count, low, high = self.range
         if not high > low:
             return np.ones(len(values))

@@ -1,4 +1,4 @@
-"""BatchAware: strategies whose every pick depends on those before it."""
+"""PickByPick: strategies whose picks depend on the picks before."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,16 +6,16 @@ import numpy as np
 from tfrecal.acquisition.base import Strategy
 
 
-class BatchAware(Strategy):
-    """Builds the batch pick by pick; a subclass writes `pick`.
+class PickByPick(Strategy):
+    """Makes the picks of a round one after the other.
 
-    A prior and, with `per_cost`, the cost weigh the gain as it is at each
-    pick, unscaled: no weight puts a pair without any gain before one that
-    has some.
+    A subclass writes `pick`. A prior and, with `per_cost`, the cost multiply
+    the gain as it is at each pick, unscaled: no factor puts a pair without
+    any gain before one that has some.
 
     Args:
         batch: `"top"` takes the best each time; `"power"` multiplies the
-            weight of each pair by `exp(temperature * Gumbel noise)`, so that
+            factor of each pair by `exp(temperature * Gumbel noise)`, so that
             the first pick is drawn with chances proportional to
             `gain ** (1 / temperature)`.
     """
@@ -24,28 +24,28 @@ class BatchAware(Strategy):
         super().__init__(batch=batch, **options)
         if batch not in ("top", "power"):
             raise ValueError(
-                f"`batch` of `{self.name}` must be top or power: it looks at "
-                f"the batch as a whole. Received: batch={batch!r}.")
+                f"`batch` of `{self.name}` must be top or power: its picks "
+                f"depend on each other. Received: batch={batch!r}.")
 
-    def pick(self, view, rows, values, weight, n, rng) -> np.ndarray:
-        """Builds the batch.
+    def pick(self, view, rows, values, factor, n, rng) -> np.ndarray:
+        """Makes the picks.
 
         Args:
             view: all candidates.
             rows: those that may be picked, in random order, int `[m]`.
             values: their utilities, float64 `[m]`.
-            weight: of prior and cost, in [0, 1], `[m]`.
+            factor: prior and cost of each, in [0, 1], `[m]`.
             n: how many are wanted.
-            rng: of all draws.
+            rng: for all draws.
 
         Returns:
-            positions in `rows`, best first, at most `n`, within the caps.
+            Positions in `rows`, best first, at most `n`, within the caps.
         """
         raise NotImplementedError(
             f"`{type(self).__name__}` must define `pick`.")
 
     def select(self, view, n, rng, utilities=None):
-        """As the base; utilities fill what `pick` leaves open."""
+        """Does as the base; utilities fill what `pick` leaves open."""
         if utilities is None and len(view):
             self.check_needs(view)
             utilities = self.utilities(view)
@@ -55,27 +55,27 @@ class BatchAware(Strategy):
         rows = allowed[rng.permutation(len(allowed))]
         values = np.asarray(utilities, np.float64)[rows]
         factors = self.factors(view)
-        weight = np.ones(len(rows)) if factors is None else factors[rows]
-        weight = weight / (weight.max() or 1)
-        picks = self.pick(view, rows, values, weight, n, rng)
+        factor = np.ones(len(rows)) if factors is None else factors[rows]
+        factor = factor / (factor.max() or 1)
+        picks = self.pick(view, rows, values, factor, n, rng)
         if len(picks) < n:
-            rest = np.argsort(-values * weight, kind="stable")
+            rest = np.argsort(-values * factor, kind="stable")
             rest = rest[~np.isin(rest, picks)]
             picks = np.concatenate([picks, rest])
         return self.cap(view, rows[picks], n)
 
-    def noisy(self, weight: np.ndarray, rng) -> np.ndarray:
-        """Weights with the noise of `batch="power"`, in [0, 1]."""
+    def noisy(self, factor: np.ndarray, rng) -> np.ndarray:
+        """Returns factors with the noise of `batch="power"`, in [0, 1]."""
         if self.batch == "top":
-            return weight
+            return factor
         with np.errstate(divide="ignore"):
-            logs = np.log(weight)
-        logs += self.temperature * rng.gumbel(size=len(weight))
+            logs = np.log(factor)
+        logs += self.temperature * rng.gumbel(size=len(factor))
         return np.exp(logs - logs.max())
 
 
 class Remaining:
-    """Which rows may still be picked, as picks fill caps and quotas.
+    """Keeps which rows may still be picked, as picks fill caps and quotas.
 
     Args:
         limits: see `Strategy.limits`.
@@ -88,18 +88,25 @@ class Remaining:
         self._rows = rows
 
     def take(self, pick: int) -> None:
-        """Closes a row, and those that are not allowed after it."""
+        """Counts a pick; closes it and what is not allowed beside it."""
         self.left[pick] = False
         if self._limits.take(self._rows[pick]):
             self.left &= self._limits.open(self._rows)
 
     def best(self, values: np.ndarray) -> int:
-        """The open row with the highest value, all >= 0."""
+        """Returns the open row with the highest value, all >= 0."""
         return int(np.argmax(np.where(self.left, values, -1)))
 
 
 def draw(chances, best: int, temperature: float, rng) -> int:
-    """A position with chances proportional to `chances ** (1 / T)`."""
+    """Draws a position with chances proportional to `chances ** (1 / T)`.
+
+    Args:
+        chances: >= 0, `[n]`.
+        best: position of the highest.
+        temperature: T, > 0.
+        rng: a `numpy.random.Generator`.
+    """
     if not chances[best] > 0:
         return best
     shares = np.maximum(chances / chances[best], 0)

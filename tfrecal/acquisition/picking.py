@@ -1,4 +1,4 @@
-"""From values to a batch: stochastic batches, ties, caps and quotas."""
+"""From values to picks: draws, ties, caps and quotas."""
 from __future__ import annotations
 
 import numpy as np
@@ -7,9 +7,9 @@ MODES = ("top", "power", "softmax", "softrank")
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
-    """Values min-max-scaled to [1 / n, 1]; all 1 where all are equal.
+    """Returns values min-max-scaled to [1 / n, 1], or all 1 if all are equal.
 
-    The lowest is not zero, for what multiplies it could not lift it.
+    The lowest is not zero: no factor could lift a zero.
     """
     low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     if not high > low:
@@ -19,27 +19,27 @@ def scaled(values: np.ndarray) -> np.ndarray:
 
 
 def order(keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Positions by falling key, int64 `[n]`; ties in random order."""
+    """Returns positions by falling key, int64 `[n]`; ties at random."""
     shuffled = rng.permutation(len(keys))
     return shuffled[np.argsort(-keys[shuffled], kind="stable")]
 
 
 def keys(values: np.ndarray, mode: str, temperature: float,
          rng: np.random.Generator) -> np.ndarray:
-    """Sort keys: the top n of them is the batch.
+    """Returns sort keys: the picks are the pairs with the n highest.
 
-    Adding Gumbel noise to log-weights and taking the top n draws n times
-    without replacement with chances proportional to the weights (Kool et
-    al. 2019, arXiv 1903.06059).
+    Gumbel noise is added to the logarithm of a chance. The n highest sums
+    are then n draws without replacement, with these chances (Kool et al.
+    2019, arXiv 1903.06059).
 
     Args:
         values: float64 `[n]`, higher is better.
         mode: one of `MODES`.
         temperature: > 0.
-        rng: of the noise, and of the ranks of equal values.
+        rng: draws the noise, and ranks equal values.
 
     Returns:
-        float64 `[n]`; -inf where the weight is zero: such pairs come last.
+        float64 `[n]`; -inf where the chance is zero: such pairs come last.
     """
     if mode == "top":
         return values
@@ -59,25 +59,27 @@ def keys(values: np.ndarray, mode: str, temperature: float,
 
 
 class Limits:
-    """What a batch may still take, pick by pick: caps and reserved places.
+    """Which pairs a round may still pick: caps and reserved places.
 
     Args:
-        caps: `(codes [candidates], most)`: at most so many of a code; one
-            number, or an array by code.
-        reserved: `(codes [candidates], places [by code], free)`: places for
-            the candidates of each code, and places for any.
+        caps: a list of `(codes [candidates], most)`. `most` picks of each
+            code are allowed: one number, or an array by code.
+        reserved: a list of `(codes [candidates], places, free)`. `places`,
+            an array by code, are kept for candidates of each code; `free`
+            is the number of places for any.
     """
 
     def __init__(self, caps=(), reserved=()):
-        self._caps = [(codes, _by_code(codes, most)) for codes, most in caps]
-        self._reserved = [(codes, _by_code(codes, places), [free])
+        self._caps = [(codes, _numbers_by_code(codes, most))
+                      for codes, most in caps]
+        self._reserved = [(codes, _numbers_by_code(codes, places), [free])
                           for codes, places, free in reserved]
 
     def __bool__(self) -> bool:
         return bool(self._caps or self._reserved)
 
     def open(self, rows: np.ndarray) -> np.ndarray:
-        """Which candidates may still be taken, bool `[rows]`."""
+        """Returns which candidates may still be taken, bool `[rows]`."""
         found = np.ones(len(rows), bool)
         for codes, left in self._caps:
             found &= left[codes[rows]] > 0
@@ -87,13 +89,13 @@ class Limits:
         return found
 
     def allows(self, row: int) -> bool:
-        """As `open`, for one candidate."""
+        """Does as `open`, for one candidate."""
         return (all(left[codes[row]] > 0 for codes, left in self._caps)
                 and all(free[0] > 0 or places[codes[row]] > 0
                         for codes, places, free in self._reserved))
 
     def take(self, row: int) -> bool:
-        """Counts a pick; True where `open` may have changed for others."""
+        """Counts a pick; returns True if `open` may differ for others now."""
         changed = False
         for codes, left in self._caps:
             left[codes[row]] -= 1
@@ -107,12 +109,12 @@ class Limits:
         return bool(changed)
 
     def release(self) -> bool:
-        """Opens reserved places to all; False where there were none."""
+        """Opens reserved places to all; returns False if there were none."""
         found, self._reserved = bool(self._reserved), []
         return found
 
 
-def _by_code(codes, numbers) -> np.ndarray:
+def _numbers_by_code(codes, numbers) -> np.ndarray:
     size = int(codes.max(initial=0)) + 1
     if np.ndim(numbers):
         return np.array(numbers, np.int64)
@@ -120,15 +122,15 @@ def _by_code(codes, numbers) -> np.ndarray:
 
 
 def capped(order: np.ndarray, n: int, limits) -> np.ndarray:
-    """First `n` of `order` that the limits allow.
+    """Returns the first `n` of `order` that the limits allow.
 
     Args:
         order: candidates, best first.
         n: how many are wanted.
-        limits: `Limits`, or a list of caps for them.
+        limits: `Limits`, or a list of caps to make them of.
 
     Returns:
-        part of `order`; shorter than `n` where the limits leave no more.
+        Some of `order`; shorter than `n` where the limits leave no more.
     """
     if not isinstance(limits, Limits):
         limits = Limits(limits)
@@ -136,7 +138,12 @@ def capped(order: np.ndarray, n: int, limits) -> np.ndarray:
 
 
 def in_two_walks(order, n, limits: Limits, walk) -> np.ndarray:
-    """`walk(order, n, limits)`; then of the rest, with nothing reserved."""
+    """Walks down `order`, and down the rest again with nothing reserved.
+
+    Args:
+        order, n, limits: see `capped`.
+        walk: a function `(order, n, limits)` that returns picks.
+    """
     chosen = walk(order, n, limits)
     if len(chosen) < n and limits.release():
         rest = order[~np.isin(order, chosen)]
@@ -147,10 +154,10 @@ def in_two_walks(order, n, limits: Limits, walk) -> np.ndarray:
 def _first_allowed(order, n, limits):
     if not limits:
         return order[:n]
-    chosen, block = [], max(4 * n, 1024)
-    for start in range(0, len(order), block):
-        part = order[start:start + block]
-        for row in part[limits.open(part)].tolist():
+    chosen, tile = [], max(4 * n, 1024)
+    for start in range(0, len(order), tile):
+        rows = order[start:start + tile]
+        for row in rows[limits.open(rows)].tolist():
             if limits.allows(row):
                 limits.take(row)
                 chosen.append(row)
