@@ -9,7 +9,7 @@ import pytest
 from contracts import make_view
 
 from tfrecal import acquisition
-from tfrecal.acquisition.batches import Limits, capped
+from tfrecal.acquisition.picking import Limits, capped
 from tfrecal.acquisition.quota import Quota
 from tfrecal.data.pairs import Pairs
 from tfrecal.data.vocabulary import Vocabulary
@@ -74,12 +74,12 @@ def test_priors_read_codes_and_make_no_strings():
                 {"trust": [3.0]}, index=["v"]), "trust", of="users"),
             priors.Embargo(ITEMS, ["b", "c"])]
     for prior in [*made, priors.Product(made)]:
-        found = priors.weigh(prior, pairs)
+        found = priors.factors_of(prior, pairs)
         assert "user_id" not in vars(pairs) and "item_id" not in vars(pairs)
         np.testing.assert_array_equal(found, prior(
             ["u", "v", "u", "v"], ["a", "b", "z", "z"]))
     np.testing.assert_array_equal(found, [0.5, 0, 0.25, 0.75])
-    np.testing.assert_array_equal(priors.weigh(
+    np.testing.assert_array_equal(priors.factors_of(
         lambda user, item: (user == "u") + 2.0 * (item == "a"), pairs),
         [3, 0, 1, 0])
 

@@ -10,51 +10,54 @@ from tfrecal.callbacks.rounds import Rounds
 
 
 class AcquireLabels(Rounds, tf_keras.callbacks.Callback):
-    """Scores the pool, chooses pairs, asks the oracle, takes answers in.
+    """Scores the pool, chooses pairs, asks the oracle and takes its answers.
 
-    The next epoch of the same `fit` trains on what came back, so `fit` must
-    be given `pool.sequence(...)`. Writes `labelled`, `acquired`, `declined`,
-    `pending`, `cost` (of all answers so far), `mean_utility` and
-    `acquire_seconds` into `logs`, and what a strategy that adjusts itself
-    (`acquisition.Chooser`) has to say.
+    The next epoch of the same `fit` trains on the new labels, so `fit` must be
+    given `pool.sequence(...)`. The callback writes `labelled`, `acquired`,
+    `declined`, `pending`, `cost` (of all answers so far), `mean_utility` and
+    `acquire_seconds` into `logs`, and the numbers of a strategy that adjusts
+    itself (`acquisition.Chooser`).
 
     Args:
         pool: a `Pool`.
         strategy: an `acquisition.Strategy` or its name.
         oracle: an `oracles.Oracle`.
-        per_round: pairs asked a round; 1,000 by default.
-        budget: what all answers of the pool may cost, those before this
-            callback included, in the oracle's unit; the last batch is cut to
-            fit. None for no limit.
-        rounds: this callback buys at most so many rounds. None for no limit.
-        every: epochs a round.
+        per_round: pairs asked in a round; 1,000 by default.
+        budget: what all answers of the pool may cost, with those before this
+            callback, in the oracle's unit; the picks of the last round are
+            cut to fit. None for no limit.
+        rounds: most rounds that this callback buys. None for no limit.
+        every: epochs from one round to the next.
         target: a `Target`, the audience to be served, for strategies that
-            know it; by default the pool.
+            read it; by default the pool.
         calibration: held-out `Interactions` on which probabilities are
             calibrated; by default the labelled rows.
         prior: domain knowledge: a function of `(user_ids, item_ids)` that
-            returns a weight of 0 or more for each pair, or a list of them,
-            whose weights are multiplied; see `tfrecal.pool.priors`.
+            returns a factor of 0 or more for each pair, or a list of such
+            functions, whose factors are multiplied; see
+            `tfrecal.pool.priors`.
         expire_after: rounds after which an unanswered question may be asked
-            again; a late answer counts all the same. None for never.
-        candidates: at most so many pairs are scored, drawn at random.
+            again; a late answer still counts. None for never.
+        candidates: most pairs that are scored; they are drawn at random.
             `"all"` streams over every pair, for strategies that look at one
-            pair at a time.
-        passes: samples of the model, for strategies that read them.
+            pair at a time. None for all pairs of the pool, or 200,000 of a
+            lazy one.
+        passes: number of samples of the model, for strategies that read
+            them.
         uncertainty: `"dropout"` or `"heads"`, see `PoolScorer.view`.
-        journal: a `Journal` of this pool, in which questions and answers
-            stand before they take effect, so that a killed and restored
-            process neither asks twice nor loses an answer; see there for
-            late, repeated and contradictory answers. None keeps one in
-            memory only.
-        seed: same seed, same acquisitions.
-        verbose: 1 prints a line a round.
+        journal: a `Journal` of this pool. Questions and answers are written
+            there before they take effect, so that a killed and restored
+            process neither asks twice nor loses an answer. None keeps one
+            in memory only.
+        seed: the same seed gives the same acquisitions.
+        verbose: 1 prints a line for each round.
         batch_size: the old name of `per_round`.
 
     Raises:
-        TypeError, ValueError: when `fit` begins: the model does not offer
-            what the strategy reads (see `model.protocol`), or embeds the
-            pool's ids wrongly, or trains on something that cannot grow.
+        TypeError, ValueError: an option is out of range; or, when `fit`
+            begins, the model does not offer what the strategy reads (see
+            `model.protocol`), embeds the pool's ids wrongly, or trains on
+            something that cannot grow.
     """
 
     _begun = False  # whether `fit` has come to its first epoch
@@ -84,7 +87,7 @@ class AcquireLabels(Rounds, tf_keras.callbacks.Callback):
         asked = self.round
         self.collect(found)
         if self.budget is not None and found["declined"]:
-            # What was set aside for them can be spent after all.
+            # What they might have cost can be spent now.
             self.exhausted = self.finished()
         if self.expire(epoch):
             found.update(self.strategy.observe(
@@ -102,7 +105,7 @@ class AcquireLabels(Rounds, tf_keras.callbacks.Callback):
                   f"{logs['cost']:g}")
 
     def _check_rows(self, logs):
-        """Raises RuntimeError where `fit` trained on a part of the labels."""
+        """Raises RuntimeError where `fit` did not train on all labels."""
         sequences = self.pool.sequences
         if "rows" in logs:  # a `TwoTower` counts them
             trained = {int(logs["rows"])}
@@ -116,7 +119,7 @@ class AcquireLabels(Rounds, tf_keras.callbacks.Callback):
                 "`pool.sequence(...)` to `fit`, without `steps_per_epoch`.")
 
     def _check_backup(self, epoch):
-        """Raises where Keras goes on beside a pool that begins anew."""
+        """Raises ValueError where Keras goes on and the pool begins anew."""
         backed_up = getattr(self.model, "_training_state", None) is not None
         if backed_up and epoch and not self.pool.rounds and (
                 epoch >= self.every):

@@ -14,16 +14,16 @@ from tfrecal.pool.pool import Pool, PoolExhausted
 class Buying:
     """Buys labels so that none is bought twice and none is lost.
 
-    What stands in the journal after `position` has happened, but a restored
-    pool has not heard of it, for its process was killed before the pool was
-    saved. It is repeated in the order of the journal: the same questions
-    under the same tickets, of which the oracle hears only those that have no
-    answer yet, and the same answers.
+    A process may be killed after it wrote to the journal and before it saved
+    the pool. The restored pool then lacks the records of the journal after
+    `position`. They are repeated in the order of the journal: the same
+    questions under the same tickets, and the same answers. The oracle is
+    asked only those that have no answer yet.
 
     Args:
         pool: the `Pool`.
         oracle: the `Oracle`.
-        journal: of this pool; None keeps one in memory only.
+        journal: the `Journal` of this pool; None keeps one in memory only.
 
     Attributes:
         position: number of records of the journal that are in the pool.
@@ -33,25 +33,25 @@ class Buying:
         self.pool = pool
         self.oracle = oracle
         self.journal = Journal() if journal is None else journal
-        # A pool that was never asked has heard of nothing; `restore` knows
-        # of a saved one; one that lives on in its process has heard all.
+        # A pool that was never asked has no records; `restore` sets the
+        # position of a saved one; a pool in its own process has them all.
         self.position = len(self.journal) if pool.rounds else 0
 
     def state(self) -> dict:
-        """What a resumed run needs, JSON-able."""
+        """Returns what a resumed run needs; it can be written as JSON."""
         return {"oracle": self.oracle.state(), "journal": self.position}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
-        self.position = self._heard(state.get("journal", 0))
+        self.position = self._checked_position(state.get("journal", 0))
         oracle = dict(state["oracle"])
         if oracle.get("open"):
-            parts = [self.journal.unanswered(Questions(**part))
-                     for part in oracle["open"]]
-            oracle["open"] = [part.to_json() for part in parts if len(part)]
+            left = [self.journal.unanswered(Questions(**one))
+                    for one in oracle["open"]]
+            oracle["open"] = [one.to_json() for one in left if len(one)]
         self.oracle.restore(oracle)
 
-    def _heard(self, position: int) -> int:
+    def _checked_position(self, position: int) -> int:
         have = len(self.journal)
         if self.journal.path is None:
             return have
@@ -70,11 +70,14 @@ class Buying:
         return position
 
     def repeated(self, round: int):
-        """The questions of a round that was interrupted.
+        """Asks the pool the questions of an interrupted round again.
+
+        Args:
+            round: number of the round.
 
         Returns:
-            `(questions, explanations)`, asked of the pool again, or None
-            where the journal has none: choose.
+            `(questions, explanations)`, or None if the journal has none, so
+            that new pairs are to be chosen.
 
         Raises:
             ValueError: they do not fit the pool.
@@ -102,7 +105,13 @@ class Buying:
         return questions, why
 
     def ask(self, chosen: Chosen, round: int, why: list) -> Questions:
-        """Marks what was chosen as asked; the oracle is not told yet."""
+        """Marks chosen pairs as asked; the oracle is not told yet.
+
+        Args:
+            chosen: the picks.
+            round: number of the round.
+            why: explanations for the journal.
+        """
         user, item, utility, strategy = chosen
         tickets = self.pool.ask(user, item, round, strategy, utility)
         pairs = self.pool.pairs(user, item)
@@ -113,33 +122,33 @@ class Buying:
         return questions
 
     def tell(self, questions: Questions) -> None:
-        """The oracle hears of those that have no answer yet."""
+        """Asks the oracle those questions that have no answer yet."""
         questions = self.journal.unanswered(questions)
         if len(questions):
             self.oracle.ask(questions)
 
     def collect(self) -> dict[str, int]:
-        """Takes answers in: those of the journal, then the oracle's.
+        """Takes in the answers of the journal, then the oracle's.
 
         Returns:
-            numbers of pairs that are newly `acquired` and `declined`.
+            Numbers of pairs that are newly `acquired` and `declined`.
         """
         answers, self.position = self.journal.answers_at(self.position)
-        found = self._take(answers)
+        found = self._answer_pool(answers)
         if self.position < len(self.journal):
             return found  # questions that are repeated come before others
         answers = self.journal.fresh(self.oracle.answers())
         if len(answers):
-            # Nothing that the pool refuses may stand in the journal.
+            # The journal must not hold what the pool refuses.
             self.pool.check_answers(answers.ticket, answers.label,
                                     answers.declined)
             self.journal.answered(answers)
             self.position += 1
-            for name, number in self._take(answers).items():
+            for name, number in self._answer_pool(answers).items():
                 found[name] += number
         return found
 
-    def _take(self, answers: Answers) -> dict[str, int]:
+    def _answer_pool(self, answers: Answers) -> dict[str, int]:
         fresh = np.zeros(0, bool)
         if len(answers):
             fresh = self.pool.answer(answers.ticket, answers.label,

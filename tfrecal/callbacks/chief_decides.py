@@ -1,4 +1,4 @@
-"""ChiefDecides: one worker evaluates and buys, all learn what it bought."""
+"""ChiefDecides: one worker evaluates and buys for all."""
 from __future__ import annotations
 
 import tf_keras
@@ -9,15 +9,16 @@ from tfrecal.callbacks.acquire_labels import AcquireLabels
 class ChiefDecides(tf_keras.callbacks.Callback):
     """Runs callbacks on the chief of several workers, and tells the others.
 
-    What they write into `logs`, whether training stops, and the questions
-    and answers of an `AcquireLabels` among them reach every worker: there is
-    one oracle, and the pools stay the same, row for row, which is checked
+    Every worker gets what they write into `logs`, whether training stops,
+    and the questions and answers of an `AcquireLabels` among them. So there
+    is one oracle, and the pools stay the same, row for row, which is checked
     after each epoch. On a single worker it changes nothing.
 
     Args:
         workers: the `Workers`.
         pool: this worker's `Pool`.
-        callbacks: in their order; on the other workers they are only told.
+        callbacks: the callbacks, in their order; on the other workers they
+            do not run.
 
     Raises:
         WorkersStopped: a callback raised on the chief (on the others), or
@@ -42,30 +43,30 @@ class ChiefDecides(tf_keras.callbacks.Callback):
         for callback in self.callbacks:
             callback.set_model(model)
 
-    def _each(self, name, *args):
+    def _call_on_chief(self, name, *args):
         if self.workers.chief:
             for callback in self.callbacks:
                 getattr(callback, name)(*args)
 
     def on_train_begin(self, logs=None):
-        self._each("on_train_begin", logs)
+        self._call_on_chief("on_train_begin", logs)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._each("on_epoch_begin", epoch, logs)
+        self._call_on_chief("on_epoch_begin", epoch, logs)
 
     def on_train_end(self, logs=None):
-        self._each("on_train_end", logs)
+        self._call_on_chief("on_train_end", logs)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         workers, acquire = self.workers, self.acquire
         if workers.number == 1:
-            self._each("on_epoch_end", epoch, logs)
+            self._call_on_chief("on_epoch_end", epoch, logs)
             return
 
         def decide():
             heard = acquire.heard if acquire else 0
-            self._each("on_epoch_end", epoch, logs)
+            self._call_on_chief("on_epoch_end", epoch, logs)
             return {"logs": {name: value if isinstance(value, str)
                              else float(value)
                              for name, value in logs.items()},

@@ -1,4 +1,4 @@
-"""What `AcquireLabels` asks: from candidates to a batch that is affordable."""
+"""What `AcquireLabels` asks: from candidates to picks that are affordable."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -8,17 +8,17 @@ import numpy as np
 from tfrecal.pool.priors import Product
 from tfrecal.pool.rateability import Rateability
 
-_EXPLAINED = 5  # picks a round
-_BESIDE = 2000  # candidates that they are seen beside, where all are streamed
+_EXPLAINED = 5  # picks of a round
+_BESIDE = 2000  # candidates to compare them with, where all are streamed
 
 
 class Chosen(NamedTuple):
-    """A batch of pairs, best first.
+    """The picks of a round, best first.
 
     Args:
         user, item: codes, int32 `[n]`.
         utility: float64 `[n]`.
-        strategy: name of what chose each, object `[n]`.
+        strategy: name of the strategy that chose each, object `[n]`.
     """
 
     user: np.ndarray
@@ -28,7 +28,7 @@ class Chosen(NamedTuple):
 
 
 class Choice:
-    """Chooses the next batch of an `AcquireLabels` and can explain it.
+    """Makes the next picks of an `AcquireLabels` and can explain them.
 
     Args:
         acquire: the callback, whose options are read.
@@ -45,7 +45,7 @@ class Choice:
         self._seen = None
 
     def check(self) -> None:
-        """Raises where the model lacks what the strategy reads."""
+        """Raises ValueError where the model lacks what the strategy reads."""
         needs, scorer = self.acquire.strategy.needs, self.acquire.scorer
         samples = needs & {"samples", "sample_probabilities"}
         if samples and self.acquire.uncertainty == "dropout":
@@ -54,24 +54,24 @@ class Choice:
             scorer.labels()
 
     def choose(self) -> tuple[Chosen, str]:
-        """The next batch, and where it is empty, why."""
+        """Returns the next picks, and if there are none, why."""
         acquire = self.acquire
         rng = np.random.default_rng([acquire.seed, acquire.round])
         stream = acquire.candidates == "all"
         user, item = acquire.pool.candidates(
             _BESIDE if stream else acquire.candidates, rng)
         if not len(user):
-            return self._nothing("every pair of the pool was asked")
-        chosen = (self._stream(user, item) if stream
+            return self._no_picks("every pair of the pool was asked")
+        chosen = (self._pick_from_all(user, item) if stream
                   else self._pick(user, item, rng))
         if not len(chosen.user):
-            return self._nothing(
+            return self._no_picks(
                 "the strategy chose no pair (caps or a prior of 0)")
         enough = self._affordable(self._cost(
             acquire.pool.pairs(chosen.user, chosen.item)))
         if not enough:
-            return self._nothing(f"the budget of {acquire.budget:g} is spent")
-        return Chosen(*(part[:enough] for part in chosen)), ""
+            return self._no_picks(f"the budget of {acquire.budget:g} is spent")
+        return Chosen(*(column[:enough] for column in chosen)), ""
 
     def _pick(self, user, item, rng) -> Chosen:
         strategy, view = self.acquire.strategy, self.view(user, item)
@@ -80,15 +80,15 @@ class Choice:
         if hasattr(strategy, "select_arms"):
             picks, arm = strategy.select_arms(view, n, rng, utility)
             names = np.array(
-                [part.name for part in strategy.strategies], object)[arm]
+                [one.name for one in strategy.strategies], object)[arm]
         else:
             picks = strategy.select(view, n, rng, utility)
             names = np.full(len(picks), strategy.name, object)
         self._seen = view, picks[:_EXPLAINED], utility
         return Chosen(user[picks], item[picks], utility[picks], names)
 
-    def _stream(self, user, item) -> Chosen:
-        """The best of all pairs; `user`, `item` are a sample of them."""
+    def _pick_from_all(self, user, item) -> Chosen:
+        """Picks the best of all pairs; `user`, `item` are a sample."""
         acquire, strategy = self.acquire, self.acquire.strategy
         if strategy.quotas or self._reads_rateability():
             raise ValueError(
@@ -97,34 +97,39 @@ class Choice:
                 "`quotas`, `rateable` or the need of rateability. Score a "
                 "sample: candidates=200_000.")
         found = acquire.scorer.top(
-            strategy, acquire.per_round, calibration=self._calibration(),
+            strategy, acquire.per_round, calibration=self._held_out_pairs(),
             target=acquire.target, prior=self.prior,
             cost=acquire.oracle.expected_cost, passes=acquire.passes,
             uncertainty=acquire.uncertainty,
             seed=acquire.seed + acquire.round)
         names = np.full(len(found[0]), strategy.name, object)
-        first = Chosen(*(part[:_EXPLAINED] for part in (*found, names)))
+        first = Chosen(*(column[:_EXPLAINED]
+                         for column in (*found, names)))
         view = self.view(np.append(first.user, user),
                          np.append(first.item, item))
         self._seen = (view, np.arange(len(first.user)),
                       np.asarray(strategy.utilities(view), np.float64))
         return Chosen(*found, names)
 
-    def _nothing(self, why):
+    def _no_picks(self, why):
         self._seen = None
         none = np.zeros(0, np.int32)
         return Chosen(none, none, np.zeros(0), np.zeros(0, object)), why
 
     def view(self, user, item):
-        """What the strategy sees of these pairs."""
+        """Returns what the strategy sees of pairs.
+
+        Args:
+            user, item: codes, int32 `[n]`.
+        """
         acquire, pool = self.acquire, self.acquire.pool
         pairs = pool.pairs(user, item)
         view = acquire.scorer.view(
             user, item, acquire.strategy.needs - {"rateability"},
-            calibration=self._calibration(), target=acquire.target,
+            calibration=self._held_out_pairs(), target=acquire.target,
             passes=acquire.passes, uncertainty=acquire.uncertainty,
             seed=acquire.seed + acquire.round,
-            prior=None if self.prior is None else self.prior.weights(pairs),
+            prior=None if self.prior is None else self.prior.factors(pairs),
             cost=self._cost(pairs))
         if self._reads_rateability():
             if self._rateability is None:
@@ -136,7 +141,7 @@ class Choice:
         strategy = self.acquire.strategy
         return strategy.rateable or "rateability" in strategy.needs
 
-    def _calibration(self):
+    def _held_out_pairs(self):
         held_out = self.acquire.calibration
         return None if held_out is None else (
             held_out.user_code, held_out.item_code, held_out.label)
@@ -146,7 +151,7 @@ class Choice:
             pairs.user_id, pairs.item_id))
 
     def _affordable(self, cost) -> int:
-        """How many of the chosen the budget still pays."""
+        """Returns how many of the picks the budget still pays."""
         budget, pool = self.acquire.budget, self.acquire.pool
         if budget is None:
             return len(cost)
@@ -155,11 +160,14 @@ class Choice:
         return int(np.sum(cost <= left * (1 + 1e-9)))
 
     def explanations(self, chosen: Chosen) -> list[dict]:
-        """Why the best pairs of the batch just chosen are asked.
+        """Says why the best of the picks just made are asked.
+
+        Args:
+            chosen: the picks.
 
         Returns:
-            JSON-able dicts: `round`, `user_id`, `item_id`, `strategy`,
-            `utility` and `why`.
+            Dicts that can be written as JSON: `round`, `user_id`, `item_id`,
+            `strategy`, `utility` and `why`.
         """
         if self._seen is None:
             return []

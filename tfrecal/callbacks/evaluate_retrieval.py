@@ -9,25 +9,25 @@ import tf_keras
 from tfrecal import metrics
 from tfrecal.scoring.scorer import PoolScorer
 
-#: Part of the data -> how the names of its metrics begin.
+#: Part of a split -> how the names of its metrics begin.
 PREFIXES = {"validation": "val_", "test": "test_"}
 
 
 class EvaluateRetrieval(tf_keras.callbacks.Callback):
-    """Full-catalogue metrics of held-out rows: validation, or the test.
+    """Computes full-catalogue metrics of the validation or the test part.
 
-    The validation part is evaluated at the end of each epoch, for those who
-    choose by it: stopping, schedules, a chooser. The test part says how good
-    the finished model is and is evaluated once, when training ends, so that
-    nothing can choose by it.
+    The validation part is evaluated at the end of each epoch, for callbacks
+    that choose by it: stopping, schedules, a chooser. The test part says how
+    good the finished model is. It is evaluated once, when training ends, so
+    that nothing can choose by it.
 
-    Users and items are encoded once. A user's pairs of the whole pool are
+    Users and items are encoded once. All pairs of a user in the pool are
     masked, labelled or not; masking only the labelled ones would favour
-    strategies that leave good items in the pool. Writes
+    strategies that leave good items in the pool. The callback writes
     `val_ndcg@10`, `val_recall@10`, `val_mrr@10`, `val_map@10`,
     `val_coverage@10`, `val_popularity_bias@10`, `val_novelty@10` and
     `val_rmse` (for 0/1 labels `val_auc`) into `logs`, and slices by cold
-    and warm users and items as `val_ndcg@10/cold_items`. Those of the test
+    and warm users and items as `val_ndcg@10/cold_items`. Metrics of the test
     part are `test_ndcg@10` and so on; `History` holds NaN for the epochs
     before the last.
 
@@ -36,19 +36,20 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         held_out: `Interactions` over the same tables; labels at or above
             `pool.positive` are relevant.
         k: length of the lists.
-        seen: further `Interactions` to be masked: the validation part, where
-            the test part is evaluated.
-        every: epochs between evaluations; None is each epoch for the
+        seen: further `Interactions` to mask, such as the validation part
+            when the test part is evaluated.
+        every: epochs from one evaluation to the next; None means 1 for the
             validation part, and only the end of training for the test part.
-        part: what `held_out` is: `"validation"` or `"test"`.
+        part: which part of a split `held_out` is: `"validation"` or
+            `"test"`.
 
     Attributes:
-        found: what was written last, name -> value.
-        counts: `rows` that were evaluated last, and `users` among them with
-            something to find.
+        found: the metrics that were written last, name -> value.
+        counts: numbers of `rows` that were evaluated last, and of `users`
+            among them with something to find.
 
     Raises:
-        ValueError: a held-out pair is in the pool, or there is none.
+        ValueError: a held-out pair is in the pool, or there is no pair.
 
     Example:
         test = EvaluateRetrieval(
@@ -79,7 +80,7 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         self.part = part
         self.found: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        # The test part is looked at when training has ended.
+        # The test part is evaluated only when training has ended.
         self._last_only = every is None and part == "test"
 
     def on_train_begin(self, logs=None):
@@ -113,7 +114,11 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         return self.found
 
     def evaluate(self, model) -> dict[str, float]:
-        """Metric name -> value, without `val_` or `test_` before it."""
+        """Returns metrics of a model, without `val_` or `test_` before them.
+
+        Args:
+            model: any model that `PoolScorer` can score with.
+        """
         scorer = self._scorer(model)
         held_out = self.held_out
         query, candidate, relevant, seen, result = self.ranked(scorer)
@@ -121,26 +126,27 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         self.counts = {"rows": len(held_out), "users": len(result.users)}
         if scorer.offers.labels:
             predicted = scorer.predict(held_out.user_code, held_out.item_code)
-            found.update(self._pointwise(
+            found.update(self._label_metrics(
                 scorer.labels().loss, held_out.label, predicted))
         found.update(self._slices(
             result, query, candidate, relevant, seen))
         return found
 
     def _scorer(self, model) -> PoolScorer:
-        """Held here, so that other callbacks find it."""
+        """Returns the scorer, and holds it so that other callbacks find it."""
         self._held = PoolScorer.of(model, self.pool)
         return self._held
 
     def ranked(self, scorer):
-        """Vectors of users and items, what is relevant and seen, the lists.
+        """Ranks the catalogue for all users with something to find.
 
         Args:
             scorer: a `PoolScorer` of the model.
 
         Returns:
-            `(query, candidate, relevant, seen, result)`: `[users, d]` and
-            `[items, d]`, two sparse `[users, items]`, a `RankingResult`.
+            `(query, candidate, relevant, seen, result)`: vectors
+            `[users, d]` and `[items, d]`; which pairs are relevant and which
+            are masked, sparse `[users, items]`; a `RankingResult`.
         """
         held_out = self.held_out
         query, candidate = (
@@ -149,20 +155,20 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
         good = held_out.label >= self.pool.positive
         relevant = metrics.pairs(held_out.user_code[good] - 1,
                                  held_out.item_code[good] - 1, shape)
-        seen = metrics.pairs(*self._seen(), shape)
+        seen = metrics.pairs(*self._masked_pairs(), shape)
         result = metrics.ranking(
             query, candidate, relevant, seen, k=self.k,
             popularity=self.pool.item_traffic[1:])
         return query, candidate, relevant, seen, result
 
-    def _seen(self):
-        parts = [(self.pool.user, self.pool.item)]
+    def _masked_pairs(self):
+        pairs = [(self.pool.user, self.pool.item)]
         if self.seen is not None:
-            parts.append((self.seen.user_code, self.seen.item_code))
-        user, item = map(np.concatenate, zip(*parts))
+            pairs.append((self.seen.user_code, self.seen.item_code))
+        user, item = map(np.concatenate, zip(*pairs))
         return user - 1, item - 1
 
-    def _pointwise(self, loss, label, predicted):
+    def _label_metrics(self, loss, label, predicted):
         if loss == "mse":
             return {"rmse": metrics.rmse(label, predicted)}
         both = 0 < (label > 0).sum() < len(label)

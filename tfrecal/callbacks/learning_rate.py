@@ -1,4 +1,4 @@
-"""How the learning rate falls: over a run, and within a round."""
+"""How the learning rate falls: at the end of a run, and in each epoch."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,22 +6,25 @@ import tf_keras
 
 
 def cosine(highest: float, place: float) -> float:
-    """The rate at a place from 0 to 1: `highest` at 0, 5% of it at 1."""
+    """Returns the rate at a place from 0 to 1.
+
+    It falls from `highest` at 0 along a cosine to 5% of it at 1.
+    """
     return float(highest * (
         0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * np.clip(place, 0, 1)))))
 
 
 class FinalCosine(tf_keras.callbacks.LearningRateScheduler):
-    """Full while labels come, then along a cosine down to 5%.
+    """Keeps the full rate while labels come, then lowers it to 5%.
 
     The decay starts after the last round, so that late labels are learned
     at the same rate as early ones.
 
     Args:
         learning_rate: the full rate.
-        epochs: at which `fit` ends.
-        final_epochs: over which the rate falls.
-        acquire: an `AcquireLabels`, whose rounds may end earlier.
+        epochs: number of epochs of `fit`.
+        final_epochs: number of last epochs over which the rate falls.
+        acquire: an `AcquireLabels`, whose rounds may end earlier; or None.
     """
 
     def __init__(self, learning_rate: float, epochs: int, final_epochs: int,
@@ -33,7 +36,7 @@ class FinalCosine(tf_keras.callbacks.LearningRateScheduler):
         self.acquire = acquire
 
     def rate(self, epoch: int) -> float:
-        """Of an epoch, from 0."""
+        """Returns the learning rate of an epoch, counted from 0."""
         stop, last = self.epochs, self.final_epochs
         if self.acquire is not None and self.acquire.exhausted:
             stop = min(stop, self.acquire.last_labels + 1 + last)
@@ -41,10 +44,10 @@ class FinalCosine(tf_keras.callbacks.LearningRateScheduler):
 
 
 class RoundCosine(tf_keras.callbacks.Callback):
-    """The learning rate falls along a cosine to 5% in each epoch.
+    """Lowers the learning rate along a cosine to 5% in each epoch.
 
     Args:
-        learning_rate: at the start of an epoch.
+        learning_rate: the rate at the start of an epoch.
     """
 
     def __init__(self, learning_rate: float):

@@ -1,4 +1,4 @@
-"""RoundLines: one readable line a round, and history.csv."""
+"""RoundLines: one readable line for each round, and history.csv."""
 from __future__ import annotations
 
 import time
@@ -12,14 +12,14 @@ from tfrecal.files import replace_file
 
 
 class RoundLines(tf_keras.callbacks.Callback):
-    """One readable line a round, and `history.csv`.
+    """Prints one readable line for each round and writes `history.csv`.
 
-    Both hold metrics of the validation part; the file says so in its column
-    `part` (see `run_folder.measured_part`).
+    Both hold metrics of the validation part; the column `part` of the file
+    says so (see `run_folder.measured_part`).
 
     Args:
         folder: the run folder.
-        pool: whose labels and cost are reported.
+        pool: the `Pool` whose labels and cost are reported.
         first: epoch at which this `fit` starts; earlier rows of the file
             are kept.
         quiet: writes the file only.
@@ -42,14 +42,14 @@ class RoundLines(tf_keras.callbacks.Callback):
         self.quiet = quiet
         self._rows: list[dict] = []
         if first:
-            # The parser that is exact: a row read is a row written.
+            # With this exact parser, rows are written again as they were read.
             self._rows = pd.read_csv(
                 self.path, float_precision="round_trip",
             )[:first].to_dict("records")
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row an epoch."""
+        """The rows of `history.csv`, one for each epoch."""
         return pd.DataFrame(self._rows)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -60,10 +60,10 @@ class RoundLines(tf_keras.callbacks.Callback):
         logs = {"labelled": self.pool.counts["labelled"],
                 "cost": self.pool.spent, **(logs or {}), "epoch": epoch}
         logs["train_seconds"] = seconds - sum(
-            logs.get(f"{part}_seconds", 0) for part in (
+            logs.get(f"{step}_seconds", 0) for step in (
                 "acquire", "evaluate"))
-        # As in the file: a column of float32 is written shorter than one
-        # that holds rows read back, which are float64.
+        # As in the file: a column of float32 is written shorter than one of
+        # float64, and rows that were read back are float64.
         self._rows.append({
             name: float(str(value)) if isinstance(value, np.float32)
             else value for name, value in logs.items()} | {

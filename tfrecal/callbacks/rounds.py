@@ -1,4 +1,4 @@
-"""Rounds: one after another, what to ask, what it may cost, what came of it."""
+"""Rounds: what to ask, what it may cost and what came back, round by round."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,23 +9,21 @@ from tfrecal.callbacks.choosing import Choice, Chosen
 from tfrecal.oracles import Questions
 from tfrecal.scoring.scorer import PoolScorer
 
-# What other workers must know of the chief's callback.
+# What other workers must copy from the chief's callback.
 _FOLLOWED = ("round", "first_round", "exhausted", "last_labels", "stopped")
 
 
 class Rounds:
-    """The rounds of a pool; `AcquireLabels` is the callback that has them.
+    """The rounds of a pool; `AcquireLabels` is the callback that runs them.
 
-    Chooses through a `Choice`, buys through a `Buying`, and keeps what a
-    resumed run and other workers must know.
-
-    Args:
-        see `AcquireLabels`.
+    It chooses through a `Choice`, buys through a `Buying`, and keeps what a
+    resumed run and other workers must know. `AcquireLabels` explains the
+    arguments.
 
     Attributes:
-        round: number of the next round, through the life of the pool.
-        exhausted: why nothing more can be bought; an empty string before.
-        last_labels: epoch at whose end labels came last; -1 before.
+        round: number of the next round, counted over the life of the pool.
+        exhausted: why nothing more can be bought; empty while it can.
+        last_labels: epoch at whose end labels came last; -1 if none came.
         explanations: why the best pairs of each round were asked.
     """
 
@@ -72,7 +70,7 @@ class Rounds:
         self.uncertainty = uncertainty
         self.seed = seed
         self.verbose = verbose
-        # Rounds are numbered through the life of a pool.
+        # Rounds are numbered over the life of a pool.
         self.round = self.first_round = pool.rounds
         self.exhausted = ""
         self.last_labels = -1
@@ -84,18 +82,18 @@ class Rounds:
 
     @property
     def scorer(self) -> PoolScorer:
-        """Of the model that is trained and of the pool."""
+        """The `PoolScorer` of the model in training and the pool."""
         if self._scorer is None or self._scorer.model is not self.model:
             self._scorer = PoolScorer.of(self.model, self.pool)
         return self._scorer
 
     def check(self) -> None:
-        """Raises where the model cannot give what the strategy reads."""
+        """Raises an error where the model lacks what the strategy reads."""
         self.scorer.check()
         self._choice.check()
 
     def state(self) -> dict:
-        """What a resumed run needs, JSON-able."""
+        """Returns what a resumed run needs; it can be written as JSON."""
         return {"round": self.round, "first_round": self.first_round,
                 "exhausted": self.exhausted, "stopped": self.stopped,
                 "last_labels": self.last_labels,
@@ -108,14 +106,14 @@ class Rounds:
         self.first_round = state["first_round"]
         self.exhausted = state["exhausted"]
         self.last_labels = state["last_labels"]
-        # Runs of before these existed have none.
+        # Older run folders have no such entries.
         self.stopped = state.get("stopped", "")
         self.explanations = list(state.get("explanations", []))
         self.strategy.restore(state.get("strategy", {}))
         self._buying.restore(state)
 
     def stop(self, reason: str) -> None:
-        """Buys nothing more, because of `reason`."""
+        """Ends buying, because of `reason`."""
         self.stopped = self.exhausted = reason
 
     @property
@@ -124,7 +122,7 @@ class Rounds:
         return self._buying.position
 
     def news(self, heard: int) -> dict:
-        """What happened since the record `heard`, for `follow`; JSON-able."""
+        """Returns what happened since the record `heard`, for `follow`."""
         records = self._buying.journal.records[heard:self.heard]
         return {"records": records, **{
             name: getattr(self, name) for name in _FOLLOWED}}
@@ -132,12 +130,12 @@ class Rounds:
     def follow(self, epoch: int, news: dict) -> None:
         """Does to this pool what another process did to its own.
 
-        The journal is read as after a kill; the oracle hears of nothing.
+        The journal is read as after a kill; the oracle is not asked. Call it
+        in place of `on_epoch_end`.
 
         Args:
-            epoch: that has ended.
-            news: of the other process for this epoch, in place of
-                `on_epoch_end`.
+            epoch: the epoch that has ended.
+            news: what `news` of the other process returned for it.
         """
         self._buying.journal.repeat(news["records"])
         self._buying.collect()
@@ -148,14 +146,18 @@ class Rounds:
             setattr(self, name, news[name])
 
     def expire(self, epoch: int) -> bool:
-        """Whether a round is due, for which old questions expire."""
+        """Returns whether a round is due; old questions expire for it."""
         due = (epoch + 1) % self.every == 0
         if due and self.expire_after is not None:
             self.pool.expire(self.round - self.expire_after + 1)
         return due
 
     def acquire(self, found: dict) -> None:
-        """One round, if anything can be bought; its numbers go to `found`."""
+        """Runs one round, if anything can be bought.
+
+        Args:
+            found: numbers of the round for the logs; they are updated.
+        """
         repeated = self._buying.repeated(self.round)
         if repeated:
             questions, why = repeated
@@ -173,7 +175,7 @@ class Rounds:
         self.exhausted = self.finished()
 
     def finished(self) -> str:
-        """Why nothing more can be bought, or an empty string."""
+        """Says why nothing more can be bought; empty while it can."""
         done = self.round - self.first_round
         if self.stopped:
             return self.stopped
@@ -184,18 +186,22 @@ class Rounds:
         return ""
 
     def choose(self) -> Chosen:
-        """The next batch; nothing is asked yet.
+        """Returns the next picks; nothing is asked yet.
 
         Returns:
-            `(user, item, utility, strategy)` arrays of one length. Where it
-            is 0, `exhausted` says why.
+            `(user, item, utility, strategy)` arrays of one length. If it is
+            0, `exhausted` says why.
         """
         chosen, why = self._choice.choose()
         self.exhausted = why or self.exhausted
         return chosen
 
     def ask(self, user, item, utility, strategy) -> Questions:
-        """Marks what was chosen as asked, as the next round."""
+        """Marks picks as asked in the next round.
+
+        Args:
+            user, item, utility, strategy: as `choose` returns them.
+        """
         chosen = Chosen(user, item, utility, strategy)
         why = self._choice.explanations(chosen)
         questions = self._buying.ask(chosen, self.round, why)
@@ -204,6 +210,6 @@ class Rounds:
         return questions
 
     def collect(self, found: dict) -> None:
-        """Takes answers in; how many is added to `found`."""
+        """Takes answers in and adds their numbers to `found`."""
         for name, number in self._buying.collect().items():
             found[name] += number

@@ -7,7 +7,7 @@ from tfrecal.callbacks.stop_buying import StopBuying
 class StopAtBudget(StopBuying):
     """Stops training when `AcquireLabels` can buy nothing more.
 
-    That is when its budget is spent, its rounds are done, the pool has no
+    This is so when its budget is spent, its rounds are done, the pool has no
     pair left to ask, or another callback told it to stop.
 
     Args:

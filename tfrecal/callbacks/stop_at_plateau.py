@@ -17,8 +17,8 @@ class StopAtPlateau(tf_keras.callbacks.Callback):
     answers stop nothing. (`EarlyStopping` counts every epoch.)
 
     Args:
-        monitor: name in `logs`; not one of the test part.
-        patience: rounds without improvement that are allowed.
+        monitor: name of a metric in `logs`; not of the test part.
+        patience: rounds without improvement after which training stops.
         min_delta: smallest improvement.
         mode: `"max"`, `"min"`, or `"auto"`: min for names with loss, rmse
             or mae, else max.

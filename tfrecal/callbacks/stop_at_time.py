@@ -11,11 +11,11 @@ class StopAtTime(StopBuying):
     """Buys nothing more once this `fit` has taken so many seconds.
 
     The epoch in which the time runs out is finished, and the final epochs
-    come after it. Open questions are not waited for.
+    follow. It does not wait for answers to open questions.
 
     Args:
         acquire: the `AcquireLabels` callback; it comes before this one.
-        seconds: > 0.
+        seconds: seconds since `fit` began, > 0.
         final_epochs, verbose: see `StopBuying`.
     """
 

@@ -9,13 +9,12 @@ from tfrecal import checks
 class StopBuying(tf_keras.callbacks.Callback):
     """Ends buying for a reason, and `fit` after some final epochs.
 
-    A subclass writes `reason`. What was bought last is trained on for
-    `final_epochs`; questions that are still open are waited for.
+    A subclass writes `reason`. The last labels are trained on for
+    `final_epochs`. The callback waits for answers to open questions.
 
     Args:
         acquire: the `AcquireLabels` callback; it comes before this one.
-        final_epochs: epochs trained after the last labels came, so that
-            they are trained on.
+        final_epochs: epochs of training after the last labels came.
         verbose: 1 says why training stops.
     """
 
@@ -29,7 +28,12 @@ class StopBuying(tf_keras.callbacks.Callback):
         self.verbose = verbose
 
     def reason(self, epoch: int, logs: dict) -> str:
-        """Why nothing more should be bought; empty to go on."""
+        """Says why nothing more should be bought; empty to go on.
+
+        Args:
+            epoch: number of the epoch that ends, from 0.
+            logs: logs of the epoch.
+        """
         return ""
 
     def on_epoch_end(self, epoch, logs=None):

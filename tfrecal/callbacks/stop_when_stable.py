@@ -8,33 +8,33 @@ from tfrecal.callbacks.stop_buying import StopBuying
 from tfrecal.metrics.top_k import top_k
 from tfrecal.scoring.scorer import PoolScorer
 
-_BLOCK = 1 << 22  # scores held at once
+_CELLS = 1 << 22  # scores held at once
 
 
 class StopWhenStable(StopBuying):
     """Buys nothing more once the top-k lists stay the same.
 
     After each round that brought labels, the lists of a fixed sample of
-    users are compared with those of the round before; pairs that the pool
-    held at the start are left out of them. Writes the mean overlap, a share
-    of k, as `stability` into `logs`. No held-out labels are needed; a model
-    that has stopped learning for another reason, such as a learning rate of
-    zero, looks stable too.
+    users are compared with those of the round before; they do not hold pairs
+    that the pool held at the start. The callback writes the mean overlap, a
+    share of k, as `stability` into `logs`. It needs no held-out labels. A
+    model that has stopped learning for another reason, such as a learning
+    rate of zero, looks stable too.
 
     Args:
         acquire: the `AcquireLabels` callback; it comes before this one.
         k: length of the lists.
         threshold: overlap at or above which a round counts as stable.
         patience: stable rounds in a row that end buying.
-        users: how many are sampled.
-        seed: of the sample.
+        users: how many users are sampled.
+        seed: draws the sample.
         final_epochs, verbose: see `StopBuying`.
 
     Reference:
         Bloodgood and Vijay-Shanker 2009, "A Method for Stopping Active
         Learning Based on Stabilizing Predictions and the Need for
-        User-Adjustable Stopping", arXiv 1409.5165, section 3: here lists
-        overlap where there labels agree (kappa).
+        User-Adjustable Stopping", arXiv 1409.5165, section 3; it compares
+        predicted labels (by kappa) where this compares lists.
     """
 
     def __init__(self, acquire, *, k: int = 10, threshold: float = 0.9,
@@ -63,7 +63,7 @@ class StopWhenStable(StopBuying):
         self._stable = self._before = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        # The lists of this epoch are of a model with these labels.
+        # The model that makes this epoch's lists was trained on these labels.
         self._labelled = self.acquire.pool.counts["labelled"]
 
     def reason(self, epoch, logs):
@@ -82,10 +82,10 @@ class StopWhenStable(StopBuying):
                 f"{self.threshold:.0%}")
 
     def lists(self) -> np.ndarray:
-        """Top items of the sampled users, int32 `[users, k]`."""
+        """Returns the top items of the sampled users, int32 `[users, k]`."""
         query, candidate = PoolScorer.of(
             self.model, self.acquire.pool).vectors("retrieval")
-        step = max(1, _BLOCK // len(candidate))
+        step = max(1, _CELLS // len(candidate))
         found = []
         for start in range(0, len(self._users), step):
             users = self._users[start:start + step]
@@ -98,7 +98,11 @@ class StopWhenStable(StopBuying):
 
 
 def overlap(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean share of each list that the other list holds; -1 is no item."""
+    """Returns the mean share of each list that the other list holds.
+
+    Args:
+        before, after: items, `[users, k]`; -1 is no item.
+    """
     there = before >= 0
     common = (before[:, :, None] == after[:, None, :]).any(axis=2) & there
     size = np.maximum(there.sum(axis=1), (after >= 0).sum(axis=1))

@@ -1,8 +1,8 @@
-"""Domain knowledge as weights of pairs, for `AcquireLabels(prior=...)`.
+"""Domain knowledge as factors of pairs, for `AcquireLabels(prior=...)`.
 
-A prior is a function of `(user_ids, item_ids)` that returns a weight of 0 or
+A prior is a function of `(user_ids, item_ids)` that returns a factor of 0 or
 more for each pair; 0 forbids it. Any function will do. A `Prior` reads codes
-and never makes strings of them; here are three.
+and never turns them into strings; three stand in this file.
 """
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from tfrecal.pool.target import rows_of
 
 
 class Prior:
-    """Weights of pairs by code; a subclass writes `weights`."""
+    """Domain knowledge about pairs of codes; a subclass writes `factors`."""
 
-    def weights(self, pairs: Pairs) -> np.ndarray:
-        """Weight of each pair, float64 `[n]`, 0 or more."""
+    def factors(self, pairs: Pairs) -> np.ndarray:
+        """Returns the factor of each pair, float64 `[n]`, 0 or more."""
         raise NotImplementedError(
-            f"`{type(self).__name__}` must define `weights(pairs)`.")
+            f"`{type(self).__name__}` must define `factors(pairs)`.")
 
     def __call__(self, user_ids, item_ids) -> np.ndarray:
-        """`weights` of pairs of ids, as `Vocabulary` takes them."""
-        return self.weights(Pairs.of_ids(user_ids, item_ids))
+        """Returns `factors` of pairs of ids, as `Vocabulary` takes them."""
+        return self.factors(Pairs.of_ids(user_ids, item_ids))
 
 
-def weigh(prior: Prior | Callable, pairs: Pairs) -> np.ndarray:
-    """Weights of pairs, float64 `[n]`, checked.
+def factors_of(prior: Prior | Callable, pairs: Pairs) -> np.ndarray:
+    """Returns the factors of pairs, float64 `[n]`, checked.
 
     Args:
         prior: a `Prior`, or a function of `(user_ids, item_ids)`.
-        pairs: for which ids are made where the prior is a function.
+        pairs: the pairs, `n` of them.
 
     Raises:
-        ValueError: it returns another number of weights than of pairs, or
+        ValueError: it returns another number of factors than of pairs, or
             one that is negative, NaN or infinite.
     """
-    weight = (prior.weights(pairs) if isinstance(prior, Prior)
+    factor = (prior.factors(pairs) if isinstance(prior, Prior)
               else prior(pairs.user_id, pairs.item_id))
-    return check_weights(weight, len(pairs), "prior", source=getattr(
+    return check_weights(factor, len(pairs), "prior", source=getattr(
         prior, "__name__", type(prior).__name__))
 
 
 class ColumnPrior(Prior):
-    """A column of the users or the items table is the weight.
+    """Takes a column of the users or the items table as factor.
 
     Args:
-        table: with the ids as index or column, such as `data.items`.
-        column: of it; numbers of 0 or more.
-        of: `"items"` or `"users"`, whichever the table holds.
-        default: weight where the cell is missing or the id is not in the
+        table: a table with the ids as index or column, such as `data.items`.
+        column: name of its column of numbers, 0 or more.
+        of: `"items"` or `"users"`: what the table holds.
+        default: factor where the cell is missing or the id is not in the
             table.
 
     Raises:
-        ValueError: no such column, or a weight that is negative, infinite
-            or no number.
+        ValueError: there is no such column, or a factor is negative,
+            infinite or no number.
 
     Example:
         AcquireLabels(pool, "bald", oracle,
@@ -77,35 +77,35 @@ class ColumnPrior(Prior):
         self.of = of
         self.default = default
         try:
-            weight = table[column].to_numpy(np.float64, na_value=np.nan)
+            factor = table[column].to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"A prior must be a column of numbers. Received: "
                 f"{column!r}: {error}.") from error
         self._vocabulary = Vocabulary.of_table(table, f"{of[:-1]}_id")
-        self._weight = check_weights(
-            np.append(default, np.where(np.isnan(weight), default, weight)),
+        self._factor = check_weights(
+            np.append(default, np.where(np.isnan(factor), default, factor)),
             self._vocabulary.size, "prior", source=f"column {column!r}")
 
-    def weights(self, pairs: Pairs) -> np.ndarray:
+    def factors(self, pairs: Pairs) -> np.ndarray:
         codes, vocabulary = (
             (pairs.item, pairs.item_vocabulary) if self.of == "items"
             else (pairs.user, pairs.user_vocabulary))
-        return self._weight[self._vocabulary.codes_of(vocabulary)[codes]]
+        return self._factor[self._vocabulary.codes_of(vocabulary)[codes]]
 
 
 class Embargo(Prior):
-    """Pairs of some items are never asked.
+    """Forbids to ask about some items.
 
     Args:
         table: the items table, with the ids as index or column.
-        items: ids of it.
-        query: a `DataFrame.query` on it, such as `"category == 'gifts'"`;
-            what either of the two names is forbidden.
+        items: ids of forbidden items.
+        query: a `DataFrame.query` on the table, such as
+            `"category == 'gifts'"`; its items are forbidden too.
 
     Raises:
-        ValueError: an id that is not in the table (a misspelled embargo
-            would not hold), or a query that pandas cannot run.
+        ValueError: an id is not in the table (a misspelled embargo would
+            not hold), or pandas cannot run the query.
     """
 
     def __init__(self, table: pd.DataFrame, items=(),
@@ -124,25 +124,26 @@ class Embargo(Prior):
         if query is not None:
             forbidden[1:] |= rows_of(table, query)
         self.items = self._vocabulary.ids()[forbidden[1:]]
-        self._weight = 1.0 - forbidden
+        self._factor = 1.0 - forbidden
 
-    def weights(self, pairs: Pairs) -> np.ndarray:
-        return self._weight[self._vocabulary.codes_of(
+    def factors(self, pairs: Pairs) -> np.ndarray:
+        return self._factor[self._vocabulary.codes_of(
             pairs.item_vocabulary)[pairs.item]]
 
 
 class Product(Prior):
-    """Several priors at once: their weights are multiplied.
+    """Several priors at once: their factors are multiplied.
 
     Args:
-        priors: each a `Prior`, or a function of `(user_ids, item_ids)`.
+        priors: a list; each is a `Prior` or a function of `(user_ids,
+            item_ids)`.
     """
 
     def __init__(self, priors: list[Callable]):
         self.priors = list(priors)
 
-    def weights(self, pairs: Pairs) -> np.ndarray:
+    def factors(self, pairs: Pairs) -> np.ndarray:
         found = np.ones(len(pairs))
         for prior in self.priors:
-            found *= weigh(prior, pairs)
+            found *= factors_of(prior, pairs)
         return found

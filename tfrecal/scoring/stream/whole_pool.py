@@ -26,7 +26,7 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
     users = _codes("users", users, len(pool.user_ids))
     items = _codes("items", items, len(pool.item_ids))
     options = {"seed": seed, "prior": None if prior is None else (
-        lambda user, item: priors.weigh(prior, pool.pairs(user, item)))}
+        lambda user, item: priors.factors_of(prior, pool.pairs(user, item)))}
     if isinstance(strategy, str) and strategy in SCORES:
         shape = SCORE_SHAPE
         score = _named_score(scorer, strategy, passes, uncertainty, seed)
