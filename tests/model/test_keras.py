@@ -274,7 +274,7 @@ def test_fit_on_a_data_set(numbers):
 def test_weights_of_a_table_count(shop, trained):
     weight = np.random.default_rng(0).uniform(0, 2, len(shop)).astype("f4")
     expected = Pool.from_interactions(shop, initial=1.0).sequence(
-        64, weights=weight)
+        64, row_weights=weight)
     for given in ((shop.frame.assign(weight=weight),),
                   (shop, None, weight)):
         found = inputs.for_training(trained, *given, batch_size=64)

@@ -1,4 +1,4 @@
-"""Who answers label requests: a log, a function, people with files."""
+"""Who answers questions: a log, a function, or people with files?"""
 from __future__ import annotations
 
 from tfrecal.oracles.base import Answers, Oracle, Questions

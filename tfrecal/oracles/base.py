@@ -35,8 +35,8 @@ class Questions:
     Args:
         ticket: numbers under which the answers come back, int64 `[n]`.
         user_id, item_id: strings, object `[n]`.
-        round: in which they are asked.
-        utility: what the strategy expects of each, `[n]`, or None.
+        round: number of the round in which they are asked.
+        utility: utility of each, `[n]`, or None.
     """
 
     ticket: np.ndarray
@@ -57,13 +57,13 @@ class Questions:
         return len(self.ticket)
 
     def take(self, rows) -> "Questions":
-        """Those at `rows` (indices or bool)."""
+        """Returns the questions at `rows` (indices or bool)."""
         return Questions(
             self.ticket[rows], self.user_id[rows], self.item_id[rows],
             self.round, None if self.utility is None else self.utility[rows])
 
     def to_json(self) -> dict:
-        """As plain lists."""
+        """Returns a dict of plain lists."""
         return {"ticket": self.ticket.tolist(),
                 "user_id": self.user_id.tolist(),
                 "item_id": self.item_id.tolist(), "round": int(self.round),
@@ -73,10 +73,10 @@ class Questions:
 
 @dataclass
 class Answers:
-    """What came back.
+    """Labels that came back, and questions that were declined.
 
     Args:
-        ticket: int64 `[k]`, distinct.
+        ticket: numbers of the questions, int64 `[k]`, distinct.
         label: float32 `[k]`, NaN where declined.
         declined: bool `[k]`.
         cost: float32 `[k]`, >= 0, in the oracle's own unit.
@@ -105,21 +105,21 @@ class Answers:
 
     @classmethod
     def empty(cls) -> "Answers":
-        """No answers."""
+        """Returns an object with no answers."""
         return cls([], [], [], [])
 
 
 class Oracle:
-    """Answers label requests; now, later, in part, or never.
+    """Answers questions at once, later, in part or never.
 
-    This base class answers at once: a subclass writes `reply`. One whose
-    answers are late overrides `ask`, `answers`, `state` and `restore`.
+    This base class answers at once: a subclass writes `reply`. A subclass
+    whose answers are late overrides `ask`, `answers`, `state` and `restore`.
     """
 
     def __init__(self):
         self.scale: tuple[float, float] | None = None
         self._open: list[Questions] = []
-        self._ready: list[Answers] = []  # to the first of them
+        self._ready: list[Answers] = []  # to the first of `_open`
 
     def __repr__(self) -> str:
         number = sum(map(len, self._open))
@@ -127,12 +127,17 @@ class Oracle:
         return f"{type(self).__name__}({about})"
 
     def _about(self) -> list[str]:
-        """What sets this oracle apart, in words, for `repr`."""
+        """Returns words that describe this oracle in its `repr`."""
         return []
 
     def use_scale(self, scale: tuple[float, float]) -> None:
-        """Takes over the pool's scale, so that labels off it are refused
-        while their questions are still open.
+        """Takes over the pool's scale.
+
+        Labels off the scale are then refused while their questions are still
+        open.
+
+        Args:
+            scale: (lowest, highest) label.
 
         Raises:
             ValueError: the oracle was made for another scale.
@@ -146,14 +151,17 @@ class Oracle:
         self.scale = scale
 
     def ask(self, questions: Questions) -> None:
-        """Takes questions in. A ticket that is open already stays one.
+        """Takes questions in; a ticket that is open already is not repeated.
+
+        Args:
+            questions: the questions.
 
         Raises:
             ValueError: an open ticket comes with another pair.
         """
-        pairs = {ticket: (user, item) for part in self._open
+        pairs = {ticket: (user, item) for asked in self._open
                  for ticket, user, item in zip(
-                     part.ticket.tolist(), part.user_id, part.item_id)}
+                     asked.ticket.tolist(), asked.user_id, asked.item_id)}
         new = np.ones(len(questions), bool)
         for place, (ticket, *pair) in enumerate(zip(
                 questions.ticket.tolist(), questions.user_id,
@@ -170,20 +178,20 @@ class Oracle:
             self._open.append(questions)
 
     def answers(self) -> Answers:
-        """What arrived since the last call; empty if nothing did.
+        """Returns what arrived since the last call; empty if nothing did.
 
-        When `reply` raises or is interrupted, every question that has no
-        answer stays open, and answers that are there come with this call or
-        the next.
+        When `reply` raises or is interrupted, every question without an
+        answer stays open, and answers that were ready come with this call
+        or the next.
         """
         while len(self._ready) < len(self._open):
             try:
-                part = self.reply(self._open[len(self._ready)])
-                given = ~part.declined
-                check_labels(part.label[given], self.scale,
-                             part.ticket[given],
+                arrived = self.reply(self._open[len(self._ready)])
+                given = ~arrived.declined
+                check_labels(arrived.label[given], self.scale,
+                             arrived.ticket[given],
                              cure="The questions stay open.")
-                self._ready.append(part)
+                self._ready.append(arrived)
             except Exception:
                 if self._ready:  # the error comes at the next call
                     break
@@ -191,32 +199,44 @@ class Oracle:
         if not self._ready:
             return Answers.empty()
         found = Answers(*(
-            np.concatenate([getattr(part, name) for part in self._ready])
+            np.concatenate([getattr(one, name) for one in self._ready])
             for name in ("ticket", "label", "declined", "cost")))
         self._open, self._ready = self._open[len(self._ready):], []
         return found
 
     def reply(self, questions: Questions) -> Answers:
-        """Answers to all of `questions`."""
+        """Returns the answers to all of `questions`."""
         raise NotImplementedError(
             f"`{type(self).__name__}` must define `reply(questions)`.")
 
     def expected_cost(self, user_ids, item_ids) -> np.ndarray:
-        """What a label of each pair is expected to cost, float `[n]`."""
+        """Returns what a label of each pair is expected to cost.
+
+        Args:
+            user_ids, item_ids: the pairs, object `[n]`.
+
+        Returns:
+            float `[n]`, in the oracle's unit.
+        """
         return np.ones(len(user_ids))
 
     def state(self) -> dict:
-        """What a resumed run needs, JSON-able: the open questions."""
-        return {"open": [part.to_json() for part in self._open]}
+        """Returns what a resumed run needs: the open questions, for JSON."""
+        return {"open": [asked.to_json() for asked in self._open]}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
-        self._open = [Questions(**part) for part in state["open"]]
+        self._open = [Questions(**asked) for asked in state["open"]]
         self._ready = []
 
 
 def check_number(name: str, value: float, most: float = math.inf) -> float:
-    """`value`, a number from 0 to `most`.
+    """Returns `value` if it is a number from 0 to `most`.
+
+    Args:
+        name: name of the argument, for the error.
+        value: the number to check.
+        most: the largest number allowed.
 
     Raises:
         ValueError: it is not.

@@ -13,23 +13,23 @@ class CallableOracle(Oracle):
     """Answers with what a function returns, such as a call to a service.
 
     The function is called when the answers are collected. If it raises, or
-    returns what is no label, the questions stay open and are asked again
-    when answers are next collected.
+    returns something that is no label, the questions stay open and are asked
+    again when answers are next collected.
 
-    A process that is killed after a service has billed, and before the
-    answer stands in the journal, asks again when it is resumed: the same
-    pairs under the same tickets. A ticket is therefore an idempotency key:
-    have the function take it (`keyed`) and send it on, with the name of the
-    run, for each pool counts its tickets from 0. A service that knows no such
+    If a process is killed after a service has billed and before the answer
+    is in the journal, the resumed process asks again: the same pairs under
+    the same tickets. So a ticket is an idempotency key: let the function take
+    it (`keyed`) and send it to the service, together with the name of the
+    run, because each pool counts its tickets from 0. A service without such
     keys may bill that one call twice.
 
     Args:
-        function: `(user_ids, item_ids) -> labels`: object arrays `[n]` in,
-            `n` numbers out, NaN or None where declined.
-        cost: of a label; a declined question costs nothing.
+        function: `(user_ids, item_ids) -> labels`. It takes object arrays
+            `[n]` and returns `n` numbers, NaN or None where declined.
+        cost: cost of a label; a declined question costs nothing.
         scale: `(lowest, highest)` label, or None for the pool's.
-        keyed: the function takes the tickets, int64 `[n]`, as a third
-            argument.
+        keyed: True if the function takes the tickets, int64 `[n]`, as a
+            third argument.
 
     Example:
         `CallableOracle(lambda users, items: [5.0] * len(users))`
@@ -64,12 +64,12 @@ class CallableOracle(Oracle):
                 "lost: they stay open. Mend the function, or return None for "
                 "a pair that it cannot label, and collect the answers again."
             ) from error
-        label = self._checked(labels, len(questions))
+        label = self._checked_labels(labels, len(questions))
         declined = np.isnan(label)
         return Answers(questions.ticket, label, declined,
                        np.where(declined, 0.0, self.cost))
 
-    def _checked(self, labels, size) -> np.ndarray:
+    def _checked_labels(self, labels, size) -> np.ndarray:
         low, high = self.scale or (-np.inf, np.inf)
         try:
             label = np.array(list(labels), np.float32)  # None becomes NaN

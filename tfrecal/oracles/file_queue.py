@@ -26,19 +26,19 @@ class FileQueueOracle(Oracle):
 
     Questions go to `<folder>/questions/round<round>_<first ticket>.csv`. The
     column `label` is filled in there, or in a copy in `<folder>/answers/`
-    under any name; half-filled files are fine, filled further later. What is
-    open and what was delivered stands in `<folder>/queue.json`, so a new
-    process goes on where the last one stopped. It does not deliver again
-    what a killed process took but did not save: `restore` does.
+    under any name; a file may be filled in several steps. `<folder>/queue.json`
+    holds what is open and what was delivered, so a new process goes on where
+    the last one stopped. It does not deliver again what a killed process took
+    but did not save; `restore` does.
 
     Args:
-        folder: made when the first question is asked.
+        folder: path of the folder, which the first question makes.
         users, items: tables by id whose columns are shown beside each
             question, or None.
-        format: `"csv"` or `"jsonl"`, of the question files; answers may
-            come in either.
+        format: format of the question files, `"csv"` or `"jsonl"`; answers
+            may come in either.
         scale: `(lowest, highest)` label.
-        cost: of a label; a declined question costs nothing.
+        cost: cost of a label; a declined question costs nothing.
     """
 
     def __init__(self, folder, users=None, items=None, format: str = "csv",
@@ -76,7 +76,7 @@ class FileQueueOracle(Oracle):
         path = self.folder / "questions" / f"{name}.{self.format}"
         later = self._later - set(questions.ticket.tolist())
         if path.exists() and not _holds(path, questions, later):
-            # Of a run that was given up; somebody's work may be in it.
+            # It belongs to an abandoned run and may hold somebody's work.
             (path.parent / "stale").mkdir(exist_ok=True)
             path.replace(path.parent / "stale" / path.name)
         if not path.exists():
@@ -88,11 +88,11 @@ class FileQueueOracle(Oracle):
         self._save(self.state())
 
     def answers(self) -> Answers:
-        """Answers to open questions that files hold by now.
+        """Returns the answers to open questions that files hold by now.
 
         Raises:
-            ValueError: a file has wrong lines, or differs from another or
-                from what was delivered before. Nothing is delivered until
+            ValueError: a file has wrong lines, or contradicts another file
+                or an answer that was delivered. Nothing is delivered until
                 it is corrected or moved away.
         """
         waiting = self._waiting()
@@ -112,10 +112,10 @@ class FileQueueOracle(Oracle):
                         "correct one of them.")
         if not found:
             return Answers.empty()
-        left = (part.take(~np.isin(part.ticket, list(found)))
-                for part in self._open)
+        left = (asked.take(~np.isin(asked.ticket, list(found)))
+                for asked in self._open)
         self._save({**self.state(),
-                    "open": [part.to_json() for part in left if len(part)],
+                    "open": [asked.to_json() for asked in left if len(asked)],
                     "closed": {**self._closed, **found}})
         label = np.array(list(found.values()), np.float32)
         declined = np.isnan(label)
@@ -123,8 +123,8 @@ class FileQueueOracle(Oracle):
                        np.where(declined, 0, self.cost))
 
     def _files(self) -> list[Path]:
-        files = [path for part in ("questions", "answers")
-                 for path in sorted((self.folder / part).glob("*"))
+        files = [path for name in ("questions", "answers")
+                 for path in sorted((self.folder / name).glob("*"))
                  if path.is_file() and not path.name.startswith((".", "~"))]
         other = [path for path in files
                  if path.suffix.lower().lstrip(".") not in FORMATS]
@@ -140,25 +140,28 @@ class FileQueueOracle(Oracle):
         if not self._open:
             return Questions([], [], [])
         return Questions(*(
-            np.concatenate([getattr(part, name) for part in self._open])
+            np.concatenate([getattr(asked, name) for asked in self._open])
             for name in ("ticket", "user_id", "item_id")))
 
     def expected_cost(self, user_ids, item_ids) -> np.ndarray:
         return np.full(len(user_ids), self.cost)
 
     def state(self) -> dict:
-        """The open questions and the labels delivered, by ticket."""
+        """Returns the open questions and the labels delivered, by ticket."""
         return {**super().state(),
                 "closed": {str(ticket): label for ticket, label
                            in self._closed.items()},
                 "later": sorted(self._later)}
 
     def restore(self, state: dict) -> None:
-        """Continues from `state`: it overrules the folder's queue.
+        """Continues from `state`, which replaces the folder's queue.
 
-        Answers that were delivered after it was taken are delivered again.
-        Questions that were asked after it are passed over in the files until
+        Answers that were delivered after this state are delivered again.
+        Questions that were asked after it are ignored in the files until
         they are asked again.
+
+        Args:
+            state: what `state` returned.
         """
         later = _tickets(self.state()) - _tickets(state)
         self._save({**state, "later": sorted(later.union(state["later"]))})
@@ -170,23 +173,23 @@ class FileQueueOracle(Oracle):
         self._later = set(state["later"])
 
     def _save(self, state: dict) -> None:
-        """Takes a state on, once it stands in the folder."""
+        """Writes a state to the folder, then loads it."""
         replace_file(self._queue, lambda beside: beside.write_text(
             json.dumps(state)))
         self._load(state)
 
 
 def _tickets(state: dict) -> set[int]:
-    """All that a state knows of."""
-    return {*(ticket for part in state["open"] for ticket in part["ticket"]),
+    """Returns all tickets of a state."""
+    return {*(ticket for asked in state["open"] for ticket in asked["ticket"]),
             *map(int, state["closed"]), *state["later"]}
 
 
 def _holds(path: Path, questions: Questions, later: set[int]) -> bool:
-    """Whether a file asks these questions already: it may be half filled.
+    """Returns whether a file, perhaps half filled, asks these questions.
 
-    Those in `later` were asked with them and have an answer by now, in the
-    journal of the run.
+    Questions in `later` were asked with them, and the journal of the run has
+    their answers.
     """
     wrong: list[str] = []
     try:

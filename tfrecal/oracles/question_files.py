@@ -1,8 +1,8 @@
 """Question files that a person fills in, and their answers.
 
-One row a question. CSV for spreadsheets, JSON lines for programs; the ending
-of the file's name decides. The person fills the column `label`: a number on
-the scale, or `decline` (or `skip`); empty means not answered yet.
+Each row is a question. Files are CSV for spreadsheets or JSON lines for
+programs, by the ending of their name. The person fills the column `label`: a
+number on the scale, or `decline` (or `skip`); empty means not answered yet.
 """
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def write_questions(path, questions: Questions, users=None,
     """Writes questions with what a person needs to know, whole or not at all.
 
     Args:
-        path: ends in .csv or .jsonl.
-        questions: `Questions`.
+        path: path of the file, which ends in .csv or .jsonl.
+        questions: the `Questions`.
         users, items: tables by id, or None; their columns become
             `user.<column>` and `item.<column>`.
 
     Returns:
-        the path. In CSV, a cell that a spreadsheet could take for a formula
+        The path. In CSV, a cell that a spreadsheet could take for a formula
         starts with an apostrophe.
     """
     path = Path(path)
@@ -52,7 +52,7 @@ def write_questions(path, questions: Questions, users=None,
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(map(escape, header))
         writer.writerows([row[0], *map(escape, row[1:]), ""] for row in rows)
-        # The mark lets Excel read UTF-8.
+        # The byte-order mark lets Excel read UTF-8.
         content = out.getvalue().encode("utf-8-sig")
     else:
         for row in rows:
@@ -70,12 +70,12 @@ def _texts(side, table, ids) -> dict[str, list[str]]:
     codes = Vocabulary.of_table(table, key).codes(ids)
     texts = {}
     for column in table.columns.drop(key, errors="ignore"):
-        cells = ["", *map(_text, table[column].tolist())]
+        cells = ["", *map(_cell_text, table[column].tolist())]
         texts[f"{side}.{column}"] = [cells[code] for code in codes]
     return texts
 
 
-def _text(value) -> str:
+def _cell_text(value) -> str:
     if isinstance(value, (list, tuple, set, np.ndarray)):
         return ", ".join(map(str, value))
     if pd.isna(value):
@@ -84,13 +84,20 @@ def _text(value) -> str:
 
 
 def escape(cell: str) -> str:
-    """A text that no spreadsheet runs as a formula (OWASP, CSV injection)."""
+    """Returns a text that no spreadsheet runs as a formula.
+
+    See OWASP, "CSV injection".
+    """
     cell = str(cell)
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) else cell
 
 
 def check_format(path) -> str:
-    """`"csv"` or `"jsonl"`, as the file is called; else a ValueError."""
+    """Returns `"csv"` or `"jsonl"`, by the name of the file.
+
+    Raises:
+        ValueError: it has another ending.
+    """
     path = Path(path)
     form = path.suffix.lower().lstrip(".")
     if form not in FORMATS:
@@ -101,20 +108,20 @@ def check_format(path) -> str:
 
 def read_answers(path, questions: Questions,
                  scale: tuple[float, float]) -> Answers:
-    """Answers of a file: all of them, or an error that names every line.
+    """Reads all answers of a file, or raises an error that names wrong lines.
 
     Args:
-        path: a question file with labels filled in; CSV with commas,
+        path: path of a question file with labels filled in: CSV with commas,
             semicolons or tabs, or JSON lines.
-        questions: those that wait for an answer.
+        questions: the questions that wait for an answer.
         scale: `(lowest, highest)` label.
 
     Returns:
-        answers at cost 1, declined ones at cost 0. Rows with an empty label
-        are passed over.
+        Answers at cost 1, declined ones at cost 0. Rows with an empty label
+        are ignored.
 
     Raises:
-        ValueError: one row or more is wrong. Nothing is taken from the file.
+        ValueError: a row is wrong; then nothing is taken from the file.
     """
     found = read_labels(path, questions, scale, {}, set())
     label = np.array(list(found.values()), np.float32)  # None becomes NaN
@@ -125,12 +132,19 @@ def read_answers(path, questions: Questions,
 def read_labels(path, questions: Questions, scale: tuple[float, float],
                 closed: dict[int, float | None],
                 later: set[int]) -> dict[int, float | None]:
-    """As `read_answers`: label by ticket, None where declined.
+    """Reads a file as `read_answers`, into labels by ticket.
 
     Args:
-        closed: labels taken before, by ticket. Their rows are no news, but
-            must not say anything else.
-        later: tickets whose rows are passed over.
+        path, questions, scale: see `read_answers`.
+        closed: labels taken before, by ticket. Their rows are ignored, but
+            must hold the same label.
+        later: tickets whose rows are ignored.
+
+    Returns:
+        A dict from tickets to labels, None where declined.
+
+    Raises:
+        ValueError: see `read_answers`.
     """
     path = Path(path)
     wrong: list[str] = []
@@ -150,7 +164,7 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
                 check_pair(row, questions)
             if ticket in found:
                 raise ValueError(f"ticket {ticket} is there twice")
-            label = _label(row["label"], scale)
+            label = _label_of_cell(row["label"], scale)
             if ticket not in closed:
                 found[ticket] = label
             elif closed[ticket] != label:
@@ -172,7 +186,12 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
 
 
 def read_rows(path: Path, wrong: list[str]):
-    """Yields `(line number, row)`; what cannot be read goes to `wrong`."""
+    """Yields `(line number, row)`.
+
+    Args:
+        path: path of the file.
+        wrong: what cannot be read is appended to it, in words.
+    """
     form = check_format(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -187,7 +206,7 @@ def read_rows(path: Path, wrong: list[str]):
         missing = [name for name in COLUMNS if name not in row]
         if missing:
             wrong.append(f"line {line}: no {', '.join(missing)}")
-            if form == "csv":  # the header: it would be said of each line
+            if form == "csv":  # the header lacks it, and so every line
                 return
             continue
         yield line, {name: _stripped(row[name]) for name in COLUMNS}
@@ -246,7 +265,7 @@ def _stripped(value):
 
 
 def ticket_number(value) -> int:
-    """A ticket as a file has it.
+    """Returns the ticket that a cell of a file holds.
 
     Raises:
         ValueError: it is not a whole number.
@@ -264,7 +283,7 @@ def check_pair(row: dict, questions: Questions) -> None:
     """Checks that a row's pair was asked under its ticket.
 
     Raises:
-        ValueError: there is no such ticket, or it has another pair.
+        ValueError: there is no such ticket, or it stands for another pair.
     """
     ticket = ticket_number(row["ticket"])
     place = np.flatnonzero(questions.ticket == ticket)
@@ -272,11 +291,11 @@ def check_pair(row: dict, questions: Questions) -> None:
         raise ValueError(f"ticket {ticket} was not asked")
     for name in ("user_id", "item_id"):
         asked = str(getattr(questions, name)[place[0]])
-        if not _same(str(row[name]), asked):
+        if not _is_same_id(str(row[name]), asked):
             raise ValueError(f"{name} is {row[name]!r}, asked was {asked!r}")
 
 
-def _same(cell: str, asked: str) -> bool:
+def _is_same_id(cell: str, asked: str) -> bool:
     if cell in (asked.strip(), escape(asked).strip()):
         return True
     try:  # a spreadsheet turns "007" into 7
@@ -286,11 +305,11 @@ def _same(cell: str, asked: str) -> bool:
 
 
 def shown(label: float | None) -> str:
-    """A label as people write it."""
+    """Returns a label as people write it."""
     return "decline" if label is None else f"{label:g}"
 
 
-def _label(value, scale) -> float | None:
+def _label_of_cell(value, scale) -> float | None:
     if str(value).lower() in _DECLINED:
         return None
     try:

@@ -12,23 +12,25 @@ from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 
 
 class ReplayOracle(Oracle):
-    """Answers with the labels of a log: for experiments.
+    """Answers with the labels of a log; use it for experiments.
 
     A pair without a label in the log is declined, and declining costs
     nothing. Chance depends on (seed, user, item) alone: the answer to a pair
-    is the same in whatever round, order or company it is asked, so that
-    strategies can be compared in pairs.
+    is the same in every round and order, so that strategies can be compared
+    in pairs.
 
     Args:
         interactions: the `Interactions` that hold the labels.
-        noise: of the answers. Ratings: standard deviation, in their unit,
-            clipped to the scale, rounded where the log's labels are whole.
-            Binary labels: probability that an answer is flipped.
+        noise: noise of the answers. For ratings it is a standard deviation
+            in their unit; answers are clipped to the scale, and rounded if
+            the log's labels are whole. For binary labels it is the
+            probability that an answer is flipped.
         decline: probability that a pair with a label is declined.
-        cost: of a label: a number, one for each row of the log, `[rows]`, or
-            a function `(user_ids, item_ids) -> [n]`. With one a row, pairs
-            outside the log are expected to cost the mean.
-        seed: of noise and declining.
+        cost: cost of a label: a number, one for each row of the log,
+            `[rows]`, or a function `(user_ids, item_ids) -> [n]`. With one
+            for each row, pairs outside the log are expected to cost the
+            mean.
+        seed: draws noise and declining.
     """
 
     def __init__(self, interactions, noise: float = 0.0, decline: float = 0.0,
@@ -62,8 +64,8 @@ class ReplayOracle(Oracle):
         width = self.interactions.item_vocabulary.size
         return np.asarray(user_code, np.int64) * width + item_code
 
-    def _rows(self, user_ids, item_ids) -> np.ndarray:
-        """Row of each pair in the log, -1 where it has none."""
+    def _rows_in_log(self, user_ids, item_ids) -> np.ndarray:
+        """Returns the row of each pair in the log; -1 where it has none."""
         user, item = self.interactions.codes(user_ids, item_ids)
         if not len(self._sorted):
             return np.full(len(user), -1)
@@ -74,7 +76,7 @@ class ReplayOracle(Oracle):
         return np.where(found, self._order[place], -1)
 
     def _chances(self, user_ids, item_ids) -> np.ndarray:
-        """Two uniform numbers in (0, 1) a pair, float64 `[2, n]`."""
+        """Returns two uniform numbers in (0, 1) a pair, float64 `[2, n]`."""
         digests = b"".join(
             blake2b(f"{self.seed}:{len(user)}:{user}{item}".encode(),
                     digest_size=16).digest()
@@ -83,7 +85,7 @@ class ReplayOracle(Oracle):
         return ((whole >> 12) + 0.5) / 2.0**52
 
     def reply(self, questions: Questions) -> Answers:
-        row = self._rows(questions.user_id, questions.item_id)
+        row = self._rows_in_log(questions.user_id, questions.item_id)
         declining, noise = self._chances(
             questions.user_id, questions.item_id)
         declined = (row < 0) | (declining < self.decline)
@@ -111,7 +113,7 @@ class ReplayOracle(Oracle):
         cost = np.asarray(self.cost, np.float64)
         if not cost.ndim:
             return np.full(len(user_ids), float(cost))
-        row = self._rows(user_ids, item_ids)
+        row = self._rows_in_log(user_ids, item_ids)
         if not len(cost):
             return np.zeros(len(row))
         return np.where(row >= 0, cost[row], cost.mean())

@@ -1,4 +1,4 @@
-"""Which pairs are known, asked, answered; what does `fit` train on?"""
+"""Which pairs are known, asked or answered, and what does `fit` train on?"""
 from __future__ import annotations
 
 from tfrecal.pool.journal import Journal

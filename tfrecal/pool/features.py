@@ -1,4 +1,4 @@
-"""PoolFeatures: what towers read: ids, columns and histories."""
+"""PoolFeatures: the ids, columns and histories that towers read."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +11,7 @@ IDS = ("codes", "strings")
 
 
 class PoolFeatures:
-    """Features of users and items of a pool, by code.
+    """Gives the features of a pool's users and items, by code.
 
     Training (`pool.sequence`), scoring and export read features here and
     nowhere else, so that a tower sees the same in all three.
@@ -19,17 +19,17 @@ class PoolFeatures:
     Args:
         pool: a `Pool`; columns come from its tables, histories from its
             labelled rows.
-        ids: `"codes"` gives ids as int32 (position + 1, 0 for unknown),
-            `"strings"` as the ids themselves.
-        query: names of what queries are made of: `user_id`, `history` (the
+        ids: `"codes"` gives codes, int32 (0 for unknown); `"strings"` gives
+            the ids themselves.
+        query: names of the features of queries: `user_id`, `history` (the
             items that the user liked, ragged `[B, None]`) and columns of
             the users table.
-        candidate: the same of candidates: `item_id` and columns of the
-            items table.
-        max_history: at most so many items of a history, the last of them.
+        candidate: names of the features of candidates: `item_id` and
+            columns of the items table.
+        max_history: most items of a history; the last ones are kept.
 
     Raises:
-        ValueError: a name that is no column, or `ids` is another word.
+        ValueError: a name is no column, or `ids` is another word.
     """
 
     def __init__(self, pool, ids: str = "strings", query=("user_id",),
@@ -58,18 +58,19 @@ class PoolFeatures:
                 self._columns[side, name] = column_values(table[name])
 
     def __call__(self, side: str, codes, histories=None, skip=None) -> dict:
-        """Features of users or items.
+        """Returns the features of users or items.
 
         Args:
             side: `"query"` or `"candidate"`.
             codes: int32 `[B]`; from 1 where `ids` are strings.
-            histories: what `pool.histories()` returned; by default as of
-                now.
-            skip: an item of each history that is left out, codes `[B]`, 0
-                for none: the one that a row of training is about.
+            histories: what `pool.histories()` returned; by default it is
+                called now.
+            skip: code of an item to leave out of each history, `[B]`, 0 for
+                none: a row of training leaves out its own item.
 
         Returns:
-            name -> array or tensor `[B]`, `history` ragged `[B, None]`.
+            A dict from names to arrays or tensors `[B]`; `history` is
+            ragged, `[B, None]`.
         """
         found = {}
         for name in self.names[side]:
@@ -99,7 +100,11 @@ class PoolFeatures:
             ids, tf.string, shape=ids.shape))
 
     def specs(self, side: str) -> dict:
-        """`tf.TypeSpec` of each feature, for any number of rows."""
+        """Returns the `tf.TypeSpec` of each feature, for any number of rows.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+        """
         found = {}
         kind = tf.int32 if self.ids == "codes" else tf.string
         for name in self.names[side]:
@@ -115,7 +120,7 @@ class PoolFeatures:
 
 
 def column_values(column: pd.Series) -> np.ndarray:
-    """A column of a table as towers read it.
+    """Returns a column of a table as towers read it.
 
     Returns:
         float32 `[rows]` for numbers (NaN where missing), int64 for whole

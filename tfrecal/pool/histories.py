@@ -7,12 +7,12 @@ import tensorflow as tf
 
 def ragged_histories(indptr, items, user,
                      max_history: int) -> tf.RaggedTensor:
-    """The last positives of each user.
+    """Returns the last positives of each user.
 
     Args:
         indptr, items: as `Pool.histories` returns them.
         user: codes `[B]`.
-        max_history: at most so many a row.
+        max_history: most items of a row.
 
     Returns:
         int32 RaggedTensor `[B, None]` of item codes.
@@ -29,7 +29,11 @@ def ragged_histories(indptr, items, user,
 
 
 def pairs_in_histories(indptr, items, max_history: int):
-    """`(user, item)` codes of every pair that `ragged_histories` can hold."""
+    """Returns `(user, item)` codes of all pairs in `ragged_histories`.
+
+    Args:
+        indptr, items, max_history: see there.
+    """
     user = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     last = np.arange(len(items)) >= indptr[user + 1] - max_history
     return user[last], items[last]

@@ -18,23 +18,23 @@ _PREFIX = len('{"sum":"00000000",')
 class Journal:
     """Append-only JSON lines: what was asked and what was answered.
 
-    A label is money. A journal makes sure that a killed process neither asks
-    for one twice nor loses one: `AcquireLabels` writes `asked` before the
-    oracle hears of the questions, `answered` before the pool takes the
-    answers in, and repeats from the journal what a restored pool has not
-    heard of. A journal belongs to one pool, from its first question on.
+    Labels cost money. A journal makes sure that a killed process neither
+    asks for one twice nor loses one: `AcquireLabels` writes `asked` before
+    the oracle gets the questions, and `answered` before the pool takes the
+    answers in. It repeats from the journal what a restored pool lacks. A
+    journal belongs to one pool, from its first question on.
 
     Each line begins with a CRC-32 of itself and of the line before, and is
-    on the disk when the call returns. A line that the loss of power left
-    half-written is cut off: nothing was done because of it.
+    on the disk when the call returns. A line that was half-written when the
+    power failed is cut off: nothing was done because of it.
 
-    An answer is known by its ticket, and the first one stays. The same
-    again changes nothing and costs nothing; another one neither, but is
-    counted in a warning. A late answer is an answer like any other: its
-    ticket is its own, even where the pair was asked again since.
+    Answers are told apart by their tickets, and the first one stays. The
+    same answer again changes nothing and costs nothing. A different one does
+    the same and is counted in a warning. Late answers count as others do:
+    they have a ticket of their own, even if the pair was asked again.
 
     Args:
-        path: of the file, made with the first record; None keeps the
+        path: path of the file, which the first record makes; None keeps the
             records in memory only.
 
     Attributes:
@@ -67,7 +67,7 @@ class Journal:
             body = b"{" + line[_PREFIX:].rstrip(b"\n")
             crc = zlib.crc32(body, self._sum)
             if not line.endswith(b"\n") or line[:_PREFIX] != _head(crc):
-                # Blocks that never reached the disk are read as zeros.
+                # What never reached the disk is read as zeros.
                 torn = not line.endswith(b"\n") or b"\0" in line
                 if number == len(lines) and torn:
                     return
@@ -104,7 +104,7 @@ class Journal:
     def _write(self, line: bytes) -> None:
         new, size = not self.path.exists(), len(line)
         make_folder(self.path.parent)
-        # Unbuffered: what a full disk refused must not come after all.
+        # Unbuffered: what a full disk refused must not be written later.
         with open(self.path, "ab", buffering=0) as file:
             if file.tell() != self._size:
                 raise ValueError(
@@ -126,12 +126,12 @@ class Journal:
         self._size = self._good
 
     def asked(self, questions: Questions, strategy, why=()) -> None:
-        """Records questions; call it before the oracle hears of them.
+        """Records questions; call it before the oracle gets them.
 
         Args:
-            questions: with their utilities.
-            strategy: name of what chose each, `[n]`.
-            why: explanations, JSON-able dicts.
+            questions: questions with their utilities, `n` of them.
+            strategy: name of the strategy that chose each, `[n]`.
+            why: explanations: dicts that can be written as JSON.
         """
         self._append({"kind": "asked", **questions.to_json(),
                       "strategy": [str(name) for name in strategy],
@@ -151,7 +151,10 @@ class Journal:
             self._append(record)
 
     def asked_at(self, position: int):
-        """The questions of a record, or None where it holds none.
+        """Returns the questions of a record, or None where it holds none.
+
+        Args:
+            position: number of the record, from 0.
 
         Returns:
             `(questions, strategy, why)` as they were given to `asked`.
@@ -164,10 +167,13 @@ class Journal:
         return questions, np.array(record["strategy"], object), record["why"]
 
     def answers_at(self, position: int) -> tuple[Answers, int]:
-        """The answers of a record and of those that follow at once.
+        """Returns the answers of a record and of those right after it.
+
+        Args:
+            position: number of the record, from 0.
 
         Returns:
-            them, and the position after them.
+            The answers, and the position after them.
         """
         end = position
         while end < len(self) and self.records[end]["kind"] == "answered":
@@ -176,12 +182,12 @@ class Journal:
                         in self.records[position:end]]), end
 
     def unanswered(self, questions: Questions) -> Questions:
-        """Those without an answer in the journal."""
+        """Returns the questions without an answer in the journal."""
         return questions.take(~np.isin(
             questions.ticket, self._answers.ticket))
 
     def fresh(self, answers: Answers) -> Answers:
-        """Those whose ticket has no answer yet; warns of contradictions."""
+        """Returns answers to tickets without one; warns of contradictions."""
         order = np.argsort(self._answers.ticket)
         known = self._answers.ticket[order]
         again = np.isin(answers.ticket, known)
@@ -195,7 +201,7 @@ class Journal:
                     f"{int((~same).sum())} that differ from what was "
                     "answered before, the first for ticket="
                     f"{answers.ticket[again][~same][0]}.", stacklevel=2)
-        return Answers(*(part[~again] for part in _columns(answers)))
+        return Answers(*(column[~again] for column in _columns(answers)))
 
 
 def _head(crc: int) -> bytes:
@@ -206,9 +212,9 @@ def _columns(answers: Answers):
     return answers.ticket, answers.label, answers.declined, answers.cost
 
 
-def _joined(parts: list[Answers]) -> Answers:
+def _joined(several: list[Answers]) -> Answers:
     return Answers(*map(np.concatenate, zip(*map(
-        _columns, [Answers.empty(), *parts]))))
+        _columns, [Answers.empty(), *several]))))
 
 
 def _answers(record: dict) -> Answers:

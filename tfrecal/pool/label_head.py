@@ -11,16 +11,16 @@ LOSSES = ("mse", "binary_crossentropy")
 
 @dataclass(frozen=True)
 class LabelHead:
-    """What a trained model makes of an inner product of rating vectors.
+    """Turns an inner product of rating vectors into a predicted label.
 
-    Its fields are JSON-able.
+    Its fields can be written as JSON.
 
     Args:
-        loss: `"mse"`: the label is the score plus `offset`, clipped to the
-            scale; `"binary_crossentropy"`: the probability of 1 is the
-            sigmoid of it.
+        loss: with `"mse"` the label is the score plus `offset`, clipped to
+            the scale; with `"binary_crossentropy"` the probability of 1 is
+            the sigmoid of this sum.
         scale: (lowest, highest) label.
-        offset: is added to each score.
+        offset: number added to each score.
     """
 
     loss: str
@@ -28,7 +28,7 @@ class LabelHead:
     offset: float
 
     def __call__(self, score):
-        """Labels of scores; a NumPy array is written over.
+        """Returns labels of scores; a NumPy array is overwritten.
 
         Args:
             score: float32 `[...]`, of NumPy or TensorFlow.
@@ -41,10 +41,11 @@ class LabelHead:
 
 
 def label_of(raw, loss: str, scale):
-    """Label (or probability of 1) of a score with its offset.
+    """Returns labels (or probabilities of 1) of scores plus offset.
 
     Args:
-        raw: float32 `[...]`; a NumPy array is written over.
+        raw: score plus offset, float32 `[...]`; a NumPy array is
+            overwritten.
         loss, scale: see `LabelHead`.
     """
     if isinstance(raw, np.ndarray):

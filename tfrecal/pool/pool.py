@@ -1,4 +1,4 @@
-"""Which pairs are known, asked, answered, declined: when and at what cost.
+"""Pool: which pairs are known, asked, answered or declined.
 
 The pool is the only writer of this state. A row is one (user, item) pair.
 Codes are those of the `Vocabulary` of the users and of the items table; 0,
@@ -32,7 +32,7 @@ class PoolExhausted(RuntimeError):
 
 
 class Pool:
-    """Struct of arrays, one row a pair: the state of the learner.
+    """The state of the learner: a struct of arrays with a row for each pair.
 
     Use it when labels are bought: from a log whose labels are hidden
     (`from_interactions`) or over every pair of a catalogue (`cross`). A model
@@ -51,13 +51,13 @@ class Pool:
             without labels; by default the rows themselves.
 
     Attributes:
-        user_vocabulary, item_vocabulary: of the codes.
+        user_vocabulary, item_vocabulary: they turn ids into codes.
         user_ids, item_ids: ids in the order of their codes, object arrays.
         excluded: keys of pairs that are never asked, int64, rising;
             `excluded_pairs` gives their codes.
 
     Raises:
-        ValueError: a pair twice, or codes outside the tables.
+        ValueError: a pair is there twice, or a code outside the tables.
     """
 
     user: np.ndarray
@@ -85,11 +85,11 @@ class Pool:
             default_positive(self.scale) if positive is None else positive)
         self.lazy = lazy
         self.strategies: list[str] = []
-        self.version = 0  # of the labels, which histories are made of
+        self.version = 0  # counts changes of labels, and so of histories
         self._sequences = weakref.WeakSet()
         self._ticket_row = np.zeros(0, np.int64)
         self.excluded = np.zeros(0, np.int64)
-        self._start(user, item)
+        self._make_columns(user, item)
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
         sizes = self.user_vocabulary.size, self.item_vocabulary.size
@@ -97,8 +97,8 @@ class Pool:
             np.bincount(codes, minlength=size).astype(np.float64)
             for codes, size in zip(count, sizes))
 
-    def _start(self, user, item) -> None:
-        """Empty columns for the pairs `user`, `item`."""
+    def _make_columns(self, user, item) -> None:
+        """Makes empty columns for the pairs `user`, `item`."""
         for name, dtype in _COLUMNS.items():
             setattr(self, name, np.zeros(len(user), dtype))
         self.user[:], self.item[:] = user, item
@@ -135,18 +135,22 @@ class Pool:
     def from_interactions(cls, interactions,
                           initial: float | int | np.ndarray = 0.05,
                           seed: int = 0, **options) -> "Pool":
-        """A pool over the pairs of a log, some of them labelled.
+        """Returns a pool over the pairs of a log, some of them labelled.
 
         Args:
             interactions: the pairs; labels of the initial rows are taken,
                 the others stay hidden (give them to a `ReplayOracle`).
             initial: rows labelled at the start: a share (float up to 1.0),
-                a number (int), or which ones (bool `[rows]`).
+                a number (int), or a mask (bool `[rows]`).
             seed: draws the initial rows.
+            **options: options of `Pool`.
+
+        Raises:
+            ValueError: `initial` is out of range.
         """
         total = len(interactions.frame)
         if np.ndim(initial):
-            rows = np.flatnonzero(_mask(initial, total))
+            rows = np.flatnonzero(_checked_mask(initial, total))
         else:
             share = isinstance(initial, float)
             if not 0 <= initial <= (1.0 if share else total):
@@ -164,30 +168,35 @@ class Pool:
 
     @classmethod
     def cross(cls, interactions, exclude=(), **options) -> "Pool":
-        """A pool over every pair of the tables; the log's rows are labelled.
+        """Returns a pool over every pair of the tables.
 
-        Pairs outside the log are not stored before they are asked, so the
-        memory needed is that of the log and of the questions.
+        The rows of the log are labelled. Pairs outside the log are stored
+        only when they are asked, so memory grows with the log and the
+        questions.
 
         Args:
             interactions: the log.
-            exclude: further `Interactions` over the same tables whose pairs
-                are never asked: held-out rows, whose labels are known.
+            exclude: a list of `Interactions` over the same tables whose
+                pairs are never asked, such as held-out rows.
+            **options: options of `Pool`.
+
+        Raises:
+            ValueError: a pair to exclude is in the log.
         """
         pool = cls(interactions, interactions.user_code,
                    interactions.item_code, lazy=True, **options)
-        for part in exclude:
-            pool.check_leakage(part)
-            pool.exclude(part.user_code, part.item_code)
+        for held_out in exclude:
+            pool.check_leakage(held_out)
+            pool.exclude(held_out.user_code, held_out.item_code)
         pool.state[:] = LABELLED
         pool.label[:] = interactions.frame["label"].to_numpy()
         return pool
 
     def exclude(self, user, item) -> None:
-        """Pairs that are not asked from now on.
+        """Excludes pairs from being asked from now on.
 
         Args:
-            user, item: codes `[n]`; pairs with a 0 are passed over.
+            user, item: codes `[n]`; pairs with a 0 are ignored.
         """
         user, item = np.asarray(user), np.asarray(item)
         known = (user > 0) & (item > 0)
@@ -195,7 +204,7 @@ class Pool:
             self.excluded, self._keys(user[known], item[known]))
 
     def excluded_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """`(user, item)` codes of the pairs that are never asked."""
+        """Returns `(user, item)` codes of the pairs that are never asked."""
         return np.divmod(self.excluded, self.item_vocabulary.size)
 
     def __len__(self) -> int:
@@ -212,11 +221,15 @@ class Pool:
                 f"{self.rounds:,} rounds, {self.spent:,.6g} spent)")
 
     def pairs(self, user, item) -> Pairs:
-        """Pairs of these codes, `[n]`, in the pool or not."""
+        """Returns the pairs of codes `[n]`, whether in the pool or not."""
         return Pairs(user, item, self.user_vocabulary, self.item_vocabulary)
 
     def rows(self, user, item) -> np.ndarray:
-        """Row of each pair, int64 `[n]`; -1 where the pool has no such row."""
+        """Returns the row of each pair, int64 `[n]`; -1 where there is none.
+
+        Args:
+            user, item: codes, `[n]`.
+        """
         keys = self._keys(user, item)
         if not len(self._sorted):
             return np.full(len(keys), -1)
@@ -225,7 +238,7 @@ class Pool:
         return np.where(self._sorted[place] == keys, self._order[place], -1)
 
     def labelled_rows(self) -> np.ndarray:
-        """Rows that training may read, int64 `[m]`."""
+        """Returns the rows that training may read, int64 `[m]`."""
         return np.flatnonzero(self.state == LABELLED)
 
     @property
@@ -250,11 +263,11 @@ class Pool:
         return int((self.state == ASKED).sum())
 
     def candidates(self, limit: int | None = None, rng=None):
-        """Pairs that may be asked.
+        """Returns pairs that may be asked.
 
         Args:
-            limit: at most this many, drawn by `rng`. A lazy pool needs it
-                (default 200,000): it has too many pairs to list.
+            limit: most pairs, drawn by `rng`. A lazy pool has too many pairs
+                to list; its default is 200,000.
             rng: a `numpy.random.Generator`.
 
         Returns:
@@ -286,20 +299,21 @@ class Pool:
 
     def ask(self, user, item, round: int, strategy,
             utility=None) -> np.ndarray:
-        """Marks pairs as asked, before the oracle hears of them.
+        """Marks pairs as asked; call it before the oracle gets them.
 
         Args:
             user, item: codes, `[n]`.
-            round: in which they are asked.
-            strategy: name of what chose them: one, or one a pair.
+            round: number of the round in which they are asked.
+            strategy: name of the strategy that chose them, or one name for
+                each pair.
             utility: `[n]`, or None.
 
         Returns:
-            tickets, int64 `[n]`: the numbers under which answers come back.
+            Tickets, int64 `[n]`: the numbers under which answers come back.
 
         Raises:
-            PoolExhausted: a pair is asked, answered or declined already:
-                no label is bought twice.
+            PoolExhausted: a pair is asked, answered or declined already, or
+                is not in the pool.
         """
         row = self.rows(user, item)
         keys = self._keys(user, item)
@@ -315,7 +329,7 @@ class Pool:
                 "not in the pool or were asked before. Take pairs from "
                 "`pool.candidates()`.")
         if not old.all():
-            row = self._append(user, item, row)
+            row = self._append_rows(user, item, row)
         names = np.broadcast_to(np.asarray(strategy, object), len(row))
         self.strategies += [name for name in dict.fromkeys(names.tolist())
                             if name not in self.strategies]
@@ -329,7 +343,7 @@ class Pool:
         self.utility[row] = np.nan if utility is None else utility
         return tickets
 
-    def _append(self, user, item, row) -> np.ndarray:
+    def _append_rows(self, user, item, row) -> np.ndarray:
         new = row < 0
         old, more = len(self), int(new.sum())
         for name, dtype in _COLUMNS.items():
@@ -343,17 +357,20 @@ class Pool:
         return self.rows(user, item)
 
     def answer(self, tickets, labels, declined, cost) -> np.ndarray:
-        """Takes answers in. The first answer to a pair stands.
+        """Takes answers in. The first answer to a pair stays.
 
         Args:
-            tickets: int64 `[k]`; late ones (expired, asked again since) are
-                taken too, for they are paid.
+            tickets: int64 `[k]`; late ones (expired or asked again) count
+                too, for they are paid.
             labels: float32 `[k]`, NaN where declined.
             declined: bool `[k]`.
             cost: float32 `[k]`, added to the pair's cost in any case.
 
         Returns:
             bool `[k]`, True where the answer was new.
+
+        Raises:
+            ValueError: see `check_answers`.
         """
         tickets = np.asarray(tickets, np.int64)
         labels = np.asarray(labels, np.float32)
@@ -373,13 +390,13 @@ class Pool:
         return fresh
 
     def check_answers(self, tickets, labels, declined) -> None:
-        """Checks answers before they are taken in, or written anywhere.
+        """Checks answers before they are taken in or written anywhere.
 
         Args:
             tickets, labels, declined: see `answer`.
 
         Raises:
-            ValueError: a ticket that was not given out, or a label off the
+            ValueError: a ticket was not given out, or a label is off the
                 scale.
         """
         known = (tickets >= 0) & (tickets < len(self._ticket_row))
@@ -394,24 +411,31 @@ class Pool:
                      "declined.")
 
     def expire(self, before_round: int) -> int:
-        """Questions of earlier rounds may be asked again; how many."""
+        """Lets questions of earlier rounds be asked again.
+
+        Args:
+            before_round: questions of rounds before this one expire.
+
+        Returns:
+            The number of questions that expired.
+        """
         old = (self.state == ASKED) & (self.round < before_round)
         self.state[old] = UNLABELLED
         return int(old.sum())
 
     def labelled_by(self) -> dict[str, int]:
-        """Pairs that were asked and labelled, by who chose them."""
+        """Returns the numbers of labels bought, by name of the strategy."""
         rows = (self.ticket >= 0) & (self.state == LABELLED)
         numbers = np.bincount(self.strategy[rows],
                               minlength=len(self.strategies))
         return dict(zip(self.strategies, map(int, numbers)))
 
     def natural_log_q(self) -> np.ndarray:
-        """Log of each item's share of the natural positive traffic.
+        """Returns the log of each item's share of positive natural traffic.
 
-        Traffic times the item's rate of positives among its labels,
-        smoothed towards the overall rate. Acquired rows move the rate of an
-        item, never its traffic: a strategy that asks for rare items does
+        It is traffic times the rate of positives among the item's labels,
+        smoothed towards the overall rate. Acquired rows change the rate of
+        an item, never its traffic: a strategy that asks for rare items does
         not make them popular.
 
         Returns:
@@ -426,10 +450,10 @@ class Pool:
         return log_shares(self.item_traffic, number, positive)
 
     def histories(self) -> tuple[np.ndarray, np.ndarray]:
-        """Positive labelled items by user, in row order.
+        """Returns the positive labelled items of each user, in row order.
 
         Returns:
-            `(indptr [users + 2], item codes)`: those of user code u are
+            `(indptr [users + 2], items)`: the item codes of user code u are
             `items[indptr[u]:indptr[u + 1]]`.
         """
         rows = self.labelled_rows()
@@ -440,15 +464,15 @@ class Pool:
         return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
 
     def digest(self) -> str:
-        """SHA-256 of ids and state; equal for pools that are the same."""
+        """Returns a SHA-256 of ids and state, equal for equal pools."""
         found = hashlib.sha256(
             json.dumps([self.strategies, bool(self.lazy)]).encode())
         for ids in (self.user_ids, self.item_ids):
             update_texts(found, map(str, ids))
-        for part in (self._ticket_row, self.excluded, *(
+        for column in (self._ticket_row, self.excluded, *(
                 getattr(self, name) for name in _COLUMNS)):
-            found.update(str(len(part)).encode())
-            found.update(np.ascontiguousarray(part))
+            found.update(str(len(column)).encode())
+            found.update(np.ascontiguousarray(column))
         return found.hexdigest()
 
     def check_leakage(self, held_out) -> None:
@@ -461,16 +485,25 @@ class Pool:
         return list(self._sequences)
 
     def feeds(self, sequence) -> None:
-        """A `PoolSequence` says that it reads the pool."""
+        """Notes that a `PoolSequence` reads the pool."""
         self._sequences.add(sequence)
 
     def sequence(self, batch_size: int = 1024, seed: int = 0, **options):
-        """A `PoolSequence`: what `fit` trains on, growing with the pool."""
+        """Returns a `PoolSequence`, on which `fit` trains; it grows.
+
+        Args:
+            batch_size: rows of a training step.
+            seed, **options: see `PoolSequence`.
+        """
         from tfrecal.pool.sequence import PoolSequence
         return PoolSequence(self, batch_size, seed, **options)
 
     def save(self, path) -> None:
-        """Writes the state as one NumPy archive, whole or not at all."""
+        """Writes the state as one NumPy archive, whole or not at all.
+
+        Args:
+            path: path of the file, which ends in .npz.
+        """
         meta = json.dumps({
             "strategies": self.strategies, "lazy": self.lazy,
             "scale": self.scale, "positive": self.positive,
@@ -490,6 +523,10 @@ class Pool:
     @classmethod
     def load(cls, path, interactions) -> "Pool":
         """Reads what `save` wrote, over the same tables.
+
+        Args:
+            path: path of the file.
+            interactions: `Interactions` with the tables of the pool.
 
         Raises:
             ValueError: the tables have another number of users or items.
@@ -514,7 +551,7 @@ class Pool:
         return pool
 
 
-def _mask(initial, total) -> np.ndarray:
+def _checked_mask(initial, total) -> np.ndarray:
     mask = np.asarray(initial)
     if mask.shape != (total,) or mask.dtype != bool:
         raise ValueError(

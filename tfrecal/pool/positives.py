@@ -1,22 +1,26 @@
-"""What a positive is where nobody says, and items' shares of positives."""
+"""Which labels are positives by default, and items' shares of positives."""
 from __future__ import annotations
 
 import numpy as np
 
 
 def default_positive(scale) -> float:
-    """Lowest label of a positive: three quarters up a (lowest, highest)."""
+    """Returns the lowest label of a positive: three quarters up the scale.
+
+    Args:
+        scale: (lowest, highest) label.
+    """
     low, high = map(float, scale)
     return low + 0.75 * (high - low)
 
 
 def log_shares(traffic, labels, positives) -> np.ndarray:
-    """Traffic times the smoothed rate of positives, as log shares.
+    """Returns log shares of traffic times the smoothed rate of positives.
 
     Args:
         traffic: rows of each item by code, float64 `[items + 1]`.
-        labels, positives: how many of an item's rows are labelled, and how
-            many of these are positive, `[items + 1]`.
+        labels, positives: numbers of labelled rows of each item, and of
+            positives among them, `[items + 1]`.
 
     Returns:
         float32 `[items + 1]`, code 0 has the smallest value.

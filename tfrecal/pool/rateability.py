@@ -12,29 +12,33 @@ from tfrecal.data.pairs import Pairs
 from tfrecal.pool.pool import DECLINED, LABELLED
 
 _HELD_OUT = 0.2
-_NEGATIVES = 5  # non-pairs a held-out pair
+_NEGATIVES = 5  # non-pairs for each held-out pair
 _PRIOR_ANSWERS = 5.0
-_BLOCK = 1 << 18
+_TILE = 1 << 18  # pairs at a time
 
 
 class Rateability:
     """Probability that a user can answer about an item; reads no label.
 
-    The product of two estimates. Whether the two have met comes from the
-    natural traffic: a truncated SVD of the user x item matrix of four fifths
-    of its pairs, beside the logs of user activity and of item popularity,
-    made a probability by a logistic regression (Platt scaling) of the other
-    fifth against sampled non-pairs. Whether an answer comes is, once there
-    are answers, the rate of answered questions of the user times that of the
-    item over the overall rate, each a Beta posterior mean: an answer rate of
-    nobody in particular counts as five answers.
+    It is the product of two estimates. The first, whether user and item have
+    met, comes from the natural traffic. A truncated SVD of the user x item
+    matrix is made from four fifths of its pairs. A logistic regression
+    (Platt scaling) on this score, on the log of user activity and on the log
+    of item popularity tells the other fifth from sampled non-pairs. The
+    second, whether an answer comes, is 1 before there are answers. Then it is
+    the answer rate of the user times that of the item over the overall rate.
+    Rates are Beta posterior means, where the overall rate counts as five
+    answers.
 
-    In a pool whose every pair is traffic the numbers only rank.
+    In a pool where every pair is traffic the numbers only rank.
 
     Args:
-        pool: a `Pool`; the pairs it began with are the traffic.
-        rank: of the SVD; less where the matrix is smaller.
-        seed: of the SVD's start, the held-out pairs and the non-pairs.
+        pool: a `Pool`; its first pairs are the traffic.
+        rank: rank of the SVD, >= 1; less where the matrix is smaller.
+        seed: draws the start of the SVD, held-out pairs and non-pairs.
+
+    Raises:
+        ValueError: `rank` is below 1.
 
     Reference:
         Cremonesi, Koren and Turrin 2010, "Performance of Recommender
@@ -47,7 +51,7 @@ class Rateability:
         self.pool = pool
         self.rank = rank
         self.seed = seed
-        # Of a lazy pool, pairs that were only asked are no traffic.
+        # Pairs of a lazy pool that were only asked are no traffic.
         rows = np.flatnonzero(pool.ticket < 0) if pool.lazy else slice(None)
         user, item = pool.user[rows], pool.item[rows]
         self._shape = pool.user_vocabulary.size, pool.item_vocabulary.size
@@ -57,7 +61,7 @@ class Rateability:
         self._calibrate(user, item, held_out, rng)
 
     def _factorise(self, user, item, rng):
-        # Code 0 is nobody.
+        # Code 0 is unknown and has no row here.
         matrix = csr_array(
             (np.ones(len(user)), (user - 1, item - 1)),
             shape=(self._shape[0] - 1, self._shape[1] - 1))
@@ -88,23 +92,31 @@ class Rateability:
             self._features(user[held_out], item[held_out]),
             self._features(*other)])
         met = np.arange(len(features)) < held_out.sum()
-        # Each sampled pair stands for as many as were not sampled.
+        # Each sampled pair stands for all that were not sampled.
         weight = np.where(
             met, len(user) / max(held_out.sum(), 1),
             (pairs - len(keys)) / max(other.shape[1], 1))
-        self._weights = fit_logistic(features, met, weight)
+        self._coefficients = fit_logistic(features, met, weight)
 
     def met(self, user, item) -> np.ndarray:
-        """Probability that a pair is in the traffic, `[n]`."""
+        """Returns the probability that a pair is in the traffic, `[n]`.
+
+        Args:
+            user, item: codes, `[n]`.
+        """
         found = np.empty(len(user))
-        for start in range(0, len(user), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            found[part] = expit(
-                self._features(user[part], item[part]) @ self._weights)
+        for start in range(0, len(user), _TILE):
+            rows = slice(start, start + _TILE)
+            found[rows] = expit(
+                self._features(user[rows], item[rows]) @ self._coefficients)
         return found
 
     def responds(self, user, item) -> np.ndarray:
-        """Estimated rate of answers to such questions; 1 before any."""
+        """Returns the estimated rate of answers, `[n]`; 1 before any.
+
+        Args:
+            user, item: codes, `[n]`.
+        """
         pool = self.pool
         asked = (pool.ticket >= 0) & (
             (pool.state == LABELLED) | (pool.state == DECLINED))
@@ -122,10 +134,11 @@ class Rateability:
         return np.minimum(rates[0][user] * rates[1][item] / overall, 1)
 
     def predict(self, pairs: Pairs) -> np.ndarray:
-        """Rateability of pairs of the pool's tables, in [0, 1].
+        """Returns the rateability of pairs, in [0, 1].
 
         Args:
-            pairs: such as `pool.pairs(user, item)`.
+            pairs: pairs over the pool's tables, such as
+                `pool.pairs(user, item)`.
 
         Returns:
             float64 `[n]`.
@@ -135,9 +148,15 @@ class Rateability:
 
 
 def fit_logistic(features, label, weight) -> np.ndarray:
-    """Weights of a weighted logistic regression with a small ridge."""
+    """Returns the coefficients of a logistic regression with a small ridge.
+
+    Args:
+        features: float64 `[n, D]`, the first of them 1.
+        label: 0 or 1, `[n]`.
+        weight: weight of each row, > 0, `[n]`.
+    """
     scale = features.std(axis=0)
-    scale[scale < 1e-9] = 1  # that of the intercept
+    scale[scale < 1e-9] = 1  # the constant's
     inputs, weight = features / scale, weight / weight.sum()
 
     def loss(beta):

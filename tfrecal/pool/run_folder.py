@@ -1,4 +1,4 @@
-"""RunFolder: what a run needs to go on, always of one moment."""
+"""RunFolder: the files from which a run goes on, all of one moment."""
 from __future__ import annotations
 
 import json
@@ -16,17 +16,18 @@ from tfrecal.pool.pool import STATES, Pool
 class RunFolder:
     """The files of a run.
 
-    `config.json`; `data/`, where the run read files of the user's, which may
-    change; `journal.jsonl` (every question and answer, before it takes
-    effect); `pool/00003.npz`, one a save; `acquisitions.parquet` (who was
-    asked, the answer, its cost); `explanations.jsonl` (why, in words);
-    `weights/`; `history.csv`; and `state.json`, which is written last and
-    names the files that belong together. What a kill leaves half-written is
-    never named there. `test.json` is there once the run has ended: how good
-    the finished model is on the test part.
+    It holds `config.json`; `data/`, a copy of the user's own files, which
+    may change, if the run read such; `journal.jsonl` (every question and
+    answer, before it takes effect); `pool/00003.npz`, one for each save;
+    `acquisitions.parquet` (who was asked, the answer, its cost);
+    `explanations.jsonl` (why, in words); `weights/` (the model's);
+    `history.csv`; and `state.json`, which is written last and names the files
+    that belong together, so that half-written files are never named. Once
+    the run has ended, `test.json` says how good the finished model is on the
+    test part.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
     """
 
     def __init__(self, path):
@@ -36,10 +37,10 @@ class RunFolder:
         return self.path / name
 
     def lock(self):
-        """A context in which no other process may write to the folder.
+        """Returns a context in which no other process may write here.
 
         Raises:
-            ValueError: another process is at work there.
+            ValueError: another process is at work in the folder.
         """
         return lock_folder(
             self.path,
@@ -49,10 +50,13 @@ class RunFolder:
 
     @classmethod
     def of_run(cls, path) -> "RunFolder":
-        """A folder that holds a run.
+        """Returns a folder that holds a run.
+
+        Args:
+            path: path of the folder.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: it holds no run.
         """
         if not (Path(path) / "config.json").is_file():
             raise ValueError("A run folder must hold config.json. Received: "
@@ -88,8 +92,11 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def write_test(self, figures: dict) -> None:
-        """Stores figures of the test part; those without a value are left
-        out."""
+        """Stores figures of the test part, except those without a value.
+
+        Args:
+            figures: name -> number.
+        """
         text = json.dumps({
             name: value if isinstance(value, int) else float(value)
             for name, value in figures.items() if np.isfinite(value)},
@@ -98,8 +105,11 @@ class RunFolder:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the test part, `test_...`; before they are there, those
-        of the last whole epoch on the validation part, `val_...`."""
+        """Figures of the test part, `test_...`, once the run has ended.
+
+        Before, figures of the last whole epoch on the validation part,
+        `val_...`.
+        """
         if self.test:
             return {name: value for name, value in self.test.items()
                     if name.startswith("test_")}
@@ -111,7 +121,12 @@ class RunFolder:
                 if name.startswith("val_") and np.isfinite(value)}
 
     def write(self, pool: Pool, **changes) -> None:
-        """Stores the pool, and changes of the state, in one step."""
+        """Stores the pool and changes of the state in one step.
+
+        Args:
+            pool: the `Pool`.
+            **changes: entries of `state.json`.
+        """
         state = {**self.state, **changes}
         state["saves"] = state.get("saves", 0) + 1
         state["pool"] = f"pool/{state['saves']:05d}.npz"
@@ -122,16 +137,16 @@ class RunFolder:
                      lambda path: path.write_text(json.dumps(state)))
 
     def keep(self, data: Interactions) -> None:
-        """Stores the data of the run, as they were read and cleaned."""
+        """Stores the data of the run as they were read and cleaned."""
         data.to_parquet(self / "data", overwrite=True)
 
     def data(self) -> Interactions | None:
-        """What `keep` stored; None for a named data set."""
+        """Returns what `keep` stored; None for a named data set."""
         path = self / "data"
         return Interactions.load(path) if path.is_dir() else None
 
     def files_to_resume(self) -> list[str]:
-        """Names of the files that `run.resume` reads, but for the journal."""
+        """Returns the files that `run.resume` reads, without the journal."""
         state = self.state
         names = ["config.json", "data/*"]
         if state:
@@ -141,12 +156,17 @@ class RunFolder:
                 for path in sorted(self.path.glob(name))]
 
     def journal(self) -> Journal:
-        """The questions and answers of the run."""
+        """Returns the journal of the run."""
         return Journal(self / "journal.jsonl")
 
     def check_whole(self) -> None:
-        """Raises ValueError where an epoch with purchases was interrupted:
-        tickets given out now would be those of the journal."""
+        """Checks that no epoch with purchases was interrupted.
+
+        Otherwise, new tickets would be those that the journal has given out.
+
+        Raises:
+            ValueError: the journal has more records than the pool.
+        """
         heard = self.state.get("acquire", {}).get("journal", 0)
         ahead = len(self.journal()) - heard
         if ahead > 0:
@@ -157,19 +177,19 @@ class RunFolder:
                 f"`tfrecal run --resume {self.path}`.")
 
     def pool(self, interactions) -> Pool:
-        """The pool of the last `write`, over the same tables."""
+        """Returns the pool of the last `write`, over the same tables."""
         return Pool.load(self / self.state["pool"], interactions)
 
 
 def measured_part(history: pd.DataFrame) -> pd.Series:
-    """The part of the data that `val_...` of each epoch is of.
+    """Returns which part of the split `val_...` of each epoch is of.
 
     Args:
-        history: rows of `history.csv`. Before there was a column `part`, it
-            was the test part.
+        history: rows of `history.csv`. Files without a column `part` are of
+            the test part.
 
     Returns:
-        `"validation"` or `"test"`, one a row.
+        `"validation"` or `"test"` for each row.
     """
     if "part" not in history:
         return pd.Series("test", history.index)
@@ -177,7 +197,7 @@ def measured_part(history: pd.DataFrame) -> pd.Series:
 
 
 def acquisitions(pool: Pool) -> pd.DataFrame:
-    """One row a question, in the order asked."""
+    """Returns a frame with a row for each question, in the order asked."""
     rows = np.flatnonzero(pool.ticket >= 0)
     rows = rows[np.argsort(pool.ticket[rows])]
     pairs = pool.pairs(pool.user[rows], pool.item[rows])

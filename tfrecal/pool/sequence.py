@@ -13,28 +13,33 @@ class PoolSequence(tf_keras.utils.Sequence):
     """The labelled rows of a pool in shuffled batches; grows with the pool.
 
     `len()` is fixed during an epoch and follows the pool at its end. (A
-    generator-backed `tf.data` keeps the first epoch's number of batches and
-    silently trains on a part.)
+    `tf.data` made of a generator keeps the first epoch's number of batches
+    and silently skips later rows.)
 
     Args:
         pool: a `Pool` with at least one labelled row.
-        batch_size: rows a batch; the last one may be smaller.
+        batch_size: rows of a training step; the last one may have fewer.
         seed: shuffles the rows, together with the epoch's number. A plain
             Keras `fit` shuffles the batches by Python's global generator on
             top, unless it is called with `shuffle=False`.
-        max_history: at most so many of a user's positives in a row's
-            history, the last of them.
-        steps: at least so many batches an epoch: rows are drawn in one
-            shuffled pass after another. None for one pass an epoch.
-        passes: with `steps`, at least so many passes an epoch.
-        first_steps: the same for epoch 0, where training starts from
-            nothing; by default `steps`.
-        weights: of the pool's rows in the losses, float `[len(pool)]`; rows
-            that come later have weight 1. All 1 by default.
+        max_history: most items of a row's history: the user's last
+            positives.
+        steps: least number of batches of an epoch: rows are drawn in one
+            shuffled pass after another. None for one pass.
+        passes: with `steps`, least number of passes of an epoch.
+        first_steps: `steps` of epoch 0, where training starts from nothing;
+            by default `steps`.
+        row_weights: weights of the pool's rows in the losses, float
+            `[len(pool)]`; rows that come later have weight 1. All 1 by
+            default.
         ids: `"codes"` as a `TwoTower` reads them, or `"strings"` for towers
             that look ids up themselves.
-        columns: names of columns of the users or the items table, and
-            `history`, that strings come with; see `PoolFeatures`.
+        columns: names of further features: columns of the users or the
+            items table, and `history`; see `PoolFeatures`.
+
+    Raises:
+        ValueError: an argument is out of range, a name is no column, or the
+            pool has no label.
 
     Example:
         model.fit(pool.sequence(batch_size=1024), epochs=10)
@@ -43,18 +48,18 @@ class PoolSequence(tf_keras.utils.Sequence):
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
                  max_history: int = 200, steps: int | None = None,
                  passes: int = 1, first_steps: int | None = None,
-                 weights=None, ids: str = "codes", columns=()):
+                 row_weights=None, ids: str = "codes", columns=()):
         checks.at_least(1, batch_size=batch_size, **checks.given(
             steps=steps, first_steps=first_steps))
-        if weights is not None and np.shape(weights) != (len(pool),):
+        if row_weights is not None and np.shape(row_weights) != (len(pool),):
             raise ValueError(
-                f"`weights` must hold one number for each of {len(pool)} "
-                f"rows of the pool. Received: shape={np.shape(weights)}.")
+                f"`row_weights` must hold one number for each of {len(pool)} "
+                f"rows of the pool. Received: shape={np.shape(row_weights)}.")
         self.pool = pool
         self.ids = ids
         self.columns = tuple(columns)
         self._features = self._features_of(pool, ids, max_history)
-        self._weights = weights
+        self._row_weights = row_weights
         self.steps = steps
         self.passes = passes
         self.first_steps = steps if first_steps is None else first_steps
@@ -74,19 +79,23 @@ class PoolSequence(tf_keras.utils.Sequence):
         self.start(self.epoch + 1)
 
     def start(self, epoch: int) -> None:
-        """Sets the sequence to the start of an epoch (for resumed runs)."""
+        """Sets the sequence to the start of an epoch, as resumed runs need.
+
+        Args:
+            epoch: number of the epoch, from 0.
+        """
         self.epoch = epoch
         pool = self.pool
         rng = np.random.default_rng([self.seed, epoch])
         steps = self.steps if epoch else self.first_steps
         labelled = pool.labelled_rows()
-        self._rows = _passes(labelled, rng, steps and max(
+        self._rows = _shuffled_passes(labelled, rng, steps and max(
             steps * self.batch_size, self.passes * len(labelled)))
         self.fetched = 0
         self._label = pool.label[self._rows]
         weight = np.ones(len(pool), np.float32)
-        if self._weights is not None:
-            weight[:len(self._weights)] = self._weights
+        if self._row_weights is not None:
+            weight[:len(self._row_weights)] = self._row_weights
         self._weight = weight[self._rows]
         self._counts = [np.bincount(codes[labelled]).astype(np.float32)
                         for codes in (pool.user, pool.item)]
@@ -106,23 +115,28 @@ class PoolSequence(tf_keras.utils.Sequence):
         return len(self._rows)
 
     def __getitem__(self, number: int) -> dict:
-        batch = self._batch(slice(number * self.batch_size,
-                                  (number + 1) * self.batch_size))
+        batch = self._batch_of(slice(number * self.batch_size,
+                                     (number + 1) * self.batch_size))
         self.fetched += len(batch["label"])
         return batch
 
     def share(self, number: int, replica: int, replicas: int) -> dict:
-        """One replica's slice of a batch; see `model.training`.
+        """Returns one replica's slice of a batch; see `model.training`.
 
         Rows of an item stay together, so that each text is encoded by one
-        replica, or by two. Where a batch has fewer rows than there are
-        replicas, those without hold a copy of a row, which does not count.
+        or two replicas. If a batch has fewer rows than there are replicas,
+        those without rows get a copy of a row, which does not count.
+
+        Args:
+            number: number of the batch, from 0.
+            replica: number of the replica, from 0.
+            replicas: number of replicas.
 
         Returns:
-            the slice as a batch, with `place` (of its rows in the batch,
-            int32), `own` (where the slice starts and stops in `all`, int32
-            `[2]`), and `all`: what the losses read of the whole batch, slice
-            after slice.
+            The slice as a batch, with three more entries: `place`, the
+            positions of its rows in the whole batch, int32; `own`, where the
+            slice starts and stops in `all`, int32 `[2]`; and `all`, the
+            columns of the whole batch that losses read, slice by slice.
         """
         start = number * self.batch_size
         rows = self._rows[start:start + self.batch_size]
@@ -130,12 +144,12 @@ class PoolSequence(tf_keras.utils.Sequence):
         edges = bounds(len(rows), replicas)
         first, stop = edges[replica], edges[replica + 1]
         own = place[first:stop] if stop > first else place[:1]
-        return {**self._batch(start + own), "place": own.astype(np.int32),
+        return {**self._batch_of(start + own), "place": own.astype(np.int32),
                 "own": np.array([first, stop], np.int32),
-                "all": self._columns(start + place)}
+                "all": self._columns_of(start + place)}
 
     def _features_of(self, pool, ids, max_history) -> PoolFeatures | None:
-        """What rows hold in place of codes; None for codes."""
+        """Returns what rows hold in place of codes; None for codes."""
         if ids == "codes" and not self.columns:
             return None
         query, candidate = ["user_id"], ["item_id"]
@@ -153,35 +167,35 @@ class PoolSequence(tf_keras.utils.Sequence):
             (query if both[0] else candidate).append(name)
         return PoolFeatures(pool, ids, query, candidate, max_history)
 
-    def _batch(self, part) -> dict:
-        rows = self._rows[part]
+    def _batch_of(self, places) -> dict:
+        rows = self._rows[places]
         user, item = self.pool.user[rows], self.pool.item[rows]
         if self._features is not None:
-            return {**self._columns(part),
+            return {**self._columns_of(places),
                     **self._features("query", user, self._histories,
-                                     self._skip[part]),
+                                     self._skip[places]),
                     **self._features("candidate", item)}
         distinct, place = np.unique(user, return_inverse=True)
         history = ragged_histories(
             *self._histories, distinct, self.max_history)
         return {
-            **self._columns(part),
+            **self._columns_of(places),
             "user_labels": self._counts[0][user],
             "item_labels": self._counts[1][item], "history": history,
             "history_row": place.astype(np.int32),
-            "history_skip": self._skip[part]}
+            "history_skip": self._skip[places]}
 
-    def _columns(self, part) -> dict:
-        rows = self._rows[part]
+    def _columns_of(self, places) -> dict:
+        rows = self._rows[places]
         item = self.pool.item[rows]
         return {"user_id": self.pool.user[rows], "item_id": item,
-                "label": self._label[part], "weight": self._weight[part],
-                "positive": self._label[part] >= self.pool.positive,
+                "label": self._label[places], "weight": self._weight[places],
+                "positive": self._label[places] >= self.pool.positive,
                 "log_q": self._log_q[item]}
 
 
-def _passes(rows, rng, number: int | None):
-    """`rows` in random order; `number` of them in as many passes."""
+def _shuffled_passes(rows, rng, number: int | None):
+    """Returns `rows` in random order, or `number` from repeated passes."""
     if number is None or not len(rows):
         return rng.permutation(rows)
     passes = -(-number // len(rows))
@@ -190,9 +204,9 @@ def _passes(rows, rng, number: int | None):
 
 
 def bounds(rows: int, replicas: int) -> np.ndarray:
-    """Where the slices of a batch start, int `[replicas + 1]`.
+    """Returns where the slices of a batch start, int `[replicas + 1]`.
 
-    They differ by one row at most, and the first are the longer ones.
+    Their lengths differ by one row at most; longer ones come first.
     """
     replica = np.arange(replicas + 1)
     return replica * (rows // replicas) + np.minimum(

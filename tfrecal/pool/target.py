@@ -1,4 +1,4 @@
-"""Target: the audience to be served, as weighted pairs without labels."""
+"""Target: the audience to be served, as pairs with weights, no labels."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,19 +11,20 @@ from tfrecal.data.pairs import Pairs
 class Target:
     """A distribution over the (user, item) pairs that will be served.
 
-    Give it to `AcquireLabels` where the audience differs from the pool: a
-    segment, new users, a log that a few busy users made. On a pool that
+    Give it to `AcquireLabels` where the audience differs from the pool: for
+    a segment, new users, or a log that a few busy users made. On a pool that
     looks like the audience nothing beats random sampling by much.
 
     Args:
         user, item: codes over the tables of the pool, int `[t]`; pairs may
             repeat.
-        weight: float `[t]`, 0 or more; scaled to sum 1. By default equal.
-        name: for reports.
+        weight: weight of each pair, float `[t]`, 0 or more; scaled to sum
+            to 1. By default all are equal.
+        name: name in reports.
 
     Raises:
-        ValueError: no pair, or weights that are negative, not finite or all
-            zero.
+        ValueError: there is no pair, or weights are negative, not finite or
+            all zero.
 
     Example:
         target = Target.segment(traffic, users="age <= 21")
@@ -73,33 +74,34 @@ class Target:
     @classmethod
     def from_pairs(cls, pairs: Pairs, weight=None,
                    name: str = "pairs") -> "Target":
-        """These pairs, none of an unknown user or item.
+        """Returns a target of these pairs.
 
         Args:
-            pairs: over the pool's tables, such as `pool.pairs(user, item)`.
+            pairs: pairs of known users and items over the pool's tables,
+                such as `pool.pairs(user, item)`.
             weight, name: see the class.
         """
         return cls(pairs.user, pairs.item, weight, name)
 
     @classmethod
     def from_pool(cls, pool) -> "Target":
-        """The pairs of a pool, whatever their state: its natural traffic.
+        """Returns a target of all stored pairs of a pool, in any state.
 
-        Of a lazy pool, the pairs of its log.
+        A lazy pool stores the pairs of its log and those that were asked.
         """
         return cls(pool.user, pool.item, name="pool")
 
     @classmethod
     def from_interactions(cls, interactions, *, uniform: str | None = None,
                           name: str = "traffic") -> "Target":
-        """The pairs of held-out or natural traffic; labels are not read.
+        """Returns a target of held-out or natural traffic; reads no labels.
 
         Args:
-            interactions: the traffic, over the pool's tables; a column
-                `weight` of its frame counts.
+            interactions: the traffic, over the pool's tables; its frame may
+                have a column `weight`.
             uniform: `"users"` or `"items"` gives each user or item in it
                 the same total weight.
-            name: for reports.
+            name: name in reports.
         """
         frame = interactions.frame
         target = cls(interactions.user_code, interactions.item_code,
@@ -109,15 +111,18 @@ class Target:
     @classmethod
     def from_log(cls, log: pd.DataFrame, interactions, *,
                  unknown: str = "raise", name: str = "log") -> "Target":
-        """Pairs of a serving log.
+        """Returns a target of the pairs of a serving log.
 
         Args:
-            log: columns `user_id`, `item_id`, optional `weight` (such as
-                impressions).
-            interactions: whose tables give the codes.
+            log: a table with the columns `user_id`, `item_id` and perhaps
+                `weight` (such as impressions).
+            interactions: `Interactions` over the pool's tables.
             unknown: `"raise"` refuses rows of users or items that are not
                 in the tables, `"drop"` leaves them out.
-            name: for reports.
+            name: name in reports.
+
+        Raises:
+            ValueError: a column is missing, or a row is refused.
         """
         missing = {"user_id", "item_id"} - set(log.columns)
         if missing or unknown not in ("raise", "drop"):
@@ -144,17 +149,16 @@ class Target:
     def segment(cls, interactions, *, users: str | None = None,
                 items: str | None = None, uniform: str | None = None
                 ) -> "Target":
-        """The traffic of some users, of some items, or of both.
+        """Returns a target of the traffic of some users or items, or both.
 
         Args:
-            interactions: traffic over the pool's tables, and the tables.
+            interactions: the traffic, over the pool's tables.
             users, items: a `DataFrame.query` on the users or items table,
                 such as `"age <= 21"`.
             uniform: see `from_interactions`.
 
         Raises:
-            ValueError: a query that pandas cannot run, or that leaves no
-                traffic.
+            ValueError: pandas cannot run a query, or no traffic is left.
         """
         inside = np.ones(len(interactions), bool)
         for query, table, codes in (
@@ -171,7 +175,7 @@ class Target:
             interactions.take(inside), uniform=uniform, name=name)
 
     def uniform(self, side: str) -> "Target":
-        """The same pairs with one total weight a user, or an item.
+        """Returns the pairs with the same total weight for each user or item.
 
         Args:
             side: `"users"` or `"items"`.
@@ -187,7 +191,11 @@ class Target:
 
 
 def rows_of(table: pd.DataFrame, query: str) -> np.ndarray:
-    """Rows of a table where a query holds, bool `[rows]`.
+    """Returns the rows of a table where a query is true, bool `[rows]`.
+
+    Args:
+        table: a users or items table.
+        query: a condition in the language of `DataFrame.eval`.
 
     Raises:
         ValueError: pandas cannot run the query, or it is no condition.

@@ -244,7 +244,7 @@ class _Retraining:
         history = model.fit(
             pool.sequence(
                 config.batch_size, seed, steps=longer * config.steps,
-                passes=longer * config.passes, weights=weights),
+                passes=longer * config.passes, row_weights=weights),
             epochs=1, callbacks=watch, verbose=int(
                 not self.quiet and sys.stdout.isatty())).history
         self.record["asked"] = int(history.get("pending", [0])[0])

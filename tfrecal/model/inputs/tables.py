@@ -43,7 +43,7 @@ def pool_sequence(model, x, y, sample_weight, batch_size):
     weights = _weights(frame["weight"]) if "weight" in frame else None
     data = x if _same_tables(model, x) else _interactions(model, x, frame)
     return Pool.from_interactions(data, initial=1.0).sequence(
-        batch_size or BATCH_SIZE, weights=weights)
+        batch_size or BATCH_SIZE, row_weights=weights)
 
 
 def labelled_batches(model, x, y, sample_weight, batch_size):
