@@ -1,7 +1,7 @@
 """Catalogue: the ids of a tower, with their texts and features, in a file.
 
-A `.keras` file keeps it among its assets: a config of a million nested lists
-can be neither read nor compared.
+A `.keras` file keeps it among its assets: nobody can read or compare a config
+of a million nested lists.
 """
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FILE = "catalogue.parquet"
 
 
 def write(folder, tables: dict[str, dict]) -> None:
-    """Writes columns into a folder, one file a table.
+    """Writes columns into a folder, one file for each table.
 
     Args:
-        folder: is made.
+        folder: path of the folder, which is made.
         tables: name -> column -> list of strings, float32 `[n, width]`, or
             None for a column that is not there.
     """
@@ -41,7 +41,7 @@ def write(folder, tables: dict[str, dict]) -> None:
 
 
 def read(folder, name: str) -> dict | None:
-    """Columns of a table that `write` wrote; None where there is none."""
+    """Returns the columns of a table that `write` wrote, or None."""
     path = Path(folder) / f"{name}.{_FILE}"
     if not path.is_file():
         return None
@@ -58,10 +58,10 @@ def read(folder, name: str) -> dict | None:
 
 
 def lookup(ids) -> tf.lookup.StaticHashTable:
-    """Strings to int32 codes, in a graph; 0 for those that are no ids.
+    """Returns a table from strings to int32 codes; 0 for unknown ids.
 
     Args:
-        ids: of a `Vocabulary`, in its order.
+        ids: ids in the order of their `Vocabulary`.
     """
     ids = [str(one) for one in ids]
     codes = Vocabulary(ids).codes(ids)

@@ -9,7 +9,7 @@ import tf_keras
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
 class MultiHot(tf_keras.layers.Layer):
-    """Columns of a table as one block of 0/1 features.
+    """Turns columns of a table into one matrix of 0/1 features.
 
     Strings are split at `separator` ("Action|Comedy" sets two features),
     numbers fall into quantile bins. Values that the table did not hold, and
@@ -38,7 +38,7 @@ class MultiHot(tf_keras.layers.Layer):
         return bool(values) and isinstance(values[0], float)
 
     def width_of(self, name: str) -> int:
-        """Number of features of one column."""
+        """Returns the number of features of one column."""
         return len(self.columns[name]) + self._numeric(name)
 
     @property
@@ -58,10 +58,10 @@ class MultiHot(tf_keras.layers.Layer):
                 each of them used twice on average.
             separator: between the values of one cell.
             bins: quantile bins of a numeric column.
-            most: more distinct values than this are no category.
+            most: columns with more distinct values are no categories.
 
         Raises:
-            ValueError: a column that the table does not have.
+            ValueError: a named column is not in the table.
         """
         named = columns is not None
         columns = list(table.columns) if columns is None else list(columns)
@@ -89,7 +89,14 @@ class MultiHot(tf_keras.layers.Layer):
         return cls(found, separator)
 
     def table(self, table: pd.DataFrame) -> np.ndarray:
-        """Features of every row, float32 `[rows + 1, width]`; row 0 empty."""
+        """Returns the features of every row of a table.
+
+        Args:
+            table: a users or items table with these columns.
+
+        Returns:
+            float32 `[rows + 1, width]`; row 0 is zero.
+        """
         features = {}
         for name in self.columns:
             column = table[name]
@@ -97,31 +104,34 @@ class MultiHot(tf_keras.layers.Layer):
                 column.to_numpy(np.float32, na_value=np.nan)
                 if self._numeric(name)
                 else column.fillna("").astype(str).to_numpy(object))
-        block = self(features).numpy() if self.columns else np.zeros(
+        found = self(features).numpy() if self.columns else np.zeros(
             (len(table), 0), np.float32)
-        return np.pad(block, ((1, 0), (0, 0)))
+        return np.pad(found, ((1, 0), (0, 0)))
 
     def call(self, features: dict) -> tf.Tensor:
-        """Multi-hot block, float32 `[B, width]`; absent columns set nothing.
+        """Returns multi-hot features; absent columns set nothing.
 
         Args:
             features: column name -> strings `[B]`, or numbers `[B]` (NaN
                 where missing).
+
+        Returns:
+            float32 `[B, width]`.
         """
         rows = next(tf.shape(v)[0] for k, v in features.items()
                     if k in self.columns)
-        blocks = []
+        found = []
         for name in self.columns:
             width = self.width_of(name)
             if name not in features:
-                blocks.append(tf.zeros([rows, width]))
+                found.append(tf.zeros([rows, width]))
             elif self._numeric(name):
                 value = tf.cast(features[name], tf.float32)
                 bin_ = tf.searchsorted(
                     tf.constant(self.columns[name]), value, side="right")
                 hot = tf.one_hot(bin_, width)
                 known = tf.math.is_finite(value)[:, tf.newaxis]
-                blocks.append(tf.where(known, hot, 0.0))
+                found.append(tf.where(known, hot, 0.0))
             else:
                 cells = tf.strings.split(
                     features[name], self.separator)
@@ -130,8 +140,8 @@ class MultiHot(tf_keras.layers.Layer):
                 hot = tf.math.unsorted_segment_max(
                     tf.one_hot(index.flat_values - 1, width),
                     index.value_rowids(), tf.cast(rows, tf.int64))
-                blocks.append(tf.maximum(hot, 0.0))
-        return tf.concat(blocks, axis=1)
+                found.append(tf.maximum(hot, 0.0))
+        return tf.concat(found, axis=1)
 
     def get_config(self):
         return {**super().get_config(), "columns": self.columns,

@@ -1,4 +1,4 @@
-"""Sums of tensors that are the same to the last bit each time."""
+"""Sums of tensors, the same to the last bit each time."""
 from __future__ import annotations
 
 import tensorflow as tf
@@ -6,17 +6,17 @@ import tensorflow as tf
 
 @tf.custom_gradient
 def in_order(*terms: tf.Tensor) -> tf.Tensor:
-    """`((a + b) + c) + ...` of tensors of one shape.
+    """Returns `((a + b) + c) + ...` of tensors of one shape.
 
-    For three terms and more in place of `tf.add_n`, whose kernel sums into
-    the first of its inputs that nobody else still reads. Which one that is
-    hangs on how far the other operations are, and with it the order and the
-    last bit of the sum (about one step in a thousand on a machine that is
-    busy). `a + b + c` does not help: TensorFlow's graph optimizer makes an
+    Use it for three and more terms in place of `tf.add_n`, whose kernel sums
+    into the first of its inputs that nobody else still reads. Which one that
+    is depends on how far the other operations are, and so do the order and
+    the last bit of the sum (in about one step of a thousand on a busy
+    machine). `a + b + c` does not help: TensorFlow's graph optimizer makes an
     `AddN` of it. Nor does `tf.config.experimental.enable_op_determinism`.
 
     Args:
-        *terms: of one dtype and shape.
+        *terms: tensors of one dtype and shape, at least one.
     """
     total = (tf.reduce_sum(tf.stack(terms), axis=0) if len(terms) > 1
              else tf.identity(terms[0]))

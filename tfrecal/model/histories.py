@@ -5,12 +5,13 @@ import tensorflow as tf
 
 
 def mean_rows(table, features: dict) -> tf.Tensor:
-    """Mean of a table's rows over each history; zero where it is empty.
+    """Returns the mean of a table's rows over each history.
 
-    With `history_row` `[B]` the histories are those of the batch's distinct
-    users, looked up once each, and `history_skip` `[B]` is the code of an
-    item of the history to be left out, or 0. A user's rows are a good part
-    of a batch: this is a third of the work.
+    It is zero where a history is empty. With `history_row` `[B]`, the
+    histories are those of the batch's distinct users, each looked up once,
+    and `history_skip` `[B]` is the code of an item of the history to leave
+    out, or 0. Users have many rows in a batch, so this is a third of the
+    work.
 
     Args:
         table: float32 `[items + 1, width]`; row 0 is not read.

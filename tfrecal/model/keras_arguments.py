@@ -8,7 +8,8 @@ _COMPILE = {
     "loss": "Losses come from the tasks: `TwoTower(..., tasks=[Rating("
             "loss=\"mse\"), Retrieval()])`, or `default_tasks(...)`.",
     "loss_weights": "Each task holds its weight: `Retrieval(weight=0.3)`, or "
-                    "`default_tasks(scale, weights={\"retrieval\": 0.3})`.",
+                    "`default_tasks(scale, loss_weights={\"retrieval\": "
+                    "0.3})`.",
     "jit_compile": "XLA cannot compile histories of several lengths. Leave "
                    "it out.",
     "pss_evaluation_shards": "Parameter servers are not supported. Leave it "
@@ -25,26 +26,26 @@ _FIT = {
 
 def refuse_of_compile(given: dict, several_replicas: bool = False,
                       **honoured) -> None:
-    """Raises where `compile` got what would be ignored.
+    """Raises an error where `compile` got what would be ignored.
 
     Args:
         given: the arguments that `compile` does not name.
-        several_replicas: whether the model is trained by `replicas.fit`,
-            whose loop is its own.
+        several_replicas: whether `replicas.fit` trains the model, with a
+            loop of its own.
         **honoured: arguments that only that loop ignores.
 
     Raises:
-        ValueError: an argument of Keras' that cannot be honoured.
-        TypeError: no argument of Keras'.
+        ValueError: Keras has this argument, but it cannot be honoured.
+        TypeError: Keras has no such argument.
     """
     unknown = [name for name in given if name not in _COMPILE]
     if unknown:
         raise TypeError("`compile` must get arguments that it knows. "
                         f"Received: {', '.join(unknown)}. See "
                         "`help(TwoTower.compile)`.")
-    _refuse("compile", given, _COMPILE)
+    _refuse_set("compile", given, _COMPILE)
     if several_replicas:
-        _refuse("compile", honoured, dict.fromkeys(
+        _refuse_set("compile", honoured, dict.fromkeys(
             honoured, "Several replicas run a loop of their own. Leave it "
             "out, or make the model outside of the strategy's scope."))
 
@@ -53,8 +54,8 @@ def refuse_two_rates(*given) -> None:
     """Raises ValueError where an optimizer would override a learning rate.
 
     Args:
-        *given: `(learning rate, optimizer, name of the optimizer)`, the
-            first two None where they were not given.
+        *given: tuples `(learning rate, optimizer, name of the optimizer)`;
+            the first two are None where they were not given.
     """
     for rate, optimizer, name in given:
         if rate is not None and optimizer is not None:
@@ -66,7 +67,10 @@ def refuse_two_rates(*given) -> None:
 
 
 def encoder_optimizer(given):
-    """The optimizer of a name; Keras' `compile` has the loss in its place."""
+    """Returns the optimizer of a name, or an error that also fits a loss.
+
+    Keras' own `compile` takes the loss as its second argument.
+    """
     try:
         return tf_keras.optimizers.get(given)
     except ValueError as error:
@@ -78,23 +82,23 @@ def encoder_optimizer(given):
 
 def refuse_of_fit(given: dict) -> None:
     """Raises ValueError where `fit` got what would be ignored."""
-    _refuse("fit", given, _FIT)
+    _refuse_set("fit", given, _FIT)
 
 
 def refuse_of_replicas(given: dict) -> None:
-    """The same for `fit` on several replicas, which takes a few only."""
-    _refuse("fit", given, dict.fromkeys(
+    """Raises ValueError for arguments that several replicas ignore."""
+    _refuse_set("fit", given, dict.fromkeys(
         given, "Several replicas train without it: call `evaluate` in a "
         "callback, or make the model outside of the strategy's scope."))
 
 
 def refuse_of_summary(given: dict) -> None:
-    """Raises ValueError for what belongs to Keras' own table."""
-    _refuse("summary", given, dict.fromkeys(
+    """Raises ValueError for arguments of Keras' own table."""
+    _refuse_set("summary", given, dict.fromkeys(
         given, "Use `line_length`, `expand_nested` or `show_trainable`."))
 
 
-def _refuse(verb, given, cures) -> None:
+def _refuse_set(verb, given, cures) -> None:
     for name, cure in cures.items():
         value = given.get(name)
         if not (value is None or np.isscalar(value) and not value):

@@ -1,4 +1,4 @@
-"""What Keras users call: `fit`, `evaluate`, `predict`, `summary`, `repr`."""
+"""KerasVerbs: `fit`, `evaluate`, `predict`, `summary` and `repr`."""
 from __future__ import annotations
 
 import tensorflow_recommenders as tfrs
@@ -10,17 +10,17 @@ from tfrecal.model import keras_arguments, summary
 class KerasVerbs(tfrs.Model):
     """A model whose verbs take what Keras users have, or say what is wrong.
 
-    The base of `TwoTower`, which says what a step computes.
+    It is the base of `TwoTower`, which defines what a step computes.
     """
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, **options):
-        """Keras' `fit`, of a pool's sequence or of a finished log.
+        """Trains as Keras' `fit`, on a pool's sequence or a finished log.
 
-        Keras would shuffle a Sequence's batches by Python's global generator,
-        and no seed of ours would repeat a run: their order is kept.
+        The order of a Sequence's batches is kept: Keras would shuffle them
+        by Python's global generator, so that no seed could repeat a run.
         `PoolSequence` shuffles its rows. Several replicas are trained by
-        `replicas.fit`, which takes `epochs`, `initial_epoch`, `callbacks`,
-        `verbose`.
+        `replicas.fit`, which takes `epochs`, `initial_epoch`, `callbacks`
+        and `verbose`.
 
         Args:
             x: `pool.sequence()`; or a finished log: `Interactions`, a
@@ -30,12 +30,22 @@ class KerasVerbs(tfrs.Model):
                 or a batched `tf.data.Dataset` of such dicts, or of (dict,
                 label) or (dict, label, weight), which trains no histories
                 unless it has a column `history`.
-            y, sample_weight: columns `label` and `weight` of a table.
-            batch_size: of a table; 1,024 by default.
+            y, sample_weight: the columns `label` and `weight` of a table.
+            batch_size: rows of a training step, for a table; 1,024 by
+                default.
             epochs: as in Keras.
             **options: further arguments of Keras; `validation_data` is as
                 `evaluate` takes it, or a tuple (x, y) or (x, y, weight).
                 `validation_split` and `class_weight` are refused.
+
+        Returns:
+            A Keras `History`.
+
+        Raises:
+            TypeError: `x` is of another kind.
+            ValueError: columns are missing or wrong, or an argument cannot
+                be honoured.
+            RuntimeError: the model is not compiled.
         """
         self._assert_compile_was_called()
         keras_arguments.refuse_of_fit(options)
@@ -44,11 +54,11 @@ class KerasVerbs(tfrs.Model):
             self._training_source(x, y, batch_size, options), options)
 
     def _fit(self, x, options):
-        """Keras' own loop; a model may set up more before it."""
+        """Runs Keras' own loop; a subclass may set up more before it."""
         return super().fit(x, **options)
 
     def _training_source(self, x, y, batch_size, options):
-        """`x` for Keras; changes `options` to what belongs to it."""
+        """Returns `x` for Keras and adapts `options` to it."""
         if options.get("validation_data") is not None:
             data = options["validation_data"]
             data = data if isinstance(data, tuple) else (data,)
@@ -68,15 +78,22 @@ class KerasVerbs(tfrs.Model):
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto",
                  sample_weight=None, **options):
-        """Keras' `evaluate`; each figure is a mean over the rows.
+        """Evaluates as Keras; each figure is a mean over the rows.
 
         Args:
-            x: as `fit` takes it. A table keeps the order of its rows, may
-                hold a pair twice, unknown ids, and `history`, `positive`
-                and `log_q`.
+            x: as `fit` takes it. A table keeps the order of its rows. It
+                may hold a pair twice, unknown ids, and the columns
+                `history`, `positive` and `log_q`.
             y, batch_size, verbose, sample_weight: see `fit`. In-batch losses
                 depend on the batch size.
             **options: further arguments of Keras.
+
+        Returns:
+            As in Keras: a number, a list, or a dict for
+            `return_dict=True`.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: see `fit`.
         """
         self._assert_compile_was_called()
         if doors.makes_batches(x):
@@ -87,14 +104,18 @@ class KerasVerbs(tfrs.Model):
         return super().evaluate(x, verbose=verbose, **options)
 
     def predict(self, x, batch_size=None, **options):
-        """Predicted labels, float32 `[n]`, in the order of the rows.
+        """Returns predicted labels, float32 `[n]`, in the order of the rows.
 
         Args:
-            x: as `fit` takes it, without labels; unknown ids are predicted
-                by what else the model reads of them. Histories count where
-                there is a column `history` (lists of item ids).
-            batch_size: of a table; 1,024 by default.
+            x: as `fit` takes it, without labels. Pairs with unknown ids are
+                predicted from the other features. Histories count if there
+                is a column `history` (lists of item ids).
+            batch_size: rows at a time, for a table; 1,024 by default.
             **options: further arguments of Keras.
+
+        Raises:
+            ValueError: the model has no rating task, or columns are wrong.
+            TypeError: `x` is of another kind.
         """
         self.check_predicts_labels("`predict`")
         if doors.makes_batches(x):
@@ -112,7 +133,7 @@ class KerasVerbs(tfrs.Model):
                 "from these weights. `predict` needs no optimizer.")
 
     def get_compile_config(self):
-        """None: a loaded model is compiled anew, by its user."""
+        """Returns None: users compile a loaded model again."""
         return None
 
     def compile_from_config(self, config):
@@ -127,9 +148,10 @@ class KerasVerbs(tfrs.Model):
 
         Args:
             line_length, print_fn: as in Keras.
-            expand_nested: also prints each part's weights and shapes.
+            expand_nested: also prints each layer's weights and shapes.
             show_trainable: also prints how many of them are trained.
-            positions, layer_range: of Keras' own table; refused.
+            positions, layer_range: arguments of Keras' own table, which are
+                refused.
         """
         keras_arguments.refuse_of_summary(
             {"positions": positions, "layer_range": layer_range})

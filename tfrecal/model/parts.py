@@ -10,13 +10,13 @@ from tfrecal.model.histories import mean_rows
 
 
 class TextVectors(tf.Module):
-    """Texts to standardised vectors: centred, of a fixed mean norm.
+    """Turns texts into standardised vectors: centred, of a fixed mean norm.
 
     Args:
-        encoder: texts (or token ids) to vectors `[B, dim]`.
-        centre: `[dim]`, is subtracted.
-        norm: mean norm of vectors about the centre.
-        scale: the mean norm of what comes out.
+        encoder: a function from texts (or token ids) to vectors `[B, dim]`.
+        centre: the vector that is subtracted, `[dim]`.
+        norm: mean norm of vectors around the centre.
+        scale: mean norm of standardised vectors.
     """
 
     def __init__(self, encoder, centre, norm, scale: float):
@@ -27,16 +27,16 @@ class TextVectors(tf.Module):
         self.scale = scale
 
     def __call__(self, texts, **options) -> tf.Tensor:
-        """Float32 `[B, dim]` of texts `[B]`."""
+        """Returns the vectors of texts `[B]`, float32 `[B, dim]`."""
         return self.standardise(self.encoder(texts, **options))
 
     def standardise(self, vectors) -> tf.Tensor:
-        """Centred and scaled, float32 `[B, dim]`."""
+        """Returns vectors `[B, dim]`, centred and scaled, float32."""
         return (vectors - self.centre) * (self.scale / self.norm)
 
 
 class HistoryPart(tf.Module):
-    """Mean of a table's rows over the items of a history.
+    """The mean of a table's rows over the items of a history.
 
     Args:
         table: float32 `[items + 1, 2d]` by code; row 0 is not read.
@@ -49,12 +49,12 @@ class HistoryPart(tf.Module):
         self.table = table
 
     def __call__(self, features: dict, training: bool = False) -> tf.Tensor:
-        """Both blocks `[B, 2d]`; see `mean_rows` for the features."""
+        """Returns both blocks `[B, 2d]`; `mean_rows` names the features."""
         return mean_rows(self.table, features)
 
 
 class SearchPart(tf.Module):
-    """A search text by a kernel of its own.
+    """A search text, by a kernel of its own.
 
     Args:
         kernel: float32 `[dim, 2d]`.
@@ -69,7 +69,7 @@ class SearchPart(tf.Module):
         self.vectors = vectors
 
     def __call__(self, features: dict, training: bool = False) -> tf.Tensor:
-        """Both blocks `[B, 2d]`."""
+        """Returns both blocks `[B, 2d]` of the feature `search_text`."""
         if self.vectors is None:
             raise ValueError(
                 "`search_text` needs a model that reads texts. Received: "
@@ -94,24 +94,26 @@ class TextPart(tf.Module):
         self.vectors = vectors
 
     def of_vectors(self, vectors) -> tf.Tensor:
-        """Both blocks `[B, 2d]` of standardised vectors `[B, dim]`."""
+        """Returns both blocks `[B, 2d]` of standardised vectors `[B, dim]`."""
         return tf.matmul(vectors, self.kernel)
 
     def __call__(self, texts) -> tf.Tensor:
-        """Both blocks `[B, 2d]` of texts `[B]`."""
+        """Returns both blocks `[B, 2d]` of texts `[B]`."""
         return self.of_vectors(self.vectors(texts))
 
 
 def join(total, bias, query: bool) -> dict:
-    """Blocks of a summed vector; the bias meets a 1 of the other side.
+    """Returns the blocks of a summed vector, with the bias in `rating`.
+
+    In an inner product the bias meets a 1 of the other side.
 
     Args:
         total: float32 `[B, 2d]`, or the two blocks `([B, d], [B, d])`.
         bias: float32 `[B]`.
-        query: whether it is a query's.
+        query: True for a query, False for a candidate.
 
     Returns:
-        `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
+        A dict with `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
     """
     if isinstance(total, tf.Tensor):
         total = tf.split(total, 2, axis=1)

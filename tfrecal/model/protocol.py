@@ -1,7 +1,7 @@
-"""What a model must offer to callbacks, scoring and export; what it may.
+"""What a model must and may offer to callbacks, scoring and export.
 
-Any `tf_keras.Model` will do, a plain `tfrs.Model` with towers of your own
-among them: nothing here is a base class. `TwoTower` offers all of it.
+Any `tf_keras.Model` will do, such as a plain `tfrs.Model` with towers of your
+own: nothing here is a base class. `TwoTower` offers all of it.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfrecal.pool.features import PoolFeatures
 from tfrecal.pool.label_head import LabelHead
 
 BLOCKS = ("rating", "retrieval")
-_PROBED = 8  # users and items that are looked at before anything is bought
+_PROBED = 8  # users and items that are embedded before anything is bought
 
 
 @runtime_checkable
@@ -35,32 +35,33 @@ class Recommends(Protocol):
         table; `item_id` and columns of the items table. By default the ids
         alone.
     `predict_label(score)`
-        The label (for labels of 0 and 1: the probability of 1) of scores
-        `[B]`. Without it there are lists, but no predicted labels, and no
-        strategy that reads them.
+        Returns the labels of scores `[B]`; for labels of 0 and 1, the
+        probabilities of 1. Without it there are lists, but no predicted
+        labels, and no strategies that read them.
     `label_head()`
-        A `LabelHead` that says what `predict_label` does, so that workers
-        without TensorFlow can do it too.
+        Returns a `LabelHead` that does what `predict_label` does, so that
+        workers without TensorFlow can do it too.
     `query_parts(features)`, `candidate_parts(features)`
-        What the vectors are made of, name -> `[B, ...]`, encoded once a
-        round; and
+        Return the parts that vectors are made of, name -> `[B, ...]`; they
+        are encoded once a round.
     `combine_parts(side, parts, salt=None)`
-        The vectors that the two functions return, of parts (`side` is
-        `"query"` or `"candidate"`). With a `salt` (int64 scalar) those of
-        one dropout pass: the same salt, the same masks. Strategies that
-        sample the model by dropout need these three.
+        Returns the vectors of the two functions, made from parts (`side` is
+        `"query"` or `"candidate"`). With a `salt` (int64 scalar) it returns
+        those of one dropout pass; the same salt means the same masks.
+        Strategies that sample the model by dropout need these three.
     `linear_parts(side, parts)`
-        `(id part, sum of the others, id dropout, dropout)` of the rating
-        block, for the closed-form variance under dropout.
+        Returns `(id part, sum of the others, id dropout, dropout)` of the
+        rating block, for the closed-form variance under dropout.
     `for_serving(scorer, encoder, precision)`
-        The part of an export that reads histories and texts of requests;
-        without it an export answers from tables of vectors.
+        Returns the module of an export that reads histories and texts of
+        requests; without it an export answers from tables of vectors.
     `fingerprint`
-        Of weights that no checkpoint holds, such as a frozen encoder's.
+        A digest of weights that no checkpoint holds, such as a frozen
+        encoder's.
     """
 
     def embed_queries(self, features: dict) -> Any:
-        """Vectors of users.
+        """Returns the vectors of users.
 
         Args:
             features: name -> `[B]`, see `query_features`.
@@ -71,12 +72,22 @@ class Recommends(Protocol):
         """
 
     def embed_candidates(self, features: dict) -> Any:
-        """Vectors of items, as of `embed_queries` and as wide."""
+        """Returns the vectors of items, of the form of `embed_queries`.
+
+        Args:
+            features: name -> `[B]`, see `candidate_features`.
+        """
 
 
 @dataclass(frozen=True)
 class Offers:
-    """What a model offers beyond `Recommends`, read off its attributes."""
+    """What a model offers beyond `Recommends`, by its attributes.
+
+    Attributes:
+        ids, query_features, candidate_features: see `Recommends`.
+        labels: whether it predicts labels.
+        passes: whether it has parts, and so dropout passes.
+    """
 
     ids: str
     query_features: tuple[str, ...]
@@ -86,10 +97,11 @@ class Offers:
 
     @classmethod
     def of(cls, model) -> "Offers":
-        """Of a model.
+        """Returns what a model offers.
 
         Raises:
-            TypeError: it lacks one of the two functions.
+            TypeError: it lacks one of the two functions, or has only some
+                of the three for parts.
         """
         missing = [name for name in ("embed_queries", "embed_candidates")
                    if not callable(getattr(model, name, None))]
@@ -100,13 +112,13 @@ class Offers:
                 f"(see `tfrecal.model.protocol`). Received: a "
                 f"{type(model).__name__} without `{'`, `'.join(missing)}`. "
                 "Add them: each calls one of your towers.")
-        parts = ("query_parts", "candidate_parts", "combine_parts")
-        have = [callable(getattr(model, name, None)) for name in parts]
+        three = ("query_parts", "candidate_parts", "combine_parts")
+        have = [callable(getattr(model, name, None)) for name in three]
         if any(have) and not all(have):
             raise TypeError(
-                f"A model offers all of `{'`, `'.join(parts)}` or none. "
+                f"A model offers all of `{'`, `'.join(three)}` or none. "
                 f"Received: a {type(model).__name__} without "
-                f"`{parts[have.index(False)]}`.")
+                f"`{three[have.index(False)]}`.")
         return cls(
             getattr(model, "ids", "strings"),
             _names(model, "query_features", ("user_id",)),
@@ -122,7 +134,12 @@ class Offers:
             if name not in ("user_id", "item_id")]}
 
     def features(self, pool, max_history: int = 200) -> PoolFeatures:
-        """What the model reads of a pool."""
+        """Returns what the model reads of a pool.
+
+        Args:
+            pool: a `Pool`.
+            max_history: most items of a history.
+        """
         return PoolFeatures(pool, self.ids, self.query_features,
                             self.candidate_features, max_history)
 
@@ -137,7 +154,10 @@ def _names(model, name, default):
 
 
 def _predicts(model) -> bool:
-    """Whether labels can be predicted; a `TwoTower` needs a rating task."""
+    """Returns whether labels can be predicted.
+
+    A `TwoTower` needs a rating task.
+    """
     if not callable(getattr(model, "predict_label", None)):
         return False
     if callable(getattr(model, "label_head", None)):
@@ -146,20 +166,20 @@ def _predicts(model) -> bool:
 
 
 def label_head(model) -> LabelHead | None:
-    """The model's `LabelHead`; None where it offers none."""
+    """Returns the model's `LabelHead`; None where it offers none."""
     offered = getattr(model, "label_head", None)
     return offered() if callable(offered) else None
 
 
 def blocks_of(found, name: str) -> dict:
-    """What an embedding function returned, as two blocks.
+    """Returns what an embedding function returned, as two blocks.
 
     Args:
         found: a tensor `[B, d]`, or a dict.
-        name: of the function, for the error.
+        name: name of the function, for the error.
 
     Raises:
-        ValueError: a dict without the blocks.
+        ValueError: the dict lacks a block.
     """
     if not isinstance(found, dict):
         return dict.fromkeys(BLOCKS, found)
@@ -172,16 +192,16 @@ def blocks_of(found, name: str) -> dict:
 
 
 def check(model, pool) -> Offers:
-    """Looks at a model before anything is bought or exported.
+    """Checks a model before anything is bought or exported.
 
-    Embeds a few of the pool's users and items.
+    It embeds a few of the pool's users and items.
 
     Args:
         model: any model.
-        pool: the `Pool` whose users and items it shall embed.
+        pool: the `Pool` whose users and items are embedded.
 
     Returns:
-        what it offers.
+        What the model offers.
 
     Raises:
         TypeError: it lacks a function.
@@ -197,7 +217,7 @@ def check(model, pool) -> Offers:
             ("query", model.embed_queries, pool.user_ids),
             ("candidate", model.embed_candidates, pool.item_ids)):
         codes = np.arange(1, min(len(ids), _PROBED) + 1, dtype=np.int32)
-        found[side] = _embedded(
+        found[side] = _checked_blocks(
             function, features(side, codes), len(codes),
             offers.ids == "strings")
     for block in BLOCKS:
@@ -213,8 +233,9 @@ def check(model, pool) -> Offers:
     return offers
 
 
-def _embedded(function, features, rows, by_lookup) -> dict[str, np.ndarray]:
-    """Blocks of a few rows, looked at."""
+def _checked_blocks(function, features, rows,
+                    by_lookup) -> dict[str, np.ndarray]:
+    """Returns the blocks of a few rows, checked."""
     name = function.__name__
     given = {key: tf.convert_to_tensor(value) if not isinstance(
         value, tf.RaggedTensor) else value for key, value in features.items()}
@@ -225,9 +246,9 @@ def _embedded(function, features, rows, by_lookup) -> dict[str, np.ndarray]:
     except ValueError as error:
         if "must return vectors" in str(error):
             raise
-        raise _failed(name, given, error) from error
+        raise _failure(name, given, error) from error
     except Exception as error:  # of layers, lookups, operations
-        raise _failed(name, given, error) from error
+        raise _failure(name, given, error) from error
     for block, vectors in twice[0].items():
         where = f"`{name}`" if vectors is twice[0]["rating"] else (
             f"`{name}` ({block!r})")
@@ -252,13 +273,13 @@ def _embedded(function, features, rows, by_lookup) -> dict[str, np.ndarray]:
                 vectors == vectors[0]).all():
             raise ValueError(
                 f"{where} must tell ids apart. Received: one vector for the "
-                f"first {rows} ids, such as {_first(given)!r}. Has your "
+                f"first {rows} ids, such as {_first_id(given)!r}. Has your "
                 "lookup another vocabulary, or ids of another type? Those "
                 "of the pool are strings.")
     return twice[0]
 
 
-def _failed(name, given, error):
+def _failure(name, given, error):
     what = ", ".join(f"{key}: {value.dtype.name} {list(value.shape)}"
                      for key, value in given.items())
     said = str(error).strip().split("\n")[0][:300]
@@ -269,7 +290,7 @@ def _failed(name, given, error):
         "codes with `ids = \"codes\"`.")
 
 
-def _first(given):
+def _first_id(given):
     value = next(iter(given.values()))
     if isinstance(value, tf.RaggedTensor):
         return value[0].numpy()

@@ -9,11 +9,11 @@ from tfrecal.model.parts import join
 
 
 class ServedQueries(tf.Module):
-    """Stored parts as tables by code, request parts as the tower has them.
+    """Parts of queries: stored ones in tables, request parts of the tower.
 
     Args:
         tower: a trained `QueryTower`.
-        parts: its parts of all codes, as `PoolScorer.parts` returns them.
+        parts: the parts of all codes, as `PoolScorer.parts` returns them.
         vectors: a `TextVectors` that reads texts of requests, or None.
     """
 
@@ -22,23 +22,27 @@ class ServedQueries(tf.Module):
         self.requested = tower.request_parts(vectors)
         parts = dict(parts)
         self.bias = _table(parts.pop("bias"))
-        # Such as the histories that the pool knows of.
+        # Request parts that are also stored, such as the pool's histories.
         self.known = {name: _table(parts.pop(name))
                       for name in self.requested if name in parts}
         self.own = _table(in_order(*parts.values()))
 
     def stored(self, codes) -> tf.Tensor:
-        """What is known of ids but for what requests may bring, `[B, 2d]`."""
+        """Returns the sum of what only the tables hold, `[B, 2d]`.
+
+        Args:
+            codes: int32 `[B]`.
+        """
         return tf.gather(self.own, codes)
 
     def part(self, name: str, codes, features: dict, there) -> tf.Tensor:
-        """A request part: the request's, else what is known, `[B, 2d]`.
+        """Returns a request part, or what is stored for it, `[B, 2d]`.
 
         Args:
-            name: of the part.
+            name: name of the part.
             codes: int32 `[B]`.
-            features: of the request.
-            there: bool `[B]`, rows in which the request has the feature.
+            features: features of the request.
+            there: bool `[B]`, True where the request has the feature.
         """
         added = self.requested[name](features)
         rest = (tf.gather(self.known[name], codes) if name in self.known
@@ -46,24 +50,25 @@ class ServedQueries(tf.Module):
         return tf.where(there[:, tf.newaxis], added, rest)
 
     def join(self, total, codes) -> dict:
-        """Blocks of summed parts, see `parts.join`."""
+        """Returns the blocks of summed parts; see `parts.join`."""
         return join(total, tf.gather(self.bias, codes), query=True)
 
 
 class ServedTwoTower(tf.Module):
-    """Vectors of queries and candidates for an export.
+    """Computes vectors of queries and candidates in an export.
 
     Args:
         model: a trained `TwoTower`.
         scorer: its `PoolScorer`, whose parts become tables.
         encoder: a `TextEncoder` that reads texts of requests in place of
-            the model's, such as a student of it.
-        precision: of the encoder, see `ServedEncoder`; None for its own.
+            the model's, such as a distilled one.
+        precision: precision of the encoder, see `ServedEncoder`; None for
+            its own.
 
     Attributes:
         texts: `tf.TensorSpec` of texts in requests; None without texts.
         tokenizer, tokenizer_files: what clients must know of texts.
-        trained: users whose id was trained, bool `[users + 1]`.
+        trained: which user ids were trained, bool `[users + 1]`.
     """
 
     def __init__(self, model, scorer, encoder=None, precision=None):
@@ -89,15 +94,16 @@ class ServedTwoTower(tf.Module):
 
     def embed_queries(self, codes, features: dict, there: dict,
                       override=None) -> dict:
-        """Blocks of queries.
+        """Returns the blocks of queries.
 
         Args:
-            codes: of users, int32 `[B]`.
-            features: of the request: `history` codes `[B, H]` padded with
-                0, and, where the model reads texts, `search_text`.
-            there: feature name -> bool `[B]`.
-            override: retrieval block of the user and the history `[B, d]`
-                -> what is served in its place.
+            codes: codes of users, int32 `[B]`.
+            features: features of the request: `history` codes `[B, H]`
+                padded with 0, and, where the model reads texts,
+                `search_text`.
+            there: feature name -> bool `[B]`, True where a row has it.
+            override: a function from the retrieval block of user and
+                history `[B, d]` to the one that is served.
         """
         total = in_order(
             self.queries.stored(codes), self.queries.part(
@@ -113,18 +119,21 @@ class ServedTwoTower(tf.Module):
         return self.queries.join((rating, retrieval), codes)
 
     def embed_texts(self, texts) -> tf.Tensor:
-        """Retrieval block of items known by their text alone, `[B, d]`."""
+        """Returns retrieval blocks of items by text alone, `[B, d]`."""
         return tf.split(self._text(texts), 2, axis=1)[1]
 
     def uncertainty(self, query, candidate) -> tf.Tensor:
-        """Standard deviation of the inner product under dropout, exactly.
+        """Returns the standard deviation of scores under dropout, exactly.
 
         Elements are dropped on their own and divided by 1 - rate, so that
-        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). NaN for a model
-        without dropout: it tells nothing.
+        Var = sum((q c)^2) (1 / ((1 - p) (1 - r)) - 1). It is NaN for a model
+        without dropout, which has no uncertainty.
 
         Args:
             query, candidate: rating blocks `[B, d + 2]`.
+
+        Returns:
+            float32 `[B]`.
         """
         p, r = self._rates
         factor = 1 / ((1 - p) * (1 - r)) - 1
@@ -135,19 +144,20 @@ class ServedTwoTower(tf.Module):
 
 
 def served_likeness(model, encoder, precision: str | None) -> dict:
-    """How near the served encoder's vectors are to the model's.
+    """Returns how near the served encoder's vectors are to the model's.
 
     Args:
         model: a trained `TwoTower`.
         encoder, precision: see `ServedTwoTower`.
 
     Returns:
-        for the manifest: `encoder` with `precision` and `cosine`, a mean
-        over up to 256 texts of items, of vectors less the items' mean.
+        A dict for the manifest: `encoder` with `precision`, `bytes` and
+        `cosine`, the mean over up to 256 texts of items, of vectors minus
+        the items' mean.
 
     Raises:
-        ValueError: a cosine below 0.5, another width, or a model that
-            reads no texts.
+        ValueError: the cosine is not above 0.5, the width is another one,
+            or the model reads no texts.
     """
     tower = model.candidate_tower
     if tower.encoder is None:
@@ -180,5 +190,5 @@ def served_likeness(model, encoder, precision: str | None) -> dict:
 
 
 def _table(values) -> tf.Variable:
-    """Not a constant: a graph holds 2 GB at most, variables any number."""
+    """Returns a variable: constants of a graph may have 2 GB at most."""
     return tf.Variable(values, trainable=False)

@@ -1,11 +1,11 @@
-"""What a model is made of: one line, or a table of parts and weights."""
+"""What a model is made of: one line, or a table of layers and weights."""
 from __future__ import annotations
 
 import numpy as np
 
 
 def one_line(model) -> str:
-    """Towers, sizes, encoder, dropout and tasks of a `TwoTower`."""
+    """Returns towers, sizes, encoder, dropout and tasks of a `TwoTower`."""
     query, candidate = model.query_tower, model.candidate_tower
     towers = "query_tower={}, candidate_tower={}".format(*(
         f"<{len(tower.ids):,} ids>" for tower in (query, candidate)))
@@ -21,23 +21,24 @@ def one_line(model) -> str:
 
 def print_summary(model, line_length=None, print_fn=None,
                   expand_nested=False, show_trainable=False) -> None:
-    """See `KerasVerbs.summary`; each weight is counted once.
+    """Prints the table of `KerasVerbs.summary`; each weight counts once.
 
     Weights of metrics, which Keras counts too, are left out.
     """
     rows, seen = [("Layer (type)", "Output", "Weights", "Trained")], {}
     encoders = {id(e): e for e in (
         model.query_tower.encoder, model.candidate_tower.encoder) if e}
-    for part in (*encoders.values(), *model.layers):
-        weights = [w for w in part.weights if id(w) not in seen]
+    for layer in (*encoders.values(), *model.layers):
+        weights = [w for w in layer.weights if id(w) not in seen]
         seen.update({id(weight): weight for weight in weights})
-        trained = _count(weights, part.trainable_weights)
-        rows.append((f"{part.name} ({type(part).__name__})", _output(part),
+        trained = _count(weights, layer.trainable_weights)
+        rows.append((f"{layer.name} ({type(layer).__name__})",
+                     _output_shape(layer),
                      f"{_count(weights):,}", f"{trained:,}"))
         for weight in weights if expand_nested else ():
             rows.append((f"  {weight.name.split(':')[0]}",
                          str(list(weight.shape)), f"{_count([weight]):,}",
-                         f"{_count([weight], part.trainable_weights):,}"))
+                         f"{_count([weight], layer.trainable_weights):,}"))
     if not show_trainable:
         rows = [row[:-1] for row in rows]
     width = [max(map(len, column)) for column in zip(*rows)]
@@ -62,15 +63,15 @@ def print_summary(model, line_length=None, print_fn=None,
 
 
 def _count(weights, among=None) -> int:
-    """Numbers in all weights, or in those that are also in `among`."""
+    """Returns the number of numbers in weights, or in those in `among`."""
     kept = None if among is None else set(map(id, among))
     return sum(int(np.prod(weight.shape)) for weight in
                {id(w): w for w in weights}.values()
                if kept is None or id(weight) in kept)
 
 
-def _output(part) -> str:
-    if hasattr(part, "embedding_dim"):
-        d = part.embedding_dim
+def _output_shape(layer) -> str:
+    if hasattr(layer, "embedding_dim"):
+        d = layer.embedding_dim
         return f"rating [B, {d + 2}], retrieval [B, {d}]"
-    return f"[B, {part.dim}]" if hasattr(part, "dim") else "a loss"
+    return f"[B, {layer.dim}]" if hasattr(layer, "dim") else "a loss"

@@ -1,4 +1,4 @@
-"""Tasks: two towers' vectors in, one loss out. Towers know nothing of them."""
+"""Tasks: two towers' vectors in, a loss out. Towers do not know them."""
 from __future__ import annotations
 
 import tensorflow as tf
@@ -12,8 +12,8 @@ class Task(tf_keras.layers.Layer):
     """A loss over a batch of (query, candidate) pairs.
 
     Args:
-        weight: of this loss in the model's total.
-        block: which vector block it reads, `"rating"` or `"retrieval"`.
+        weight: weight of this loss in the model's total, > 0.
+        block: the vector block that it reads, `"rating"` or `"retrieval"`.
     """
 
     def __init__(self, weight: float = 1.0, block: str = "rating", **kwargs):
@@ -24,10 +24,10 @@ class Task(tf_keras.layers.Layer):
 
     def call(self, query: tf.Tensor, candidate: tf.Tensor,
              batch: dict) -> tf.Tensor:
-        """Scalar loss.
+        """Returns the loss, a scalar.
 
         Args:
-            query, candidate: float32 `[B, dim]`, row i belongs to pair i.
+            query, candidate: float32 `[B, dim]`; row i belongs to pair i.
             batch: `label` `[B]`, `weight` `[B]`, and, where a task needs
                 them, `user_id`, `item_id` (int32 `[B]`), `positive` (bool
                 `[B]`), `log_q` `[B]`.
@@ -54,9 +54,10 @@ class Rating(Task):
         loss: `"mse"` or `"binary_crossentropy"`.
         scale: (lowest, highest) label; predictions are clipped to it, and
             the squared error is measured in quarters of it, so that L2
-            weights mean the same on every scale.
-        mean: the overall mean label (a probability for 0/1 labels), where
-            the trained offset starts.
+            factors mean the same on every scale.
+        mean: the mean of all labels (a probability for 0/1 labels), where
+            the trained offset starts; by default the middle of the scale.
+        weight, block: see `Task`.
     """
 
     def __init__(self, loss: str = "mse", scale=(1.0, 5.0),
@@ -87,11 +88,15 @@ class Rating(Task):
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
     def predict(self, score):
-        """Label (or probability of 1) from an inner product; NumPy or TF."""
+        """Returns labels (or probabilities of 1) of inner products.
+
+        Args:
+            score: float32 `[B]`, of NumPy or TensorFlow.
+        """
         return label_of(score + self.offset, self.loss, self.scale)
 
     def head(self) -> LabelHead:
-        """What `predict` does now, also without TensorFlow."""
+        """Returns what `predict` does now, for use without TensorFlow."""
         return LabelHead(self.loss, self.scale, float(self.offset.numpy()))
 
     def get_config(self):
@@ -104,19 +109,20 @@ class Retrieval(Task):
     """In-batch softmax over the positives of a batch.
 
     Only the rows that `batch["positive"]` marks take part, as positives and
-    as each other's negatives: a labelled negative is never a positive. What
-    a positive is, the pool says (`Pool(positive=4.0)`).
+    as each other's negatives: a labelled negative is never a positive. The
+    pool says what a positive is (`Pool(positive=4.0)`).
 
     Args:
         temperature: divides the inner products.
         log_q: `"standard"` subtracts each candidate's log probability
             `batch["log_q"]` (Yi et al. 2019, "Sampling-bias-corrected neural
             modeling", eq. 2). `"positive_aware"` leaves the positive
-            uncorrected and out of the denominator, and weights its loss by
-            the probability of misclassifying it (Khrylchenko et al. 2025,
+            uncorrected and out of the denominator, and multiplies its loss
+            by the probability of misclassifying it (Khrylchenko et al. 2025,
             arXiv 2507.09331). None corrects nothing.
-        remove_accidental_hits: other rows of the same item are not its
-            negatives.
+        remove_accidental_hits: True takes other rows of the same item out
+            of its negatives.
+        weight, block: see `Task`.
     """
 
     def __init__(self, *, temperature: float = 1.0,
@@ -162,7 +168,7 @@ class Retrieval(Task):
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
     def _positive_aware(self, logits, log_q, hit, lowest):
-        """Loss `[P]`, eq. 8 to 10 of arXiv 2507.09331."""
+        """Returns the loss `[P]`, eq. 8 to 10 of arXiv 2507.09331."""
         positive = tf.linalg.diag_part(logits)
         # Q'(d) = Q(d) / (1 - Q(p)): negatives are drawn without the positive
         without = tf.math.log1p(-tf.exp(log_q))[:, tf.newaxis]
@@ -181,7 +187,7 @@ class Retrieval(Task):
 
     @classmethod
     def from_config(cls, config):
-        """Also of files from when the task, not the pool, held `positive`."""
+        """Reads older files too, in which the task held `positive`."""
         return cls(**{k: v for k, v in config.items() if k != "positive"})
 
 
@@ -192,6 +198,9 @@ class Pairwise(Task):
     For every two rows of a user, the one with the higher label should score
     higher (Rendle et al. 2009, "BPR", eq. 4, with observed negatives).
     Batches in which no user occurs twice give no loss.
+
+    Args:
+        weight, block: see `Task`.
     """
 
     def __init__(self, weight: float = 0.1, block: str = "retrieval",
@@ -216,12 +225,13 @@ class Search(Task):
     """Teaches the query tower's search text to find items by their texts.
 
     Each distinct item of a batch is searched for by its own text among the
-    others (in-batch softmax). The candidates are held fixed, and the
-    encoder too: this task moves the search kernel only, and costs the other
-    tasks nothing. Needs no labels of searches.
+    others (in-batch softmax). Candidates and encoder are held fixed: this
+    task changes the search kernel only and does not disturb the other tasks.
+    It needs no labels of searches.
 
     Args:
-        l2: weight of the mean squared norm of the search vectors.
+        weight: see `Task`.
+        l2: factor of the mean squared norm of the search vectors.
     """
 
     def __init__(self, weight: float = 0.1, l2: float = 0.015, **kwargs):
@@ -246,17 +256,17 @@ class Search(Task):
 
 def default_tasks(scale, mean: float | None = None, search: bool = False,
                   losses=("rating", "retrieval", "search"),
-                  temperature: float = 1.0, weights=None) -> list:
-    """Rating and retrieval for labels on a scale; (0, 1) means 0/1 labels.
+                  temperature: float = 1.0, loss_weights=None) -> list:
+    """Returns the tasks for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
         scale: (lowest, highest) label.
         mean: see `Rating`.
-        search: whether items have texts to be searched for.
-        losses: names of those to take, also `"pairwise"`; `"search"` only
-            counts with `search`.
+        search: whether items have texts to search for.
+        losses: names of the tasks to take; also `"pairwise"`. `"search"`
+            counts only with `search`.
         temperature: see `Retrieval`.
-        weights: name -> weight, in place of the tasks' own.
+        loss_weights: name -> weight, in place of the tasks' own.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
@@ -268,5 +278,5 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
     tasks = [make() for name, make in made.items()
              if name in losses and (search or name != "search")]
     for task in tasks:
-        task.weight = (weights or {}).get(task.name, task.weight)
+        task.weight = (loss_weights or {}).get(task.name, task.weight)
     return tasks

@@ -28,31 +28,31 @@ from tfrecal.text.precision import check_policy
 
 
 class Tower(tf_keras.layers.Layer):
-    """What both towers share; see `QueryTower` and `CandidateTower`.
+    """The base of `QueryTower` and `CandidateTower`.
 
     Args:
-        ids: the known ids, strings; id number i has code i + 1. A config
+        ids: the known ids, strings, in the order of their codes. A config
             holds their number only, see `catalogue`.
         categories: a `MultiHot`, or None.
-        category_rows: its features of every id, `[ids + 1, width]`.
+        category_rows: the features of every id, `[ids + 1, width]`.
         encoder: a `TextEncoder`, or None for a tower without text.
-        texts: one text an id, or None (texts then come with the features).
+        texts: a text for each id, or None if texts come with the features.
         embedding_dim: width d of each block.
         id_dropout: share of rows whose rating block trains without their
             id, so that the other parts learn to carry unknown ids.
         retrieval_id_dropout: the same for the retrieval block. A little
-            brings cold items into lists among warm ones; more costs the
-            warm ones (benchmarks/RESULTS.md).
+            brings cold items into lists among warm ones; more makes the
+            warm ones worse (benchmarks/RESULTS.md).
         dropout: share of vector elements dropped in training and in
             MC-dropout passes.
-        category_scale, text_scale: multiply the features; text vectors are
-            centred and have mean norm 1 before.
-        rating_l2, retrieval_l2, bias_l2: weights of the batch mean of the
-            squared norm of every part looked up.
+        category_scale, text_scale: factors of the features; text vectors
+            are centred and scaled to mean norm 1 first.
+        rating_l2, retrieval_l2, bias_l2: factors of the mean over the batch
+            of the squared norm of every part.
         shrinkage: the L2 of a row is multiplied by 1 + shrinkage / labels
-            of its user (or item). A part of a row's loss alone would hold
-            an id with one label as loosely as one with a hundred.
-        seed: of the initial weights and of dropout.
+            of its user (or item). Without it, an id with one label would
+            be regularised as little as one with a hundred.
+        seed: draws the initial weights and dropout.
     """
 
     def __init__(self, ids, *, categories: MultiHot | None = None,
@@ -81,14 +81,14 @@ class Tower(tf_keras.layers.Layer):
         self.shrinkage = shrinkage
         self.seed = seed
         self.ids = self.texts = self.table = self._rows = None
-        if isinstance(ids, int):  # of a config: `load_assets` brings them
+        if isinstance(ids, int):  # from a config; see `load_assets`
             self.num_ids = ids
         else:
             self._take_catalogue(ids, texts, category_rows)
         self._make_weights()
 
     def _take_catalogue(self, ids, texts, category_rows) -> None:
-        """Sets ids and what is known of each."""
+        """Sets the ids, and texts and columns of each."""
         # No Keras layers: they would be saved with the tower once more.
         self.ids = [str(i) for i in ids]
         self.num_ids = len(self.ids)
@@ -104,7 +104,7 @@ class Tower(tf_keras.layers.Layer):
             self.table = self.encoder.table(self.texts)
 
     def save_assets(self, folder) -> None:
-        """Keras: the catalogue into the assets of a `.keras` file."""
+        """Writes the catalogue among the assets of a `.keras` file."""
         catalogue.write(folder, self._catalogue())
 
     def _catalogue(self) -> dict:
@@ -114,8 +114,10 @@ class Tower(tf_keras.layers.Layer):
                          else self._rows.numpy()}}
 
     def load_assets(self, folder) -> None:
-        """Keras: the catalogue of a `.keras` file; older ones have it in
-        their config."""
+        """Reads the catalogue of a `.keras` file.
+
+        Older files have it in their config.
+        """
         found = catalogue.read(folder, "ids")
         if found is not None:
             self._take_catalogue(
@@ -165,7 +167,7 @@ class Tower(tf_keras.layers.Layer):
             name, shape, initializer=start if stddev else "zeros")
 
     def codes(self, ids) -> tf.Tensor:
-        """Strings `[B]` to int32 codes; codes pass through."""
+        """Returns int32 codes of strings `[B]`; codes pass through."""
         ids = tf.convert_to_tensor(ids)
         if ids.dtype == tf.string:
             self._check_catalogue()
@@ -174,16 +176,17 @@ class Tower(tf_keras.layers.Layer):
 
     def parts(self, features: dict, training: bool = False,
               text=None) -> dict:
-        """The linear parts, before dropout.
+        """Returns the linear parts, before dropout.
 
         Args:
             features: see `call`.
             training: whether ids become warm.
-            text: what `text_vectors` returned, where it was called before.
+            text: what `text_vectors` returned, if it was called before.
 
         Returns:
-            name -> float32 `[B, 2d]` (rating block, then retrieval block),
-            and `bias` `[B]`. A part that the features lack is missing.
+            A dict from names to float32 `[B, 2d]` (rating block, then
+            retrieval block), and `bias` `[B]`. A part whose feature is
+            missing is left out.
         """
         features = self._with_codes(features)
         found = self.stored_parts(features, training, text)
@@ -193,22 +196,22 @@ class Tower(tf_keras.layers.Layer):
         return found
 
     def request_parts(self, vectors: TextVectors | None = None) -> dict:
-        """Parts whose features come with a request, by name.
+        """Returns the parts whose features come with a request, by name.
 
-        An export holds these very parts, so that what is added here is
-        served too. Their `feature` names what they read.
+        An export holds these same objects, so that a part that is added
+        here is served too. Their `feature` names what they read.
 
         Args:
-            vectors: reads texts in place of the tower's own encoder, as the
-                export's does.
+            vectors: a `TextVectors` that reads texts in place of the tower's
+                own encoder, as in an export.
         """
         return {}
 
     def stored_parts(self, features: dict, training: bool = False,
                      text=None) -> dict:
-        """Parts that are known of an id; an export holds them by code.
+        """Returns the parts of an id; an export holds them by code.
 
-        Args and returns as of `parts`, the bias among them.
+        Arguments and result are as for `parts`; the bias is among them.
         """
         codes = self._codes_of(features)
         known = tf.cast(codes > 0, tf.float32)
@@ -219,7 +222,7 @@ class Tower(tf_keras.layers.Layer):
         found = {
             "bias": known * tf.gather(self.bias_table, codes),
             "id": known[:, tf.newaxis] * tf.gather(self.id_table, codes)}
-        hot = self._hot(features, codes)
+        hot = self._category_features(features, codes)
         if hot is not None:
             found["category"] = self.category_scale * tf.matmul(
                 hot, self.category_kernel)
@@ -230,25 +233,25 @@ class Tower(tf_keras.layers.Layer):
         return found
 
     def text_part(self, vectors: TextVectors | None = None) -> TextPart:
-        """The text of an id as a part; see `request_parts`."""
+        """Returns the part of an id's text; see `request_parts`."""
         return TextPart(self.text_kernel, vectors or self.vectors_of_texts())
 
     def vectors_of_texts(self, encoder=None) -> TextVectors | None:
-        """Standardised vectors by the tower's encoder, or by another one."""
+        """Returns the `TextVectors` of the tower's encoder or another one."""
         if self.encoder is None:
             return None
         return TextVectors(encoder or self.encoder, self.text_centre,
                            self.text_norm, self.text_scale)
 
     def _with_codes(self, features: dict) -> dict:
-        """Features whose ids are codes."""
+        """Returns the features with ids as codes."""
         found = dict(features)
         if self.id_name in found:
             found[self.id_name] = self.codes(found[self.id_name])
         return found
 
     def make_warm(self, codes) -> None:
-        """Ids of these codes count as trained from now on."""
+        """Marks the ids of codes as trained from now on."""
         self.warm.scatter_update(tf.IndexedSlices(
             tf.cast(codes > 0, tf.float32), codes))
 
@@ -260,7 +263,7 @@ class Tower(tf_keras.layers.Layer):
             first, tf.RaggedTensor) else tf.shape(first)[0]
         return tf.zeros([rows], tf.int32)
 
-    def _hot(self, features, codes):
+    def _category_features(self, features, codes):
         if self.categories is None:
             return None
         self._check_catalogue()
@@ -270,11 +273,11 @@ class Tower(tf_keras.layers.Layer):
         return hot
 
     def text_vectors(self, features: dict, training: bool = False):
-        """Standardised text vectors, float32 `[B, dim]`.
+        """Returns standardised text vectors, float32 `[B, dim]`.
 
-        Zero for unknown ids without a text of their own; a row of the table
-        whose text is empty has the vector of the empty text. None where
-        there can be no text.
+        They are zero for unknown ids without a text in the features. A row
+        of the table whose text is empty has the vector of the empty text.
+        The result is None for a tower without texts.
         """
         if self.encoder is None:
             return None
@@ -294,7 +297,7 @@ class Tower(tf_keras.layers.Layer):
         return tf.where(there[:, tf.newaxis], self.standardise(vector), 0.0)
 
     def standardise(self, vectors):
-        """Centred, mean norm `text_scale`; fixed at construction."""
+        """Returns vectors, centred and scaled to mean norm `text_scale`."""
         return self.vectors_of_texts().standardise(vectors)
 
     def combine(self, parts: dict, training: bool, salt=0,
@@ -305,16 +308,17 @@ class Tower(tf_keras.layers.Layer):
             parts: as `parts` returns them.
             training: whether ids and elements are dropped.
             salt: distinguishes the masks of different passes.
-            place: int32 `[B]`, rows of a larger batch that these are: they
-                get the masks that they have there.
+            place: int32 `[B]`, the positions of these rows in a larger
+                batch: they get the masks that they have there.
 
         Returns:
-            `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
+            A dict with `rating` `[B, d + 2]` and `retrieval` `[B, d]`.
         """
         # Each block has masks of its own: a graph that asks for one of them
         # draws none for the other.
         blocks = []
-        # Once a part: a gradient of three terms is not summed in order.
+        # One split of each part: a gradient of three terms is not summed in
+        # order.
         split = {name: tf.split(part, 2, axis=1)
                  for name, part in parts.items() if name != "bias"}
         rates = self.id_dropout, self.retrieval_id_dropout
@@ -324,9 +328,9 @@ class Tower(tf_keras.layers.Layer):
             halves = {name: both[number] for name, both in split.items()}
             total = halves.pop("id")
             if training and rate:
-                rows = _rows(total, place)
+                rows = _rows_of_batch(total, place)
                 keep = tf.random.stateless_uniform([rows, 1], seed) >= rate
-                total = tf.where(_at(keep, place), total, 0.0)
+                total = tf.where(_at_places(keep, place), total, 0.0)
             total = in_order(total, *halves.values())
             if training and self.dropout:
                 total = self._drop(total, seed + 2, place)
@@ -338,12 +342,12 @@ class Tower(tf_keras.layers.Layer):
             return tf.nn.experimental.stateless_dropout(
                 total, self.dropout, seed)
         scale = tf.nn.experimental.stateless_dropout(
-            tf.ones([_rows(total, place), self.embedding_dim]),
+            tf.ones([_rows_of_batch(total, place), self.embedding_dim]),
             self.dropout, seed)
-        return total * _at(scale, place)
+        return total * _at_places(scale, place)
 
     def call(self, features: dict, training: bool = False) -> dict:
-        """Vector blocks of a batch.
+        """Returns the vector blocks of a batch.
 
         Args:
             features: `user_id` or `item_id` (codes or strings `[B]`), and
@@ -353,8 +357,9 @@ class Tower(tf_keras.layers.Layer):
             training: drops ids and elements, marks ids as warm, adds L2.
 
         Returns:
-            `rating` float32 `[B, d + 2]`, `retrieval` float32 `[B, d]`, and,
-            where there are texts, `text` as `text_vectors` returns it.
+            A dict with `rating` float32 `[B, d + 2]`, `retrieval` float32
+            `[B, d]`, and, for a tower with texts, `text` as `text_vectors`
+            returns it.
         """
         text = self.text_vectors(features, training)
         parts = self.parts(features, training, text)
@@ -367,13 +372,13 @@ class Tower(tf_keras.layers.Layer):
 
     def _penalty(self, parts, features):
         d = self.embedding_dim
-        weights = tf.constant([self.rating_l2] * d + [self.retrieval_l2] * d)
+        factors = tf.constant([self.rating_l2] * d + [self.retrieval_l2] * d)
         labels = features.get(self.count_name)
         scarce = (1.0 if labels is None else
                   1 + self.shrinkage / tf.maximum(labels, 1.0))
         return in_order(
             self.bias_l2 * tf.reduce_mean(scarce * parts["bias"] ** 2),
-            *(tf.reduce_mean(scarce * tf.linalg.matvec(part ** 2, weights))
+            *(tf.reduce_mean(scarce * tf.linalg.matvec(part ** 2, factors))
               for name, part in parts.items() if name != "bias"))
 
     def get_config(self):
@@ -399,13 +404,13 @@ class Tower(tf_keras.layers.Layer):
     @classmethod
     def from_table(cls, table: pd.DataFrame, *, columns=None, template=None,
                    encoder=None, **options) -> "Tower":
-        """A tower over a users or items table.
+        """Returns a tower over a users or items table.
 
         Args:
-            table: index holds the ids.
+            table: the table, with the ids as index.
             columns: categorical and numeric columns; None chooses them
                 (`MultiHot.adapt`), an empty list uses none.
-            template: a `texts.Template` for the text of a row; needs
+            template: a `Template` for the text of a row; it needs
                 `encoder`.
             encoder: a `TextEncoder`.
             **options: further arguments of the constructor.
@@ -421,16 +426,19 @@ class Tower(tf_keras.layers.Layer):
             **options)
 
 
-def _rows(part, place):
+def _rows_of_batch(part, place):
     return tf.shape(part)[0] if place is None else tf.reduce_max(place) + 1
 
 
-def _at(rows, place):
+def _at_places(rows, place):
     return rows if place is None else tf.gather(rows, place)
 
 
 def _centre_and_norm(sample, dim):
-    """Mean vector and mean distance from it; (0, 1) without a sample."""
+    """Returns the mean vector and the mean distance from it.
+
+    Without a sample they are 0 and 1.
+    """
     if sample is None or not len(sample):
         return np.zeros(dim, np.float32), np.float32(1)
     centre = sample.mean(axis=0)
@@ -444,8 +452,12 @@ def _centre_and_norm(sample, dim):
 class CandidateTower(Tower):
     """Embeds catalogue items: id, categorical columns, text.
 
-    An id that was never trained counts as unknown: its columns and its text
-    speak for it.
+    An id that was never trained counts as unknown: its vector comes from its
+    columns and its text.
+
+    Args:
+        ids: item ids.
+        **options: see `Tower`.
 
     Example:
         CandidateTower.from_table(
@@ -527,7 +539,7 @@ class QueryTower(Tower):
         return found
 
     def search(self, vectors) -> tf.Tensor:
-        """Both blocks `[B, 2d]` of standardised text vectors `[B, dim]`."""
+        """Returns both blocks `[B, 2d]` of text vectors `[B, dim]`."""
         return tf.matmul(vectors, self.search_kernel)
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""transfer: what a model has learned, into one over grown tables."""
+"""transfer: copies what a model has learned into one over grown tables."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tfrecal.model.two_tower import TwoTower
 
 @dataclass(frozen=True)
 class Joined:
-    """Ids of one side: in both models, in the new one only, gone."""
+    """Numbers of ids of one side: in both models, new, and gone."""
 
     kept: int
     new: int
@@ -32,36 +32,36 @@ class Transferred:
 def transfer(old: TwoTower, new: TwoTower) -> Transferred:
     """Copies what `old` has learned into `new`, id by id.
 
-    Rows of ids, biases, histories and of what is warm go by id, rows of
-    category kernels by column and value, the rest (text and search kernels
-    with the centre and norm that they were trained for, trained encoder
-    layers, the rating offset, the step of dropout) as a whole. Ids and
-    values that only `new` knows keep their fresh rows: such an id is cold,
-    its columns and its text speak for it, and it adds nothing to a history.
-    What only `old` knows is not copied: no row of a user who was erased gets
-    into `new`. (The rows of
-    others were trained beside it. Only training from zero forgets that.)
+    Rows of ids, biases, histories and warmth are copied by id, and rows of
+    category kernels by column and value. The rest is copied as a whole: text
+    and search kernels with the centre and norm that they were trained for,
+    trained encoder layers, the rating offset, the step of dropout. Ids and
+    values that only `new` has keep their fresh rows: such an id is cold, its
+    vector comes from its columns and its text, and it adds nothing to a
+    history. Rows that only `old` has are not copied: no row of a user who was
+    erased gets into `new`. (The rows of others were trained together with it;
+    only training from zero forgets that.)
 
     A numeric column's bins are quantiles and may move as its table grows.
     A bin then gets the mean kernel of the bins that its known rows were in,
     and predictions change a little.
 
-    The optimizer starts fresh: its moments belong to rows by place, which
-    has changed, and to gradients of a training that has ended. Compile
-    `new` as any model.
+    The optimizer starts fresh: its moments belong to rows by position, which
+    has changed, and to gradients of a training that has ended. Compile `new`
+    like any model.
 
     Args:
         old: a trained model; it is not changed.
-        new: made by `TwoTower.from_interactions` from the grown tables with
-            the options of `old`. Name the columns (`query_columns`,
-            `candidate_columns`): chosen by themselves, they may be others
-            for a larger table. A tuned encoder must be one of its own.
+        new: a model of `TwoTower.from_interactions` over the grown tables,
+            with the options of `old`. Name the columns (`query_columns`,
+            `candidate_columns`): the default may choose others for a larger
+            table. A tuned encoder must not be the same object as in `old`.
 
     Returns:
-        how many ids were kept, are new and have left, on each side.
+        How many ids were kept, are new and have left, on each side.
 
     Raises:
-        ValueError: the two do not fit.
+        ValueError: the two models do not fit.
 
     Example:
         new = TwoTower.from_interactions(grown, encoder=another)
@@ -77,7 +77,7 @@ def transfer(old: TwoTower, new: TwoTower) -> Transferred:
     users = _copy_tower(old.query_tower, new.query_tower)
     items = _copy_tower(old.candidate_tower, new.candidate_tower)
     before, after = old.query_tower, new.query_tower
-    # A fresh row would be noise in the query of who liked a new item.
+    # A fresh row would add noise to the queries of those who liked it.
     after.history_table.assign(tf.zeros_like(after.history_table))
     _copy_rows(before.history_table, after.history_table,
                *_places(before.item_ids, after.item_ids))
@@ -89,7 +89,7 @@ def transfer(old: TwoTower, new: TwoTower) -> Transferred:
 
 
 def _differences(old, new) -> list[str]:
-    """What keeps the rows of one model from meaning the same in the other."""
+    """Returns the differences that forbid to copy rows, in words."""
     wrong = []
 
     def compare(name, before, after):
@@ -117,7 +117,7 @@ def _differences(old, new) -> list[str]:
 
 
 def _columns(tower) -> dict:
-    """Column -> its kind; the order may differ."""
+    """Returns a dict from columns to their kinds; the order may differ."""
     if tower.categories is None:
         return {}
     return {name: "numeric" if tower.categories._numeric(name) else "values"
@@ -133,13 +133,13 @@ def _encoder_options(tower) -> dict | None:
         names.append("top_n")
     if config["tuning"] == "lora":
         names += ["rank", "alpha", "projections"]
-    # The weights as loaded, wherever the folder lies.
+    # The weights as loaded, from any folder.
     return {"checkpoint": tower.encoder.fingerprint[:12],
             **{name: config[name] for name in names}}
 
 
 def _copy_encoders(old, new) -> None:
-    """Layers that were trained; the others are those of the checkpoint."""
+    """Copies trained layers; the others are those of the checkpoint."""
     pairs = {id(after.encoder): (before.encoder, after.encoder)
              for before, after in ((old.query_tower, new.query_tower),
                                    (old.candidate_tower, new.candidate_tower))
@@ -166,7 +166,7 @@ def _copy_tower(old, new) -> Joined:
 
 
 def _places(old_ids, new_ids):
-    """Codes in the old and in the new table of the ids that are in both."""
+    """Returns old and new codes of the ids that both have."""
     codes = Vocabulary(old_ids).codes_of(Vocabulary(new_ids))
     place = np.flatnonzero(codes)
     return codes[place], place
@@ -177,20 +177,21 @@ def _copy_rows(old, new, source, place) -> None:
 
 
 def _grown_kernel(old, new, source, place) -> np.ndarray:
-    """The new kernel with the rows that the old one knows."""
+    """Returns the new kernel with the rows that the old one has."""
     kernel = new.category_kernel.numpy()
     known = old.category_kernel.numpy()
-    old_parts, new_parts = _parts(old.categories), _parts(new.categories)
-    for name, part in new_parts.items():
+    old_rows_of, new_rows_of = (_rows_by_column(tower.categories)
+                                for tower in (old, new))
+    for name, own in new_rows_of.items():
         before = old.categories.columns[name]
         after = new.categories.columns[name]
-        rows, old_rows = kernel[part], known[old_parts[name]]
+        rows, old_rows = kernel[own], known[old_rows_of[name]]
         if before == after:
             rows[:] = old_rows
         elif new.categories._numeric(name):
-            shared = (new._rows.numpy()[place, part].T.astype(np.float64)
-                      @ old._rows.numpy()[source, old_parts[name]])
-            # A bin without known rows is as the old one it starts in.
+            shared = (new._rows.numpy()[place, own].T.astype(np.float64)
+                      @ old._rows.numpy()[source, old_rows_of[name]])
+            # A bin without known rows gets the old bin in which it starts.
             empty = np.flatnonzero(~shared.any(axis=1))
             start = np.r_[-np.inf, after][empty]
             shared[empty, np.searchsorted(before, start, side="right")] = 1
@@ -201,8 +202,8 @@ def _grown_kernel(old, new, source, place) -> np.ndarray:
     return kernel
 
 
-def _parts(categories) -> dict[str, slice]:
-    """Column -> its rows of the kernel."""
+def _rows_by_column(categories) -> dict[str, slice]:
+    """Returns a dict from columns to their rows of the kernel."""
     ends = np.cumsum([categories.width_of(n) for n in categories.columns])
     starts = np.r_[0, ends[:-1]]
     return {name: slice(start, end) for name, start, end in zip(

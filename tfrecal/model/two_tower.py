@@ -18,12 +18,15 @@ from tfrecal.pool.label_head import LabelHead
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TwoTower(TrainingStep):
-    """Embeds queries and candidates, trained by weighted tasks.
+    """Embeds queries and candidates; its tasks train it.
 
     Args:
         query_tower, candidate_tower: layers that turn features into
             `{"rating": [B, d + 2], "retrieval": [B, d]}`.
-        tasks: `tasks.Task` layers; one of each kind at most.
+        tasks: a list of `tasks.Task` layers, at most one of each kind.
+
+    Raises:
+        ValueError: there is no task, or two have one name.
 
     Example:
         model = TwoTower.from_interactions(train, encoder=encoder)
@@ -45,8 +48,8 @@ class TwoTower(TrainingStep):
         self._rows = tf_keras.metrics.Sum("rows")
         self._total = tf_keras.metrics.Mean("loss")
         self._measured = False
-        # Towers make their weights when they are made. Keras would call an
-        # unbuilt model once more, and `call` needs a rating task.
+        # Towers make their weights in their constructor. Keras would call an
+        # unbuilt model once, and `call` needs a rating task.
         self.built = True
 
     @classmethod
@@ -55,22 +58,23 @@ class TwoTower(TrainingStep):
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
                           seed: int = 0) -> "TwoTower":
-        """Towers and tasks with the measured defaults, for a data set.
+        """Returns a model with the measured defaults, for a data set.
 
         Args:
-            interactions: tables and label scale come from here; no label
-                is read.
+            interactions: `Interactions` with the tables and the label scale;
+                no label is read.
             encoder: a `TextEncoder`, or None for a model without text.
-            template: a `texts.Template` for item texts; by default the
-                fields of the items table.
+            template: a `Template` for item texts; by default the fields of
+                the items table.
             query_columns, candidate_columns: categorical columns; None
                 chooses them.
             embedding_dim: width of each vector block.
-            dropout: of vector elements; MC dropout needs it above 0.
-            tasks: by default rating and retrieval, and, with an encoder,
-                search.
+            dropout: share of vector elements dropped; MC dropout needs it
+                above 0.
+            tasks: a list of tasks; by default rating and retrieval, and with
+                an encoder search.
             mean: mean of the known labels, where the rating task starts.
-            seed: of initial weights and dropout.
+            seed: draws initial weights and dropout.
         """
         if encoder is not None and template is None:
             template = default_template(interactions.items)
@@ -89,26 +93,37 @@ class TwoTower(TrainingStep):
             interactions.scale, mean, search=encoder is not None))
 
     def task(self, kind):
-        """The first task of a class, or None."""
+        """Returns the first task of a class, or None."""
         return next((t for t in self.tasks if isinstance(t, kind)), None)
 
     def embed_queries(self, features: dict, training: bool = False) -> dict:
-        """Vector blocks of users, histories or texts; see `QueryTower`."""
+        """Returns vector blocks of users, histories or texts.
+
+        Args:
+            features, training: see `Tower.call`.
+        """
         return self.query_tower(features, training=training)
 
     def embed_candidates(self, features: dict,
                          training: bool = False) -> dict:
-        """Vector blocks of items; see `CandidateTower`."""
+        """Returns vector blocks of items.
+
+        Args:
+            features, training: see `Tower.call`.
+        """
         return self.candidate_tower(features, training=training)
 
     def call(self, features: dict, training: bool = False) -> tf.Tensor:
-        """Predicted label of each pair, float32 `[B]`."""
+        """Returns the predicted label of each pair, float32 `[B]`."""
         query = self.embed_queries(features, training)["rating"]
         candidate = self.embed_candidates(features, training)["rating"]
         return self.predict_label(tf.reduce_sum(query * candidate, axis=1))
 
     def predict_label(self, score):
-        """Label from the inner product of rating blocks.
+        """Returns labels of inner products of rating blocks.
+
+        Args:
+            score: float32 `[B]`.
 
         Raises:
             ValueError: the model has no rating task.
@@ -117,31 +132,35 @@ class TwoTower(TrainingStep):
         return self.task(Rating).predict(score)
 
     def check_predicts_labels(self, what: str) -> None:
-        """Raises ValueError where a model has no rating task."""
+        """Raises ValueError where the model has no rating task.
+
+        Args:
+            what: what needs one, for the error.
+        """
         if self.task(Rating) is None:
             raise ValueError(f"{what} needs a `Rating` task. "
                              f"Received: tasks={self.task_names}.")
 
-    # What `model.protocol.Recommends` names as optional, all of it.
+    # The rest is optional in `model.protocol.Recommends`.
     ids = "codes"
     query_features = ("user_id", "history")
     candidate_features = ("item_id",)
 
     def query_parts(self, features: dict) -> dict:
-        """Linear parts of queries; see `Tower.parts`."""
+        """Returns the linear parts of queries; see `Tower.parts`."""
         return self.query_tower.parts(features)
 
     def candidate_parts(self, features: dict) -> dict:
-        """Linear parts of candidates; see `Tower.parts`."""
+        """Returns the linear parts of candidates; see `Tower.parts`."""
         return self.candidate_tower.parts(features)
 
     def combine_parts(self, side: str, parts: dict, salt=None) -> dict:
-        """Vector blocks of parts; see `Tower.combine`.
+        """Returns the vector blocks of parts; see `Tower.combine`.
 
         Args:
             side: `"query"` or `"candidate"`.
-            parts: of that side.
-            salt: of a dropout pass; None for no dropout.
+            parts: the parts of that side.
+            salt: names the masks of a dropout pass; None for no dropout.
         """
         tower = self._tower(side)
         if salt is None:
@@ -149,7 +168,16 @@ class TwoTower(TrainingStep):
         return tower.combine(parts, True, salt)
 
     def linear_parts(self, side: str, parts: dict):
-        """Rating block of the id's part and of the others, and the rates."""
+        """Returns rating blocks of the id and of the other parts, and rates.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+            parts: the parts of that side.
+
+        Returns:
+            `(id part [n, d], sum of the others [n, d], id_dropout,
+            dropout)`.
+        """
         tower = self._tower(side)
         d = tower.embedding_dim
         own = parts["id"][:, :d].numpy()
@@ -159,23 +187,27 @@ class TwoTower(TrainingStep):
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:
-        """Shares that a dropout pass drops: elements and ids, a tower."""
+        """The shares of elements and ids that dropout drops, by tower."""
         return tuple(rate for tower in (self.query_tower,
                                         self.candidate_tower)
                      for rate in (tower.dropout, tower.id_dropout))
 
     def label_head(self) -> LabelHead | None:
-        """What `predict_label` does; None without a rating task."""
+        """Returns what `predict_label` does; None without a rating task."""
         task = self.task(Rating)
         return None if task is None else task.head()
 
     def for_serving(self, scorer, encoder=None,
                     precision: str | None = None) -> ServedTwoTower:
-        """What an export holds of the towers; see `ServedTwoTower`."""
+        """Returns what an export holds of the towers; see `ServedTwoTower`."""
         return ServedTwoTower(self, scorer, encoder, precision)
 
     def served_likeness(self, encoder, precision: str | None) -> dict:
-        """How near a served encoder's vectors are to the model's own."""
+        """Returns how near a served encoder's vectors are to the model's.
+
+        Args:
+            encoder, precision: see `ServedTwoTower`.
+        """
         return served_likeness(self, encoder, precision)
 
     def _tower(self, side: str):
@@ -187,7 +219,12 @@ class TwoTower(TrainingStep):
         return [task.name for task in self.tasks]
 
     def compute_loss(self, inputs: dict, training: bool = False):
-        """Weighted sum of the tasks' losses over a batch."""
+        """Returns the weighted sum of the tasks' losses over a batch.
+
+        Args:
+            inputs: a batch, see `PoolSequence`.
+            training: see `Tower.call`.
+        """
         losses = self._losses_of(inputs, training, self._measured)
         rows = replicas.all_rows(inputs)
         for mean, loss in zip(self._means, losses):
@@ -200,7 +237,7 @@ class TwoTower(TrainingStep):
                           for task, loss in zip(self.tasks, losses)))
 
     def _losses_of(self, inputs, training, measured=False):
-        """One loss a task, not weighted; `measured` updates the metrics."""
+        """Returns the losses of the tasks, and updates metrics if asked to."""
         batch = self._with_codes(inputs)
         queries, candidates = (
             embed({k: v for k, v in batch.items()
@@ -231,7 +268,7 @@ class TwoTower(TrainingStep):
             batch["weight"][own])
 
     def _searches(self, candidates):
-        """The query tower's retrieval block of the items' own texts."""
+        """Returns the retrieval block of searches for the items' own texts."""
         if "text" not in candidates:
             raise ValueError(
                 "The `Search` task needs items with texts. Received: a "
@@ -251,7 +288,7 @@ class TwoTower(TrainingStep):
 
     @property
     def fingerprint(self) -> str:
-        """Of the encoder's weights as loaded; "" for a model without.
+        """Digest of the encoder's weights as loaded; "" without an encoder.
 
         Checkpoints hold only what was trained: they need the same encoder.
         """
@@ -259,7 +296,12 @@ class TwoTower(TrainingStep):
         return encoder.fingerprint if encoder else ""
 
     def check_encoder(self, fingerprint: str, folder) -> None:
-        """Raises a ValueError where a folder's weights are of another."""
+        """Raises ValueError where weights belong to another encoder.
+
+        Args:
+            fingerprint: that of the encoder that they were trained with.
+            folder: where they are, for the error.
+        """
         if fingerprint != self.fingerprint:
             raise ValueError(
                 "Trained weights need the encoder that they were trained "
@@ -276,12 +318,12 @@ class TwoTower(TrainingStep):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """The model of a `get_config`; not compiled.
+        """Returns the model of a `get_config`; it is not compiled.
 
-        One encoder is made where both towers' are alike: they share it.
+        If the encoders of both towers are alike, they share one.
         """
-        # Files name parts by the place where they were then: Keras must
-        # have heard of them. Towers do not know encoders.
+        # Keras must know the encoder's class before it reads a file, and
+        # towers do not import it.
         import tfrecal.text.encoder  # noqa: F401
 
         def made(saved):

@@ -25,49 +25,55 @@ __all__ = ["for_evaluation", "for_prediction", "for_training",
 
 
 def makes_batches(x) -> bool:
-    """Whether `x` makes its batches itself: it is no table."""
+    """Returns whether `x` makes its batches itself and is no table."""
     return isinstance(x, (tf_keras.utils.Sequence, tf.data.Dataset))
 
 
 def for_training(model, x, y=None, sample_weight=None,
                  batch_size: int | None = None):
-    """What `fit` trains on, made of what the user has.
+    """Returns what `fit` trains on, made of what the user has.
 
-    A table becomes a pool that is wholly labelled, and its sequence.
+    A table becomes the sequence of a pool that is wholly labelled.
 
     Args:
         model: a `TwoTower`.
         x, y, sample_weight, batch_size: as in Keras' `fit`.
 
     Returns:
-        a Keras Sequence, or a `tf.data.Dataset` of dicts.
+        A Keras Sequence, or a `tf.data.Dataset` of dicts.
 
     Raises:
-        TypeError: another kind of thing.
-        ValueError: columns are missing, or hold what they must not.
+        TypeError: `x` is of another kind.
+        ValueError: columns are missing, or hold wrong values.
     """
     if makes_batches(x):
-        return _ready(model, x, "fit", LABELLED)
+        return _checked_source(model, x, "fit", LABELLED)
     return tables.pool_sequence(model, x, y, sample_weight, batch_size)
 
 
 def for_evaluation(model, x, y=None, sample_weight=None,
                    batch_size: int | None = None):
-    """What `evaluate` reads; see `for_training`. Rows keep their order."""
+    """Returns what `evaluate` reads; rows keep their order.
+
+    Arguments and errors are as for `for_training`.
+    """
     if makes_batches(x):
-        return _ready(model, x, "evaluate", LABELLED)
+        return _checked_source(model, x, "evaluate", LABELLED)
     return tables.labelled_batches(model, x, y, sample_weight, batch_size)
 
 
 def for_prediction(model, x, batch_size: int | None = None):
-    """What `predict` reads; see `for_training`. Needs no labels."""
+    """Returns what `predict` reads; labels are not needed.
+
+    Arguments and errors are as for `for_training`.
+    """
     if makes_batches(x):
-        return _ready(model, x, "predict", IDS)
+        return _checked_source(model, x, "predict", IDS)
     return tables.batches(model, x, batch_size)
 
 
-def _ready(model, source, verb, needed):
-    """A source that makes its own batches, checked at the door."""
+def _checked_source(model, source, verb, needed):
+    """Checks a source that makes its own batches and returns it."""
     if isinstance(source, PoolSequence):
         return source
     if isinstance(source, tf.data.Dataset):

@@ -1,4 +1,4 @@
-"""`tf.data` in: data sets of dicts, or of (dict, label, weight)."""
+"""Data sets of `tf.data`: of dicts, or of (dict, label, weight)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -19,19 +19,27 @@ from tfrecal.model.inputs.traffic import Traffic
 
 
 def coded(model, source, verb, needed) -> tf.data.Dataset:
-    """A data set of dicts with codes and with what the tasks read."""
+    """Returns a data set of dicts, with codes and what the tasks read.
+
+    Args:
+        model: a `TwoTower`.
+        source: a data set of dicts or of (dict, label, weight).
+        verb: what reads it, such as `"fit"`.
+        needed: names of the columns that it must have.
+    """
     spec = source.element_spec
-    parts = spec if isinstance(spec, tuple) else (spec,)
-    if not isinstance(parts[0], Mapping) or len(parts) > 3:
+    elements = spec if isinstance(spec, tuple) else (spec,)
+    if not isinstance(elements[0], Mapping) or len(elements) > 3:
         raise TypeError(
             f"`{verb}` takes {KINDS}. Received: a data set of {spec}. "
             'Name the columns: `Dataset.from_tensor_slices({"user_id": ..., '
             '"item_id": ..., "label": ...}).batch(1024)`.')
-    spec = _one_dict(*parts)
+    spec = _one_dict(*elements)
     check_columns(spec, needed, verb)
     _check_spec(spec, verb)
-    data = source.map(lambda *parts: _coded(model, _one_dict(*parts), verb),
-                      num_parallel_calls=1)
+    data = source.map(
+        lambda *elements: _with_codes(model, _one_dict(*elements), verb),
+        num_parallel_calls=1)
     if verb == "predict" or "log_q" in spec or not reads_log_q(model):
         return data
     if source.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -73,7 +81,7 @@ def _check_spec(spec, verb) -> None:
                 "`.batch(1024)` on single rows; reshape columns of width 1.")
 
 
-def _coded(model, columns, verb) -> dict:
+def _with_codes(model, columns, verb) -> dict:
     towers = dict(zip(IDS, (model.query_tower, model.candidate_tower)))
     keep = read_by(model.query_tower) | read_by(model.candidate_tower)
     if verb != "predict":
@@ -99,7 +107,7 @@ def _as_strings(ids):
 
 
 def _padded(history):
-    """Histories of numbers are padded with 0, those of strings with ""."""
+    """Returns padded histories as strings; 0 and "" are padding."""
     if history.dtype == tf.string:
         return history
     return tf.where(history == 0, "", tf.strings.as_string(history))

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfrecal.model.tasks import Rating, Retrieval
 from tfrecal.pool.positives import default_positive
 
-# Rows of a batch where nobody says. In-batch softmax needs many of them.
+# Default rows of a training step. In-batch softmax needs many of them.
 BATCH_SIZE = 1024
 IDS = ("user_id", "item_id")
 LABELLED = (*IDS, "label")
@@ -18,14 +18,14 @@ KINDS = ("a DataFrame, a dict of columns, `Interactions`, a batched "
 
 
 def read_by(tower) -> frozenset:
-    """Names of the features that a tower reads of a batch."""
+    """Returns the names of the features that a tower reads of a batch."""
     categories = getattr(tower, "categories", None)
     return frozenset(tower.inputs_read).union(
         categories.columns if categories is not None else ())
 
 
 def columns_of(model) -> dict:
-    """Categorical columns of both towers, each with its values."""
+    """Returns the categorical columns of both towers, with their values."""
     found = {}
     for tower in (model.query_tower, model.candidate_tower):
         if getattr(tower, "categories", None) is not None:
@@ -34,12 +34,13 @@ def columns_of(model) -> dict:
 
 
 def reads_log_q(model) -> bool:
+    """Returns whether a task reads the shares of items in the traffic."""
     return any(isinstance(task, Retrieval) and task.log_q is not None
                for task in model.tasks)
 
 
 def positives(model, label) -> tf.Tensor:
-    """Which rows are positives, by the scale of the rating task.
+    """Returns which rows are positives, by the scale of the rating task.
 
     Args:
         model: a `TwoTower`.
@@ -59,6 +60,7 @@ def positives(model, label) -> tf.Tensor:
 
 
 def check_columns(names, needed, verb) -> None:
+    """Raises ValueError where needed columns are missing."""
     names = [str(name) for name in getattr(names, "columns", names)]
     missing = [name for name in needed if name not in names]
     if missing:
@@ -71,6 +73,7 @@ def check_columns(names, needed, verb) -> None:
 
 
 def batch_message(odd) -> str:
+    """Returns the error for columns that only the pool's batches have."""
     return (
         "A table or data set holds ids, and the batches of a `PoolSequence` "
         f"hold codes. Received: columns={list(odd)} of such a batch. Pass "

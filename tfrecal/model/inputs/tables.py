@@ -28,7 +28,7 @@ from tfrecal.pool.pool import Pool
 
 
 def pool_sequence(model, x, y, sample_weight, batch_size):
-    """The sequence of a pool that holds a table's rows, wholly labelled."""
+    """Returns the sequence of a wholly labelled pool of a table's rows."""
     frame = _frame(x, y, sample_weight, "fit")
     check_columns(frame, LABELLED, "fit")
     made = (read_by(model.query_tower) | read_by(model.candidate_tower)
@@ -40,14 +40,14 @@ def pool_sequence(model, x, y, sample_weight, batch_size):
             f"weights. Received: columns={made}. Drop them, or make the "
             "batches yourself: a `tf.data.Dataset` of dicts keeps them.")
     frame = frame.assign(label=_labels(model, frame["label"]))
-    weights = _weights(frame["weight"]) if "weight" in frame else None
+    weights = _row_weights(frame["weight"]) if "weight" in frame else None
     data = x if _same_tables(model, x) else _interactions(model, x, frame)
     return Pool.from_interactions(data, initial=1.0).sequence(
         batch_size or BATCH_SIZE, row_weights=weights)
 
 
 def labelled_batches(model, x, y, sample_weight, batch_size):
-    """Batches of a table for `evaluate`, a `tf.data.Dataset`."""
+    """Returns the batches of a table for `evaluate`, a data set."""
     frame = _frame(x, y, sample_weight, "evaluate")
     check_columns(frame, LABELLED, "evaluate")
     columns = _tensors(model, frame)
@@ -58,7 +58,7 @@ def labelled_batches(model, x, y, sample_weight, batch_size):
 
 
 def batches(model, x, batch_size):
-    """The same for `predict`, without what is known of the pairs."""
+    """Returns the batches of a table for `predict`, without labels."""
     frame = _frame(x, None, None, "predict")
     check_columns(frame, IDS, "predict")
     return _batches(_tensors(model, frame.drop(
@@ -66,7 +66,7 @@ def batches(model, x, batch_size):
 
 
 def _frame(x, y, sample_weight, verb) -> pd.DataFrame:
-    """The columns of a table, a dict or `Interactions`, and y as `label`."""
+    """Returns the columns of what the user gave, with y as `label`."""
     if isinstance(x, Interactions):
         frame = x.frame
     elif isinstance(x, pd.DataFrame):
@@ -121,14 +121,14 @@ def _frame_of_dict(columns, verb) -> pd.DataFrame:
 
 
 def _dimensions(values) -> int:
-    """Of a column; lists of several lengths have two."""
+    """Returns the dimensions of a column; lists of lists have two."""
     if isinstance(values, (list, tuple)):
         return 1 + any(isinstance(v, (list, tuple)) for v in values)
     return np.ndim(values)
 
 
 def _tensors(model, frame) -> dict:
-    """Columns that the model reads, by name, as what its towers take."""
+    """Returns the columns that the model reads, by name, for its towers."""
     towers = dict(zip(IDS, (model.query_tower, model.candidate_tower)))
     made = {name: tower.codes(_strings(frame[name], name)).numpy()
             for name, tower in towers.items()}
@@ -136,7 +136,7 @@ def _tensors(model, frame) -> dict:
         if name == "label":
             made[name] = _labels(model, frame[name])
         elif name == "weight":
-            made[name] = _weights(frame[name])
+            made[name] = _row_weights(frame[name])
         else:
             made[name] = frame[name].to_numpy(
                 bool if name == "positive" else np.float32)
@@ -194,7 +194,7 @@ def _labels(model, column) -> np.ndarray:
     return label
 
 
-def _weights(column) -> np.ndarray:
+def _row_weights(column) -> np.ndarray:
     weight = as_numbers(column).astype(np.float32)
     if not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
         raise ValueError(
@@ -216,7 +216,7 @@ def _same_tables(model, x) -> bool:
 
 
 def _interactions(model, x, frame) -> Interactions:
-    """The rows over the model's own ids: codes are then the model's."""
+    """Returns the rows over the model's own ids, so with its codes."""
     task = model.task(Rating)
     scale = x.scale if isinstance(x, Interactions) else (
         None if task is None else task.scale)

@@ -8,7 +8,7 @@ from tfrecal.pool.positives import log_shares
 
 
 class Traffic:
-    """Counts rows and positives of each item.
+    """Counts the rows and the positives of each item.
 
     Args:
         model: a `TwoTower`.
@@ -20,7 +20,7 @@ class Traffic:
             [2, len(model.candidate_tower.ids) + 1])
 
     def add(self, columns) -> "Traffic":
-        """Counts a batch's rows."""
+        """Counts the rows of a batch."""
         good = columns.get("positive")
         if good is None:
             good = positives(self._model, np.asarray(columns["label"]))
@@ -40,5 +40,5 @@ class Traffic:
         return self
 
     def log_q(self) -> np.ndarray:
-        """As of a pool with these rows, float32 `[items + 1]`."""
+        """Returns log shares as `Pool.natural_log_q`, float32 `[items + 1]`."""
         return log_shares(self._rows, self._rows, self._positives)

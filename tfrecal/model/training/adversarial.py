@@ -29,14 +29,14 @@ def check(epsilon: float, encoders) -> None:
 
 
 def word_embeddings(encoder, variables, gradients):
-    """The largest table that rows are looked up in, and its gradient.
+    """Returns the table of word embeddings and its gradient.
 
-    Only tables have gradients by row (`tf.IndexedSlices`), and there are
-    more words than positions.
+    It is the largest of the tables, which alone have gradients by row
+    (`tf.IndexedSlices`): there are more words than positions.
 
     Args:
         encoder: a `TextEncoder` with `tuning="full"`.
-        variables, gradients: of the model, one gradient a variable.
+        variables, gradients: the model's variables and a gradient of each.
 
     Returns:
         `(variable, tf.IndexedSlices)`, or None where nothing was looked up.
@@ -55,17 +55,16 @@ def perturb(variable: tf.Variable, gradient: tf.IndexedSlices,
 
     Args:
         variable: `[words, dim]` float32.
-        gradient: of the loss; a row may come several times.
+        gradient: gradient of the loss; a row may come several times.
         epsilon: length of the step; a gradient of 0 moves nothing.
 
     Returns:
         `(rows, values)` for `restore`: the rows that were moved, each once,
-        and what they were.
+        and their values before.
 
     Reference:
-        Miyato et al. 2017 (arXiv 1605.07725), eq. 5, over the words of a
-        batch in place of those of one text, and with embeddings that are not
-        normalised.
+        Miyato et al. 2017 (arXiv 1605.07725), eq. 5, but over the words of
+        a batch instead of a single text, and without normalised embeddings.
     """
     rows, place = tf.unique(gradient.indices)
     total = tf.math.unsorted_segment_sum(
@@ -77,12 +76,17 @@ def perturb(variable: tf.Variable, gradient: tf.IndexedSlices,
 
 
 def restore(variable: tf.Variable, rows, values) -> None:
-    """Undoes `perturb`, to the bit."""
+    """Undoes `perturb` exactly.
+
+    Args:
+        variable: as for `perturb`.
+        rows, values: what `perturb` returned.
+    """
     variable.scatter_update(tf.IndexedSlices(values, rows))
 
 
 def add(one, two):
-    """The sum of two gradients, either of which may be None or by row."""
+    """Returns the sum of two gradients; each may be None or by row."""
     if one is None or two is None:
         return two if one is None else one
     if isinstance(one, tf.IndexedSlices) and isinstance(

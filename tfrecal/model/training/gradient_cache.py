@@ -1,10 +1,11 @@
 """The encoder's gradient over many batches, each text encoded once (GradCache).
 
-Rows of a catalogue come again in every batch, and an encoder is by far the
-dearest part of a step. So the vectors of texts are held while the towers take
-step after step, what each batch's loss asks of them is summed, and then the
-encoder takes one step with the sum, text by text in chunks of bounded memory.
-That is the exact gradient of those batches, for the encoder stood still.
+The same rows of a catalogue come in every batch, and the encoder is by far the
+most expensive component of a step. So the vectors of texts are held while the
+towers take several steps, and the gradients of these vectors are summed. Then
+the encoder takes one step with the sum, text by text in chunks of bounded
+memory. This is the exact gradient of those batches, because the encoder did
+not change meanwhile.
 
 Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 Limited Setup" (arXiv 2101.06983), sec. 3.2: their representation gradients
@@ -21,8 +22,8 @@ from tfrecal import checks
 class HeldVectors:
     """Vectors of a table's texts, and the sum of the loss's gradients.
 
-    Not a layer: no weight of a model, and in no checkpoint. Between two
-    steps of the encoder it can be thrown away.
+    It is no layer: its variables are no weights of a model and in no
+    checkpoint. Between two steps of the encoder it can be thrown away.
 
     Args:
         table: a `TextTable` of an encoder that is trained.
@@ -42,7 +43,7 @@ class HeldVectors:
                                  trainable=False)
 
     def gather(self, texts: tf.Tensor) -> tf.Tensor:
-        """Vectors of distinct texts `[n]`; those not yet held are encoded."""
+        """Returns vectors of distinct texts `[n]`; encodes missing ones."""
         missing = tf.boolean_mask(texts, ~tf.gather(self._held, texts))
 
         def fill(rows):
@@ -56,7 +57,7 @@ class HeldVectors:
         return tf.gather(self.vectors, texts)
 
     def add(self, gradient: tf.IndexedSlices | None) -> None:
-        """Sums what a batch's loss asks of the vectors."""
+        """Adds the gradient of a batch's loss by the vectors."""
         if gradient is not None:
             self._sums.scatter_add(tf.IndexedSlices(
                 tf.convert_to_tensor(gradient.values), gradient.indices))
@@ -76,20 +77,21 @@ class HeldVectors:
         _for_each_chunk(self._chunks(rows), chunk)
 
     def forget(self) -> None:
-        """The vectors are stale; nothing is summed."""
+        """Drops all vectors and sums."""
         self._sums.assign(tf.zeros_like(self._sums))
         self._held.assign(tf.zeros_like(self._held))
 
 
 class GradientCache:
-    """Steps of an encoder, one every so many batches.
+    """Takes a step of an encoder after several batches.
 
     Args:
         tables: the `TextTable`s of the towers; their encoders must have no
-            dropout, for a text is encoded twice and must come out the same.
-        optimizer: of the encoder.
-        batches: for one step of the encoder, at most: an epoch is divided
-            into windows of like length, and ends with the last of them.
+            dropout, because a text is encoded twice and must give the same
+            vector.
+        optimizer: the optimizer of the encoder.
+        batches: most batches for one step of the encoder: an epoch is
+            divided into windows of similar length and ends with the last.
     """
 
     def __init__(self, tables, optimizer, batches: int):
@@ -110,15 +112,15 @@ class GradientCache:
         self._left = tf.Variable(tf.int32.max, trainable=False)
 
     def watched(self) -> list[tf.Variable]:
-        """What a batch's loss is to be derived by, beside the weights."""
+        """Returns the variables to watch, beside the weights."""
         return [held.vectors for held in self.held]
 
     def take(self, of_vectors, of_weights) -> None:
-        """Takes in a batch's gradients; the last of a window makes a step.
+        """Takes in a batch's gradients; at the end of a window, steps.
 
         Args:
-            of_vectors: one `tf.IndexedSlices` or None for each of `watched`.
-            of_weights: one gradient or None for each of `weights`: of texts
+            of_vectors: a `tf.IndexedSlices` or None for each of `watched`.
+            of_weights: a gradient or None for each of `weights`, from texts
                 that are in no table.
         """
         self.add(of_vectors, of_weights)
@@ -127,14 +129,14 @@ class GradientCache:
                 lambda: None)
 
     def add(self, of_vectors, of_weights) -> None:
-        """As `take`, without the step."""
+        """Takes in a batch's gradients, without the step."""
         for held, gradient in zip(self.held, of_vectors):
             held.add(gradient)
         _add(self._sums, of_weights)
         self._count.assign_add(1)
 
     def step(self) -> None:
-        """A step of the encoder with what was taken in."""
+        """Takes a step of the encoder with what was taken in."""
         for held in self.held:
             held.back(self.weights, self._sums)
         batches = tf.cast(self._count, tf.float32)
@@ -144,7 +146,7 @@ class GradientCache:
         self.forget()
 
     def forget(self) -> None:
-        """Drops what was summed."""
+        """Drops all sums."""
         for held in self.held:
             held.forget()
         for total in self._sums:
@@ -152,7 +154,11 @@ class GradientCache:
         self._count.assign(0)
 
     def start(self, batches: int | None) -> None:
-        """Begins an epoch of so many batches, if that is known."""
+        """Begins an epoch.
+
+        Args:
+            batches: number of its batches; None if unknown.
+        """
         self.forget()
         window = self.batches
         if batches:
@@ -161,7 +167,7 @@ class GradientCache:
         self._left.assign(batches or tf.int32.max)
 
     def end(self) -> None:
-        """Ends an epoch: what a last, shorter window has summed counts."""
+        """Ends an epoch, with a step for a last, shorter window."""
         self._left.assign(tf.int32.max)
         if self._count > 0:  # how many batches there are was not known
             self._last_step()
@@ -175,9 +181,9 @@ class EncoderSteps(tf_keras.callbacks.Callback):
     """Begins and ends the windows of a `GradientCache` with the epochs.
 
     Args:
-        source: what `fit` trains on. The length of one that grows must be
-            asked each time: Keras' `params["steps"]` is that of the first
-            epoch of this `fit`, another one where it goes on from a kill.
+        source: what `fit` trains on. Its length may grow and is asked in
+            each epoch: Keras' `params["steps"]` is that of the first epoch of
+            this `fit`.
     """
 
     def __init__(self, source):
@@ -194,11 +200,11 @@ class EncoderSteps(tf_keras.callbacks.Callback):
 
 
 def check(batches: int, encoders, adversarial: float) -> None:
-    """Raises ValueError where `encoder_every` cannot be.
+    """Raises ValueError where `encoder_every` is not possible.
 
     Args:
-        batches: for one step of the encoder.
-        encoders: of the model.
+        batches: batches for one step of the encoder.
+        encoders: the model's `TextEncoder`s.
         adversarial: see `TwoTower.compile`.
     """
     checks.whole(1, encoder_every=batches)
@@ -232,7 +238,7 @@ def _for_each_chunk(chunks, do) -> None:
 def _add(sums, gradients) -> None:
     for total, gradient in zip(sums, gradients):
         if isinstance(gradient, tf.IndexedSlices):
-            # Each row once: many are added in whatever order they come.
+            # Each row once: the order of several additions is not fixed.
             rows, place = tf.unique(gradient.indices)
             total.scatter_add(tf.IndexedSlices(tf.math.unsorted_segment_sum(
                 gradient.values, place, tf.size(rows)), rows))
@@ -241,10 +247,10 @@ def _add(sums, gradients) -> None:
 
 
 class ReplicaCaches:
-    """A `GradientCache` a replica; the encoder's step is one of them all.
+    """A `GradientCache` for each replica, with a common encoder step.
 
     Args:
-        tables, optimizer, batches: as of a `GradientCache`.
+        tables, optimizer, batches: see `GradientCache`.
     """
 
     def __init__(self, tables, optimizer, batches: int):
@@ -254,9 +260,10 @@ class ReplicaCaches:
         self._caches: list[GradientCache] = []
 
     def place(self, strategy) -> None:
-        """Makes them, on this process's devices; call it out of scope.
+        """Makes the caches on this process's devices.
 
-        Their variables are each replica's own, no copies of one another.
+        Call it outside of the strategy's scope: each replica has its own
+        variables, which are no copies of one another.
         """
         if self._caches:
             return
@@ -274,43 +281,43 @@ class ReplicaCaches:
 
     @property
     def own(self) -> GradientCache:
-        """That of the replica in whose context this is called."""
+        """The cache of the replica in whose context this is called."""
         context = tf.distribute.get_replica_context()
         place = tf.get_static_value(context.replica_id_in_sync_group)
         return self._caches[place % len(self._caches)]
 
     @property
     def weights(self) -> list[tf.Variable]:
-        """The encoder's, as of a `GradientCache`."""
+        """The weights of the encoder."""
         return self._caches[0].weights
 
     def watched(self) -> list[tf.Variable]:
-        """As of a `GradientCache`."""
+        """Returns the variables to watch; see `GradientCache`."""
         return self.own.watched()
 
     def take(self, of_vectors, of_weights) -> None:
-        """As of a `GradientCache`, without its step: see `end_of_batch`."""
+        """Takes in gradients without a step; `end_of_batch` takes it."""
         self.own.add(of_vectors, of_weights)
 
     def start(self, batches: int) -> None:
-        """Begins an epoch of so many batches."""
+        """Begins an epoch of `batches` batches."""
         for cache in self._caches:
             cache.start(batches)
         self._window = int(self._caches[0].window)
 
     def end_of_batch(self, number: int, batches: int) -> None:
-        """All replicas take a step of the encoder where a window ends.
+        """Takes a step of the encoder on all replicas if a window ends.
 
         Args:
-            number: of the batch in its epoch.
-            batches: of the epoch.
+            number: number of the batch in its epoch, from 0.
+            batches: number of batches of the epoch.
         """
         if (number + 1) % self._window == 0 or number + 1 == batches:
             self._steps()
 
 
 class _OwnVectors:
-    """What a table asks for held vectors: those of the replica."""
+    """Gives a table the held vectors of the replica that asks."""
 
     def __init__(self, caches, number):
         self._caches = caches

@@ -2,9 +2,9 @@
 
 A replica is a device (`tf.distribute.MirroredStrategy`) or a worker
 (`MultiWorkerMirroredStrategy`) that holds a copy of the model. Each embeds
-its slice of every batch; the vectors, small beside the work that made them,
-are gathered, so that the losses see the whole batch and its negatives, and
-the gradients are those of one process, up to rounding.
+its slice of every batch. The vectors, which are small, are gathered, so that
+the losses see the whole batch and its negatives, and the gradients are those
+of one process, up to rounding.
 """
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tfrecal.model.keras_arguments import refuse_of_replicas
 
 
 def gather(pairs: list, inputs: dict) -> list:
-    """Vectors of the whole batch from those of each replica's slice.
+    """Returns vectors of the whole batch from those of each slice.
 
-    Forwards, rows of the others are constants; backwards, a replica's own
-    rows get the gradient of the sum of all replicas' losses, which are
-    equal. No gradient travels.
+    Rows of other replicas are constants. A replica's own rows get the
+    gradient of the sum of all replicas' losses, which are equal, so no
+    gradient has to be sent.
 
     Args:
         pairs: `(query, candidate)`, float32 `[own rows, dim]` each.
         inputs: as `PoolSequence.share` makes them.
 
     Returns:
-        such pairs, `[rows, dim]`.
+        Such pairs, `[rows, dim]`.
     """
     context = tf.distribute.get_replica_context()
     number = context.num_replicas_in_sync
-    distinct = list({id(part): part for pair in pairs
-                     for part in pair}.values())
+    distinct = list({id(one): one for pair in pairs
+                     for one in pair}.values())
     joined = tf.concat(distinct, axis=1)
     everyone = context.all_gather(tf.stop_gradient(joined), axis=0)
     first, stop = inputs["own"][0], inputs["own"][1]
@@ -43,33 +43,41 @@ def gather(pairs: list, inputs: dict) -> list:
     rows = tf.shape(inputs["all"]["label"])[0]
     whole = tf.concat([everyone[:first], own, everyone[stop:rows]], axis=0)
     found = dict(zip(map(id, distinct), tf.split(
-        whole, [part.shape[1] for part in distinct], axis=1)))
-    return [tuple(found[id(part)] for part in pair) for pair in pairs]
+        whole, [one.shape[1] for one in distinct], axis=1)))
+    return [tuple(found[id(one)] for one in pair) for pair in pairs]
 
 
 def own_rows(inputs: dict) -> tf.Tensor:
-    """Rows that count of a replica's batch, int32; all without replicas."""
+    """Returns the number of rows that count in a replica's batch, int32.
+
+    Without replicas all count.
+    """
     if "own" in inputs:
         return inputs["own"][1] - inputs["own"][0]
     return tf.shape(inputs["label"])[0]
 
 
 def all_rows(inputs: dict) -> tf.Tensor:
-    """Rows of the whole batch, float32: what its losses weigh in a mean."""
+    """Returns the number of rows of the whole batch, float32.
+
+    A mean over batches weighs their losses by it.
+    """
     whole = inputs.get("all", inputs)
     return tf.cast(tf.shape(whole["label"])[0], tf.float32)
 
 
-def part_of_loss(loss, penalties, inputs: dict):
-    """What a replica differentiates; the sum over all is the loss of one.
+def share_of_loss(loss, penalties, inputs: dict):
+    """Returns a replica's share of the loss, which it differentiates.
+
+    The sum over all replicas is the loss of a single process.
 
     Args:
-        loss: of the whole batch, the same on each replica.
+        loss: loss of the whole batch, the same on each replica.
         penalties: means over the replica's slice.
-        inputs: its batch.
+        inputs: the replica's batch.
 
     Returns:
-        `(its part, number of replicas)`.
+        `(share of the loss, number of replicas)`.
     """
     if "own" not in inputs:
         return in_order(loss, *penalties), 1.0
@@ -82,12 +90,12 @@ def part_of_loss(loss, penalties, inputs: dict):
 
 def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
         callbacks=None, verbose=0, **refused):
-    """Keras' `fit` for a `PoolSequence` that grows, on several replicas.
+    """Trains as Keras' `fit` on a growing `PoolSequence`, on replicas.
 
-    Keras' own keeps the number of steps of its first epoch there: steps of 4,
-    8, 12, 16 wanted, 4, 4, 4, 4 trained (tf_keras 2.20, `DataHandler.
-    enumerate_epochs`, which does not look at a distributed set again).
-    Callbacks run as in Keras, without losses of single steps.
+    Keras' own loop keeps the number of steps of its first epoch there: of 4,
+    8, 12 and 16 steps it takes 4 each time (tf_keras 2.20,
+    `DataHandler.enumerate_epochs`, which does not look at a distributed set
+    again). Callbacks run as in Keras, without losses of single steps.
 
     Args:
         model: a `TwoTower` made and compiled in its strategy's scope.
@@ -95,10 +103,11 @@ def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
         epochs, initial_epoch, callbacks, verbose: as in Keras.
 
     Returns:
-        a Keras `History`.
+        A Keras `History`.
 
     Raises:
-        ValueError: it is no `PoolSequence`, or another argument of Keras'.
+        ValueError: `sequence` is no `PoolSequence`, or another argument of
+            Keras is given.
     """
     refuse_of_replicas(refused)
     if not hasattr(sequence, "share"):
@@ -143,8 +152,11 @@ def fit(model, sequence, *, epochs: int = 1, initial_epoch: int = 0,
 
 
 def _step(model, shares):
-    """The model's step on all replicas, traced once, for batches of any
-    size: `shares` holds one batch of each replica of this process."""
+    """Returns the model's step on all replicas, traced once.
+
+    It takes batches of any size: `shares` holds a batch for each replica of
+    this process.
+    """
     if model.train_function is None:
         strategy = model.distribute_strategy
 
@@ -169,7 +181,7 @@ def _any_length(value):
 
 
 def local_replicas(strategy) -> list[int]:
-    """Numbers of the replicas that this process holds, among all."""
+    """Returns the numbers of this process's replicas, among all."""
     found = []
 
     def note(context):

@@ -13,10 +13,10 @@ from tfrecal.model.training.gradient_cache import ReplicaCaches
 
 
 class TrainingStep(KerasVerbs):
-    """The base of `TwoTower`: how its losses become new weights.
+    """The base of `TwoTower`: it turns losses into new weights.
 
     A subclass has `query_tower`, `candidate_tower`, `tasks` and
-    `compute_loss`, and says how losses are weighted.
+    `compute_loss`, and defines how losses are weighted.
     """
 
     def compile(self, optimizer=None, encoder_optimizer=None, *,
@@ -32,22 +32,22 @@ class TrainingStep(KerasVerbs):
         lengths) and `pss_evaluation_shards`.
 
         Args:
-            optimizer: of everything but the encoder; by default Adam.
-            encoder_optimizer: of the encoder's trained layers; by default
-                Adam, with gradients clipped to norm 1.
-            learning_rate: of the default; 5e-3.
-            encoder_learning_rate: of the default; 5e-5, with `"lora"` and
-                `"bitfit"` 3e-4. It is multiplied by the root of
-                `encoder_every` (the square root rule of Adam, Malladi et al.
-                2022, arXiv 2205.10287).
-            encoder_every: batches for one step of the encoder: each distinct
+            optimizer: optimizer of all but the encoder; by default Adam.
+            encoder_optimizer: optimizer of the encoder's trained layers; by
+                default Adam, with gradients clipped to norm 1.
+            learning_rate: rate of the default optimizer; 5e-3.
+            encoder_learning_rate: rate of the encoder's default optimizer;
+                5e-5, with `"lora"` and `"bitfit"` 3e-4. It is multiplied by
+                the root of `encoder_every` (the square root rule of Adam,
+                Malladi et al. 2022, arXiv 2205.10287).
+            encoder_every: batches for one step of the encoder. Each distinct
                 text is encoded once for all of them, and the encoder's
                 gradient is summed exactly (`model.training.gradient_cache`).
-                Needs texts in a table, as `from_interactions` makes it.
-            adversarial: FGM: each step is also taken against word embeddings
-                that are moved by this length to where the loss rises most
-                (`model.training.adversarial`). Twice the time; needs an encoder
-                with `tuning="full"`, whose embeddings are trained.
+                It needs texts in a table, as `from_interactions` makes it.
+            adversarial: length by which FGM moves word embeddings to where
+                the loss rises most; each step is taken with these too
+                (`model.training.adversarial`). It takes twice the time and
+                needs an encoder with `tuning="full"`.
             metrics, weighted_metrics: as in Keras, of labels and predicted
                 labels, `[B, 1]` each; they need a `Rating` task. The second
                 kind is weighted by the batch's `weight`.
@@ -55,9 +55,9 @@ class TrainingStep(KerasVerbs):
                 take neither.
 
         Raises:
-            ValueError: an argument that cannot be honoured, or one that
-                another one overrides.
-            TypeError: an argument that Keras does not have.
+            ValueError: an argument cannot be honoured, or another one
+                overrides it.
+            TypeError: Keras does not have an argument.
         """
         keras_arguments.refuse_of_compile(
             refused, self.distribute_strategy.num_replicas_in_sync > 1,
@@ -88,7 +88,7 @@ class TrainingStep(KerasVerbs):
             encoder_optimizer or tf_keras.optimizers.Adam(
                 encoder_learning_rate * encoder_every ** 0.5,
                 global_clipnorm=1.0))
-        # No part of the model: its variables are in no checkpoint.
+        # It is not in the model: no checkpoint holds its variables.
         self.gradient_cache = None
         tables = [tower.table for tower in (
             self.query_tower, self.candidate_tower)
@@ -102,7 +102,7 @@ class TrainingStep(KerasVerbs):
                 tables, self.encoder_optimizer, encoder_every)
 
     def _fit(self, x, options):
-        """`fit`, of what makes its batches."""
+        """Runs `fit` on a source that makes its batches."""
         with self.distribute_strategy.scope():
             self._build_optimizers()
         if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -110,18 +110,18 @@ class TrainingStep(KerasVerbs):
         if isinstance(x, tf_keras.utils.Sequence):
             options.setdefault("shuffle", False)
         if self.gradient_cache:
-            # First of all: others look at the model at the end of an epoch.
+            # It comes first: other callbacks read the model at an epoch's end.
             options["callbacks"] = [
                 gradient_cache.EncoderSteps(x),
                 *tf.nest.flatten(options.get("callbacks") or [])]
         return super()._fit(x, options)
 
     def _build_optimizers(self):
-        """Else the first step makes their variables, and is traced twice."""
+        """Makes their variables, so that the step is traced only once."""
         if any(isinstance(part, tf_keras.layers.Layer) and not part.built
                and type(part).build is not tf_keras.layers.Layer.build
                for part in self.submodules):
-            return  # a layer of the user's makes its weights in that step
+            return  # a user's own layer makes its weights in that step
         encoder, slow, fast = self._encoder_variables(), [], []
         for variable in self.trainable_variables:
             group = slow if variable.ref() in encoder else fast
@@ -130,16 +130,16 @@ class TrainingStep(KerasVerbs):
         if slow:
             self.encoder_optimizer.build(slow)
 
-    # No control flow of Python's on tensors: half of tracing was AutoGraph.
+    # It has no Python control flow, and AutoGraph doubles tracing time.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: dict) -> dict:
-        """One step of both optimizers, or of one (`encoder_every`)."""
+        """Takes a step of both optimizers, or of one (`encoder_every`)."""
         cache = self.gradient_cache
         held = cache.watched() if cache else []
         with tf.GradientTape() as tape:
             tape.watch(held)
             loss = self.compute_loss(inputs, training=True)
-            total, number = replicas.part_of_loss(loss, self.losses, inputs)
+            total, number = replicas.share_of_loss(loss, self.losses, inputs)
         variables = self.trainable_variables
         gradients = tape.gradient(total, [*held, *variables])
         of_held, gradients = gradients[:len(held)], gradients[len(held):]
@@ -159,20 +159,20 @@ class TrainingStep(KerasVerbs):
                                  for weight in cache.weights])
         elif slow:
             self.encoder_optimizer.apply_gradients(slow)
-        if number > 1:  # a sum over all, for each figure of each step
+        if number > 1:  # each figure would be summed over replicas
             return {}
         return {m.name: m.result() for m in self.metrics}
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, inputs: dict) -> dict:
-        """Means over the rows so far, and no step."""
+        """Returns means over the rows so far; takes no step."""
         loss = self.compute_loss(inputs, training=False)
         self._total.update_state(
             in_order(loss, *self.losses), replicas.all_rows(inputs))
         return {m.name: m.result() for m in self.metrics}
 
     def _and_adversarial(self, inputs, variables, gradients):
-        """Gradients, and on top those under perturbed word embeddings."""
+        """Adds the gradients under perturbed word embeddings."""
         tables = [fgm.word_embeddings(encoder, variables, gradients)
                   for encoder in self._encoders()]
         moved = [(table, *fgm.perturb(table, gradient, self.adversarial))
@@ -180,7 +180,7 @@ class TrainingStep(KerasVerbs):
         if not moved:
             return gradients
         with tf.GradientTape() as tape:
-            # Not `compute_loss`: its metrics count a batch once.
+            # Not `compute_loss`, which would count the batch twice.
             total = in_order(
                 self._weighted(self._losses_of(inputs, True)), *self.losses)
         others = tape.gradient(total, variables)
@@ -189,7 +189,7 @@ class TrainingStep(KerasVerbs):
         return [fgm.add(*pair) for pair in zip(gradients, others)]
 
     def _encoders(self) -> list:
-        """The towers' encoders, each once."""
+        """Returns the towers' encoders, each once."""
         towers = (self.query_tower, self.candidate_tower)
         return list({id(tower.encoder): tower.encoder for tower in towers
                      if tower.encoder}.values())
