@@ -124,7 +124,7 @@ def test_ties_are_random_for_each_user_and_follow_the_seed():
     share = np.bincount(listed[:, 1], minlength=items) / users
     # four items, sd of a share 0.0068: five sd
     np.testing.assert_allclose(share, [.25, .25, 0, .25, .25], atol=0.034)
-    short = metrics.ranking_from_scores(scores, relevant, k=2, block=7).items
+    short = metrics.ranking_from_scores(scores, relevant, k=2, tile=7).items
     np.testing.assert_array_equal(listed, short)
     other = metrics.ranking_from_scores(scores, relevant, k=2, seed=1).items
     assert (listed != other).any()

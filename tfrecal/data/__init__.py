@@ -1,4 +1,4 @@
-"""How do rows come in: read, cleaned, normalised, split?"""
+"""How are rows read, cleaned, normalised and split?"""
 from __future__ import annotations
 
 from tfrecal.data.interactions import Interactions

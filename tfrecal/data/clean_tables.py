@@ -1,4 +1,4 @@
-"""The way of raw tables to checked ones: each check once, one error."""
+"""Turns raw tables into checked ones: each check once, one error."""
 from __future__ import annotations
 
 import numpy as np
@@ -18,7 +18,9 @@ from tfrecal.data.vocabulary import Vocabulary
 
 def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
                  scale, timestamp_unit, lines):
-    """Clean rows and tables; arguments as in `Interactions.from_frame`.
+    """Returns clean rows and tables.
+
+    `Interactions.from_frame` explains the arguments and errors.
 
     Returns:
         `((frame, users, items, scale, report), known)`: `known` is a dict
@@ -38,8 +40,8 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
     for table, (key, (places, texts)) in zip((users, items), ids.items()):
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
-        table = as_table(_renamed(table, key, columns), key, texts[used],
-                         report, table_line)
+        table = as_table(_with_id_column(table, key, columns), key,
+                         texts[used], report, table_line)
         vocabulary = Vocabulary(table.index, key)
         code = np.append(vocabulary.codes(texts), np.int32(0))[places]
         report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
@@ -52,7 +54,7 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
                                     lines)
     good = ~(bad | extra)
     report.rows_kept = int(good.sum())
-    _refuse(report, bad_rows, duplicates)
+    _raise_if_refused(report, bad_rows, duplicates)
     clean = clean[good].reset_index(drop=True)
     for place, (key, (places, texts)) in enumerate(ids.items()):
         clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
@@ -67,11 +69,11 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
 
 
 def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
-    """Rows of the largest part in which all have `n` rows.
+    """Returns the most rows in which each user and item has `n` rows.
 
     Args:
         user, item: codes, `[rows]`.
-        n: rows that each user and item must have.
+        n: least number of rows of each user and item.
 
     Returns:
         `(rows, passes)`: positions int64, and passes that dropped rows.
@@ -100,16 +102,16 @@ def _check_options(bad_rows, duplicates, scale):
     return None if scale is None else check_scale(scale)
 
 
-def _renamed(table, key, columns):
-    """A users or items table with its id column under our name."""
+def _with_id_column(table, key, columns):
+    """Returns a users or items table with its id column named `key`."""
     old = (columns or {}).get(key, key)
     if isinstance(table, pd.DataFrame) and key not in table and old in table:
         return table.rename(columns={old: key})
     return table
 
 
-def _refuse(report, bad_rows, duplicates) -> None:
-    """Raises what the options do not allow, all kinds in one message."""
+def _raise_if_refused(report, bad_rows, duplicates) -> None:
+    """Raises one ValueError for all that the options do not allow."""
     twice = report.counts.get("duplicate_pair", 0)
     others = len(report.counts) - bool(twice)
     cures = []

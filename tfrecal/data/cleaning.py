@@ -1,4 +1,4 @@
-"""What is wrong with a table of interactions, counted, with line numbers."""
+"""Finds what is wrong with tables and counts it, with line numbers."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class CleaningReport:
         counts: kind (see `KINDS`) -> number of rows.
         lines: kind -> the first line numbers, 1-based: lines of the file,
             its header included, or rows of a frame.
-        notes: further steps, such as a k-core, in words.
+        notes: further steps in words, such as a k-core.
     """
 
     rows_in: int = 0
@@ -44,7 +44,13 @@ class CleaningReport:
     notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, bad: np.ndarray, lines: np.ndarray) -> None:
-        """Counts the rows marked in `bad` (bool `[n]`) under a kind."""
+        """Counts bad rows under a kind.
+
+        Args:
+            kind: one of `KINDS`.
+            bad: which rows are bad, bool `[n]`.
+            lines: line number of each row, `[n]`.
+        """
         if bad.any():
             self.counts[kind] = self.counts.get(kind, 0) + int(bad.sum())
             first = [int(n) for n in lines[bad][:_SHOWN]]
@@ -61,7 +67,7 @@ class CleaningReport:
         return "\n".join(rows + [f"  {note}" for note in self.notes])
 
     def to_dict(self) -> dict:
-        """JSON-able form; `CleaningReport(**form)` is its inverse."""
+        """Returns a form for JSON; `CleaningReport(**form)` is its inverse."""
         return {"rows_in": self.rows_in, "rows_kept": self.rows_kept,
                 "counts": dict(self.counts),
                 "lines": {kind: list(n) for kind, n in self.lines.items()},
@@ -71,15 +77,15 @@ class CleaningReport:
 def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
                timestamp_unit: str, report: CleaningReport,
                lines: np.ndarray):
-    """The columns but for the ids in their types, and which rows are bad.
+    """Returns all columns but the ids in their types, and which rows are bad.
 
-    A row counts under the first kind that it breaks.
+    A row counts under the first kind of error that it has.
 
     Args:
         frame: as `columns.select_columns` returns it.
         missing: rows without a user or an item, bool `[n]`.
         scale: (lowest, highest) label, or None.
-        timestamp_unit: of times that are numbers.
+        timestamp_unit: unit of times that are numbers.
         report: gets the counts.
         lines: line number of each row, `[n]`.
 
@@ -121,9 +127,9 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
     Args:
         clean, bad: as `check_rows` returns them.
         pair: number of each row's (user, item) pair, int64 `[n]`.
-        duplicates: `"raise"` only counts; `"first"` or `"last"` by time
-            (then by row) stays; `"mean"` is `"last"` with the mean label
-            and weight of all.
+        duplicates: `"raise"` only counts; `"first"` and `"last"` keep the
+            first or last row by time (then by row); `"mean"` keeps the last
+            with the mean label and weight of all.
         report, lines: as in `check_rows`.
 
     Returns:
@@ -155,10 +161,10 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
 
 def as_table(table, name: str, ids, report: CleaningReport,
              first_line: int = 1) -> pd.DataFrame:
-    """A users or items table, indexed by its ids.
+    """Returns a users or items table, indexed by its ids.
 
-    Rows without an id, and all but the first of an id, are counted in the
-    report and left out.
+    Rows without an id, and all but the first row of an id, are counted in
+    the report and left out.
 
     Args:
         table: DataFrame with the column `name`, or with the ids as index;
@@ -170,7 +176,8 @@ def as_table(table, name: str, ids, report: CleaningReport,
 
     Raises:
         TypeError: `table` is no DataFrame.
-        ValueError: no ids to be found, a column twice, mixed ids.
+        ValueError: there are no ids, a column is there twice, or ids are
+            of mixed types.
     """
     if table is None:
         return pd.DataFrame(

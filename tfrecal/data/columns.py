@@ -32,11 +32,11 @@ _LARGEST_SECOND = 1e11
 
 
 def select_columns(frame: pd.DataFrame, columns: dict | None) -> pd.DataFrame:
-    """The columns of interactions under their names here.
+    """Returns the columns of interactions under the names of tfrecal.
 
     Args:
         frame: the user's table.
-        columns: name here -> name in `frame`, where they differ.
+        columns: name in tfrecal -> name in `frame`, where they differ.
 
     Returns:
         A new frame with a fresh index: `user_id`, `item_id`, `label` and,
@@ -44,7 +44,7 @@ def select_columns(frame: pd.DataFrame, columns: dict | None) -> pd.DataFrame:
 
     Raises:
         TypeError: `frame` is no DataFrame.
-        ValueError: a column is missing or there twice.
+        ValueError: a column is missing or is there twice.
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError("`frame` must be a pandas DataFrame. Received: "
@@ -97,15 +97,15 @@ def _missing_message(frame, missing, columns) -> str:
 
 
 def as_ids(column, name: str, notes: list[str] | None = None) -> pd.Series:
-    """Ids as strings, white space around them cut; "" where missing.
+    """Returns ids as strings without white space around; "" where missing.
 
-    Whole numbers become their digits, also where a reader made floats of
-    them (7.0, or "7.0" throughout a column of texts, for 7).
+    Whole numbers become their digits, also if a reader made floats of them
+    (7.0 for 7, or "7.0" in all of a column of texts).
 
     Args:
         column: strings, or whole numbers, not both.
-        name: of the column, for errors.
-        notes: gets a sentence when ".0" was cut from texts.
+        name: name of the column, for errors.
+        notes: gets a sentence if ".0" was cut from texts.
 
     Returns:
         Series of Python strings (dtype object), with the column's index.
@@ -120,7 +120,10 @@ def as_ids(column, name: str, notes: list[str] | None = None) -> pd.Series:
 
 
 def factorise_ids(column, name: str, notes: list[str] | None = None):
-    """`as_ids`, each id once: the strings of a long column are read once.
+    """Does as `as_ids`, with each id once: long columns are read once.
+
+    Args:
+        column, name, notes: see `as_ids`.
 
     Returns:
         `(places, texts)`: row n holds `texts[places[n]]`; int64 `[n]`, -1
@@ -149,18 +152,18 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
 
 
 def clean_id(value, name: str) -> str:
-    """An id as the text that stands for it everywhere.
+    """Returns the text that stands for an id everywhere.
 
     Args:
         value: a string, a whole number, or a missing value.
-        name: of the id, for errors.
+        name: name of the id, for errors.
 
     Returns:
-        the string without white space around it, the digits of a whole
+        The string without white space around it, the digits of a whole
         number, or "" where the value is missing.
 
     Raises:
-        ValueError: it is nothing of these.
+        ValueError: it is none of these.
     """
     if isinstance(value, str):
         return str(value).strip()
@@ -191,7 +194,7 @@ def _mixed_message(values, name: str) -> str:
 
 
 def as_numbers(column: pd.Series) -> np.ndarray:
-    """Numbers, float64 `[n]`; NaN where a value is none."""
+    """Returns numbers, float64 `[n]`; NaN where a value is no number."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
     if not pd.api.types.is_numeric_dtype(column.dtype):
@@ -203,13 +206,17 @@ def as_numbers(column: pd.Series) -> np.ndarray:
 
 
 def as_seconds(column: pd.Series, unit: str = "s") -> np.ndarray:
-    """Times as float64 seconds `[n]`; NaN where a value is no time.
+    """Returns times as seconds, float64 `[n]`; NaN where there is no time.
 
-    Numbers count `unit`s since 1970; texts are ISO 8601, and numbers as
-    texts are numbers. Times without a zone are in UTC.
+    Numbers count units since 1970. Texts are ISO 8601 or numbers. Times
+    without a zone are in UTC.
+
+    Args:
+        column: numbers, texts or times.
+        unit: unit of numbers, one of `TIME_UNITS`.
 
     Raises:
-        ValueError: most numbers are too large for seconds.
+        ValueError: `unit` is unknown, or most numbers are too large.
     """
     checks.one_of("timestamp_unit", unit, TIME_UNITS)
     number = as_numbers(column) / TIME_UNITS[unit]

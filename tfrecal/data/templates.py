@@ -1,4 +1,4 @@
-"""Templates: rows of a table, and histories, as text for the encoder."""
+"""Templates: turn rows of a table, and histories, into texts."""
 from __future__ import annotations
 
 import html
@@ -22,15 +22,18 @@ _TWICE_ENCODED = re.compile("Ã\\?Â([\xa0-\xbf])")
 class Template:
     """Turns rows into texts: `"title: {title}; genres: {genres}"`.
 
-    Segments stand between semicolons; a segment whose fields are all
-    missing or empty is left out together with its words. Values are data:
-    braces and semicolons in them mean nothing.
+    Semicolons separate segments. A segment whose fields are all missing or
+    empty is left out with its words. Braces and semicolons in values have no
+    meaning.
 
     Args:
         pattern: text with `{column}` fields.
-        separator: between the values of one cell; shown as ", ". None
-            leaves cells as they are.
-        max_characters: longer texts are cut at a word.
+        separator: what separates the values of a cell; it is shown as
+            ", ". None leaves cells as they are.
+        max_characters: most characters; longer texts are cut at a word.
+
+    Raises:
+        ValueError: there is no field, or other braces.
 
     Example:
         Template("{title}; year: {year}")(data.items)
@@ -64,10 +67,13 @@ class Template:
         return f"Template({self.pattern!r})"
 
     def __call__(self, table: pd.DataFrame) -> list[str]:
-        """One text a row; "" where a row has nothing to say.
+        """Returns a text for each row; "" where all fields are empty.
+
+        Args:
+            table: a table with the fields as columns.
 
         Raises:
-            ValueError: a field that is no column of the table.
+            ValueError: a field is no column of the table.
         """
         missing = [f for f in self.fields if f not in table.columns]
         if missing:
@@ -76,13 +82,13 @@ class Template:
                 f"table has {[str(c) for c in table.columns]}.")
         cells = {f: [self._cell(v) for v in table[f].to_numpy(object)]
                  for f in self.fields}
-        written = [self._written(segment, cells, len(table))
+        written = [self._texts_of_segment(segment, cells, len(table))
                    for segment in self._segments]
         return [shorten("; ".join(filter(None, row)), self.max_characters)
                 for row in zip(*written)]
 
-    def _written(self, segment, cells, rows: int) -> list[str]:
-        """One segment for every row; "" where its fields are all empty."""
+    def _texts_of_segment(self, segment, cells, rows: int) -> list[str]:
+        """Returns a segment of every row; "" where its fields are empty."""
         columns = [cells[piece] if is_field else [piece] * rows
                    for is_field, piece in segment]
         fields = [cells[piece] for is_field, piece in segment if is_field]
@@ -105,23 +111,22 @@ class Template:
         text = clean(str(value))
         if not self.separator or self.separator not in text:
             return text
-        parts = (part.strip() for part in text.split(self.separator))
-        return ", ".join(part for part in parts if part)
+        values = (value.strip() for value in text.split(self.separator))
+        return ", ".join(value for value in values if value)
 
 
 def default_template(table: pd.DataFrame, most: int = 6) -> Template:
-    """`"title: {title}; year: {year}; ..."` over text-like columns.
+    """Returns `"title: {title}; year: {year}; ..."` over text-like columns.
 
-    These are columns of texts or lists that are not addresses of pages or
-    images, and whole-number columns whose name speaks of a year; a title
-    or name comes first.
+    These are columns of texts or lists, except web addresses, and columns of
+    whole numbers with "year" in their name; a title or name comes first.
 
     Args:
         table: a users or items table.
-        most: columns to take.
+        most: most columns to take.
 
     Raises:
-        ValueError: no such column.
+        ValueError: there is no such column.
     """
     columns = [name for name in table.columns
                if _FIELD.fullmatch(f"{{{name}}}")
@@ -154,11 +159,11 @@ def _text_like(column: pd.Series, name: str) -> bool:
 
 
 def history_text(titles: list[str], limit: int = 10) -> str:
-    """A history as one text, latest first.
+    """Returns a history as one text, latest title first.
 
     Args:
-        titles: oldest first; missing and empty ones are passed over.
-        limit: titles to take.
+        titles: titles, oldest first; missing and empty ones are ignored.
+        limit: most titles to take.
     """
     if limit < 0:
         raise ValueError("`limit` must not be negative. Received: "
@@ -169,14 +174,14 @@ def history_text(titles: list[str], limit: int = 10) -> str:
 
 
 def clean(text: str) -> str:
-    """NFC, without control characters, white space collapsed."""
+    """Returns text in NFC, without control characters or double spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return _SPACE.sub(" ", _UNSEEN.sub("", text)).strip()
 
 
 def shorten(text: str, most: int) -> str:
-    """Cut to at most `most` characters, at a word where one is near."""
+    """Cuts a text to `most` characters, at a word if one ends near."""
     if len(text) <= most:
         return text
     cut = text[:most + 1].rsplit(" ", 1)[0]
@@ -185,7 +190,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def unescape(text: str) -> str | None:
-    """HTML entities and twice encoded letters mended; None where empty."""
+    """Decodes HTML entities and twice encoded letters; None if empty."""
     text = _TWICE_ENCODED.sub(
         lambda match: chr(ord(match[1]) + 0x40), html.unescape(text))
     return " ".join(text.split()) or None

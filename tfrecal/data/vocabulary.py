@@ -1,4 +1,4 @@
-"""Vocabulary: ids to codes and back. Nobody else adds the one."""
+"""Vocabulary: ids to codes and back. No other code adds the 1."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,18 +14,18 @@ class Vocabulary:
     by code has `size` rows, the first for unknown ids.
 
     Ids are cleaned one by one by the rule of `Interactions`: white space
-    around a text is cut, and a whole number is the text of its digits, so
-    42, `np.int64(42)`, 42.0 and "42" are one id. So is "42.0", unless it is
-    an id of its own. None, NaN and "" are missing: unknown, and no id of a
-    vocabulary.
+    around a text is cut, and a whole number becomes the text of its digits.
+    So 42, `np.int64(42)`, 42.0 and "42" are one id, and so is "42.0" unless
+    it is an id of its own. None, NaN and "" are missing: they are unknown and
+    no ids of a vocabulary.
 
     Args:
         ids: distinct ids in the order of their codes: a list, an array, or
             a column or index of pandas.
-        name: of the ids, such as `"user_id"`, for errors.
+        name: name of the ids in errors, such as `"user_id"`.
 
     Raises:
-        ValueError: an id is there twice or missing, or is neither a string
+        ValueError: an id is there twice, is missing, or is neither a string
             nor a whole number.
 
     Example:
@@ -43,7 +43,7 @@ class Vocabulary:
             texts = [text.strip() for text in given]
         else:
             texts = [clean_id(value, name) for value in given]
-        # The table's own index, where it will do, has its hashes by now.
+        # The table's own index has its hashes already, if it can be used.
         kept = (isinstance(ids, pd.Index) and ids.dtype == object
                 and texts == given.tolist())
         self._index = ids if kept else pd.Index(texts, dtype=object)
@@ -59,7 +59,12 @@ class Vocabulary:
 
     @classmethod
     def of_table(cls, table: pd.DataFrame, name: str) -> "Vocabulary":
-        """The ids of a table's rows: of its column `name`, or its index."""
+        """Returns the vocabulary of a table's rows.
+
+        Args:
+            table: a users or items table.
+            name: its column with the ids, or the name of its index.
+        """
         return cls(as_ids(id_column(table, name), name).to_numpy(object),
                    name)
 
@@ -85,7 +90,7 @@ class Vocabulary:
                 f"{', ...' if len(self) > 3 else ''})")
 
     def codes(self, ids) -> np.ndarray:
-        """Codes of ids, int32 of the shape of `ids`; 0 where unknown.
+        """Returns codes, int32 of the shape of `ids`; 0 where unknown.
 
         Args:
             ids: strings, whole numbers, or both: a list, an array, or a
@@ -97,12 +102,13 @@ class Vocabulary:
         dtype = getattr(ids, "dtype", None)
         if isinstance(dtype, pd.CategoricalDtype):
             column = pd.Series(ids)
-            return self._spread(column.cat.codes, column.cat.categories)
+            return self._codes_of_values(
+                column.cat.codes, column.cat.categories)
         if isinstance(dtype, pd.api.extensions.ExtensionDtype):
-            return self._spread(*pd.factorize(ids))
+            return self._codes_of_values(*pd.factorize(ids))
         if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
             places, values = pd.factorize(np.ravel(ids))
-            return self._spread(places, values).reshape(np.shape(ids))
+            return self._codes_of_values(places, values).reshape(np.shape(ids))
         try:
             values = np.asarray(ids, dtype=object)
             found = self._index.get_indexer(
@@ -115,12 +121,12 @@ class Vocabulary:
         missed = np.flatnonzero(found < 0)
         codes = (found + 1).astype(np.int32)
         if len(missed):
-            codes[missed] = self._spread(
+            codes[missed] = self._codes_of_values(
                 *pd.factorize(values.ravel()[missed]))
         return codes.reshape(values.shape)
 
-    def _spread(self, places, values) -> np.ndarray:
-        """Codes of `values[places]`, each id cleaned once."""
+    def _codes_of_values(self, places, values) -> np.ndarray:
+        """Returns the codes of `values[places]`; cleans each id once."""
         texts = [clean_id(value, self.name) for value in values]
         found = self._index.get_indexer(pd.Index(texts, dtype=object))
         for place in np.flatnonzero(found < 0):
@@ -130,10 +136,13 @@ class Vocabulary:
         return np.append(found + 1, 0)[places].astype(np.int32)
 
     def ids(self, codes=None) -> np.ndarray:
-        """Ids of codes, object of the shape of `codes`; all where None.
+        """Returns ids, object of the shape of `codes`; all ids for None.
+
+        Args:
+            codes: int, any shape.
 
         Raises:
-            ValueError: a code is 0, or none of this vocabulary.
+            ValueError: a code is 0 or not in this vocabulary.
         """
         if codes is None:
             return self._ids
@@ -148,7 +157,10 @@ class Vocabulary:
         return self._ids[codes - 1]
 
     def codes_of(self, other: "Vocabulary") -> np.ndarray:
-        """Codes here of the codes of another vocabulary.
+        """Returns the codes here of all codes of another vocabulary.
+
+        Args:
+            other: the other vocabulary.
 
         Returns:
             int32 `[other.size]`, 0 for 0 and for ids that are not here.
@@ -162,7 +174,7 @@ class Vocabulary:
 
 
 def id_column(table: pd.DataFrame, name: str) -> pd.Series:
-    """The ids of a table's rows: its column `name`, or its index.
+    """Returns the ids of a table's rows: its column `name` or its index.
 
     Raises:
         ValueError: there is no such column, and the index only counts rows.

@@ -7,11 +7,11 @@ _ERRORS = ("loss", "rmse", "mae")
 
 
 def lower_is_better(metric: str, mode: str = "auto") -> bool:
-    """Whether a metric is better the lower it is.
+    """Returns whether lower values of a metric are better.
 
     Args:
-        metric: its name.
-        mode: `"min"`, `"max"`, or `"auto"`, which goes by the name.
+        metric: name of the metric.
+        mode: `"min"`, `"max"`, or `"auto"`, which decides by the name.
     """
     checks.one_of("mode", mode, ("auto", "min", "max"))
     if mode == "auto":
@@ -20,7 +20,11 @@ def lower_is_better(metric: str, mode: str = "auto") -> bool:
 
 
 def check_monitor(monitor: str) -> None:
-    """Raises ValueError where a choice would be made by the test part."""
+    """Raises ValueError where a metric of the test part would choose.
+
+    Args:
+        monitor: name of the metric.
+    """
     if monitor.startswith("test_"):
         raise ValueError(
             "`monitor` must not be a metric of the test part, by which "

@@ -1,7 +1,7 @@
 """Off-policy estimates: what a candidate would have earned, from old lists.
 
-A row is a slot of a list that was shown. It counts by how much likelier the
-candidate is to put this item at this rank than the policy that did. The
+A row is a slot of a list that was shown. Its row weight says how much likelier
+the candidate is to put this item at this rank than the logging policy was. The
 value of a list is the sum of its slots' rewards.
 """
 from __future__ import annotations
@@ -20,24 +20,24 @@ _CELLS = 1 << 22  # numbers held at once: 32 MiB
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a candidate policy, in reward a request.
+    """The value of a candidate policy, in reward per request.
 
     Attributes:
         value, low, high: the estimate and its interval.
         logged: what the logging policy earned on the same requests.
         gain, gain_low, gain_high: `value - logged`, and the interval of the
             difference (both are drawn together).
-        requests: how many.
-        effective_size: of them, how many equally weighted ones would tell as
-            much (Kish).
+        requests: number of requests.
+        effective_size: number of equally weighted requests that would tell
+            as much (Kish).
         support: share of slots at which the candidate could have put what
             was shown.
-        mean_weight: before clipping. 1 but for chance where each slot that
-            the candidate could fill could have been logged so; less is the
-            share that the log can speak of.
-        largest_weight: before clipping.
+        mean_weight: mean row weight before clipping. It is 1 up to chance if
+            all that the candidate could show could have been logged; less is
+            the share that the log knows of.
+        largest_weight: largest row weight before clipping.
         warning: why the estimate says nothing, or less than it seems to; ""
-            where it can be trusted.
+            if it can be trusted.
     """
 
     value: float
@@ -60,29 +60,33 @@ def ips(request, reward, propensity, target, *, rank=None, unit=None,
         seed: int = 0) -> Estimate:
     """Inverse propensity scoring, for lists slot by slot.
 
-    The sum over slots of reward x target / propensity, a request. Unbiased
-    where propensities are right, the candidate fills no slot in a way that
-    the log never could, and a slot's reward depends on its item and rank
-    only. `snips` varies less.
+    The estimate is the sum over slots of reward x target / propensity, per
+    request. It is unbiased if propensities are right, the candidate shows
+    nothing that the log never could, and a slot's reward depends on its item
+    and rank only. `snips` varies less.
 
     Args:
         request: number or name of the request of each slot, `[n]`.
         reward: 1 for a click, or any number, `[n]`.
         propensity: probability in (0, 1] with which the logging policy put
             this item at this rank, `[n]`.
-        target: the same of the candidate, in [0, 1]; 0 or 1 for a fixed
-            list (`list_target`), `[n]`.
-        rank: of each slot, 1 is first; None for lists of one.
-        unit: what is drawn for the interval, such as the user; by default
-            the request. A request belongs to one unit.
-        clip: weights above it are cut to it, for less variance and, with
-            rewards of 0 or more, too low a value.
-        level: of the interval.
-        draws: of the bootstrap over units.
-        seed: of the bootstrap.
+        target: the candidate's probability of this, in [0, 1]; 0 or 1 for a
+            fixed list (`list_target`), `[n]`.
+        rank: rank of each slot, 1 is first, `[n]`; None for lists of one.
+        unit: what is drawn for the interval, such as the user, `[n]`; by
+            default the request. A request belongs to one unit.
+        clip: row weights above it are cut to it. The estimate then varies
+            less and, with rewards of 0 or more, is too low.
+        level: level of the interval.
+        draws: number of draws of the bootstrap over units.
+        seed: draws the bootstrap.
+
+    Returns:
+        The `Estimate`.
 
     Raises:
-        ValueError: arrays of different lengths, or values out of range.
+        ValueError: arrays have different lengths, or values are out of
+            range.
 
     Reference:
         Li et al. 2018, "Offline Evaluation of Ranking Policies with Click
@@ -98,15 +102,21 @@ def ips(request, reward, propensity, target, *, rank=None, unit=None,
 def snips(request, reward, propensity, target, *, rank=None, unit=None,
           clip: float | None = None, level: float = 0.95, draws: int = 1000,
           seed: int = 0) -> Estimate:
-    """Self-normalised `ips`: at each rank, weights are divided by their mean.
+    """Self-normalised `ips`: row weights are divided by their mean by rank.
 
-    A little biased in small samples and far less variable; adding a number
-    to each reward adds it to the estimate, and propensities need to be known
-    up to a factor (a rank) only.
+    It is slightly biased in small samples and varies far less. Adding a
+    number to each reward adds it to the estimate, and propensities need to
+    be known only up to a factor for each rank.
 
     Args:
         request, reward, propensity, target, rank, unit: as in `ips`.
         clip, level, draws, seed: as in `ips`.
+
+    Returns:
+        The `Estimate`.
+
+    Raises:
+        ValueError: as in `ips`.
 
     Reference:
         Swaminathan and Joachims 2015, "The Self-Normalized Estimator for
@@ -117,12 +127,12 @@ def snips(request, reward, propensity, target, *, rank=None, unit=None,
 
 
 def list_target(request, rank, item, lists) -> np.ndarray:
-    """`target` of fixed lists: 1 where the candidate shows the same, else 0.
+    """Returns `target` of fixed lists: 1 where they show the same, else 0.
 
     Args:
-        request: row of `lists` of each slot, `[n]`.
-        rank: of each slot, 1 is first, `[n]`.
-        item: code of what was shown there, `[n]`.
+        request: row of `lists` for each slot, `[n]`.
+        rank: rank of each slot, 1 is first, `[n]`.
+        item: code of the item that was shown there, `[n]`.
         lists: codes of the candidate's lists, `[requests, k]`.
 
     Returns:
@@ -137,19 +147,24 @@ def list_target(request, rank, item, lists) -> np.ndarray:
 
 def training_weights(propensity, clip: float | None = None,
                      self_normalise: bool = True) -> np.ndarray:
-    """Inverse propensity weights of logged rows, for training.
+    """Returns inverse propensity weights of logged rows, for training.
 
-    What exploration rarely shows counts for what it never got to show.
+    A row that exploration rarely shows stands for those that it did not get
+    to show.
 
     Args:
-        propensity: of each row, in (0, 1]; NaN where unknown, such as for
-            labels that no list brought: such a row counts as the average
-            one. `[n]`.
-        clip: weights above it are cut to it, before they are normalised.
-        self_normalise: divides by the mean, so that the loss keeps its size.
+        propensity: propensity of each row, in (0, 1], `[n]`. It is NaN where
+            unknown, such as for labels that no list brought; such a row gets
+            the mean weight.
+        clip: row weights above it are cut to it, before normalisation.
+        self_normalise: True divides by the mean, so that the loss keeps its
+            size.
 
     Returns:
-        float32 `[n]`, with mean 1 where self-normalised.
+        float32 `[n]`, with mean 1 if self-normalised.
+
+    Raises:
+        ValueError: a propensity or `clip` is out of range.
 
     Reference:
         Schnabel et al. 2016, "Recommendations as Treatments", arXiv
@@ -171,7 +186,7 @@ def training_weights(propensity, clip: float | None = None,
 
 def _estimate(value_of, request, reward, propensity, target, rank, unit,
               clip, level, draws, seed) -> Estimate:
-    request, unit, place, reward, propensity, target = _checked(
+    request, unit, place, reward, propensity, target = _checked_arrays(
         request, reward, propensity, target, rank, unit)
     checks.positive(**checks.given(clip=clip))
     checks.lies_in("(0, 1)", level=level)
@@ -179,7 +194,7 @@ def _estimate(value_of, request, reward, propensity, target, rank, unit,
     rng = np.random.default_rng(seed)
     weight = target / propensity
     used = weight if clip is None else np.minimum(weight, clip)
-    sums = _sums(request, unit, place, reward, weight, used, rng)
+    sums = _sums_by_unit(request, unit, place, reward, weight, used, rng)
     total = sums.sum(axis=0, keepdims=True)
     drawn = _bootstrap(sums, draws, rng)
     value, logged = value_of(total)[0], _logged(total)[0]
@@ -200,8 +215,8 @@ def _estimate(value_of, request, reward, propensity, target, rank, unit,
         _warning(size, requests, mean_weight, _mean_weight(drawn).std()))
 
 
-def _checked(request, reward, propensity, target, rank, unit):
-    """Requests, units and ranks as codes from 0, the rest as float64."""
+def _checked_arrays(request, reward, propensity, target, rank, unit):
+    """Returns requests, units and ranks as codes from 0, others as float64."""
     rank = np.ones(len(request), np.int64) if rank is None else rank
     unit = request if unit is None else unit
     named = {"request": request, "unit": unit, "rank": rank,
@@ -237,15 +252,16 @@ def _check_range(name, values, low, high, open_below=False) -> None:
             f"{wrong.sum() - 1} other rows.")
 
 
-def _sums(request, unit, place, reward, weight, used, rng) -> np.ndarray:
-    """What estimates need of each unit.
+def _sums_by_unit(request, unit, place, reward, weight, used,
+                  rng) -> np.ndarray:
+    """Returns the sums that estimates need of each unit.
 
-    Many units are put together at random: sums over groups of equal units
-    vary as the units do, and the bootstrap's time is bounded.
+    Many units are put into random groups of equal size, so that the time of
+    the bootstrap is bounded: the sums vary as those of units do.
 
     Returns:
-        `[groups, 3 + 3 ranks]`: requests, rewards, weights before clipping;
-        then weighted rewards, weights and slots by rank.
+        `[groups, 3 + 3 ranks]`: requests, rewards, row weights before
+        clipping; then weighted rewards, row weights and slots by rank.
     """
     units, ranks = unit.max() + 1, place.max() + 1
     groups = min(units, _GROUPS)
@@ -263,12 +279,12 @@ def _sums(request, unit, place, reward, weight, used, rng) -> np.ndarray:
 
 
 def _bootstrap(sums, draws: int, rng) -> np.ndarray:
-    """Sums over as many units, drawn with replacement, `[draws, columns]`."""
+    """Returns sums over units drawn with replacement, `[draws, columns]`."""
     units = len(sums)
-    block = max(_CELLS // units, 1)
+    tile = max(_CELLS // units, 1)
     found = []
-    for start in range(0, draws, block):
-        rows = min(block, draws - start)
+    for start in range(0, draws, tile):
+        rows = min(tile, draws - start)
         chosen = rng.integers(0, units, (rows, units))
         chosen += units * np.arange(rows)[:, None]
         count = np.bincount(chosen.ravel(), minlength=rows * units)

@@ -5,24 +5,39 @@ import numpy as np
 
 
 def rmse(label, prediction) -> float:
-    """Root mean squared error."""
-    label, prediction = _pointwise(label, prediction)
+    """Returns the root mean squared error.
+
+    Args:
+        label, prediction: `[n]`.
+    """
+    label, prediction = _checked_pair(label, prediction)
     return float(np.sqrt(np.mean((label - prediction) ** 2)))
 
 
 def mae(label, prediction) -> float:
-    """Mean absolute error."""
-    label, prediction = _pointwise(label, prediction)
+    """Returns the mean absolute error.
+
+    Args:
+        label, prediction: `[n]`.
+    """
+    label, prediction = _checked_pair(label, prediction)
     return float(np.mean(np.abs(label - prediction)))
 
 
 def auc(label, score) -> float:
-    """Chance that a positive scores above a negative; ties count half.
+    """Returns the chance that a positive scores above a negative.
 
-    The Mann-Whitney statistic over all pairs, from mid-ranks. `label` is 0/1
-    with both present.
+    Ties count a half. It is the Mann-Whitney statistic over all pairs, from
+    mid-ranks.
+
+    Args:
+        label: 0 and 1, `[n]`; both must be there.
+        score: `[n]`.
+
+    Raises:
+        ValueError: there is only one class, or values are not finite.
     """
-    label, score = _pointwise(label, score, binary=True)
+    label, score = _checked_pair(label, score, binary=True)
     ranks, positives = mid_ranks(score), label.sum()
     negatives = len(label) - positives
     if not positives or not negatives:
@@ -34,11 +49,18 @@ def auc(label, score) -> float:
 
 
 def log_loss(label, probability) -> float:
-    """Mean negative log-likelihood of 0/1 labels, in nats.
+    """Returns the mean negative log-likelihood of 0/1 labels, in nats.
 
     Probabilities are kept 1e-7 (about float32's step below 1) off 0 and 1.
+
+    Args:
+        label: 0 and 1, `[n]`.
+        probability: probability of 1, `[n]`.
+
+    Raises:
+        ValueError: a value is out of range.
     """
-    label, probability = _pointwise(label, probability, binary=True)
+    label, probability = _checked_pair(label, probability, binary=True)
     if probability.min() < 0 or probability.max() > 1:
         raise ValueError(
             "`probability` must lie in [0, 1]. Received: from "
@@ -48,14 +70,14 @@ def log_loss(label, probability) -> float:
 
 
 def mid_ranks(values) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of their ranks."""
+    """Returns ranks from 1; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True,
                                    return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def _pointwise(label, prediction, binary: bool = False):
-    """Both as finite float64 of one shape, with at least one entry."""
+def _checked_pair(label, prediction, binary: bool = False):
+    """Returns both as finite float64 of one length, at least 1."""
     label, prediction = (np.asarray(x, np.float64).reshape(-1)
                          for x in (label, prediction))
     if len(label) != len(prediction) or not len(label):

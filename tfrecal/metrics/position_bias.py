@@ -9,9 +9,9 @@ from tfrecal import checks
 
 def examination(rank, clicked, explored, smoothing: float = 1.0
                 ) -> np.ndarray:
-    """Probability that a rank is examined, relative to rank 1.
+    """Returns the probability that a rank is examined, relative to rank 1.
 
-    Where exploration draws the items of a slot at random, ranks differ by
+    If exploration draws the items of a slot at random, ranks differ by
     examination alone, and the ratio of their click rates is the ratio of
     their examinations. Slots of the model's own list do not count: better
     items stand higher there. The rates are smoothed towards their mean, and
@@ -21,8 +21,8 @@ def examination(rank, clicked, explored, smoothing: float = 1.0
     (`off_policy.training_weights`).
 
     Args:
-        rank: of each slot, 1 is first, `[n]`.
-        clicked: whether it was clicked, `[n]`.
+        rank: rank of each slot, 1 is first, `[n]`.
+        clicked: whether the slot was clicked, `[n]`.
         explored: whether its item was drawn at random, the same way at
             every rank, `[n]`.
         smoothing: clicks and views at the mean rate that every rank gets in
@@ -33,7 +33,7 @@ def examination(rank, clicked, explored, smoothing: float = 1.0
         explored slots lie on a line between their neighbours.
 
     Raises:
-        ValueError: no explored slot at rank 1, or no click on any.
+        ValueError: there is no explored slot at rank 1, or no click on any.
 
     Reference:
         Joachims et al. 2017, "Unbiased Learning-to-Rank with Biased

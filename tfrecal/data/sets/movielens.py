@@ -33,7 +33,10 @@ _TITLE_YEAR = re.compile(r"(.*?)\s*\((\d{4})(?:-\d{0,4})?\)\s*(?:\(T?V\))?\s*")
 
 
 def title_and_year(title: str) -> tuple[str, str | None]:
-    """"Toy Story (1995)" as "Toy Story" and "1995"; None without a year."""
+    """Returns "Toy Story", "1995" for "Toy Story (1995)".
+
+    The year is None if there is none.
+    """
     title = " ".join(title.split())
     match = _TITLE_YEAR.fullmatch(title)
     return (match[1], match[2]) if match else (title, None)
@@ -41,7 +44,7 @@ def title_and_year(title: str) -> tuple[str, str | None]:
 
 def _read(archive: zipfile.ZipFile, member: str, sep: str, names=None,
           encoding: str = "utf-8") -> pd.DataFrame:
-    """A table of strings without quoting, as all of these files are."""
+    """Reads a table of strings; none of these files has quotes."""
     text = archive.read(member).decode(encoding).replace("\r\n", "\n")
     if len(sep) > 1:  # pandas reads "::" only with its slow engine
         text, sep = text.replace(sep, "\x1f"), "\x1f"
@@ -51,7 +54,7 @@ def _read(archive: zipfile.ZipFile, member: str, sep: str, names=None,
 
 
 def _items(ids, titles, years, genres) -> pd.DataFrame:
-    """The items table; genres are lists, joined here."""
+    """Returns the items table; lists of genres are joined."""
     return pd.DataFrame({
         "item_id": list(ids), "title": titles, "year": years,
         "genres": ["|".join(sorted(g)) for g in genres]})
@@ -93,11 +96,11 @@ def _from_recbole(archive: zipfile.ZipFile):
 
 
 def ml_100k(path: Path, **options) -> Interactions:
-    """MovieLens-100K; both sources give the very same tables.
+    """Returns MovieLens-100K; both sources give the same tables.
 
     Args:
         path: GroupLens's ml-100k.zip or the RecBole wheel.
-        **options: for `Interactions.from_frame`.
+        **options: options of `Interactions.from_frame`.
     """
     with zipfile.ZipFile(path) as archive:
         grouplens = "ml-100k/u.data" in archive.namelist()
@@ -110,7 +113,7 @@ def ml_100k(path: Path, **options) -> Interactions:
 
 
 def _interactions(name, ratings, users, items, scale, options):
-    """Rows by time, then ids, so that a file's order does not matter."""
+    """Sorts rows by time and ids: the order of a file does not matter."""
     order = pd.DataFrame({c: pd.to_numeric(ratings[c])
                           for c in ("timestamp", "user_id", "item_id")})
     order = order.sort_values(list(order), kind="stable").index
@@ -123,11 +126,11 @@ def _interactions(name, ratings, users, items, scale, options):
 
 
 def ml_1m(path: Path, **options) -> Interactions:
-    """MovieLens-1M.
+    """Returns MovieLens-1M.
 
     Args:
         path: GroupLens's ml-1m.zip.
-        **options: for `Interactions.from_frame`.
+        **options: options of `Interactions.from_frame`.
     """
     with zipfile.ZipFile(path) as archive:
         ratings = _read(archive, "ml-1m/ratings.dat", "::", _RATING)
@@ -144,11 +147,11 @@ def ml_1m(path: Path, **options) -> Interactions:
 
 
 def ml_latest_small(path: Path, **options) -> Interactions:
-    """MovieLens, the latest small one; it tells nothing of its users.
+    """Returns the latest small MovieLens, which has no facts about users.
 
     Args:
         path: GroupLens's ml-latest-small.zip.
-        **options: for `Interactions.from_frame`.
+        **options: options of `Interactions.from_frame`.
     """
     with zipfile.ZipFile(path) as archive:
         ratings, items = (
@@ -165,15 +168,15 @@ def ml_latest_small(path: Path, **options) -> Interactions:
 
 
 def ml_100k_plots(path: Path, folder: Path, **options) -> Interactions:
-    """The ratings of MovieLens-100K whose films TMDB 5000 knows.
+    """Returns the ratings of MovieLens-100K whose films TMDB 5000 knows.
 
-    A film is found by its title, in English or as it was first named, and by
-    a year that differs by one at most.
+    A film is found by its English or original title and a year that differs
+    by one at most.
 
     Args:
         path: GroupLens's ml-100k.zip or the RecBole wheel.
         folder: holds movies.csv, the table of films of TMDB 5000.
-        **options: for `Interactions.from_frame`.
+        **options: options of `Interactions.from_frame`.
     """
     whole = ml_100k(path)
     items = whole.items.reset_index()
@@ -191,7 +194,7 @@ def ml_100k_plots(path: Path, folder: Path, **options) -> Interactions:
 
 
 def _row_of_film(items: pd.DataFrame, films: pd.DataFrame) -> pd.Series:
-    """For each item the row of its film, missing where there is none."""
+    """Returns the row of each item's film; missing where there is none."""
     released = pd.to_datetime(films["release_date"], errors="coerce").dt.year
     known = pd.concat([
         pd.DataFrame({"key": films[name].map(_key), "released": released,
@@ -207,13 +210,13 @@ def _row_of_film(items: pd.DataFrame, films: pd.DataFrame) -> pd.Series:
 
 
 def _key(title: str) -> str:
-    """Letters and digits of a title; alternative names in brackets go."""
+    """Returns letters and digits of a title, without names in brackets."""
     title = re.sub(r"\(.*?\)", "", title).strip()
     title = _ARTICLE_LAST.sub(r"\2 \1", title)
     return "".join(filter(str.isalnum, title.casefold()))
 
 
 def _names(text: str) -> str | None:
-    """'[{"id": 1, "name": "space war"}, ...]' as "space war, ..."."""
+    """Returns "space war, ..." for '[{"id": 1, "name": "space war"}, ...]'."""
     names = [entry["name"] for entry in json.loads(text)]
     return unescape(", ".join(names))

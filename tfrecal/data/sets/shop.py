@@ -43,23 +43,23 @@ def shop(users: int = 200, items: int = 120, topics: int = 6,
     """Makes a shop in memory, the same for the same arguments.
 
     A rating is mean + user bias + item bias + taste x topics + noise,
-    rounded and clipped to 1..5. What an item is about is told by its texts
-    only, so a model that reads them can rate items without labels. Use it
+    rounded and clipped to 1..5. Only its texts tell what an item is about, so
+    a model that reads them can rate items without labels. Use it
     in tests and examples; it is too clean to compare methods on.
 
     Args:
-        users, items: how many.
-        topics: how many of `TOPICS` there are, at least 2.
-        ratings: how many distinct pairs are rated; popular items and busy
-            users are rated more often.
-        seed: of everything random.
+        users, items: numbers of users and items, >= 1.
+        topics: number of topics, of `TOPICS`, at least 2.
+        ratings: number of distinct pairs that are rated; popular items and
+            busy users have more ratings.
+        seed: draws everything random.
 
     Returns:
-        Interactions whose `truth` holds the expected rating, before noise
+        `Interactions` whose `truth` holds the expected rating, before noise
         and rounding, of every user (rows) and item (columns), float32.
 
     Raises:
-        ValueError: sizes that cannot be.
+        ValueError: a number is out of range.
     """
     for name, value, low, high in (
             ("users", users, 1, None), ("items", items, 1, None),
@@ -127,10 +127,10 @@ def _ids(letter: str, number: int, name: str) -> pd.Index:
 
 
 def _pairs(users: int, items: int, number: int, rng):
-    """Distinct pairs, drawn by the activity of users and items.
+    """Draws distinct pairs, by the activity of users and items.
 
-    Adding Gumbel noise to log weights and keeping the largest draws
-    without replacement in proportion to the weights.
+    Gumbel noise is added to the logarithms of chances; the largest sums are
+    draws without replacement, with these chances.
     """
     busy = rng.gumbel(0, 0.5, users)
     popular = -0.6 * np.log(rng.permutation(items) + 3.0)

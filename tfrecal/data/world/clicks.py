@@ -10,16 +10,16 @@ _LOW = 2 ** 32 - 1
 
 
 class Clicks:
-    """A click is a look at the rank and a liking of the item.
+    """Draws clicks: a user looks at the rank, and likes the item.
 
-    Both are decided by luck that depends on the visit and on the rank or the
-    item only. Two policies on the same visit therefore meet the same luck
-    (common random numbers), and what differs between them is their doing.
+    Both depend on random numbers of the visit and of the rank or the item
+    only. So two policies on the same visit meet the same numbers (common
+    random numbers), and differences between them are their own.
 
     Args:
         position_bias: a rank is looked at with probability
             `rank ** -position_bias`.
-        seed: of the luck.
+        seed: draws the random numbers.
 
     Reference:
         Chuklin, Markov and de Rijke 2015, "Click Models for Web Search",
@@ -31,18 +31,20 @@ class Clicks:
         self.seed = seed
 
     def examination(self, k: int) -> np.ndarray:
-        """Probability of a look at ranks 1 to `k`, float64 `[k]`."""
+        """Returns probabilities of looks at ranks 1 to `k`, float64 `[k]`."""
         return np.arange(1.0, k + 1) ** -self.position_bias
 
     def draw(self, user, item, time, attraction) -> np.ndarray:
-        """Clicks on lists, bool `[..., k]`.
+        """Draws clicks on lists.
 
         Args:
             user: number of the user, int `[...]`.
             item: numbers of the items shown, int `[..., k]`.
-            time: of the visit, seconds `[...]`; it counts to the
-                millisecond.
-            attraction: probability of a liking, `[..., k]`.
+            time: time of the visit in seconds, `[...]`; milliseconds count.
+            attraction: probability that the user likes the item, `[..., k]`.
+
+        Returns:
+            bool `[..., k]`.
         """
         moment = np.rint(1000 * np.asarray(time)).astype(np.int64) & _LOW
         visit = hashed(np.asarray(user)[..., None], moment[..., None],
@@ -57,13 +59,16 @@ class Clicks:
 
 
 def seen(clicks) -> np.ndarray:
-    """What a log may take for looked at: all down to the last click.
+    """Returns what a log may count as looked at: all down to the last click.
 
-    A company sees clicks, not looks. What stands above a click was most
-    probably passed over, about the rest of a list nothing is known.
+    A company sees clicks, not looks. Items above a click were most probably
+    seen and not liked; nothing is known about the rest of a list.
 
     Args:
         clicks: bool `[..., k]`, the best rank first.
+
+    Returns:
+        bool `[..., k]`.
 
     Reference:
         Joachims et al. 2005, "Accurately Interpreting Clickthrough Data as

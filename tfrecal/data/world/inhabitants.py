@@ -1,4 +1,4 @@
-"""Who there is in a simulated world: users, items and hidden tastes.
+"""The users and items of a simulated world, and their hidden tastes.
 
 Every draw comes from a generator of its own, keyed by seed, purpose and day,
 so that no call changes what another call returns.
@@ -12,7 +12,7 @@ from tfrecal.data.sets.shop import TOPICS
 
 HIDDEN = 4            # dimensions of taste that no text tells
 _BASE = -3.0          # logit of a click on an average item that is seen
-_TOPIC, _OWN, _QUALITY = 1.3, 1.0, 0.7  # sd of the logit's parts
+_TOPIC, _OWN, _QUALITY = 1.3, 1.0, 0.7  # sd of the logit's terms
 _FASHION = 0.2        # share of the variance of tastes that all users share
 _STATED = 2.0         # how well users know what they like; 0 is not at all
 _OFF_TOPIC = 0.2      # share of an item's words that tell nothing
@@ -23,7 +23,7 @@ USERS, ITEMS, FASHION, DRIFT, VISITS, LISTS = range(6)  # purposes
 
 
 def keyed(seed: int, purpose: int, day: int = 0) -> np.random.Generator:
-    """A generator for one purpose on one day."""
+    """Returns a generator for one purpose on one day."""
     return np.random.default_rng([seed, purpose, day + _PAST])
 
 
@@ -35,16 +35,16 @@ class Users:
     step.
 
     Args:
-        topics: how many.
-        drift: rate a day; see `World`.
-        activity: mean visits of a user a day.
-        seed: of everything random.
+        topics: number of topics.
+        drift: rate per day; see `World`.
+        activity: mean visits of a user per day.
+        seed: draws everything random.
 
     Attributes:
         state: normal [1 + users, topics + HIDDEN]; the first row is the
             fashion that all users share. Never changed in place.
-        activity: visits a day to be expected of each user.
-        table: what is known of them, by user id.
+        activity: expected visits of each user per day.
+        table: what is known of the users, by user id.
     """
 
     def __init__(self, topics: int, drift: float, activity: float, seed: int):
@@ -76,18 +76,18 @@ class Users:
         self.table = pd.concat([self.table, rows]).rename_axis("user_id")
 
     def change(self, day: int) -> None:
-        """Tastes drift by one day, into `day`."""
+        """Lets tastes drift by one day, to `day`."""
         self.state = self.step(self.state, day)
 
     def step(self, state: np.ndarray, day: int) -> np.ndarray:
-        """The state a day later or, for the past, a day earlier."""
+        """Returns the state a day later or, for the past, a day earlier."""
         noise = keyed(self.seed, DRIFT, day).normal(size=state.shape)
         return (np.exp(-self.drift) * state
                 + np.sqrt(-np.expm1(-2 * self.drift)) * noise)
 
 
 def tastes(state: np.ndarray) -> np.ndarray:
-    """Tastes of users, `[users, topics + HIDDEN]`, each of variance 1."""
+    """Returns tastes of users, `[users, topics + HIDDEN]`, of variance 1."""
     return (np.sqrt(1 - _FASHION) * state[1:]
             + np.sqrt(_FASHION) * state[:1])
 
@@ -96,8 +96,8 @@ class Items:
     """Items of some topics and a quality that no text tells.
 
     Args:
-        topics: how many.
-        seed: of everything random.
+        topics: number of topics.
+        seed: draws everything random.
 
     Attributes:
         traits: float [items, topics + HIDDEN].
@@ -117,7 +117,7 @@ class Items:
         rng = keyed(self.seed, ITEMS, day)
         topics = len(self._words)
         mixture = rng.dirichlet(np.full(topics, 0.25), number)
-        # Of mean squared length 1, from the variance of a Dirichlet draw.
+        # Its mean squared length is 1, by the variance of a Dirichlet draw.
         about = (mixture - 1 / topics) / np.sqrt(
             (1 - 1 / topics) / (topics / 4 + 1))
         own = rng.normal(0, HIDDEN ** -0.5, (number, HIDDEN))

@@ -18,44 +18,45 @@ _SHOWN = 10               # length of the lists in the log
 class World:
     """Users who visit, look at lists and click, day by day.
 
-    For tests and examples of the feedback loop, and to compare policies on
-    it. What is assumed:
+    Use it for tests and examples of the feedback loop, and to compare
+    policies. It assumes:
 
     - A click needs two independent things (the position-based model): the
       user looks at the rank, with probability `rank ** -position_bias`, and
       the item attracts, with probability sigmoid(quality + taste x traits).
       Corrections for position by rank are right here by construction; users
       who stop at the first good item would break them.
-    - Of what makes pairs differ, about half is topics that texts tell, a
-      third tastes that no text tells, the rest quality. A fifth of the
+    - Pairs differ about one half by topics, which texts tell, one third by
+      tastes, which no text tells, and else by quality. A fifth of the
       variance of tastes is a fashion common to all. Texts hold words off
-      topic, what users say of themselves is noisy and grows old, and their
+      topic, what users say of themselves is noisy and gets old, and their
       country tells nothing.
-    - Tastes drift whatever is shown: nobody is influenced by a list, tires
+    - Tastes drift whatever is shown: no user is influenced by a list, tires
       of an item or leaves. An item can be clicked again.
     - A few users make most visits. New users visit on their first day.
 
-    Nothing depends on the calls made in between: of two worlds with the
-    same arguments each visit has the same luck, looks at the same ranks and
-    takes to the same items, so policies can be compared in pairs.
+    No call changes what another call returns. In two worlds with the same
+    arguments, a visit looks at the same ranks and likes the same items, so
+    policies can be compared in pairs.
 
     Args:
         users, items: how many there are on day 0.
-        topics: how many of `tfrecal.data.sets.shop.TOPICS`.
-        seed: of everything random.
-        drift: rate a day; tastes of days `d` apart correlate by
+        topics: number of topics, of `tfrecal.data.sets.shop.TOPICS`.
+        seed: draws everything random.
+        drift: rate per day; tastes of days `d` apart correlate by
             `exp(-drift * d)`. 0 for none.
-        arrivals_users, arrivals_items: new ones a day; may be fractions.
-        position_bias: 0 where all ranks are looked at.
-        activity: mean visits of a user a day.
+        arrivals_users, arrivals_items: new users and items per day; may be
+            fractions.
+        position_bias: see `Clicks`; with 0 all ranks are looked at.
+        activity: mean visits of a user per day.
 
     Attributes:
         day: the present day, from 0.
-        now: its first second, since the epoch.
-        users, items: tables of those who are there today, by id.
+        now: first second of the day, since 1970.
+        users, items: tables of today's users and items, by id.
 
     Raises:
-        ValueError: numbers that cannot be.
+        ValueError: a number is out of range.
 
     Example:
         world = World(seed=1)
@@ -111,34 +112,34 @@ class World:
         return self._items.table
 
     def next_day(self) -> None:
-        """Tastes drift; new users and items arrive."""
-        before, self.day = self._there(self.day), self.day + 1
+        """Goes to the next day: tastes drift, users and items arrive."""
+        before, self.day = self._sizes(self.day), self.day + 1
         self._users.change(self.day)
-        new = np.subtract(self._there(self.day), before)
+        new = np.subtract(self._sizes(self.day), before)
         for group, number in zip((self._users, self._items), new):
             if number:
                 group.arrive(number, self.day)
         self._taste = tastes(self._users.state)
 
     def visits(self) -> pd.DataFrame:
-        """The visits of the present day, `user_id` and `time`, by time."""
+        """Returns the day's visits, `user_id` and `time`, by time."""
         user, time = self._visits(self.day)
         return pd.DataFrame({"user_id": self.users.index[user],
                              "time": time})
 
     def respond(self, user_id, item_ids, time) -> np.ndarray:
-        """What is clicked of a list that is shown, or of many lists.
+        """Returns the clicks on a list that is shown, or on many lists.
 
         Args:
             user_id: one id, or `[n]`.
             item_ids: `[k]`, or `[n, k]`; rank 1 first.
-            time: of the visit, in the present day; one, or `[n]`.
+            time: time of the visit in the present day; one, or `[n]`.
 
         Returns:
             bool `[k]` or `[n, k]`; the same for the same visit and list.
 
         Raises:
-            ValueError: unknown ids, or a time of another day.
+            ValueError: an id is unknown, or a time is of another day.
         """
         user, item = self._user(user_id), self._item(item_ids)
         time = np.asarray(time, np.float64)
@@ -153,7 +154,7 @@ class World:
             self._attraction(self._taste, user[..., None], item))
 
     def attraction(self, user_ids, item_ids) -> np.ndarray:
-        """Probability of a click on what is looked at, float64.
+        """Returns the probability of a click on a seen item, float64.
 
         Args:
             user_ids, item_ids: pairs, `[n]` each, or shapes that broadcast,
@@ -163,45 +164,54 @@ class World:
                                 self._item(item_ids))
 
     def examination(self, k: int) -> np.ndarray:
-        """Probability of a look at ranks 1 to `k`, float64 `[k]`."""
+        """Returns probabilities of looks at ranks 1 to `k`, float64 `[k]`."""
         return self._clicks.examination(k)
 
     def expected_clicks(self, user_ids, item_ids) -> np.ndarray:
-        """Mean clicks on lists `[n, k]`, by closed form, float64 `[n]`.
+        """Returns the expected clicks on lists, by a closed form.
 
-        A user and a list `[k]` give a scalar.
+        Args:
+            user_ids: `[n]`, or one id.
+            item_ids: lists `[n, k]`, or one list `[k]`.
+
+        Returns:
+            float64 `[n]`, or a scalar.
         """
         user = np.asarray(user_ids, object)[..., None]
         chance = self.attraction(user, item_ids)
         return chance @ self.examination(chance.shape[-1])
 
     def best(self, user_ids, k: int) -> np.ndarray:
-        """Ids of the `k` items that truly attract most, `[n, k]`."""
+        """Returns ids of the `k` items that truly attract most, `[n, k]`."""
         logit = (self._taste[self._user(user_ids)] @ self._items.traits.T
                  + self._items.bias)
         order = np.argsort(-logit, axis=-1, kind="stable")[..., :k]
         return self.items.index.to_numpy(object)[order]
 
     def recall(self, user_ids, item_ids) -> np.ndarray:
-        """Share of the truly best `k` in lists `[n, k]`, float64 `[n]`."""
+        """Returns the share of the truly best `k` in lists, float64 `[n]`.
+
+        Args:
+            user_ids: `[n]`.
+            item_ids: lists `[n, k]`.
+        """
         shown = self._item(item_ids)
         best = self._item(self.best(user_ids, shown.shape[-1]))
         return (best[..., :, None] == shown[..., None, :]).any(-1).mean(-1)
 
     def log(self, days: int = 14) -> Interactions:
-        """What a deployment starts from: the log of the days before day 0.
+        """Returns the log of the days before day 0, for a first model.
 
         Lists were drawn at random in proportion to clicks so far plus one,
-        so what was popular was shown more. Of each list the log has what
-        `world_clicks.seen` takes for looked at; a list without a click
-        leaves nothing.
+        so popular items were shown more. The log holds what `clicks.seen`
+        counts as looked at; a list without a click leaves nothing.
 
         Args:
-            days: how many.
+            days: number of days.
 
         Returns:
-            Interactions of distinct pairs over the tables of day 0: label 1
-            where ever clicked, else 0, with the time it was last seen.
+            `Interactions` of distinct pairs over the tables of day 0: label
+            1 if ever clicked, else 0, with the time of the last look.
 
         Raises:
             ValueError: nothing was clicked.
@@ -209,22 +219,22 @@ class World:
         state, past = self._state, []
         for day in range(-1, -days - 1, -1):
             state = self._users.step(
-                state[:self._there(day)[0] + 1], day)
+                state[:self._sizes(day)[0] + 1], day)
             past.append((day, state))
-        total, parts = np.zeros(self._first[1]), []
+        total, frames = np.zeros(self._first[1]), []
         for day, state in reversed(past):
             user, time = self._visits(day)
-            item = self._popular(total[:self._there(day)[1]], len(user), day)
+            item = self._popular(total[:self._sizes(day)[1]], len(user), day)
             clicks = self._clicks.draw(user, item, time, self._attraction(
                 tastes(state), user[:, None], item))
             total += np.bincount(item[clicks], minlength=len(total))
             row, rank = np.nonzero(seen(clicks))
-            parts.append(pd.DataFrame({
+            frames.append(pd.DataFrame({
                 "user_id": self.users.index[user[row]],
                 "item_id": self.items.index[item[row, rank]],
                 "label": clicks[row, rank].astype(np.float32),
                 "timestamp": time[row].astype(np.int64)}))
-        frame = pd.concat(parts or [pd.DataFrame()], ignore_index=True)
+        frame = pd.concat(frames or [pd.DataFrame()], ignore_index=True)
         if not len(frame):
             raise ValueError("A log needs a click. Received: none in "
                              f"days={days} of {self!r}. Take more days or "
@@ -236,8 +246,8 @@ class World:
             self.users.iloc[:users], self.items.iloc[:items], scale=(0, 1),
             name="world")
 
-    def _there(self, day: int) -> tuple[int, int]:
-        """Numbers of users and items on a day."""
+    def _sizes(self, day: int) -> tuple[int, int]:
+        """Returns the numbers of users and items on a day."""
         users, items = (
             max(1, first + int(np.floor(daily * day)))
             for first, daily in zip(self._first, self._arrivals))
@@ -245,10 +255,10 @@ class World:
 
     def _visits(self, day: int) -> tuple[np.ndarray, np.ndarray]:
         rng = inhabitants.keyed(self.seed, inhabitants.VISITS, day)
-        there = self._there(day)[0]
+        there = self._sizes(day)[0]
         times = rng.poisson(self._users.activity[:there])
         if day > 0:
-            new = slice(self._there(day - 1)[0], None)
+            new = slice(self._sizes(day - 1)[0], None)
             times[new] = np.maximum(times[new], 1)
         user = np.repeat(np.arange(there), times)
         second = np.floor(rng.random(len(user)) * DAY * 1000) / 1000
