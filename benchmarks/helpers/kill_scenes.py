@@ -182,7 +182,7 @@ class RetrainScene(Scene):
 
         self.lay_out(folder)
         with FeedbackStore(folder / "feedback.db") as store:
-            runs = store.runs()
+            runs = store.retrainings()
             if len(runs) and (runs["outcome"] == "promoted").all():
                 return
         job.retrain(folder / "loop", self.options(folder), now=2e9,

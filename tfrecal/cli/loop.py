@@ -196,9 +196,10 @@ def status(arguments) -> int:
             parts.append(states[version][0])
         print("  ".join(parts))
     with _package().named_store(arguments.feedback, made=True) as store:
-        runs = store.runs()
+        retrainings = store.retrainings()
         served = read_manifest(found[max(found)]).get("run", "")
-        of_it = runs["record"][runs["run_id"].astype(str) == served]
+        of_it = retrainings["record"][
+            retrainings["run_id"].astype(str) == served]
         until = max((json.loads(record).get("until", -math.inf)
                      for record in of_it), default=-math.inf)
         counts = store.counts(since=until)
@@ -208,13 +209,13 @@ def status(arguments) -> int:
         print(f"questions: {counts['open']:,} open, "
               f"{counts['answered']:,} answered, "
               f"{counts['expired']:,} expired")
-    for run in runs.tail(3).itertuples():
-        made = "" if pd.isna(run.version) else f" as version {run.version}"
-        if made and run.version not in found:
+    for row in retrainings.tail(3).itertuples():
+        made = "" if pd.isna(row.version) else f" as version {row.version}"
+        if made and row.version not in found:
             made += ", withdrawn since"
-        print(f"retraining {run.run_id}: {run.outcome}{made}"
-              + (f", {run.reason}" if run.reason else ""))
-        record = json.loads(run.record)
+        print(f"retraining {row.run_id}: {row.outcome}{made}"
+              + (f", {row.reason}" if row.reason else ""))
+        record = json.loads(row.record)
         gate = record.get("gate")
         if gate and gate["serving"] is not None:
             print(f"  {gate['metric']} served {gate['serving']:.4f}, "

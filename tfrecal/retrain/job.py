@@ -79,8 +79,8 @@ class _Retraining:
                        "reset": self.config.reset,
                        "options": self.loop.options(),
                        "started": time.time()}
-        runs = self.store.runs()
-        begun = runs[runs["outcome"] == "running"]
+        retrainings = self.store.retrainings()
+        begun = retrainings[retrainings["outcome"] == "running"]
         self.run_id = int(begun["run_id"].iloc[-1]) if len(begun) else None
         if len(begun):
             owner = json.loads(begun["record"].iloc[-1]).get("loop")
@@ -116,7 +116,7 @@ class _Retraining:
             material = self._material(origin, tables)
             if self.run_id is None:
                 self._refuse_again()
-                self.run_id = self.store.begin_run(
+                self.run_id = self.store.begin_retraining(
                     self.record["base_version"], {"loop": self.loop.name})
             self.loop.keep(self.run_id, self.record)
             self.record["counts"] = material.counts
@@ -138,17 +138,18 @@ class _Retraining:
 
     def _refuse_again(self) -> None:
         """Another draw on the same feedback could pass by luck."""
-        runs = self.store.runs()
-        last = json.loads(runs["record"].iloc[-1]) if len(runs) else {}
+        retrainings = self.store.retrainings()
+        last = (json.loads(retrainings["record"].iloc[-1])
+                if len(retrainings) else {})
         same = ("until", "base_version", "options")
-        if (not self.record["force"] and len(runs)
-                and runs["outcome"].iloc[-1] == "refused"
+        if (not self.record["force"] and len(retrainings)
+                and retrainings["outcome"].iloc[-1] == "refused"
                 and all(last.get(name) == self.record[name]
                         for name in same)):
             raise NothingNew(
                 "A retraining needs new feedback. Received: what retraining "
-                f"{runs['run_id'].iloc[-1]} was refused on: "
-                f"{runs['reason'].iloc[-1]}. Wait for more, or give "
+                f"{retrainings['run_id'].iloc[-1]} was refused on: "
+                f"{retrainings['reason'].iloc[-1]}. Wait for more, or give "
                 "--force.")
 
     def _material(self, origin, tables) -> Material:
@@ -281,7 +282,7 @@ class _Retraining:
             time.perf_counter() - self.started, 3)
         if outcome != "failed":
             self.store.mark_used(self.run_id, until=self.record["until"])
-        self.store.finish_run(
+        self.store.finish_retraining(
             self.run_id, outcome=outcome, reason=reason,
             version=self.record.get("version"), record=self.record)
         self.say(f"{outcome}: {reason}")

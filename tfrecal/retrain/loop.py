@@ -133,8 +133,8 @@ class Loop:
         """When the feedback that a retraining used was received, at most."""
         if not run:
             return -np.inf
-        runs = store.runs()
-        record = runs["record"][runs["run_id"].astype(str) == run]
+        retrainings = store.retrainings()
+        record = retrainings["record"][retrainings["run_id"].astype(str) == run]
         if not len(record) or "until" not in json.loads(record.iloc[0]):
             raise ValueError(
                 "The feedback store must be the one of the served model. "

@@ -62,7 +62,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                 f"users={config.users}, items={config.items}, of which the "
                 "served model knows all.")
         config.write(folder)
-        run_id = store.begin_run(version, {"loop": loop.name})
+        run_id = store.begin_retraining(version, {"loop": loop.name})
         reason = f"{new[0]:,} users and {new[1]:,} items joined, "
         if gone:
             reason += f"{len(gone):,} users were erased, "
@@ -79,8 +79,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
             outcome, reason, made = "failed", wrong, None
-        store.finish_run(run_id, outcome=outcome, version=made,
-                         reason=reason, record=record)
+        store.finish_retraining(run_id, outcome=outcome, version=made,
+                                reason=reason, record=record)
         if not quiet:
             print(f"{outcome}: {reason}", flush=True)
         return {**record, "run_id": run_id, "outcome": outcome,
@@ -89,15 +89,15 @@ def refresh(folder, config: RetrainConfig | None = None, *,
 
 def _close(loop: Loop, store) -> None:
     """Ends a refresh that was killed; one that was exported is served."""
-    runs = store.runs()
-    for run_id in runs["run_id"][runs["outcome"] == "running"]:
+    retrainings = store.retrainings()
+    for run_id in retrainings["run_id"][retrainings["outcome"] == "running"]:
         record = loop.kept(run_id)
         if not record.get("only_grow"):
             raise ValueError("A retraining was interrupted. Received: one "
                              "that is still open. Finish it first: `tfrecal "
                              "retrain`.")
         version = loop.exported(run_id, record["base_version"])
-        store.finish_run(
+        store.finish_retraining(
             run_id, outcome="failed" if version is None else "promoted",
             reason="interrupted" if version is None else record["reason"],
             version=version, record=record)

@@ -60,4 +60,4 @@ def _is_due(loop: Loop, least: int) -> bool:
         if loop.config.spill:
             take_spilled(store, loop.config.spill)
         return bool(store.counts()["unused_responses"] >= least
-                    or (store.runs()["outcome"] == "running").any())
+                    or (store.retrainings()["outcome"] == "running").any())
