@@ -32,8 +32,8 @@ from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import NothingNew
 from tfrecal.retrain.refresh import refresh
 from tfrecal.runs import run
+from tfrecal.runs.build import restore_trained
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import restore_trained
 from tfrecal.serving.client.client import Recommender
 
 pytestmark = [pytest.mark.serving, pytest.mark.large]
@@ -62,9 +62,9 @@ class Shop:
 
     def export(self, base):
         """The first model as version 1 in `base`, which is returned."""
-        parts = restore_trained(
+        built = restore_trained(
             RunFolder.of_run(self.folder / "run"), "The test")
-        export_model(parts.model, base, pool=parts.pool, k=K)
+        export_model(built.model, base, pool=built.pool, k=K)
         return base
 
     def write_tables(self):
