@@ -2,7 +2,7 @@
 
 The score is the mean of 10 MC-dropout passes plus their standard deviation
 (`upper_bound`; the prediction without dropout is computed too), and the best
-1,000 are kept: `PoolScorer.top`, in memory bounded by a block.
+1,000 are kept: `PoolScorer.top`, in memory bounded by a tile.
 
 Synthetic pairs, 64 dimensions: 10^8 of them, beside what one large matrix
 product reaches in the same run (what share of it the products alone make

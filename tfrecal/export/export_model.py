@@ -59,9 +59,9 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         Path of the version folder.
 
     Raises:
-        ValueError: an unknown server, or one that cannot run the index; an
-            encoder whose vectors are not like the model's; a model that
-            `model.protocol.check` refuses, or that changes meanwhile.
+        ValueError: the server is unknown or cannot run the index, the
+            encoder's vectors are not like the model's, or
+            `model.protocol.check` refuses the model, or it changes meanwhile.
     """
     check_server(server, index)
     scorer = PoolScorer.of(model, pool)
@@ -102,7 +102,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
 
 
 def _write(folder, serving: ServingModel, pool, server, about) -> None:
-    """The files of a version; all of them were loaded once at the end."""
+    """Writes the files of a version, then loads and runs it once."""
     try:
         with without_advice():
             tf.saved_model.save(

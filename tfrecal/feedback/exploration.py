@@ -71,7 +71,7 @@ class Exploration:
     Args:
         wanted: called for a mapping of user ids to lists of (item id,
             strategy, utility), now and every `seconds` by a thread.
-            `wanted.by_user` makes one of a store's open questions.
+            `by_user` makes one of a store's open questions.
         share: share of places that are slots, in (0, 0.5].
         method: "epsilon_greedy" or "thompson".
         epsilon: probability that a slot with wanted items shows one, in

@@ -104,7 +104,7 @@ def load_model(origin: Origin,
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,
           forget=frozenset()) -> TwoTower:
-    """Makes the same model over larger tables; see `growth.transfer`.
+    """Makes the same model over larger tables; see `model.transfer`.
 
     Args:
         origin: the loop's `Origin`.
