@@ -233,13 +233,13 @@ class _Retraining:
                       encoder_learning_rate=config.encoder_learning_rate,
                       encoder_every=config.encoder_every,
                       adversarial=model.adversarial)
-        row_weights = None
+        weights = None
         if config.correction != "none":
             frame = material.train.frame
             # A pair is seen if it was shown and looked at.
             seen = frame["propensity"] * frame["rank"] ** (
                 -config.position_bias)
-            row_weights = off_policy.training_weights(
+            weights = off_policy.training_weights(
                 seen, config.clip, config.correction == "snips")
         longer = RESET if self.record["reset"] else 1
         watch = [RoundCosine(config.learning_rate)]
@@ -249,7 +249,7 @@ class _Retraining:
         history = model.fit(
             pool.sequence(
                 config.batch_size, seed, steps=longer * config.steps,
-                passes=longer * config.passes, weights=row_weights),
+                passes=longer * config.passes, weights=weights),
             epochs=1, callbacks=watch, verbose=int(
                 not self.quiet and sys.stdout.isatty())).history
         self.record["asked"] = int(history.get("pending", [0])[0])
