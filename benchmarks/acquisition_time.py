@@ -28,8 +28,8 @@ import time
 from tfrecal import acquisition
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.pool import Pool
+from tfrecal.runs.build import Run, build
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import Run, build
 
 import tf_keras  # isort: skip  (tfrecal selects Keras 2 before)
 
@@ -49,24 +49,24 @@ class EpochSeconds(tf_keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def epoch_seconds(parts: Run, share: float, epochs: int) -> float:
+def epoch_seconds(built: Run, share: float, epochs: int) -> float:
     """Median time of an epoch over a share of the pool."""
-    pool = Pool.from_interactions(parts.split.train, share)
+    pool = Pool.from_interactions(built.split.train, share)
     watch = EpochSeconds()
-    parts.model.fit(pool.sequence(parts.config.batch_size), epochs=epochs,
+    built.model.fit(pool.sequence(built.config.batch_size), epochs=epochs,
                     verbose=0, callbacks=[watch])
     return statistics.median(watch.seconds)
 
 
-def round_seconds(parts: Run, name: str, repeats: int) -> float:
+def round_seconds(built: Run, name: str, repeats: int) -> float:
     """Median time of one round of a strategy, after one to warm up."""
-    acquire = parts.acquire(ReplayOracle(parts.split.train),
+    acquire = built.acquire(ReplayOracle(built.split.train),
                             batch_size=1000)
     acquire.strategy = acquisition.get(name)
-    acquire.set_model(parts.model)
+    acquire.set_model(built.model)
     seconds = []
     for _ in range(repeats + 1):
-        parts.pool.version += 1  # nothing encoded before counts
+        built.pool.version += 1  # nothing encoded before counts
         start = time.perf_counter()
         user, _, _ = acquire.choose()
         seconds.append(time.perf_counter() - start)
@@ -78,15 +78,15 @@ def round_seconds(parts: Run, name: str, repeats: int) -> float:
 
 def measure(tuning: str, repeats: int, epochs: int) -> dict:
     """Seconds of rounds by strategy and of epochs by share."""
-    parts = build(RunConfig(tuning=tuning))
-    epoch_seconds(parts, 0.05, 1)  # traces the step
+    built = build(RunConfig(tuning=tuning))
+    epoch_seconds(built, 0.05, 1)  # traces the step
     print(f"{tuning}: model made and traced", file=sys.stderr)
-    found = {"candidates": parts.pool.counts["unlabelled"], "rounds": {}}
+    found = {"candidates": built.pool.counts["unlabelled"], "rounds": {}}
     for name in acquisition.names():
-        found["rounds"][name] = round_seconds(parts, name, repeats)
+        found["rounds"][name] = round_seconds(built, name, repeats)
         print(f"{tuning}: {name}", file=sys.stderr)
     found["epochs"] = {
-        share: epoch_seconds(parts, part, max(epochs, 3 * (part < 0.1)))
+        share: epoch_seconds(built, part, max(epochs, 3 * (part < 0.1)))
         for share, part in SHARES.items()}
     return found
 

@@ -1,7 +1,7 @@
 """What does a FeedbackLog add to the time of a `recommend`?
 
 One client asks a `tfrecal serve` process for ten of 20,000 items, one user a
-request, without a pause (a log is busiest so): blocks of requests with a
+request, without a pause (a log is busiest so): series of requests with a
 log, without one, and without one again take turns, so that the second
 difference shows the noise. One log writes into a SQLite feedback store; where
 `tfrecal.feedback` or its libraries are not installed, into a table of the
@@ -61,8 +61,8 @@ def store_of(path: Path):
         return PlainStore(path), "executemany"
 
 
-def block(client, users, pause: float) -> list[float]:
-    """Seconds of each request."""
+def request_seconds(client, users, pause: float) -> list[float]:
+    """Returns the seconds of each request."""
     found = []
     for user in users:
         started = time.perf_counter()
@@ -78,11 +78,11 @@ def turns(clients: dict, users, rounds: int, size: int, pause: float) -> dict:
     rng = np.random.default_rng(0)
     found = {name: [] for name in clients}
     for name in clients:
-        block(clients[name], users[:50], 0)
+        request_seconds(clients[name], users[:50], 0)
     for _ in range(rounds):
         asked = rng.choice(users, size)
         for name in rng.permutation(list(clients)):
-            found[name].append(block(clients[name], asked, pause))
+            found[name].append(request_seconds(clients[name], asked, pause))
             if clients[name].log is not None:
                 clients[name].log.flush()  # others are not to wait for it
     return {name: np.array(times) for name, times in found.items()}
@@ -134,8 +134,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true",
                         help="fewer requests")
     options = parser.parse_args()
-    # A block must see its rows written, and the machine's speed drifts from
-    # second to second: so blocks of a second, and many of them.
+    # A series must see its rows written, and the machine's speed drifts from
+    # second to second. So there are many series of a second each.
     rounds, size = (6, 700) if options.quick else (100, 700)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

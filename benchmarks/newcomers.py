@@ -50,8 +50,8 @@ from tfrecal.export.export_model import export_model  # noqa: E402
 from tfrecal.pool.run_folder import RunFolder  # noqa: E402
 from tfrecal.retrain.config import RetrainConfig  # noqa: E402
 from tfrecal.runs import run  # noqa: E402  (tfrecal selects Keras 2)
+from tfrecal.runs.build import restore_trained  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
-from tfrecal.runs.parts import restore_trained  # noqa: E402
 from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
 from tfrecal.serving.client.client import Recommender  # noqa: E402
 
@@ -125,10 +125,10 @@ class Shop:
         data.users.drop(index=self.news.users).to_csv(folder / "users.csv")
         self.write_items(data.items.drop(index=self.news.items))
         run.run(self.config, folder / "run", quiet=True)
-        parts = restore_trained(
+        built = restore_trained(
             RunFolder.of_run(folder / "run"), "The benchmark")
-        self.train = parts.split.train.frame
-        export_model(parts.model, self.base, pool=parts.pool, k=K)
+        self.train = built.split.train.frame
+        export_model(built.model, self.base, pool=built.pool, k=K)
 
     def write_items(self, items) -> None:
         items.to_csv(self.folder / "items.csv")

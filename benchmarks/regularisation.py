@@ -61,7 +61,7 @@ class Mixout:
 
     def __init__(self, kind, encoder, optimizer, rate: float):
         self._kind, self._rate, self._optimizer = kind, rate, optimizer
-        self._old = {id(layer): kind.parts(layer)
+        self._old = {id(layer): kind.weights_of(layer)
                      for layer in kind.layers(encoder.base)[
                          encoder.layers_below:]}
         self._number = {key: n for n, key in enumerate(self._old)}
@@ -70,9 +70,9 @@ class Mixout:
     def __getattr__(self, name):
         return getattr(self._kind, name)
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         """The weights of a layer, mixed while `acts`."""
-        now = self._kind.parts(layer)
+        now = self._kind.weights_of(layer)
         if not self.acts or id(layer) not in self._old:
             return now
         old, found = self._old[id(layer)], {}

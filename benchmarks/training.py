@@ -16,7 +16,7 @@ taking turns:
 - frozen: encodings computed once.
 
 All activations of a naive step of 1,024 rows take 11 GB. So the first three
-compute their gradients in parts of 64 rows, sum them, and make one step of
+compute their gradients in chunks of 64 rows, sum them, and make one step of
 Adam. Work a row stays the same but for the softmax, which is smaller.
 
     python benchmarks/training.py [--quick] [--texts titles]
@@ -45,7 +45,7 @@ from tfrecal.data.templates import default_template
 from tfrecal.text.encoder import TextEncoder
 
 DIM = 64
-PART = 64
+CHUNK = 64
 ROWS = tf.TensorSpec([None], tf.int32)
 WIDTH = tf.TensorSpec([], tf.int32)
 
@@ -130,22 +130,22 @@ class TwoTowers:
         float(self._step(tf.constant(users), tf.constant(items)))
 
 
-class InParts(TwoTowers):
-    """The same over `Padded`, with gradients summed over parts of the batch.
+class InChunks(TwoTowers):
+    """The same over `Padded`, with gradients summed over chunks of a batch.
 
     Args:
         item_encoder, users: as before.
         lengths: tokens of each item's text, `[items + 1]`.
     """
 
-    buckets = False  # whether a part is padded to its own longest text
+    buckets = False  # whether a chunk is padded to its own longest text
 
     def __init__(self, item_encoder: Padded, users: int, lengths):
         super().__init__(item_encoder, users)
         self.lengths = lengths
         self.sums = [tf.Variable(tf.zeros_like(w)) for w in self.weights]
 
-    def distinct(self, buckets: bool) -> InParts:
+    def distinct(self, buckets: bool) -> InChunks:
         """The same weights and optimizer, each distinct text once."""
         other = copy.copy(self)
         other.item_encoder = copy.copy(self.item_encoder)
@@ -157,7 +157,7 @@ class InParts(TwoTowers):
         sums = self.sums
 
         @tf.function(autograph=False, input_signature=[ROWS, ROWS, WIDTH])
-        def part(users, items, width):
+        def chunk(users, items, width):
             loss, gradients = self.loss_and_gradients(users, items, width)
             for total, gradient in zip(sums, gradients):
                 if isinstance(gradient, tf.IndexedSlices):
@@ -174,22 +174,22 @@ class InParts(TwoTowers):
             for total in sums:
                 total.assign(tf.zeros_like(total))
 
-        self._part = part.get_concrete_function()
+        self._chunk = chunk.get_concrete_function()
         self._apply = apply.get_concrete_function()
 
     def step(self, users, items) -> None:
-        # By length, then item: the rows of an item are in one part.
+        # By length, then item: the rows of an item are in one chunk.
         order = np.lexsort([items, self.lengths[items]])
-        for start in range(0, len(order), PART):
-            rows = order[start:start + PART]
+        for start in range(0, len(order), CHUNK):
+            rows = order[start:start + CHUNK]
             longest = items[rows] if self.buckets else items
             width = tf.constant(self.lengths[longest].max(), tf.int32)
-            float(self._part(
+            float(self._chunk(
                 tf.constant(users[rows]), tf.constant(items[rows]), width))
         self._apply()
 
 
-def same_gradients(ours: TwoTowers, naive: InParts, users, items) -> float:
+def same_gradients(ours: TwoTowers, naive: InChunks, users, items) -> float:
     """Largest relative difference of the loss and of any weight's gradient.
 
     The weights of both must be as loaded. Gradients that are zero but for
@@ -221,7 +221,7 @@ def make_towers(texts, users, max_length, say) -> dict[str, TwoTowers]:
         return TwoTowers(Table(texts, max_length, **tuning), users)
 
     makers = {
-        "naive": lambda: InParts(Padded(tokens), users, lengths),
+        "naive": lambda: InChunks(Padded(tokens), users, lengths),
         "distinct": lambda: found["naive"].distinct(buckets=False),
         "buckets": lambda: found["naive"].distinct(buckets=True),
         "full": lambda: table(tuning="full"),

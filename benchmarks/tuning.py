@@ -291,7 +291,7 @@ def cold_part(fits, kinds, ways, seeds, shares) -> dict:
 def naive_rows_per_s(texts, data, batch_size: int, steps: int) -> float:
     """Rows/s of the usual tower: the median step, the first left out."""
     tokens = TextEncoder(max_length=64).tokenize([""] + texts)
-    tower = training.InParts(
+    tower = training.InChunks(
         training.Padded(tokens.to_tensor()), len(data.users),
         tokens.row_lengths().numpy())
     tower.build()

@@ -38,8 +38,8 @@ def train(data: str, encoder: str, batch: int, rows: int) -> None:
     from tfrecal import datasets
     from tfrecal.pool.pool import Pool
     from tfrecal.runs import workers
+    from tfrecal.runs.build import make_model
     from tfrecal.runs.config import RunConfig
-    from tfrecal.runs.parts import make_model
 
     import tf_keras  # isort: skip
 

@@ -35,7 +35,8 @@ _PUBLIC = {
     "Rateability": "pool.rateability", "ReplayOracle": "oracles",
     "CallableOracle": "oracles", "FileQueueOracle": "oracles",
     "Journal": "pool.journal"}
-# Modules with a short path, `tfrecal.splits`, and paths of before the rooms.
+# Short paths of modules, such as `tfrecal.splits`, and paths from before the
+# rooms.
 _MODULES = {
     "beam": "scoring.beam.jobs", "comparison_config": "compare.config",
     "datasets": "data.datasets", "distill": "text.distill",
@@ -54,7 +55,7 @@ __all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str):
-    """Public names, imported at first use so that `import tfrecal` is quick."""
+    """Imports public names at first use, so that `import tfrecal` is quick."""
     if name in _PUBLIC:
         module = importlib.import_module(f"tfrecal.{_PUBLIC[name]}")
         return getattr(module, name)
@@ -64,7 +65,7 @@ def __getattr__(name: str):
 
 
 class _ShortPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of `_MODULES` where they are."""
+    """Imports the modules of `_MODULES` from where they are."""
 
     def find_spec(self, fullname, path=None, target=None):
         package, _, name = fullname.partition(".")

@@ -1,7 +1,7 @@
-"""Is the installed stack one that works? Names the conflict and the cure.
+"""Does the installed stack work? If not, what is the conflict and the cure?
 
-Reads the metadata of installed packages and imports none of them, so it is
-quick and works where TensorFlow does not.
+This module reads the metadata of installed packages and imports none of them.
+So it is quick, and works where TensorFlow does not.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-# The combination that was run; setup.cfg pins it.
+# The versions that were tested together; setup.cfg pins them.
 TENSORFLOW = (2, 20)
 PYTHONS = ((3, 10), (3, 12))
 TRANSFORMERS = "4.53.3"
@@ -30,7 +30,7 @@ EXTRAS = {
     "tuner": (("keras-tuner",), "`tfrecal tune`"),
     "bench": (("cornac", "implicit", "lenskit", "faiss-cpu", "hnswlib",
                "scikit-activeml"), "comparing with other libraries")}
-# Packages under which TensorFlow itself is installed.
+# Names under which TensorFlow itself is installed.
 _TENSORFLOW_NAMES = ("tensorflow", "tensorflow-cpu", "tensorflow-macos")
 _SHOWN = ("tensorflow", "tf-keras", "tensorflow-recommenders",
           "tensorflow-text", "tensorflow-serving-api", "transformers",
@@ -42,10 +42,10 @@ _LITTLE = 4 * 2**30
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the stack.
+    """A conflict or a gap in the installed stack.
 
     Args:
-        name: of the package or setting.
+        name: the name of the package or setting.
         found: what is there, such as "tf-keras 2.19.0".
         why: what it breaks.
         cure: what to do, a command where there is one.
@@ -63,16 +63,17 @@ class Problem:
 
 
 def check() -> list[Problem]:
-    """What is wrong or missing, the gravest first; empty where nothing is."""
+    """Returns what is wrong or missing, the gravest first."""
     found = [_python(), _keras_3(), *_companions(), _transformers(), _scann()]
     return [problem for problem in found if problem] + _extras()
 
 
 def require() -> None:
-    """Raises ImportError when the installed stack cannot work.
+    """Checks that the installed stack can work.
 
     Raises:
-        ImportError: with every problem and its cure. Notes do not count.
+        ImportError: there is a problem; the message names every problem and
+            its cure. Notes do not count.
     """
     problems = [problem for problem in check() if not problem.note]
     if problems:
@@ -82,7 +83,7 @@ def require() -> None:
 
 
 def report() -> tuple[str, int]:
-    """The findings as text, and the exit code: 1 with a problem, else 0."""
+    """Returns the findings as text, and the exit code: 1 with a problem."""
     lines = [f"{name} {value}" for name, value in machine().items()]
     lines += [f"{name} {version(name) or '-'}" for name in _SHOWN]
     problems = check()
@@ -99,7 +100,7 @@ def report() -> tuple[str, int]:
 
 
 def version(name: str) -> str | None:
-    """The installed version of a package, or None."""
+    """Returns the installed version of a package, or None."""
     names = _TENSORFLOW_NAMES if name == "tensorflow" else (name,)
     for candidate in names:
         try:
@@ -110,7 +111,7 @@ def version(name: str) -> str | None:
 
 
 def _minor(text: str | None) -> tuple[int, int] | None:
-    """(2, 20) of "2.20.1"; None of None and of what is no version."""
+    """Returns (2, 20) for "2.20.1"; None for None or a text of no version."""
     match = re.match(r"(\d+)\.(\d+)", text or "")
     return (int(match[1]), int(match[2])) if match else None
 
@@ -128,10 +129,10 @@ def _python() -> Problem | None:
 
 
 def _requirements() -> list[Problem]:
-    """What the packages of the stack ask for, against what is there.
+    """Compares what the stack's packages require with what is installed.
 
-    As `pip check`, for the stack only. An old numpy or protobuf ends the
-    import of TensorFlow; the rest are notes.
+    It does what `pip check` does, for the stack only. An old numpy or
+    protobuf breaks the import of TensorFlow; all other findings are notes.
     """
     from packaging.requirements import Requirement
 
@@ -161,8 +162,8 @@ def _keras_3() -> Problem | None:
     why = ("TensorFlow-Recommenders and TF-Transformers need Keras 2 "
            "(tf-keras)")
     setting = os.environ.get("TF_USE_LEGACY_KERAS")
-    # TensorFlow looks at the variable while it is imported: setting it
-    # later leaves a mixture of both.
+    # TensorFlow reads the variable while it is imported: setting it later
+    # leaves a mixture of both.
     tensorflow = sys.modules.get("tensorflow")
     if getattr(tensorflow, "_tf_uses_legacy_keras", None) is False:
         return Problem(
@@ -177,7 +178,7 @@ def _keras_3() -> Problem | None:
 
 
 def _companions() -> list[Problem | None]:
-    """TensorFlow and the packages that are bound to its minor version."""
+    """Checks TensorFlow and packages that are bound to its minor version."""
     tensorflow = version("tensorflow")
     if tensorflow is None:
         return [_missing("tensorflow", f"tensorflow=={_dotted()}.0")]
@@ -196,7 +197,8 @@ def _companions() -> list[Problem | None]:
                 name, f"{name} {have} beside tensorflow {tensorflow}",
                 breaks, f'Run: pip install "{pin}"'))
     if version("tensorflow-recommenders") is None:
-        # On macOS it asks for the abandoned tensorflow-macos.
+        # On macOS, TensorFlow-Recommenders requires the abandoned
+        # tensorflow-macos.
         found.append(_missing(
             "tensorflow-recommenders", "tensorflow-recommenders==0.7.7",
             "--no-deps " if sys.platform == "darwin" else ""))
@@ -235,7 +237,7 @@ def _transformers() -> Problem | None:
 
 
 def _scann() -> Problem | None:
-    """ScaNN's ops are built for one TensorFlow; beside another it crashes."""
+    """Checks ScaNN, which is built for one TensorFlow and crashes others."""
     have, tensorflow = version("scann"), version("tensorflow")
     built_for = {(1, 4): (2, 20)}.get(_minor(have))
     if tensorflow is None or built_for in (None, _minor(tensorflow)):
@@ -260,7 +262,7 @@ def _extras() -> list[Problem]:
 
 
 def machine() -> dict[str, str]:
-    """What tells of the speed to expect of this machine.
+    """Returns what decides the speed of this machine.
 
     Returns:
         name -> text: Python, system, cores, vector instructions, memory.
@@ -272,7 +274,7 @@ def machine() -> dict[str, str]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -280,7 +282,7 @@ def cores() -> int:
 
 
 def _proc(path: str, key: str) -> str | None:
-    """The value of the first "key: value" line of a Linux /proc file."""
+    """Returns the value of a "key: value" line of a Linux /proc file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:

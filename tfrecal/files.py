@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Writes files and folders so that they are there whole or not at all."""
 from __future__ import annotations
 
 import contextlib
@@ -13,13 +13,13 @@ import filelock
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Has a file written beside its place, then renames it.
+    """Writes a file beside its place, then renames it.
 
-    A reader sees the old content or the new, whatever dies and whenever; the
-    new one is on the disk when the call returns.
+    A reader sees the old content or the new, even if a process dies or the
+    power fails; the new content is on the disk when the call returns.
 
     Args:
-        path: of the file; its folder is made.
+        path: the file's path; its folder is made.
         write: called with a temporary path in the same folder.
     """
     path = Path(path)
@@ -36,15 +36,15 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def replace_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A context that gives an empty folder, which then takes a place.
+    """Gives an empty folder to write into, which then takes its place.
 
     The folder is written beside its place, synced, and renamed in one step.
-    One that is there is put aside just before and removed just after; an
-    error puts it back. The next call does the same after a process that was
-    killed.
+    A folder that is there is put aside just before and removed just after; an
+    error puts it back. After a process that was killed, the next call puts it
+    back.
 
     Args:
-        path: of the folder; those above it are made.
+        path: the folder's path; the folders above it are made.
         overwrite: whether a folder that is not empty may be replaced.
 
     Raises:
@@ -73,12 +73,12 @@ def replace_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         _remove(swap, path)
 
 
-# Ends the name of what holds a new folder, the one before and a lock.
+# Suffix of the folder that holds a new folder, the one before and a lock.
 _SWAP = ".swap"
 
 
 def _tidy(left: Path, path: Path) -> None:
-    """Undoes what a killed process began; leaves a living one alone."""
+    """Undoes what a killed process began; leaves that of a living one."""
     if not {"new", "old"} & {one.name for one in left.iterdir()}:
         return  # it has just begun
     try:
@@ -95,7 +95,7 @@ def _remove(swap: Path, path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it, so that a loss of power keeps it."""
+    """Makes a folder and those above it, and syncs them to the disk."""
     path = Path(path)
     if not path.is_dir():
         make_folder(path.parent)
@@ -104,15 +104,15 @@ def make_folder(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Returns when the content of a file is on the disk."""
+    """Syncs a file: its content is on the disk when the call returns."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Returns when the names in a folder are on the disk.
+    """Syncs a folder: its names are on the disk when the call returns.
 
-    Without it a loss of power can undo a rename that was seen already.
+    Without it, a loss of power can undo a rename that was already seen.
     """
     if os.name == "nt":  # a folder cannot be opened there
         return
@@ -124,7 +124,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Returns when all that a folder holds is on the disk."""
+    """Syncs all files and folders in a folder."""
     for place, _, names in os.walk(folder):
         for name in names:
             sync_file(Path(place) / name)
@@ -132,14 +132,14 @@ def sync_tree(folder: Path) -> None:
 
 
 def lock_folder(folder: Path, refusal: str):
-    """A context in which no other process may lock the folder.
+    """Gives a context in which no other process may lock the folder.
 
     Args:
-        folder: is made.
-        refusal: what to say where another process is at work there.
+        folder: the folder; made where it is missing.
+        refusal: the message of the error.
 
     Raises:
-        ValueError: one is.
+        ValueError: another process holds the lock.
     """
     make_folder(folder)
     try:

@@ -1,4 +1,4 @@
-"""SHA-256 of tables and random bits of pairs: the same on every machine."""
+"""Digests of tables and random bits of pairs, the same on every machine."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,14 +6,14 @@ import pandas as pd
 
 
 def update_texts(digest, texts) -> None:
-    """Adds texts to a digest; their borders count."""
+    """Adds texts to a digest, with their lengths."""
     parts = [text.encode("utf-8", "surrogatepass") for text in texts]
     digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes())
     digest.update(b"".join(parts))
 
 
 def update_table(digest, table: pd.DataFrame) -> None:
-    """Adds a table: its index, the names and the values of its columns."""
+    """Adds a table to a digest: its index, and names and values of columns."""
     update_texts(digest, map(str, table.index))
     update_texts(digest, map(str, table.columns))
     for place in range(table.shape[1]):
@@ -38,7 +38,7 @@ def _update_column(digest, column: pd.Series) -> None:
 
 
 def _text(value) -> str:
-    """A cell as text; "\\0" where missing, lists cell by cell."""
+    """Returns a cell as text; "\\0" where missing, lists cell by cell."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return "\0[" + "\0".join(map(_text, value)) + "]"
     if value is None or value is pd.NA or value != value:
@@ -47,7 +47,7 @@ def _text(value) -> str:
 
 
 def hashed(user, item, seed: int, stream: int) -> np.ndarray:
-    """Random bits of a pair, uint64 `[n]`: the same for the same seed."""
+    """Returns random bits of pairs, uint64 `[n]`, the same for a seed."""
     start = np.random.SeedSequence([seed, stream]).generate_state(
         1, np.uint64)[0]
     bits = ((user.astype(np.uint64) << np.uint64(32))
@@ -57,9 +57,10 @@ def hashed(user, item, seed: int, stream: int) -> np.ndarray:
 
 
 def noise(seed: int, rows, columns) -> np.ndarray:
-    """Random uint64 of each (seed, row, column), so that blocks don't matter.
+    """Returns random uint64 of each (seed, row, column).
 
-    One step of SplitMix64 for each of the three.
+    They do not depend on the tile in which they are computed. Each of the
+    three takes one step of SplitMix64.
     """
     found = np.uint64(seed % 2**64)
     with np.errstate(over="ignore"):
@@ -73,7 +74,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(bits):
-    """SplitMix64's mixing function, in place.
+    """Applies SplitMix64's mixing function in place.
 
     Reference:
         Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number

@@ -18,8 +18,8 @@ from tfrecal.feedback import FeedbackStore, ingest
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.runs import run
+from tfrecal.runs.build import restore_trained
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import restore_trained
 from tfrecal.serving.server.version_folders import folders
 
 import tensorflow as tf  # isort: skip
@@ -147,8 +147,8 @@ class RetrainScene(Scene):
             items=str(made / "items.csv"), encoder="none", oracle="people",
             rounds=1, final_epochs=2, batch_size=256), made / "run",
             quiet=True)
-        parts = restore_trained(RunFolder(made / "run"), "The scene")
-        export_model(parts.model, made / "models" / "shop", pool=parts.pool,
+        built = restore_trained(RunFolder(made / "run"), "The scene")
+        export_model(built.model, made / "models" / "shop", pool=built.pool,
                      k=K)
         with FeedbackStore(made / "feedback.db") as store:
             shown, told = week(world)
@@ -182,7 +182,7 @@ class RetrainScene(Scene):
 
         self.lay_out(folder)
         with FeedbackStore(folder / "feedback.db") as store:
-            runs = store.runs()
+            runs = store.retrainings()
             if len(runs) and (runs["outcome"] == "promoted").all():
                 return
         job.retrain(folder / "loop", self.options(folder), now=2e9,

@@ -37,9 +37,9 @@ def best(vectors, queries, k, excluded=None):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 50])
-@pytest.mark.parametrize("block", [1 << 24, 3000 * 8])
-def test_exact_equals_numpy(vectors, rows, block, monkeypatch):
-    monkeypatch.setattr(index, "_BLOCK", block)
+@pytest.mark.parametrize("tile", [1 << 24, 3000 * 8])
+def test_exact_equals_numpy(vectors, rows, tile, monkeypatch):
+    monkeypatch.setattr(index, "_TILE", tile)
     queries = clustered(50, seed=1)[:rows]
     excluded = np.arange(2 * rows, dtype=np.int32).reshape(rows, 2)
     excluded[rows // 2:, 1] = -1

@@ -319,7 +319,7 @@ def test_a_client_explores_and_records_what_it_returns():
     explore = Exploration(wants("w0", "w1", "w2", "i3"), epsilon=1)
     shop = client_module.Recommender("localhost:1", log=log, explore=explore)
     base = Recommendations([ITEMS, ITEMS], [np.ones(10, np.float32)] * 2, 3)
-    shop._ranked = lambda call, k, **inputs: base
+    shop._ranked_lists = lambda call, k, **inputs: base
     found = shop.recommend(["u", "nobody"], exclude=[["w0", b"w2"], []])
     assert found.item_ids[0] == [*ITEMS[:4], "w1", *ITEMS[5:]]
     assert found.item_ids[1] == ITEMS and found.version == 3

@@ -112,7 +112,7 @@ def test_what_the_caller_changes_later_is_not_recorded(make, store):
 
 
 def test_written_in_batches_and_by_the_clock(make, store):
-    log = make(batch=30, seconds=60)
+    log = make(chunk=30, seconds=60)
     show(log, 9)  # 27 rows: no batch yet
     time.sleep(0.05)
     assert store.calls == [] and log.counts["waiting"] == 27
@@ -120,7 +120,7 @@ def test_written_in_batches_and_by_the_clock(make, store):
     wait_until(lambda: store.calls == [30])
     show(log, 1)
     assert log.flush() and store.calls == [30, 3]
-    other = make(batch=30, seconds=0.01)
+    other = make(chunk=30, seconds=0.01)
     show(other, 1)
     wait_until(lambda: store.calls == [30, 3, 3])
 
@@ -140,7 +140,7 @@ def test_a_call_does_not_wait_for_the_store(make, store, tmp_path):
 def test_a_full_queue_goes_to_the_disk_and_from_there_to_the_store(
         make, store, tmp_path, caplog):
     store.gate.clear()
-    log = make(most=300, batch=30)
+    log = make(most=300, chunk=30)
     requests = set(show(log, 30))
     wait_until(lambda: log.counts["waiting"])
     for _ in range(20):
@@ -209,7 +209,7 @@ def test_closing_while_the_store_is_down_or_hangs(make, store, tmp_path):
     assert len(spilled(tmp_path)) == 12
     store.trouble = None
     store.gate.clear()
-    other = make(batch=3, seconds=60)
+    other = make(chunk=3, seconds=60)
     show(other, 5)
     other.close(timeout=0.1)  # one batch hangs in the store
     assert len(spilled(tmp_path)) == 27 and other.counts["waiting"] == 0
@@ -481,7 +481,7 @@ def test_with_the_feedback_store(make, tmp_path):
 
 
 def test_many_threads(make, store):
-    log = make(batch=20)
+    log = make(chunk=20)
     threads = [threading.Thread(target=show, args=(log, 40))
                for _ in range(8)]
     for thread in threads:
@@ -509,7 +509,7 @@ def test_calls_that_cannot_be(make, call, error, text):
 
 
 def test_arguments_that_cannot_be(make, store, tmp_path):
-    for name in ("most", "batch", "seconds"):
+    for name in ("most", "chunk", "seconds"):
         with pytest.raises(ValueError, match=f"`{name}` must be a positive"):
             make(**{name: 0})
     (tmp_path / "file").write_text("")
@@ -520,7 +520,7 @@ def test_arguments_that_cannot_be(make, store, tmp_path):
 def test_a_client_records_its_lists(make, store):
     log = make(clock=lambda: 9.0)
     shop = client_module.Recommender("localhost:1", "shop", log=log)
-    shop._ranked = lambda call, k, **inputs: Recommendations(
+    shop._ranked_lists = lambda call, k, **inputs: Recommendations(
         [["a", "b"], ["c"], []], [[2.0, 1.0], [3.0], []], 4)
     found = shop.recommend([b"u", 7, "v"])
     assert len(set(found.request_ids)) == 3

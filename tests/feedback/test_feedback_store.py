@@ -213,16 +213,16 @@ class TestRuns:
     def test_the_first_run_that_used_a_row_keeps_it(self, store):  # noqa: F811
         store.add_responses(clicks("ab"))
         store.add_shown(shown_rows(1))
-        first = store.begin_run(base_version=6)
+        first = store.begin_retraining(base_version=6)
         until = store.latest()
         store.add_responses(clicks("c"))
         assert store.mark_used(first, until) == {"shown": 3, "responses": 2}
-        store.finish_run(first, "promoted", 7, "better", {"rows": 5})
-        second = store.begin_run(base_version=7)
+        store.finish_retraining(first, "promoted", 7, "better", {"rows": 5})
+        second = store.begin_retraining(base_version=7)
         assert store.mark_used(second, store.latest()) == {
             "shown": 0, "responses": 1}
         assert store.responses()["run_id"].tolist() == [1, 1, 2]
-        runs = store.runs()
+        runs = store.retrainings()
         assert runs["outcome"].tolist() == ["promoted", "running"]
         assert runs["version"].tolist()[0] == 7
         assert runs["record"][0] == '{"rows": 5}'
@@ -231,9 +231,9 @@ class TestRuns:
 
     def test_bad_runs(self, store):  # noqa: F811
         with pytest.raises(ValueError, match="run_id=5"):
-            store.finish_run(5, "failed")
+            store.finish_retraining(5, "failed")
         with pytest.raises(ValueError, match="outcome='won'"):
-            store.finish_run(1, "won")
+            store.finish_retraining(1, "won")
 
 
 class TestErasure:

@@ -32,8 +32,8 @@ from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import NothingNew
 from tfrecal.retrain.refresh import refresh
 from tfrecal.runs import run
+from tfrecal.runs.build import restore_trained
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import restore_trained
 from tfrecal.serving.client.client import Recommender
 
 pytestmark = [pytest.mark.serving, pytest.mark.large]
@@ -62,9 +62,9 @@ class Shop:
 
     def export(self, base):
         """The first model as version 1 in `base`, which is returned."""
-        parts = restore_trained(
+        built = restore_trained(
             RunFolder.of_run(self.folder / "run"), "The test")
-        export_model(parts.model, base, pool=parts.pool, k=K)
+        export_model(built.model, base, pool=built.pool, k=K)
         return base
 
     def write_tables(self):
@@ -264,7 +264,7 @@ def test_new_items_before_any_feedback(shop, tmp_path):
     record = refresh(tmp_path / "loop", options)
     assert record["outcome"] == "promoted" and record["version"] == 2
     with FeedbackStore(tmp_path / "new.db") as store:
-        assert store.runs()["outcome"].tolist() == ["promoted"]
+        assert store.retrainings()["outcome"].tolist() == ["promoted"]
     with pytest.raises(ValueError, match="must be there"):
         job.retrain(tmp_path / "loop", shop.options(
             to=options.to, feedback=str(tmp_path / "wrong.db")))
@@ -288,7 +288,8 @@ def test_a_user_is_erased_where_nothing_is_new(shop, monkeypatch):
         monkeypatch.setattr(Loop, "export", whole)
         record = refresh(shop.folder / "loop")
         assert "1 users were erased, nothing was" in record["reason"]
-        assert store.runs()["outcome"].tolist()[-2:] == ["failed", "promoted"]
+        assert store.retrainings()["outcome"].tolist()[-2:] == [
+            "failed", "promoted"]
         after = client.score(users, items)
         assert after.version == record["version"] > before.version
         others = np.arange(30) != 3
@@ -345,7 +346,7 @@ def test_a_model_that_is_worse_is_not_promoted(shop):
     assert record["outcome"] == "refused", record["reason"]
     assert record["gate"]["low"] < 0
     assert Loop(shop.folder / "loop").served() == before
-    last = store.runs().iloc[-1]
+    last = store.retrainings().iloc[-1]
     assert last["outcome"] == "refused" and last["reason"]
     # Another draw on the same feedback could pass by luck.
     with pytest.raises(NothingNew, match="was refused on"):
@@ -387,7 +388,7 @@ def test_a_server_that_never_loads(shop):
     assert record["outcome"] == "failed" and time.monotonic() - started < 60
     assert "AVAILABLE within 2 seconds" in record["reason"]
     assert Loop(shop.folder / "loop").served()[0] == version
-    assert store.runs()["outcome"].iloc[-1] == "failed"
+    assert store.retrainings()["outcome"].iloc[-1] == "failed"
 
 
 def test_a_database_that_restarts_while_a_retraining_runs(
@@ -417,7 +418,7 @@ def test_a_database_that_restarts_while_a_retraining_runs(
         record = job.retrain(tmp_path / "loop", shop.options(
             to=str(base), feedback=None, questions=20), now=shop.world.now)
         assert record["outcome"] == "promoted" and record["version"] == 2
-        assert store.runs()["outcome"].tolist() == ["promoted"]
+        assert store.retrainings()["outcome"].tolist() == ["promoted"]
         assert store.counts()["unused_responses"] == 0
         asked = store.questions("open")
         assert len(asked) == record["asked"] == 20

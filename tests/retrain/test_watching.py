@@ -42,11 +42,11 @@ class Watched:
         outcome = self.left.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        run = self.store.begin_run(1)
+        run = self.store.begin_retraining(1)
         if outcome != "failed":
             self.store.mark_used(run, until=self.store.latest())
-        self.store.finish_run(run, outcome=outcome, reason="", version=None,
-                              record={})
+        self.store.finish_retraining(
+            run, outcome=outcome, reason="", version=None, record={})
         return {"outcome": outcome}
 
     def sleep(self, seconds):
@@ -123,7 +123,7 @@ def test_rows_that_a_log_left_count(watched):
 
 def test_an_interrupted_retraining_is_done_again(watched):
     loop = watched("promoted")
-    loop.store.begin_run(1)
+    loop.store.begin_retraining(1)
     loop.watch(least=100)
     assert not loop.left
 

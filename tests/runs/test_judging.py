@@ -13,7 +13,7 @@ from tfrecal.callbacks import EvaluateRetrieval
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.report.results import Results
-from tfrecal.runs import parts, run
+from tfrecal.runs import build, run
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.tuning import auto
 
@@ -53,9 +53,9 @@ def finished(tmp_path_factory):
         closed[-1].open = True
         return history
 
-    real_load, real_fit = parts.load_split, TwoTower.fit
+    real_load, real_fit = build.load_split, TwoTower.fit
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "load_split", load_split)
+        patch.setattr(build, "load_split", load_split)
         patch.setattr(TwoTower, "fit", fit)
         run.run(CONFIG, folder, quiet=True)
     assert closed[-1].open
@@ -63,7 +63,7 @@ def finished(tmp_path_factory):
 
 
 def test_the_test_part_is_judged_by_the_finished_model(finished):
-    made, _ = parts.restore(RunFolder(finished))
+    made, _ = build.restore(RunFolder(finished))
     judge = EvaluateRetrieval(made.pool, made.split.test,
                               seen=made.split.validation, part="test")
     wanted = judge.evaluate(made.model)
@@ -81,7 +81,7 @@ def test_each_round_is_judged_by_the_validation_part(finished):
     history = pd.read_csv(finished / "history.csv")
     assert history["part"].eq("validation").all()
     assert not [name for name in history if name.startswith("test_")]
-    made = parts.build(CONFIG)
+    made = build.build(CONFIG)
     made.model.fit(made.pool.sequence(CONFIG.batch_size, CONFIG.seed),
                    epochs=1, verbose=0, callbacks=[run.FinalCosine(
                        CONFIG.learning_rate, CONFIG.epochs,

@@ -16,8 +16,8 @@ from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.runs import config as run_config
 from tfrecal.runs import run
+from tfrecal.runs.build import first_pool, make_encoder, make_model
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import first_pool, make_encoder, make_model
 from tfrecal.runs.tuning.space import checked
 from tfrecal.text import encoder as encoders
 from tfrecal.text import simcse

@@ -13,8 +13,8 @@ import transformers
 
 from tfrecal import datasets, metrics
 from tfrecal.pool.pool import Pool
+from tfrecal.runs.build import load_split, make_model
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import load_split, make_model
 from tfrecal.runs.tuning import search as tuner
 from tfrecal.runs.tuning import space as search_space
 from tfrecal.scoring.scorer import PoolScorer

@@ -226,7 +226,7 @@ def test_server_says_what_is_wrong_with_a_call(served):
         assert client.recommend(["a"]).version == 1
         with pytest.raises(ValueError, match="FAILED_PRECONDITION: Serving "
                            'signature key "rank" not found. Export'):
-            client._ask("rank", users=["a"])
+            client._ask_or_recall("rank", users=["a"])
 
 
 def test_only_what_may_pass_is_tried_again():

@@ -55,12 +55,12 @@ def test_signatures_are_those_of_the_file(servable):
 
 
 def test_number_of_runs_is_bounded(folder, monkeypatch):
-    monkeypatch.setattr("tfrecal.serving.server.servable._MAX_RUNS", 2)
+    monkeypatch.setattr("tfrecal.serving.server.servable._MAX_SESSION_RUNS", 2)
     servable = Servable(folder, "m", 2)
     users = {"user_id": np.array([b"a"], object)}
     for outputs in (["names"], ["scores"], None, ["names"]):
         assert servable.run("serving_default", users, outputs)
-        assert len(servable._runs) <= 2
+        assert len(servable._session_runs) <= 2
     servable.close()
 
 
@@ -165,7 +165,7 @@ def test_warm_up_runs_every_record(folder):
     write_records(folder, predict_log("", user_id=["a"]), b"",
                   predict_log("add", x=[[1., 2.]], y=[[1., 2.]]))
     assert warm_up(servable, times=3) == 2
-    assert {key[0] for key in servable._runs} == {
+    assert {key[0] for key in servable._session_runs} == {
         "serving_default", "add"}
     servable.close()
 

@@ -1,8 +1,8 @@
 """What must hold of an argument?
 
-Each function takes arguments by their names, and one that does not hold ends
-in an error of one form. Numbers are those of Python and NumPy; a bool is
-none. Infinity is a number; `finite` refuses it.
+Each function takes arguments by their names and raises an error of one form
+where an argument does not hold. Numbers are those of Python and NumPy; a bool
+is not a number. Infinity is a number, which `finite` refuses.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def positive(*, cure: str = "", **values) -> None:
 
     Args:
         cure: a sentence to end the message with.
-        values: what was given, by the names of the arguments.
+        **values: the given values, by the names of the arguments.
 
     Raises:
         TypeError: a value is no number.
-        ValueError: a value is NaN, or out of range.
+        ValueError: a value is NaN or out of range.
 
     Example:
         checks.positive(budget=budget, cure="Labels are paid from it.")
@@ -58,8 +58,8 @@ def lies_in(interval: str, *, cure: str = "", **values) -> None:
     """Checks that numbers lie in an interval; see `positive`.
 
     Args:
-        interval: such as `"[0, 1)"`: a bracket takes its end in, a
-            parenthesis leaves it out.
+        interval: the interval, such as `"[0, 1)"`: a bracket includes its
+            end, a parenthesis leaves it out.
     """
     low, high = map(float, interval[1:-1].split(","))
     for name, value in values.items():
@@ -70,7 +70,7 @@ def lies_in(interval: str, *, cure: str = "", **values) -> None:
 
 
 def given(**values) -> dict:
-    """The arguments that are not None, for a check of what may be None.
+    """Returns the arguments that are not None, for checks of optional ones.
 
     Example:
         checks.positive(**checks.given(clip=clip))
@@ -80,16 +80,16 @@ def given(**values) -> dict:
 
 
 def one_of(name: str, value, choices, *, cure: str = "") -> None:
-    """Checks that a value is one of some.
+    """Checks that a value is one of the allowed ones.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        choices: what may be given.
+        name: the name of the argument.
+        value: the given value.
+        choices: the allowed values.
         cure: a sentence to end the message with.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: the value is none of them.
     """
     choices = list(choices)
     if value not in choices:
@@ -114,21 +114,21 @@ def _message(name, value, wanted, cure) -> str:
 
 def check_weights(values, size: int, name: str, *, positive: bool = False,
                   source: str = "") -> np.ndarray:
-    """Checks weights, costs and the like, one a pair.
+    """Checks row weights, costs and other numbers, one for each pair.
 
     Args:
         values: numbers, `[size]`.
-        size: how many pairs there are.
-        name: of the argument.
+        size: number of pairs.
+        name: the name of the argument.
         positive: whether 0 is refused too.
         source: where the numbers come from, for the message.
 
     Returns:
-        them as float64 `[size]`.
+        The numbers as float64 `[size]`.
 
     Raises:
-        ValueError: another number of them, or one that is negative (or 0),
-            NaN or infinite.
+        ValueError: there are more or fewer numbers, or one of them is
+            negative (or 0), NaN or infinite.
     """
     found = np.asarray(values, np.float64)
     wrong = ~(np.isfinite(found) & (found > 0 if positive else found >= 0))
@@ -148,9 +148,9 @@ def check_weights(values, size: int, name: str, *, positive: bool = False,
 
 
 def on_scale(labels, scale) -> np.ndarray:
-    """Which labels lie on a scale, bool `[n]`.
+    """Returns which labels lie on a scale, bool `[n]`.
 
-    NaN lies on none. A scale of None holds every finite number.
+    NaN lies on no scale. A scale of None holds every finite number.
     """
     labels = np.asarray(labels)
     low, high = (-np.inf, np.inf) if scale is None else scale
@@ -163,7 +163,7 @@ def check_labels(labels, scale, tickets, *, cure: str) -> None:
     Args:
         labels: numbers, `[n]`.
         scale: `(lowest, highest)` label, or None for any finite number.
-        tickets: of their questions, `[n]`.
+        tickets: the tickets of their questions, `[n]`.
         cure: a sentence to end the message with.
 
     Raises:
@@ -182,7 +182,7 @@ def check_scale(scale) -> tuple[float, float]:
     """Checks a label scale, `(lowest, highest)`, and returns it as floats.
 
     Raises:
-        ValueError: it is not two finite numbers that rise.
+        ValueError: the scale is not two finite, rising numbers.
     """
     try:
         low, high = map(float, scale)

@@ -14,7 +14,7 @@ _STORE = ("file or URL of the store (default: the environment variable "
 
 
 def add_arguments(name: str, command) -> None:
-    """The options of one of the commands."""
+    """Adds the options of one of the commands."""
     if name == "feedback":
         _feedback_arguments(command)
     elif name == "retrain":
@@ -73,10 +73,10 @@ def _feedback_arguments(command) -> None:
 
 
 def _package():
-    """`tfrecal.feedback`, whose libraries are an extra.
+    """Returns `tfrecal.feedback`, whose libraries are an extra.
 
     Raises:
-        ValueError: they are not installed.
+        ValueError: the libraries are not installed.
     """
     try:
         from tfrecal import feedback
@@ -115,7 +115,7 @@ def feedback(arguments) -> int:
             return 0 if not rejected else 1
         if arguments.action == "erase":
             if arguments.spill:
-                # What comes from there later is refused.
+                # Rows that come from there later are refused.
                 take_spilled(store, arguments.spill)
             counts = store.erase_user(arguments.user)
         else:
@@ -189,16 +189,17 @@ def status(arguments) -> int:
     print(f"{base}")
     for version in sorted(found):
         manifest = read_manifest(found[version])
-        parts = [f"  version {version}", manifest["made"]]
-        parts += [f"{name} {value:.4f}" for name, value in
+        words = [f"  version {version}", manifest["made"]]
+        words += [f"{name} {value:.4f}" for name, value in
                   list(manifest["metrics"].items())[:2]]
         if version in states:
-            parts.append(states[version][0])
-        print("  ".join(parts))
+            words.append(states[version][0])
+        print("  ".join(words))
     with _package().named_store(arguments.feedback, made=True) as store:
-        runs = store.runs()
+        retrainings = store.retrainings()
         served = read_manifest(found[max(found)]).get("run", "")
-        of_it = runs["record"][runs["run_id"].astype(str) == served]
+        of_it = retrainings["record"][
+            retrainings["run_id"].astype(str) == served]
         until = max((json.loads(record).get("until", -math.inf)
                      for record in of_it), default=-math.inf)
         counts = store.counts(since=until)
@@ -208,13 +209,13 @@ def status(arguments) -> int:
         print(f"questions: {counts['open']:,} open, "
               f"{counts['answered']:,} answered, "
               f"{counts['expired']:,} expired")
-    for run in runs.tail(3).itertuples():
-        made = "" if pd.isna(run.version) else f" as version {run.version}"
-        if made and run.version not in found:
+    for row in retrainings.tail(3).itertuples():
+        made = "" if pd.isna(row.version) else f" as version {row.version}"
+        if made and row.version not in found:
             made += ", withdrawn since"
-        print(f"retraining {run.run_id}: {run.outcome}{made}"
-              + (f", {run.reason}" if run.reason else ""))
-        record = json.loads(run.record)
+        print(f"retraining {row.run_id}: {row.outcome}{made}"
+              + (f", {row.reason}" if row.reason else ""))
+        record = json.loads(row.record)
         gate = record.get("gate")
         if gate and gate["serving"] is not None:
             print(f"  {gate['metric']} served {gate['serving']:.4f}, "

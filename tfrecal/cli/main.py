@@ -45,7 +45,8 @@ def main(argv=None) -> int:
         print(f"tfrecal: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        # Not imported: commands that need no TensorFlow load none.
+        # The class is not imported, so that commands that need no TensorFlow
+        # do not load it.
         if type(error).__name__ != "WorkersStopped":
             raise
         print(f"tfrecal: {error}", file=sys.stderr)
@@ -60,7 +61,7 @@ def main(argv=None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, without all options before it."""
+    """Reports a mistake in one line, without listing all options first."""
 
     def error(self, message):
         self.exit(2, f"tfrecal: {message}. `{self.prog} --help` lists what "
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             ("status", loop_commands.status),
             ("datasets", list_datasets), ("doctor", check)):
         text = (function.__doc__ or "").splitlines()[0]
-        # The server tells of its own flags.
+        # The server describes its own flags.
         command = commands.add_parser(
             name, help=text, description=text, add_help=name != "serve")
         command.set_defaults(command=function)

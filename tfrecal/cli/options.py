@@ -1,4 +1,4 @@
-"""Options of commands, from the fields of a config."""
+"""Makes the options of a command from the fields of a config."""
 from __future__ import annotations
 
 import dataclasses
@@ -6,7 +6,7 @@ import re
 
 
 def field_arguments(command, kind) -> None:
-    """An option for each field of a config."""
+    """Adds an option for each field of a config."""
     shown = _documented(kind)
     for field in dataclasses.fields(kind):
         if field.type == "bool":
@@ -24,7 +24,7 @@ def field_arguments(command, kind) -> None:
 
 
 def _documented(kind) -> dict[str, str]:
-    """Name -> text of the arguments in a class's docstring."""
+    """Reads name -> text of the arguments in a class's docstring."""
     text = kind.__doc__.partition("Args:\n")[2]
     found = {}
     for part in re.split(r"\n {4,8}(?=\w[\w, ]*: )", "\n" + text):
@@ -35,7 +35,7 @@ def _documented(kind) -> dict[str, str]:
 
 
 def given_fields(arguments, kind) -> dict:
-    """Fields of a config that were given as options."""
+    """Returns the fields of a config that were given as options."""
     return {f.name: getattr(arguments, f.name)
             for f in dataclasses.fields(kind)
             if getattr(arguments, f.name) is not None}

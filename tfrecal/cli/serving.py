@@ -52,24 +52,24 @@ def export(arguments) -> int:
     from tfrecal.export.manifest import read_manifest
     check_server(arguments.server, arguments.index)
     from tfrecal.pool.run_folder import RunFolder
-    from tfrecal.runs.parts import restore_trained
+    from tfrecal.runs.build import restore_trained
     folder = RunFolder.of_run(run_folder(arguments))
-    parts = restore_trained(folder, "An export")
+    built = restore_trained(folder, "An export")
     encoder = None
     if arguments.encoder:
         from tfrecal.text.distill import student_of
-        own = parts.model.candidate_tower.encoder
+        own = built.model.candidate_tower.encoder
         if own is None:
             raise ValueError("`--encoder` is for a run with texts. Received: "
                              f"{folder.path}, which has no encoder.")
         encoder = student_of(
             own, arguments.encoder, precision=own.precision)
     path = export_model(
-        parts.model, arguments.to, pool=parts.pool, k=arguments.k,
+        built.model, arguments.to, pool=built.pool, k=arguments.k,
         index=arguments.index, target_recall=arguments.target_recall,
         encoder=encoder, precision=arguments.precision,
         server=arguments.server, metrics=folder.metrics,
-        fingerprint=parts.split.train.fingerprint(), seed=parts.config.seed)
+        fingerprint=built.split.train.fingerprint(), seed=built.config.seed)
     manifest = read_manifest(path)
     found = manifest["index"]
     print(f"{path}: {found['candidates']:,} items; {found['note']}; recall "

@@ -80,7 +80,7 @@ def run(arguments) -> int:
 
 
 def _run_config(arguments):
-    """The config of `--config` and of the options beside it."""
+    """Returns the config of `--config`, changed by the other options."""
     from tfrecal.runs.config import RunConfig
     base = (RunConfig.from_file(arguments.config) if arguments.config
             else RunConfig())
@@ -200,7 +200,7 @@ def report(arguments) -> int:
 def distill(arguments) -> int:
     """Make a smaller text encoder with the vectors of a run's."""
     from tfrecal.pool.run_folder import RunFolder
-    from tfrecal.runs.parts import restore_trained
+    from tfrecal.runs.build import restore_trained
     from tfrecal.text.distill import distill as make
     if Path(arguments.to).exists():
         raise ValueError("`--to` must not exist. Received: "

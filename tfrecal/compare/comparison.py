@@ -165,7 +165,7 @@ def _start_worker(parent: int):
 def _learner(settings: str, make_model):
     """The data and the one learner of a process."""
     from tfrecal.compare.learner import Learner
-    from tfrecal.runs.parts import load_data
+    from tfrecal.runs.build import load_data
     from tfrecal.text.encoder import TextEncoder
     config = ComparisonConfig(**json.loads(settings))
     data = load_data(config)

@@ -1,4 +1,7 @@
-"""ComparisonConfig: what a comparison is made of. Needs no TensorFlow."""
+"""ComparisonConfig: everything that decides a comparison.
+
+This module needs no TensorFlow.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -14,32 +17,32 @@ BASELINE = "random"
 
 @dataclasses.dataclass
 class ComparisonConfig:
-    """What a comparison is made of; stored as `config.json`.
+    """Everything that decides a comparison; stored as `config.json`.
 
     Args:
         data: name of a data set, or a CSV file of interactions.
         users, items: CSV files of the tables, where `data` is a file.
-        encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`; it
-            is frozen.
+        encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`. The
+            encoder is not trained.
         scenarios: comma-separated names, see `tfrecal.compare.scenarios`.
         strategies: comma-separated names; options follow a colon, such as
             `core_set:batch=power;max_per_user=5`. The baseline `random` is
             added.
         segment: a query on the users table, for the scenario `segment`.
         seeds: number of paired seeds.
-        first_seed: the lowest of them: other seeds than those by which
+        first_seed: the lowest seed; take other seeds than those with which
             anything was tuned.
-        draws: of the baseline for each seed.
-        rounds: of acquisition.
+        draws: number of runs of the baseline for each seed.
+        rounds: number of rounds of acquisition.
         budget: share of the labels that can be bought.
         steps: training steps of a round.
         first_steps: training steps before the first round.
-        batch_size: rows of a step.
+        batch_size: rows of a training step.
         embedding_dim: width of a vector block.
-        learning_rate: at the start of a round.
-        dropout: share of the vector elements dropped.
-        passes: MC-dropout passes.
-        category: column of the items table for the report.
+        learning_rate: learning rate at the start of a round.
+        dropout: share of the vector elements dropped in training.
+        passes: number of MC-dropout passes.
+        category: column of the items table that the report groups by.
     """
 
     data: str = "ml-100k"
@@ -80,10 +83,10 @@ class ComparisonConfig:
 
     @classmethod
     def from_folder(cls, folder) -> "ComparisonConfig":
-        """The config of a comparison that was begun.
+        """Reads the config of a comparison that was begun.
 
         Raises:
-            ValueError: the folder holds none.
+            ValueError: the folder holds no comparison.
         """
         path = Path(folder) / "config.json"
         if not path.is_file():
@@ -97,22 +100,22 @@ class ComparisonConfig:
 
     @property
     def labels(self) -> list[str]:
-        """The strategies, the baseline first, each once."""
+        """The labels of the strategies, the baseline first, each once."""
         given = [part.strip() for part in self.strategies.split(",")]
         return list(dict.fromkeys([BASELINE, *filter(None, given)]))
 
     @property
     def scenario_names(self) -> list[str]:
-        """The scenarios, each once."""
+        """The names of the scenarios, each once."""
         given = [part.strip() for part in self.scenarios.split(",")]
         return list(dict.fromkeys(filter(None, given)))
 
 
 def strategy(label: str) -> Strategy:
-    """The strategy that a label names.
+    """Makes the strategy that a label names.
 
     Args:
-        label: `name` or `name:option=value;option=value`, values in JSON or
+        label: `name` or `name:option=value;option=value`; values are JSON or
             plain words.
 
     Raises:

@@ -8,14 +8,14 @@ from scipy import integrate, stats
 from tfrecal.compare import verdicts
 from tfrecal.metrics.direction import lower_is_better
 
-#: The ratio at which "needs more labels" is no longer told apart.
+#: Ratios of labels above this are not told apart.
 MOST = 10.0
 _KEYS = ["scenario", "strategy", "seed", "draw", "round", "labels", "bought",
          "cost"]
 
 
 def metric_names(curves: pd.DataFrame) -> list[str]:
-    """The columns of `curves` that hold metrics, in their order."""
+    """Returns the columns of `curves` that hold metrics, in their order."""
     return [name for name in curves
             if name not in _KEYS and not name.endswith("seconds")
             and pd.api.types.is_numeric_dtype(curves[name])]
@@ -24,19 +24,19 @@ def metric_names(curves: pd.DataFrame) -> list[str]:
 def compare(curves: pd.DataFrame, baseline: str = "random",
             at: tuple[float, ...] = (0.4, 1.0), resamples: int = 2000,
             seed: int = 0) -> pd.DataFrame:
-    """Every strategy beside a baseline, on paired seeds.
+    """Compares every strategy with a baseline, on paired seeds.
 
-    `labels` is what a strategy must buy to be as good as the baseline with
-    the share `at` of its budget, divided by what the baseline itself needed
-    for that quality: 0.3 means 30% of the labels. Both curves are means over
-    seeds of the best quality so far, so that the baseline beside itself
-    gives 1. Where the strategy never gets there, `reached` is False and
-    `labels` turns the question round: the strategy's budget divided by what
-    the baseline needed for the strategy's best quality, at most 10.
+    `labels` is the number of labels that a strategy must buy to be as good as
+    the baseline with the share `at` of its budget, divided by the number that
+    the baseline itself needed for that quality: 0.3 means 30% of the labels.
+    Both curves are means over seeds of the best quality so far, so the
+    baseline compared with itself gives 1. If the strategy never becomes as
+    good, `reached` is False and `labels` is the strategy's budget divided by
+    what the baseline needed for the strategy's best quality, at most 10.
 
     `area` is the mean difference of the metric, strategy minus baseline,
-    over labels up to the share `at` of the budget; `p` is Wilcoxon's
-    signed-rank test of the seeds' areas, `p_holm` corrects it over the
+    over labels up to the share `at` of the budget. `p` is Wilcoxon's
+    signed-rank test of the seeds' areas; `p_holm` corrects it over the
     strategies of one scenario, metric, level and baseline.
 
     Args:
@@ -46,15 +46,16 @@ def compare(curves: pd.DataFrame, baseline: str = "random",
         baseline: the strategy to compare with. Scenarios without it are
             left out.
         at: shares of the baseline's budget, in (0, 1].
-        resamples: of the paired bootstrap over seeds, for 95% percentile
-            intervals.
-        seed: of the bootstrap.
+        resamples: number of resamples of the paired bootstrap over seeds,
+            for 95% percentile intervals.
+        seed: seed of the bootstrap.
 
     Returns:
-        one row a (scenario, strategy, metric, at): `baseline`, `seeds`,
-        `tests` (of the Holm family), `labels`, `low`, `high`, `reached`,
-        `area`, `area_low`, `area_high`, `better`, `p`, `p_holm`, `verdict`.
-        `labels` is NaN where the baseline's labels improved nothing.
+        One row a (scenario, strategy, metric, at): `baseline`, `seeds`,
+        `tests` (the number of tests that Holm corrects for), `labels`,
+        `low`, `high`, `reached`, `area`, `area_low`, `area_high`, `better`,
+        `p`, `p_holm`, `verdict`. `labels` is NaN where the baseline's labels
+        improved nothing.
 
     Raises:
         ValueError: the baseline is missing, or a strategy shares fewer than
@@ -107,12 +108,12 @@ def compare(curves: pd.DataFrame, baseline: str = "random",
 
 
 def shared_seeds(one: pd.DataFrame, other: pd.DataFrame) -> list[int]:
-    """Seeds that both have curves of, rising."""
+    """Returns the seeds of which both have curves, in rising order."""
     return sorted(int(s) for s in set(one["seed"]) & set(other["seed"]))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P values corrected for having made all of these tests.
+    """Corrects p values for the number of tests that were made.
 
     Reference:
         Holm 1979, "A Simple Sequentially Rejective Multiple Test
@@ -126,20 +127,20 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 class _Pair:
-    """A strategy and its baseline: curves by seed, higher is better."""
+    """The curves by seed of a strategy and of its baseline."""
 
     def __init__(self, own: list, base: list, metric: str):
         self.sign = -1 if lower_is_better(metric) else 1
         self.own, self.base = own, base
-        # What every seed has: no curve is prolonged beyond its end.
+        # The range that every seed covers: no curve is prolonged.
         self.start = max(x[0] for draws in own + base for x, _ in draws)
         self.own_end = min(x[-1] for draws in own for x, _ in draws)
         self.base_end = min(x[-1] for draws in base for x, _ in draws)
 
     @classmethod
     def of(cls, own, base, metric: str, seeds) -> "_Pair | None":
-        """None where a seed has no value of the metric."""
-        sides = [[_draws(rows, metric, seed) for seed in seeds]
+        """Makes the pair; None where a seed has no value of the metric."""
+        sides = [[_curves_of_draws(rows, metric, seed) for seed in seeds]
                  for rows in (own, base)]
         return None if any(not draws for draws in sides[0] + sides[1]) else (
             cls(*sides, metric))
@@ -149,15 +150,15 @@ class _Pair:
         draws = np.random.default_rng(seed).multinomial(
             n, np.full(n, 1 / n), size=resamples)
         # The first row is the estimate itself.
-        weights = np.vstack([np.ones(n), draws]) / n
-        ratio, reached = self._ratios(weights, share)
+        seed_weights = np.vstack([np.ones(n), draws]) / n
+        ratio, reached = self._ratios(seed_weights, share)
         areas = self._areas(share)
-        spread = (weights @ areas)[1:]
+        spread = (seed_weights @ areas)[1:]
         known = np.isfinite(ratio[0])
         return {
             "seeds": n, "labels": ratio[0],
-            # A resample in which nothing was bought by labels may mean
-            # anything: it counts against both ends.
+            # A resample whose labels improved nothing says nothing: it
+            # counts against both ends of the interval.
             "low": np.quantile(np.nan_to_num(ratio[1:], nan=0.0), 0.025)
             if known else np.nan,
             "high": np.quantile(np.nan_to_num(ratio[1:], nan=MOST), 0.975)
@@ -169,46 +170,46 @@ class _Pair:
             "p": 1.0 if not areas.any() else float(
                 stats.wilcoxon(areas).pvalue)}
 
-    def _ratios(self, weights, share):
+    def _ratios(self, seed_weights, share):
         level = self.start + share * (self.base_end - self.start)
-        base_x = self._grid(self.base_end, level)
-        own_x = self._grid(self.own_end)
-        base = self._best(weights, self.base, base_x)
-        own = self._best(weights, self.own, own_x)
+        base_x = self._knots(self.base_end, level)
+        own_x = self._knots(self.own_end)
+        base = self._running_best(seed_weights, self.base, base_x)
+        own = self._running_best(seed_weights, self.own, own_x)
         wanted = base[:, np.searchsorted(base_x, level)]
-        paid = _first(base_x, base, wanted)
-        needed = _first(own_x, own, wanted)
+        paid = _labels_to_reach(base_x, base, wanted)
+        needed = _labels_to_reach(own_x, own, wanted)
         reached = np.isfinite(needed)
-        beside = _first(base_x, base, np.minimum(own[:, -1], wanted))
+        beside = _labels_to_reach(base_x, base, np.minimum(own[:, -1], wanted))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(reached, needed / paid, self.own_end / beside)
         ratio = np.minimum(ratio, MOST)
         return np.where(paid > self.start, ratio, np.nan), reached
 
     def _areas(self, share):
-        """Mean difference over labels, one a seed."""
+        """Returns the mean difference over labels of each seed."""
         level = self.start + share * (self.base_end - self.start)
-        grid = self._grid(min(level, self.own_end))
+        grid = self._knots(min(level, self.own_end))
         if len(grid) < 2:
             return np.zeros(len(self.own))
-        gap = _on(grid, self.own) - _on(grid, self.base)
+        gap = _curves_at(grid, self.own) - _curves_at(grid, self.base)
         return integrate.trapezoid(gap, grid) / (grid[-1] - grid[0])
 
-    def _grid(self, end: float, *more: float) -> np.ndarray:
-        """All knots up to `end`: there the means have their corners too."""
+    def _knots(self, end: float, *more: float) -> np.ndarray:
+        """Returns the numbers of labels up to `end` where curves bend."""
         knots = np.unique(np.concatenate(
             [x for draws in self.own + self.base for x, _ in draws]
             + [[self.start, end, *more]]))
         return knots[(knots >= self.start) & (knots <= end)]
 
-    def _best(self, weights, side, grid) -> np.ndarray:
-        """Running best of weighted means of seeds, `[rows, knots]`."""
+    def _running_best(self, seed_weights, side, grid) -> np.ndarray:
+        """Returns the best so far of weighted means, `[resamples, knots]`."""
         return np.maximum.accumulate(
-            weights @ (self.sign * _on(grid, side)), axis=1)
+            seed_weights @ (self.sign * _curves_at(grid, side)), axis=1)
 
 
-def _draws(rows: pd.DataFrame, metric: str, seed: int) -> list:
-    """`(bought, values)` of each draw of a seed that has any."""
+def _curves_of_draws(rows: pd.DataFrame, metric: str, seed: int) -> list:
+    """Returns `(bought, values)` of each draw of a seed that has values."""
     bought, values = (rows[name].to_numpy(float)
                       for name in ("bought", metric))
     draw = (rows["draw"].to_numpy() if "draw" in rows
@@ -218,22 +219,22 @@ def _draws(rows: pd.DataFrame, metric: str, seed: int) -> list:
     for number in np.unique(draw[own]):
         now = own & (draw == number)
         x, y = bought[now], values[now]
-        # Of rows with equal labels (a last epoch without questions) the
-        # later counts.
+        # Where rows have equal labels (a last epoch without questions), the
+        # later row counts.
         last = np.append(x[1:] != x[:-1], True)
         found.append((x[last], y[last]))
     return found
 
 
-def _on(grid: np.ndarray, side: list) -> np.ndarray:
-    """Curves at the knots, `[seeds, knots]`; draws averaged."""
+def _curves_at(grid: np.ndarray, side: list) -> np.ndarray:
+    """Returns curves at the knots, means over draws, `[seeds, knots]`."""
     return np.stack([np.mean([np.interp(grid, x, y) for x, y in draws], 0)
                      for draws in side])
 
 
-def _first(grid: np.ndarray, best: np.ndarray, wanted: np.ndarray):
-    """Where rising curves reach a quality; NaN where they do not."""
-    # The same seeds summed in another order differ in the last digit.
+def _labels_to_reach(grid: np.ndarray, best: np.ndarray, wanted: np.ndarray):
+    """Returns where rising curves reach a quality; NaN where they do not."""
+    # Sums over the same seeds in another order differ in the last digit.
     wanted = wanted - 1e-12 * np.abs(wanted)
     hit = best >= wanted[:, None]
     after = hit.argmax(axis=1)

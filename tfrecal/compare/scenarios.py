@@ -1,8 +1,9 @@
-"""Scenarios of a comparison: what the pool holds, who is served.
+"""Scenarios of a comparison: what the pool holds and who is served.
 
-Each hides the labels of the same 70% of a log and tests on 20% of it; what
-differs is which labels are known at first, which may be bought, and whose
-error counts. Any data set with users, items and labels will do.
+Each scenario hides the labels of the same 70% of a log and tests on 20% of
+it. Scenarios differ in which labels are known at first, which may be bought,
+and whose error counts. They work with any data set of users, items and
+labels.
 """
 from __future__ import annotations
 
@@ -27,10 +28,11 @@ class Problem:
 
     Args:
         data: the whole log, for its tables and its label scale.
-        pool: with the initial labels.
+        pool: the pool, with the initial labels.
         answers: rows that hold the pool's hidden labels.
-        validation: held-out rows of the audience, for calibration.
-        test: held-out rows of the audience.
+        validation: held-out rows of the audience, which calibrate
+            probabilities.
+        test: held-out rows of the audience, which judge.
         target: the audience, without labels.
     """
 
@@ -47,10 +49,11 @@ class Scenario:
     """How a `Problem` is made, and how it is judged.
 
     Args:
-        name: of the scenario.
-        says: in a few words, for tables and reports.
-        metric: what is to be good, a column of the curves.
-        at: share of random's budget whose quality is to be reached.
+        name: the scenario's name.
+        says: what it is about in a few words, for tables and reports.
+        metric: the metric that judges it, a column of the curves.
+        at: share of the random baseline's budget whose quality is to be
+            reached.
         make: `(data, seed, segment) -> Problem`.
     """
 
@@ -62,7 +65,7 @@ class Scenario:
 
 
 def standard(data, seed, segment=None) -> Problem:
-    """The pool looks like the audience."""
+    """The pool is like the audience."""
     split = _split(data, seed)
     pool = Pool.from_interactions(split.train, INITIAL, seed)
     return Problem(data, pool, split.train, split.validation, split.test,
@@ -84,12 +87,12 @@ def segment(data, seed, segment=None) -> Problem:
 
 
 def cold_users(data, seed, segment=None) -> Problem:
-    """A part of the users has no label at first; they are served."""
+    """Some users have no label at first; these users are served."""
     return _cold(data, seed, "user_code")
 
 
 def cold_items(data, seed, segment=None) -> Problem:
-    """A part of the items has no label at first; they are judged."""
+    """Some items have no label at first; these items are judged."""
     return _cold(data, seed, "item_code")
 
 
@@ -104,7 +107,7 @@ def new_items(data, seed, segment=None) -> Problem:
 
 
 def redundant(data, seed, segment=None) -> Problem:
-    """The busiest users made most of the log; every user counts alike."""
+    """The busiest users made most of the log; all users count the same."""
     split = _split(data, seed)
     train = split.train
     number = np.bincount(train.user_code, minlength=data.user_vocabulary.size)
@@ -120,7 +123,7 @@ def redundant(data, seed, segment=None) -> Problem:
 
 
 def item_averaged(data, seed, segment=None) -> Problem:
-    """Every item counts alike."""
+    """All items count the same."""
     problem = standard(data, seed)
     problem.target = problem.target.uniform("items")
     return problem
@@ -148,12 +151,16 @@ _ALL = {scenario.name: scenario for scenario in (
 
 
 def names() -> list[str]:
-    """Names that `get` knows."""
+    """Returns the names that `get` knows."""
     return list(_ALL)
 
 
 def get(name: str) -> Scenario:
-    """The scenario of a name."""
+    """Returns the scenario of a name.
+
+    Raises:
+        ValueError: there is no such scenario.
+    """
     if name not in _ALL:
         raise ValueError(f"A scenario must be one of {', '.join(_ALL)}. "
                          f"Received: {name!r}.")

@@ -1,22 +1,22 @@
-"""What a comparison says, in words that can be "no difference"."""
+"""Puts the result of a comparison into words, "no difference" included."""
 from __future__ import annotations
 
 import math
 
 import pandas as pd
 
-#: Below this a corrected p value is called significant.
+#: A corrected p value below this is called significant.
 SIGNIFICANT = 0.05
 _NAMES = {"target_matched": "target-matched random"}
 
 
 def baseline_name(baseline: str) -> str:
-    """How a baseline is called in a sentence."""
+    """Returns the name of a baseline in a sentence."""
     return _NAMES.get(baseline, baseline)
 
 
 def seeds_needed(tests: int) -> int:
-    """Seeds with which one of this many tests can be significant.
+    """Returns the seeds with which one of so many tests can be significant.
 
     Wilcoxon's smallest two-sided p with n seeds is 2 / 2**n, and Holm
     multiplies the smallest by the number of tests.
@@ -25,12 +25,12 @@ def seeds_needed(tests: int) -> int:
 
 
 def kind(row) -> str:
-    """What a row of `savings.compare` shows.
+    """Says in one word what a row of `savings.compare` shows.
 
     Returns:
         "few" (no outcome could be significant), "none" (no significant
         difference), "worse", "better", or "unclear": better over the curve,
-        but the interval of the labels holds 1.
+        but the interval of the labels contains 1.
     """
     if row.seeds < seeds_needed(row.tests):
         return "few"
@@ -38,18 +38,18 @@ def kind(row) -> str:
         return "none"
     if not row.better:
         return "worse"
-    # As printed: an interval that reads [95%, 100%] promises nothing.
+    # Rounded as printed: an interval that reads [95%, 100%] promises nothing.
     return "better" if round(row.high, 2) < 1 else "unclear"
 
 
 def share(row) -> str:
-    """The labels needed, such as "31% [27%, 36%]"."""
-    found, interval = parts(row)
+    """Writes the labels needed, such as "31% [27%, 36%]"."""
+    found, interval = labels_and_interval(row)
     return f"{found} {interval}".strip()
 
 
-def parts(row) -> tuple[str, str]:
-    """The labels needed and their interval, apart."""
+def labels_and_interval(row) -> tuple[str, str]:
+    """Writes the labels needed and their interval, as two texts."""
     if pd.isna(row.labels):
         return "not to be told", ""
     least = "" if row.reached else "at least "
@@ -57,7 +57,7 @@ def parts(row) -> tuple[str, str]:
 
 
 def sentence(row) -> str:
-    """One row of `savings.compare` in words."""
+    """Puts one row of `savings.compare` into words."""
     name = baseline_name(row.baseline)
     found, labels = kind(row), row.labels
     change = f"{row.metric} {row.area:+.4f} on average"
@@ -87,11 +87,11 @@ def sentence(row) -> str:
 
 
 def overall(rows: pd.DataFrame) -> str:
-    """A paragraph on one scenario and metric.
+    """Writes a paragraph on one scenario and metric.
 
     Args:
-        rows: of `savings.compare`, of one scenario, metric and level; with
-            several baselines, those of "random" or else of the first lead.
+        rows: rows of `savings.compare` of one scenario, metric and level. If
+            there are several baselines, "random", or else the first, leads.
     """
     names = list(dict.fromkeys(rows["baseline"]))
     first = "random" if "random" in names else names[0]
@@ -129,7 +129,7 @@ def overall(rows: pd.DataFrame) -> str:
 
 
 def _beside(rows: pd.DataFrame) -> list[str]:
-    """The best strategy beside baselines that know the audience."""
+    """Compares the best strategy with baselines that know the audience."""
     said = [sentence(row) for row in rows.itertuples()]
     return [f"It {text}." if text.startswith("needs")
             else f"{text[0].upper()}{text[1:]}." for text in said]

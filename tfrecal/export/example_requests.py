@@ -1,4 +1,4 @@
-"""Example requests: to warm a server up, and to see that a version loads."""
+"""Example requests: they warm a server up and test that a version loads."""
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +10,7 @@ WARM_UP = "tf_serving_warmup_requests"
 
 
 def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
-    """Requests of every signature: `(signature, name -> NumPy array)`."""
+    """Makes requests of every signature: `(signature, name -> array)`."""
     rng = np.random.default_rng(0)
     found = []
     for rows in (1, 32):
@@ -24,8 +24,8 @@ def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
         for name, function in serving.functions.items():
             names = [spec.name for spec in function.input_signature]
             found.append((name, {n: inputs[n] for n in names}))
-        # Without lists `recommend` takes a shorter way. Every input has a
-        # row for each user all the same: a server that batches needs that.
+        # Without lists `recommend` takes a shorter way. Every input still has
+        # a row for each user, because a server that batches needs that.
         found.append(("recommend", {
             "user_id": users, "history": items[:, :0],
             "exclude": items[:, :0]}))
@@ -52,7 +52,7 @@ def write_warm_up(path, model_name, requests):
 
 
 def check_loads(folder, requests):
-    """Loads and runs it the way that TensorFlow Serving does."""
+    """Loads and runs a version the way TensorFlow Serving does."""
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))

@@ -1,4 +1,4 @@
-"""export_model: a trained model as a version folder that servers load."""
+"""export_model: writes a trained model as a version that servers load."""
 from __future__ import annotations
 
 import contextlib
@@ -34,34 +34,34 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
     """Writes `<folder>/<version>/`, all of it or nothing.
 
     Args:
-        model: a trained model that offers `model.protocol.Recommends`;
-            one with `for_serving`, as `TwoTower`, also answers by the
+        model: a trained model that offers `model.protocol.Recommends`. A
+            model with `for_serving`, such as `TwoTower`, also answers by the
             histories and texts of requests.
-        folder: base path of the model, as servers poll it. The version is
-            one above the highest that it ever held.
+        folder: the model's base path, which servers poll. The version is one
+            above the highest that it ever held.
         pool: the `Pool` that the model was trained on.
-        k: items of an answer.
+        k: number of items that an answer holds.
         index: `"auto"`, `"exact"` or `"scann"`; see `index.build_index`.
-        target_recall: of ScaNN, among the first `k`.
+        target_recall: the recall that ScaNN must reach among the first `k`.
         encoder: a `TextEncoder` that encodes search texts and new items in
             place of the model's: a student of it (`distill.distill`). The
             items of the pool keep their vectors.
-        precision: of the served encoder: `"float32"`, `"bfloat16"` or
-            `"int8"`; None for its own. See `ServedEncoder`.
+        precision: precision of the served encoder: `"float32"`,
+            `"bfloat16"` or `"int8"`; None for its own. See `ServedEncoder`.
         server: the binary that must be able to load it (see
             `op_audit.SERVERS`); None for any.
         metrics: name -> number, for the manifest.
-        fingerprint: of the data, for the manifest.
-        run: of which the model came, for the manifest.
-        seed: of the queries that tune the index.
+        fingerprint: the data's fingerprint, for the manifest.
+        run: the run that made the model, for the manifest.
+        seed: seed of the queries that tune the index.
 
     Returns:
         Path of the version folder.
 
     Raises:
-        ValueError: an unknown server, or one that cannot run the index; an
-            encoder whose vectors are not like the model's; a model that
-            `model.protocol.check` refuses, or that changes meanwhile.
+        ValueError: the server is unknown or cannot run the index, the
+            encoder's vectors are not like the model's, or
+            `model.protocol.check` refuses the model, or it changes meanwhile.
     """
     check_server(server, index)
     scorer = PoolScorer.of(model, pool)
@@ -78,7 +78,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         index = "exact"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    name = folder.resolve().name  # also of "."
+    name = folder.resolve().name  # `resolve` gives "." a name too
     query, candidate = scorer.vectors("retrieval")
     _check_finite(query, candidate)
     users = np.flatnonzero(query.any(axis=1))
@@ -95,14 +95,14 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
             _write(beside, serving, pool, server, {
                 "format": 1, "model": name, "version": version, **about})
             scorer.check_unchanged(candidate)
-            # The number is taken before the folder can be seen.
+            # The number is stored before the folder can be seen.
             replace_file(folder / ".last_version", lambda path:
                          path.write_text(str(version)))
     return folder / str(version)
 
 
 def _write(folder, serving: ServingModel, pool, server, about) -> None:
-    """The files of a version; all of them were loaded once at the end."""
+    """Writes the files of a version, then loads and runs it once."""
     try:
         with without_advice():
             tf.saved_model.save(
@@ -137,7 +137,7 @@ def _write(folder, serving: ServingModel, pool, server, about) -> None:
 
 
 def check_server(server: str | None, index: str) -> None:
-    """Raises ValueError where a server cannot run an index."""
+    """Raises ValueError if a server cannot run an index."""
     if server is not None:
         checks.one_of("server", server, SERVERS)
     if server == "stock" and index == "scann":
@@ -149,7 +149,7 @@ def check_server(server: str | None, index: str) -> None:
 
 @contextlib.contextmanager
 def without_advice():
-    """Without TensorFlow's advice, such as on the session loader."""
+    """Silences TensorFlow's advice, such as on the session loader."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")
@@ -171,7 +171,7 @@ def _check_finite(*sides) -> None:
 
 
 def _next_version(folder: Path) -> int:
-    """One above every version that was ever here."""
+    """Returns the number above every version that was ever here."""
     seen = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
     last = folder / ".last_version"
     if last.exists():

@@ -1,7 +1,7 @@
-"""Indexes: the nearest candidates of a query, exact or by ScaNN.
+"""Indexes that find the nearest candidates of a query, exactly or by ScaNN.
 
-The one place that knows ScaNN. Both kinds are `tf.Module`s that trace into
-an export.
+Only this module knows ScaNN. Both kinds are `tf.Module`s that trace into an
+export.
 """
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tensorflow_recommenders.layers import factorized_top_k
 
 from tfrecal.export import index_tuning
 
-# Scores of a block of queries against all candidates, in floats (64 MB).
-_BLOCK = 1 << 24
-# Below this an exact search takes about as long as a call of TensorFlow.
+# Scores in a tile of queries and all candidates: float32 of 64 MB.
+_TILE = 1 << 24
+# With fewer candidates an exact search takes about as long as a call of
+# TensorFlow.
 _SMALL = 20_000
 _SMALLEST = 1_000
 _QUERIES = 4_000
@@ -31,22 +32,22 @@ _NO_SCANN = ("An index of kind \"scann\" needs the package scann, built for "
 
 @dataclasses.dataclass
 class IndexReport:
-    """What is known about an index; goes into the manifest of an export.
+    """What was measured of an index; it goes into an export's manifest.
 
     Attributes:
         kind: `"exact"` or `"scann"`.
         candidates, dim: rows and width of the vectors.
-        k: neighbours for which the index was tuned.
+        k: number of neighbours for which the index was tuned.
         recall: share of the true `k` nearest that it finds, on queries that
             took no part in tuning; 1.0 for an exact index.
-        target_recall: what was asked for.
-        single_query_ms: median time of a call with one query.
-        exact_single_query_ms: the same of the exact index, or None.
+        target_recall: the recall that was asked for.
+        single_query_ms: median time of a call with one query, milliseconds.
+        exact_single_query_ms: the same for the exact index, or None.
         build_seconds, tune_seconds: wall time.
-        bytes: of the index, vectors included.
-        settings: of ScaNN: leaves, leaves_to_search, dimensions_per_block,
-            reorder.
-        note: why this kind.
+        bytes: size of the index, vectors included.
+        settings: ScaNN's settings: leaves, leaves_to_search,
+            dimensions_per_block, reorder.
+        note: why this kind was chosen.
     """
 
     kind: str
@@ -65,7 +66,7 @@ class IndexReport:
 
 
 class ExactIndex(tf.Module):
-    """Inner products with every candidate, in blocks of bounded memory.
+    """Inner products with every candidate, in tiles of bounded memory.
 
     Args:
         vectors: float32 `[n, dim]`.
@@ -80,7 +81,7 @@ class ExactIndex(tf.Module):
         self.report = report
 
     def search(self, queries, k, excluded=None):
-        """The `k` best candidates of each query, best first.
+        """Finds the `k` best candidates of each query, best first.
 
         Args:
             queries: float32 `[B, dim]`.
@@ -93,21 +94,22 @@ class ExactIndex(tf.Module):
             candidates have score -inf.
         """
         count = tf.shape(queries)[0]
-        step = max(1, _BLOCK // max(1, self.vectors.shape[0]))
-        blocks = tf.maximum(1, (count + step - 1) // step)
+        step = max(1, _TILE // max(1, self.vectors.shape[0]))
+        tiles = tf.maximum(1, (count + step - 1) // step)
 
-        def search_block(n, *found):
+        def search_tile(n, *found):
             rows = slice(n * step, (n + 1) * step)
-            parts = self._search(queries[rows], k, None if excluded is None
-                                 else excluded[rows])
-            return n + 1, *(array.write(n, part)
-                            for array, part in zip(found, parts))
+            best = self._search(
+                queries[rows], k,
+                None if excluded is None else excluded[rows])
+            return n + 1, *(array.write(n, values)
+                            for array, values in zip(found, best))
 
-        found = [tf.TensorArray(kind, blocks, infer_shape=False,
+        found = [tf.TensorArray(kind, tiles, infer_shape=False,
                                 element_shape=[None, None])
                  for kind in (tf.float32, tf.int32)]
         _, scores, positions = tf.while_loop(
-            lambda n, *_: n < blocks, search_block, (0, *found))
+            lambda n, *_: n < tiles, search_tile, (0, *found))
         return scores.concat(), positions.concat()
 
     def _search(self, queries, k, excluded):
@@ -129,8 +131,8 @@ class ScannIndex(tf.Module):
 
     Args:
         vectors: float32 `[n, dim]`.
-        report: an `IndexReport` whose `settings` are as there.
-        k: neighbours that the layer searches by default.
+        report: an `IndexReport` with its `settings`.
+        k: number of neighbours that the layer finds by default.
     """
 
     exact = False
@@ -148,10 +150,10 @@ class ScannIndex(tf.Module):
         self.report = report
 
     def search(self, queries, k, excluded=None):
-        """As `ExactIndex.search`, but approximate.
+        """Finds candidates like `ExactIndex.search`, but approximately.
 
-        More neighbours are searched than asked for, so that `k` are left
-        when the excluded ones are taken out.
+        It searches for more neighbours than asked for, so that `k` are left
+        without the excluded ones.
         """
         settings = self.report.settings
         reorder, leaves = settings["reorder"], settings["leaves_to_search"]
@@ -164,8 +166,12 @@ class ScannIndex(tf.Module):
         return best_without(scores, positions, excluded, k)
 
     def neighbours(self, queries, k, reorder, leaves):
-        """`(scores, positions)` `[B, k]` under other settings; k <= reorder."""
-        # Not in parallel: requests of a server are that already.
+        """Searches with other settings, where `k` is at most `reorder`.
+
+        Returns:
+            `(scores, positions)`, `[B, k]` each.
+        """
+        # Not in parallel, because a server runs requests in parallel.
         found = self._searcher(
             self.layer._serialized_searcher).search_batched(
                 queries, final_num_neighbors=k,
@@ -175,7 +181,7 @@ class ScannIndex(tf.Module):
 
 
 def best_without(scores, positions, excluded, k):
-    """The best of what was found, the excluded at -inf.
+    """Returns the best of what was found, with the excluded at -inf.
 
     Args:
         scores, positions: `[B, n]`, n at least k.
@@ -193,29 +199,31 @@ def best_without(scores, positions, excluded, k):
 
 def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
                 kind: str = "auto", queries=None, seed: int = 0):
-    """An index of candidate vectors for inner products.
+    """Builds an index of candidate vectors for inner products.
 
-    ScaNN is tuned by `index_tuning`.
+    `index_tuning` tunes ScaNN.
 
     Args:
         vectors: float32 `[n, dim]`, finite.
-        k: neighbours for which recall is measured.
-        target_recall: share of the true `k` nearest to be found.
-        kind: `"exact"`, `"scann"`, or `"auto"`: ScaNN for catalogues where
-            it is faster; exact for small ones, without scann, and where
-            ScaNN does not reach the recall.
-        queries: float32 `[q, dim]`, such as vectors of users; a quarter
-            of them measures, the others tune. By default candidates with
+        k: number of neighbours for which recall is measured.
+        target_recall: share of the true `k` nearest that must be found.
+        kind: `"exact"`, `"scann"`, or `"auto"`. `"auto"` takes ScaNN for
+            catalogues where it is faster. It takes exact for small
+            catalogues, where scann is not installed, and where ScaNN does
+            not reach the recall.
+        queries: float32 `[q, dim]`, such as vectors of users. A quarter of
+            them measures, the others tune. None takes candidates with
             noise.
-        seed: of the sample of queries.
+        seed: seed of the sample of queries.
 
     Returns:
-        `ExactIndex` or `ScannIndex`; its `report` says what was measured.
+        An `ExactIndex` or `ScannIndex`; its `report` says what was measured.
 
     Raises:
-        ImportError: kind "scann" without scann for this TensorFlow.
-        ValueError: vectors that are no finite matrix, wrong options, a
-            recall that kind "scann" does not reach.
+        ImportError: `kind="scann"`, and no scann for this TensorFlow is
+            installed.
+        ValueError: the vectors are no finite matrix, an option is wrong, or
+            ScaNN does not reach the recall with `kind="scann"`.
     """
     vectors = _matrix("vectors", vectors)
     for name, value, good in (
@@ -239,7 +247,8 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
     report.exact_single_query_ms = index_tuning.single_query_ms(
         search, queries)
     report.settings = {
-        # Many small leaves: with a quarter of them a search takes longer.
+        # Leaves are many and small: with a quarter of them a search takes
+        # longer.
         "leaves": 4 * int(round(np.sqrt(len(vectors)))),
         "leaves_to_search": 1, "dimensions_per_block": 2, "reorder": k}
     started = time.perf_counter()
@@ -268,7 +277,7 @@ def build_index(vectors, *, k: int = 20, target_recall: float = 0.97,
 
 
 def _choose(kind, count):
-    """The kind that is made, and why."""
+    """Returns the kind of index to build, and why."""
     if kind == "exact":
         return kind, "exact, as asked for"
     if count < _SMALLEST:
@@ -305,7 +314,7 @@ def _matrix(name, values):
 
 
 def _sample(vectors, queries, rng):
-    """Up to 4,000 queries, `[q, dim]`."""
+    """Returns up to 4,000 queries, `[q, dim]`."""
     if queries is None:
         rows = rng.integers(len(vectors), size=_QUERIES)
         noise = rng.normal(size=(_QUERIES, vectors.shape[1]))

@@ -1,8 +1,8 @@
-"""The settings of a ScaNN index: the fastest that reach a recall.
+"""Finds the fastest settings of a ScaNN index that reach a recall.
 
-For growing numbers of re-ordered candidates the fewest leaves are found that
-reach the recall on sample queries; of these pairs the fastest is taken. The
-queries that are hard are few, so that it takes thousands to be sure.
+For growing numbers of re-ordered candidates it finds the fewest leaves that
+reach the recall on sample queries, and takes the fastest of these pairs. Few
+queries are hard, so thousands of queries are needed to be sure.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FEW = 500
 
 
 def tune(index, queries, truth) -> bool:
-    """Sets the index's settings; False where none reaches the recall.
+    """Sets the index's settings; returns False if none reaches the recall.
 
     Args:
         index: a `ScannIndex`; its `report` holds the recall to be reached,
@@ -51,10 +51,10 @@ def tune(index, queries, truth) -> bool:
 
 
 def _fewest(recalls, report):
-    """The fewest leaves that reach the recall, or None.
+    """Returns the fewest leaves that reach the recall, or None.
 
-    Found on some of the queries, then raised until all of them, less two
-    standard errors, say so.
+    The number is found on some of the queries. It is then raised until the
+    mean recall of all queries, less two standard errors, is enough.
     """
     target, highest = report.target_recall, report.settings["leaves"]
     few = slice(_FEW)
@@ -78,20 +78,23 @@ def _fewest(recalls, report):
 
 
 def positions(search, queries, size=64) -> np.ndarray:
-    """What a search finds, int32 `[q, k]`."""
+    """Returns the positions that a search finds, int32 `[q, k]`."""
     return np.concatenate([
         search(tf.constant(queries[n:n + size]))[1].numpy()
         for n in range(0, len(queries), size)])
 
 
 def hits(found, truth) -> np.ndarray:
-    """Share of each row's true neighbours that were found, `[q]`."""
+    """Returns the share of each row's true neighbours that were found."""
     same = found[:, :, np.newaxis] == truth[:, np.newaxis]
     return same.any(axis=1).mean(axis=1)
 
 
 def _batch_seconds(search, queries, size=64):
-    """Median time of a batch; single queries would measure TensorFlow."""
+    """Returns the median time of a batch, in seconds.
+
+    The time of a single query would be mostly that of a call of TensorFlow.
+    """
     seconds = []
     for _ in range(3):
         for start in range(0, len(queries) - size + 1, size):
@@ -103,7 +106,7 @@ def _batch_seconds(search, queries, size=64):
 
 
 def single_query_ms(search, queries, times=200) -> float:
-    """Median time of a call with one query, milliseconds."""
+    """Returns the median time of a call with one query, in milliseconds."""
     seconds = []
     for row in range(min(times, len(queries))):
         query = tf.constant(queries[row:row + 1])

@@ -1,4 +1,4 @@
-"""The manifest of an exported version: what it is made of."""
+"""The manifest of an exported version says what the version is made of."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -11,7 +11,7 @@ _STACK = ("tensorflow", "tf-keras", "tensorflow-text",
 
 
 def read_manifest(version_folder) -> dict:
-    """The manifest of an exported version."""
+    """Reads the manifest of an exported version."""
     path = Path(version_folder) / "assets.extra" / MANIFEST
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""Which ops a SavedModel uses, and which server binaries have them."""
+"""Finds the ops of a SavedModel, and the server binaries that have them."""
 from __future__ import annotations
 
 import functools
@@ -9,14 +9,15 @@ from pathlib import Path
 
 from tensorflow.core.protobuf import saved_model_pb2
 
-# Who registers an op that is not in TensorFlow's core.
+# Name -> server binary. `_HAVE` says which of them register the ops of a
+# package outside TensorFlow's core.
 SERVERS = {
     "stock": "tensorflow_model_server as published (tensorflow/serving)",
     "scann": "tensorflow_model_server built with ScaNN's ops (serving/)",
     "tfrecal": "tfrecal serve"}
 _HAVE = {"tensorflow-text": ("stock", "scann", "tfrecal"),
          "scann": ("scann", "tfrecal")}
-# Asks a TensorFlow beside which nothing else was loaded.
+# This program asks a TensorFlow beside which no other library is loaded.
 _CORE = """
 import json, sys
 from tensorflow.python.framework import op_def_registry
@@ -27,7 +28,7 @@ print(json.dumps([n for n in names if op_def_registry.get(n) is None]))
 
 
 def ops_of(folder) -> set[str]:
-    """Names of all ops in the graphs and functions of a SavedModel."""
+    """Returns the names of all ops in a SavedModel's graphs and functions."""
     model = saved_model_pb2.SavedModel()
     model.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
     found = set()
@@ -41,7 +42,7 @@ def ops_of(folder) -> set[str]:
 
 
 def audit(folder) -> dict:
-    """Ops outside TensorFlow's core, and who can run them.
+    """Finds ops outside TensorFlow's core, and the servers that have them.
 
     Returns:
         `ops`: name -> package, of the ops outside the core; `servers`: the

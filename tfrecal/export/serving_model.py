@@ -1,9 +1,9 @@
 """ServingModel: a trained model in the form that is exported.
 
-Tables of vectors, lookups of ids, an index and, where the model offers it,
-what reads histories and texts of requests. Strings in, strings out, but for
-texts whose tokenizer runs on the client: those are token ids. No training
-weights, no optimizer.
+It holds tables of vectors, lookups of ids, an index and, where the model
+offers it, what reads histories and texts of requests. Inputs and outputs are
+strings, except texts whose tokenizer runs on the client: these come as token
+ids. Weights that only training needs and the optimizer are left out.
 """
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from tfrecal.pool.histories import ragged_histories
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
-# What an optional input is when it is left out: no row at all, where the
-# request has some.
+# An optional input that is left out has no row, though the request has some.
 _NO_ID = tf.zeros([0], tf.string)
 _NO_LIST = tf.zeros([0, 0], tf.string)
 _NO_TOKENS = tf.zeros([0, 0], tf.int32)
@@ -28,27 +27,29 @@ _NO_TOKENS = tf.zeros([0, 0], tf.int32)
 class ServingModel(tf.Module):
     """Answers `recommend`, `search`, `score` and two `embed` calls.
 
-    A query is what the model makes of the user, the items of the history
-    (those of the request, or else those that the pool knows of) and the
-    search text. A user whose id was never trained is answered by those who
-    liked the items of their history (`unknown_users`); one of whom nothing
-    is known gets the items of the largest traffic. A model without
-    `for_serving` answers from tables of vectors.
+    The model makes a query from the user, the items of the history (those of
+    the request, or else those that the pool knows) and the search text. A
+    user whose id was never trained is answered by those who liked the items
+    of their history (`unknown_users`). A user of whom nothing is known gets
+    the items with the largest traffic. A model without `for_serving` answers
+    from tables of vectors.
 
     Args:
         scorer: the `PoolScorer` of a trained model and of the pool that it
             was trained on.
         index: what `index.build_index` made of the candidates' retrieval
             blocks.
-        k: items of an answer, at most those of the catalogue.
+        k: number of items of an answer; the catalogue must have as many.
         encoder: a `TextEncoder` that reads texts in place of the model's,
             such as a student of it (`distill`).
-        precision: of the encoder, see `ServedEncoder`; None for its own.
+        precision: precision of the encoder, see `ServedEncoder`; None for
+            its own.
 
     Attributes:
         functions: signature name -> `tf.function`.
-        tokenizer: for the manifest, what a client must know of texts.
-        tokenizer_files: name -> content of what it needs to tokenise them.
+        tokenizer: what a client must know of texts, for the manifest.
+        tokenizer_files: name -> content of the files that a client needs to
+            tokenise texts.
     """
 
     def __init__(self, scorer, index, k: int = 20, encoder=None,
@@ -89,11 +90,11 @@ class ServingModel(tf.Module):
         self._items = lookup(pool.item_ids)
 
     def _make_known(self, scorer, query):
-        """Who was trained, who is known, and the queries of all users."""
+        """Makes tables: trained users, known users, queries of all users."""
         pool = scorer.pool
         if self._served is not None:
             trained = self._served.trained
-            # From what was learned, not from being in a table.
+            # A user is known by what was learned, not by a row in a table.
             known = query.any(axis=1)
         else:
             trained = np.zeros(len(query), bool)
@@ -107,18 +108,22 @@ class ServingModel(tf.Module):
             scorer, self._user_trained.numpy(), query))
 
     def _with_strangers(self, scorer, trained, query):
-        """Queries `[users + 1, d]`; of those never trained, by their likes."""
+        """Replaces queries of users never trained by those of their likes.
+
+        Returns:
+            float32 `[users + 1, d]`.
+        """
         indptr, items = scorer.pool.histories()
         mean, rows = stranger_rows(
             query, indptr, items, trained, scorer.pool.item_vocabulary.size)
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()
-        query[some] = self._of_likes(ragged_histories(
+        query[some] = self._queries_by_likes(ragged_histories(
             indptr, items, some, scorer.max_history))
         return query
 
-    def _of_likes(self, codes):
+    def _queries_by_likes(self, codes):
         return stranger_queries(
             self._stranger_mean, self._stranger_rows, codes)
 
@@ -131,7 +136,7 @@ class ServingModel(tf.Module):
             self._predict = tf.function(
                 scorer.model.predict_label).get_concrete_function(
                     tf.TensorSpec([None], tf.float32))
-            # To be exported with it.
+            # Kept as an attribute, so that they are exported.
             self._label_variables = list(self._predict.variables)
 
     def _functions(self) -> dict:
@@ -142,19 +147,19 @@ class ServingModel(tf.Module):
         @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                    _named(_LISTS, "exclude"))
         def recommend(user_id, history=_NO_LIST, exclude=_NO_LIST):
-            # The usual request: a tenth of the operations.
+            # The usual request has no lists: a tenth of the operations.
             return tf.cond(
                 tf.size(history) + tf.size(exclude) > 0,
                 lambda: in_full(user_id, history, exclude),
-                lambda: self._of_user(user_id))
+                lambda: self._recommend_by_id(user_id))
 
-        # Not inlined: as part of the graph, its many operations would take
-        # their time even where they are not run.
+        # This function is not inlined: as part of the graph, its many
+        # operations would take time even if they are not run.
         @tf.function(autograph=False, input_signature=[_IDS, _LISTS, _LISTS],
                      experimental_attributes={"_noinline": True})
         def in_full(user_id, history, exclude):
             query, _, known = self._query(user_id, history)
-            return self._answer(query, known, exclude)
+            return self._best_items(query, known, exclude)
 
         @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"))
         def score(user_id, item_id):
@@ -174,7 +179,7 @@ class ServingModel(tf.Module):
                 codes = self._items.lookup(item_id)
                 return {"embedding": tf.gather(self._candidates, codes)}
         else:
-            # A client's tokens come under the name `token_ids`.
+            # Tokens of a client come under the name `token_ids`.
             texts = self._texts
             none = _NO_ID if texts.dtype == tf.string else _NO_TOKENS
 
@@ -182,7 +187,7 @@ class ServingModel(tf.Module):
                        _named(_LISTS, "exclude"))
             def search(text, user_id=_NO_ID, exclude=_NO_LIST):
                 query, _, known = self._query(user_id, _NO_LIST, text)
-                return self._answer(query, known, exclude)
+                return self._best_items(query, known, exclude)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        texts)
@@ -198,7 +203,7 @@ class ServingModel(tf.Module):
                 "embed_candidates": embed_candidates}
 
     def _query(self, user_id, history, text=None):
-        """Vectors of queries, and of which anything is known.
+        """Returns vectors of queries, and which of them are known.
 
         Returns:
             `(retrieval [B, d], rating [B, d'], known [B])`.
@@ -213,11 +218,11 @@ class ServingModel(tf.Module):
         known = tf.gather(self._user_known, codes) | some
 
         def for_strangers(retrieval):
-            # As in training, but for those that training never saw.
+            # Only users that training never saw are replaced.
             return tf.where(
                 tf.gather(self._user_trained, codes)[:, tf.newaxis],
                 retrieval, tf.where(
-                    some[:, tf.newaxis], self._of_likes(likes),
+                    some[:, tf.newaxis], self._queries_by_likes(likes),
                     tf.gather(self._user_vectors, codes)))
 
         if self._served is None:
@@ -226,7 +231,7 @@ class ServingModel(tf.Module):
         features, there = {"history": likes}, {"history": some}
         if text is not None:
             features["search_text"] = inputs["text"]
-            there["search_text"] = _there(inputs["text"])
+            there["search_text"] = _are_given(inputs["text"])
             known |= there["search_text"]
         blocks = self._served.embed_queries(
             codes, features, there, for_strangers)
@@ -235,35 +240,38 @@ class ServingModel(tf.Module):
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
         codes = self._items.lookup(inputs["item_id"])
-        new = (codes == 0) & _there(inputs["text"])
+        new = (codes == 0) & _are_given(inputs["text"])
         return tf.where(
             new[:, tf.newaxis], self._served.embed_texts(inputs["text"]),
             tf.gather(self._candidates, codes))
 
-    def _of_user(self, user_id):
-        """`recommend` with nothing but a user."""
+    def _recommend_by_id(self, user_id):
+        """Answers `recommend` where only the user is given."""
         codes = self._users.lookup(user_id)
         scores, places = self.index.search(
             tf.gather(self._user_vectors, codes), self.k)
-        scores, places = self._or_popular(
+        scores, places = self._with_popular_items(
             scores, places, tf.gather(self._user_known, codes), lambda: (
                 self._popular_score[:self.k], self._popular[:self.k]))
         return {"item_ids": tf.gather(self._item_ids, places + 1),
                 "scores": scores}
 
-    def _answer(self, query, known, exclude):
-        """The best `k` that are not excluded; an empty id where none is."""
+    def _best_items(self, query, known, exclude):
+        """Finds the best `k` that are not excluded.
+
+        An empty id stands where fewer are left.
+        """
         exclude = _same_rows({"query": query, "exclude": exclude})["exclude"]
         excluded = self._items.lookup(exclude) - 1
         scores, places = self.index.search(query, self.k, excluded)
-        scores, places = self._or_popular(
+        scores, places = self._with_popular_items(
             scores, places, known, lambda: self._most_popular(excluded))
         codes = tf.where(tf.math.is_finite(scores), places + 1, 0)
         return {"item_ids": tf.gather(self._item_ids, codes),
                 "scores": scores}
 
-    def _or_popular(self, scores, places, known, popular):
-        """Popular items in the rows of which nothing is known."""
+    def _with_popular_items(self, scores, places, known, popular):
+        """Puts popular items into rows of which nothing is known."""
         def with_popular():
             rest, instead = popular()
             row = known[:, tf.newaxis]
@@ -293,7 +301,10 @@ class ServingModel(tf.Module):
             "uncertainty": self._uncertainty(rating, other)}
 
     def _uncertainty(self, query, candidate):
-        """Of the inner products, float32 `[B]`; NaN where nothing tells."""
+        """Returns standard deviations of the inner products, float32 `[B]`.
+
+        They are NaN where the model does not tell them.
+        """
         if self._served is None:
             return tf.fill([tf.shape(query)[0]], np.float32(np.nan))
         return self._served.uncertainty(query, candidate)
@@ -304,22 +315,22 @@ def _named(spec, name):
 
 
 def _table(values) -> tf.Variable:
-    """Not a constant: a graph holds 2 GB at most, variables any number."""
+    """Makes a variable: a graph holds 2 GB of constants at most."""
     return tf.Variable(values, trainable=False)
 
 
-def _there(texts) -> tf.Tensor:
-    """Which rows of strings, or of token ids, are not blank."""
+def _are_given(texts) -> tf.Tensor:
+    """Returns which rows of strings, or of token ids, are not blank."""
     if texts.dtype == tf.string:
         return tf.strings.length(texts) > 0
     return tf.reduce_any(texts >= 0, axis=1)
 
 
 def _same_rows(inputs: dict) -> dict:
-    """Inputs with a row for each of the batch; those left out are blank.
+    """Gives every input the rows of the batch, blank where it is left out.
 
     Raises (in the graph):
-        InvalidArgumentError: two inputs of different, non-zero length.
+        InvalidArgumentError: two inputs have different, non-zero lengths.
     """
     rows = tf.reduce_max([tf.shape(x)[0] for x in inputs.values()])
     found = {}
@@ -336,7 +347,7 @@ def _same_rows(inputs: dict) -> dict:
 
 
 def _blank(shape, dtype):
-    """Empty strings, zeros, or no token."""
+    """Returns empty strings, zeros, or no token, by dtype."""
     if dtype == tf.int32:
         return tf.fill(shape, -1)
     return tf.zeros(shape, dtype)

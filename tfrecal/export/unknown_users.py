@@ -1,11 +1,11 @@
-"""Vectors of users that the model was not trained on, by what they like.
+"""Vectors of users that the model was not trained on, from what they like.
 
-A history alone says what is alike, not what is liked: after one click its
-lists are worse than the most popular items (benchmarks/RESULTS.md,
-`newcomers.py`). A stranger is answered by the vectors of the known users who
-liked the same items. This is item-to-user neighbourhood, as in Sarwar et al.
-2001, with the shrinkage of Bell and Koren 2007 (Scalable Collaborative
-Filtering with Jointly Derived Neighborhood Interpolation Weights, sec. 3).
+A history alone finds similar items, not liked ones: after one click its lists
+are worse than the most popular items (benchmarks/RESULTS.md, `newcomers.py`).
+So a stranger is answered by the vectors of the known users who liked the same
+items. This is item-to-user neighbourhood, as in Sarwar et al. 2001, with the
+shrinkage of Bell and Koren 2007 (Scalable Collaborative Filtering with
+Jointly Derived Neighborhood Interpolation Weights, sec. 3).
 """
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import tensorflow as tf
 
 from tfrecal.model.histories import mean_rows
 
-# So many users of average activity that an item's own ones are drawn to.
+# Users of an item are averaged with this many users of average activity.
 SHRINKAGE = 30.0
 
 
 def stranger_rows(vectors, indptr, items, trained, rows: int):
-    """Who likes an item, beside who likes anything.
+    """Computes the taste of an item's users, relative to that of all users.
 
-    Users count by the number of their likes: theirs are the vectors that
-    are known best.
+    Users count by the number of their likes, because the vectors of users
+    with many likes are known best.
 
     Args:
         vectors: float32 `[users + 1, d]`, queries by code.
-        indptr, items: as `Pool.histories` returns them.
-        trained: bool `[users + 1]`; others have no say.
-        rows: items + 1.
+        indptr, items: what `Pool.histories` returned.
+        trained: bool `[users + 1]`; only trained users count.
+        rows: number of items + 1.
 
     Returns:
-        `(mean [d], rows [items + 1, d])`: the mean query, and what is to be
-        added for each item; zeros for an item that nobody liked.
+        `(mean [d], rows [items + 1, d])`: the mean query, and the vector to
+        add for each item; zeros for an item that nobody liked.
     """
     number = np.diff(indptr) * np.asarray(trained, np.float64)
     liked = scipy.sparse.csr_matrix(
@@ -52,14 +52,15 @@ def stranger_rows(vectors, indptr, items, trained, rows: int):
 
 
 def stranger_queries(mean, table, codes) -> tf.Tensor:
-    """Queries of strangers by their histories.
+    """Computes queries of strangers from their histories.
 
-    The mean of the items' rows says whose taste it is; the more items agree,
-    the less it is drawn to the mean user: times 3 n / (n + 2) for n items.
+    The mean of the items' rows gives the taste. It is multiplied by
+    3 n / (n + 2) for n items: the more items there are, the less the query is
+    drawn to the mean user.
 
     Args:
-        mean: `[d]`, and
-        table: `[items + 1, d]`, as `stranger_rows` gives them.
+        mean: the mean query `[d]` of `stranger_rows`.
+        table: the rows `[items + 1, d]` of `stranger_rows`.
         codes: int32 `[B, None]`, ragged or padded with 0.
 
     Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-# Handed on at first use: a client that only logs needs no SQLAlchemy.
+# Imported at first use, because a client that only logs needs no SQLAlchemy.
 _STORE = {
     "Added": "store.writing", "FeedbackStore": "store.store",
     "FeedbackUnavailable": "store.database", "Ingested": "store.ingest",

@@ -1,4 +1,4 @@
-"""Exploration: some places of a list go to pairs that are to be learned."""
+"""Exploration: some places of a list show pairs whose label is wanted."""
 from __future__ import annotations
 
 import hashlib
@@ -13,8 +13,9 @@ from tfrecal.feedback.log.throttled_log import Notices
 from tfrecal.feedback.wanted_pairs import Wanted
 from tfrecal.serving.client.connection import ServingUnavailable
 
-# Bounds of panels in standard deviations of each Gaussian: on a panel no
-# distribution function bends more than eight points of Gauss can follow.
+# Bounds of the panels of integration, in standard deviations of each
+# Gaussian: on a panel, eight points of Gauss follow every distribution
+# function.
 _BOUNDS = np.array([-9, -7, -5.5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5.5, 7, 9])
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
@@ -30,8 +31,10 @@ class Explored(NamedTuple):
     Attributes:
         item_ids: as many as before, each once.
         scores: float32; NaN where exploration put an item.
-        propensities: float64; with which each item got to its rank.
-        strategies: that wanted the pairs; "" for the model's own items.
+        propensities: float64, the probability with which each item got to
+            its rank.
+        strategies: names of the strategies that wanted the pairs; "" for
+            the model's own items.
     """
 
     item_ids: list[str]
@@ -43,22 +46,23 @@ class Explored(NamedTuple):
 class Exploration:
     """Gives slots of lists to items that acquisition wants a user to see.
 
-    A list of n items has `share * n` slots, rounded down: the last places of
-    as many equal parts. Never the first place, because that is looked at
-    most and a poor item costs most there; nor only the last ones, which
-    hardly anybody sees, so that hardly a label would come back. Lists of
-    fewer than `1 / share` items stay as they are.
+    A list of n items has `share * n` slots, rounded down. It is cut into as
+    many equal stretches, and the last place of each is a slot. The first
+    place is never one, because it is looked at most and a poor item costs
+    most there. The slots are not all at the end either, because hardly
+    anybody looks there and hardly a label would come back. Lists of fewer
+    than `1 / share` items stay as they are.
 
     Wanted items that the model's list holds or the request excludes are left
     out. The others are dealt to the slots in turn by utility, ten to a slot
-    at most, and each slot draws from its own hand alone. So no item can
+    at most, and each slot draws from its own items alone. So no item can
     appear twice, slots are independent, and propensities are exact. With
     "epsilon_greedy" a slot shows each of its m wanted items with probability
-    epsilon / m, else the model's. With "thompson" it draws from a Gaussian
-    for each of them and for the model's item (mean `rating`, standard
-    deviation `uncertainty`) and shows the greatest; the model is asked for
-    their scores, which takes a second request. Where those cannot be had the
-    list stays as it is.
+    epsilon / m, else the model's item. With "thompson" it draws from a
+    Gaussian for each of them and for the model's item (mean `rating`,
+    standard deviation `uncertainty`) and shows the item with the greatest
+    draw. The model is asked for these scores in a second request; where they
+    do not come, the list stays as it is.
 
     Use it where labels can come from traffic; not in search results, where
     items that do not answer the text are out of place: `Recommender` leaves
@@ -67,17 +71,17 @@ class Exploration:
     Args:
         wanted: called for a mapping of user ids to lists of (item id,
             strategy, utility), now and every `seconds` by a thread.
-            `wanted.by_user` makes one of a store's open questions.
-        share: of places that are slots, in (0, 0.5].
+            `by_user` makes one of a store's open questions.
+        share: share of places that are slots, in (0, 0.5].
         method: "epsilon_greedy" or "thompson".
         epsilon: probability that a slot with wanted items shows one, in
-            (0, 1]; below 1 the model's item is seen there too, without which
-            nothing can be said about it. Not used by "thompson".
-        seconds: between two calls of `wanted`.
-        seed: with a request id, it fixes all draws.
+            (0, 1]. Below 1 the model's item is seen there too; otherwise
+            nothing could be said about it. "thompson" does not use it.
+        seconds: time between two calls of `wanted`.
+        seed: fixes all draws, together with a request id.
 
     Raises:
-        ValueError: an argument that cannot be.
+        ValueError: an argument is out of range.
 
     Example:
         >>> explore = Exploration(lambda: by_user(store.questions()))
@@ -100,15 +104,18 @@ class Exploration:
                 item_ids: Sequence[list[str]], scores: Sequence[np.ndarray],
                 exclude: Sequence[Sequence[str]] | None = None,
                 score: Callable | None = None) -> list[Explored]:
-        """Lists as they are to be shown.
+        """Returns lists as they are to be shown.
 
         Args:
-            request_ids: one a list.
-            users: one a list.
-            item_ids: of the model's lists.
-            scores: of them.
-            exclude: ids for each list that must not be shown.
+            request_ids: an id for each list.
+            users: a user id for each list.
+            item_ids: the items of each of the model's lists.
+            scores: the scores of these items.
+            exclude: for each list, ids that must not be shown.
             score: `(users, items)` -> `Scores`, for "thompson".
+
+        Returns:
+            An `Explored` for each list.
         """
         if exclude is None:
             exclude = [()] * len(users)
@@ -123,7 +130,7 @@ class Exploration:
 
     def _hands(self, user: str, items: list[str], exclude
                ) -> dict[int, list[tuple[str, str]]]:
-        """Place -> the wanted items among which it may draw."""
+        """Returns place -> the wanted items among which it draws."""
         count = int(self.share * len(items) + 1e-9)
         if not count:
             return {}
@@ -138,7 +145,10 @@ class Exploration:
                 for slot in range(min(count, len(free)))}
 
     def _beliefs(self, users, item_ids, hands, score):
-        """{(user, item): (mean, sd)} of all that may be drawn, or None."""
+        """Returns (user, item) -> (mean, sd) of all that may be drawn.
+
+        None says that the model gave no scores.
+        """
         pairs = list(dict.fromkeys(
             (user, item) for user, items, slots in zip(users, item_ids, hands)
             for place, hand in slots.items()
@@ -195,11 +205,12 @@ class Exploration:
 
 
 def chance_to_be_greatest(mean, sd) -> np.ndarray:
-    """P(draw i is the greatest of independent Gaussian draws).
+    """Returns P(draw i is the greatest of independent Gaussian draws).
 
-    The integral of density i times the other distribution functions, by
-    Gauss-Legendre on panels that follow the scale of every Gaussian; the
-    error is below 1e-9 also where scales differ by orders of magnitude.
+    This is the integral of density i times the other distribution functions.
+    It is taken by Gauss-Legendre on panels that follow the scale of every
+    Gaussian; the error is below 1e-9 also where scales differ by orders of
+    magnitude.
 
     Args:
         mean: `[m]`.
@@ -209,8 +220,8 @@ def chance_to_be_greatest(mean, sd) -> np.ndarray:
         float64 `[m]`; the sum is 1.
 
     Reference:
-        Thompson sampling: Russo et al. 2018, arXiv 1707.02038, whose
-        probability of an action this is.
+        Thompson sampling: Russo et al. 2018, arXiv 1707.02038. This is its
+        probability of an action.
     """
     mean, sd = np.asarray(mean, float), np.asarray(sd, float)
     bounds = np.unique(mean + sd * _BOUNDS[:, np.newaxis])
@@ -219,7 +230,8 @@ def chance_to_be_greatest(mean, sd) -> np.ndarray:
     weight = (half * _WEIGHTS).reshape(-1, 1)
     z = (x - mean) / sd
     below = ndtr(z)
-    # Products over the others, from both sides, as a division could be 0/0.
+    # Products over the others are taken from both sides, because a division
+    # could be 0/0.
     before = np.cumprod(below, axis=1)
     after = np.cumprod(below[:, ::-1], axis=1)[:, ::-1]
     others = np.ones_like(below)

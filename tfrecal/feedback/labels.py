@@ -11,12 +11,11 @@ COLUMNS = [*_PAIR, "label", "timestamp", "rank", "propensity", "explored"]
 
 
 def label_values(scale) -> dict[str, float | None]:
-    """What a response of each kind says of its pair, on a label scale.
+    """Returns what a response of each kind says of its pair, on a scale.
 
     Returns:
-        kind -> label; None stands for the response's own value. A kind that
-        is missing is no label: a click tells nothing of a rating from 1 to
-        5.
+        kind -> label; None stands for the response's own value. A missing
+        kind gives no label: a click tells nothing of a rating from 1 to 5.
     """
     if tuple(map(float, scale)) == (0.0, 1.0):
         return {"click": 1.0, "purchase": 1.0, "skip": 0.0, "rating": None}
@@ -26,27 +25,27 @@ def label_values(scale) -> dict[str, float | None]:
 def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
                     now: float, patience: float = 3600.0
                     ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One label for each pair that feedback tells of.
+    """Makes one label for each pair that feedback tells of.
 
     The latest response of a pair counts. On the scale 0 to 1, an item that
     stood above a clicked one and got no response within `patience` was
-    looked at and passed over: a 0, unless the pair has a response. Silence
-    never undoes a click, a skip does. What stood below the last click may
-    never have been seen, and is no label.
+    looked at and passed over: its label is 0, unless the pair has a response
+    elsewhere. Silence never undoes a click; a skip does. An item below the
+    last click may never have been seen, and gets no label.
 
     Args:
-        responses: as `FeedbackStore.responses` returns them.
-        shown: as `FeedbackStore.shown` returns them.
+        responses: what `FeedbackStore.responses` returned.
+        shown: what `FeedbackStore.shown` returned.
         scale: (lowest, highest) label.
         now: seconds since the epoch; later rows are left out.
-        patience: seconds until no response is one.
+        patience: seconds after which a missing response counts as a 0.
 
     Returns:
-        `(frame, counts)`: one row a pair with `user_id`, `item_id`, `label`,
-        `timestamp`, and of the list that it was shown in `rank`,
-        `propensity` (NaN where it was in none that is known) and `explored`
-        (in a slot given to exploration); how many responses and shown rows
-        were used, or not, and why.
+        `(frame, counts)`. The frame has one row a pair: `user_id`,
+        `item_id`, `label`, `timestamp`, and of the list that showed it
+        `rank`, `propensity` (NaN where no list is known) and `explored`
+        (whether the slot was given to exploration). The counts say how many
+        responses and shown rows were used or left out, and why.
 
     Reference:
         Joachims et al. 2005, "Accurately Interpreting Clickthrough Data as
@@ -88,7 +87,10 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
 
 
 def _silent(slots, responses, before):
-    """Rows above a click without a response; how many may still get one."""
+    """Returns rows above a click that got no response in time.
+
+    Also returns how many such rows may still get one.
+    """
     keys = ["request_id", *_PAIR]
     told = pd.MultiIndex.from_frame(slots[keys])
     won = responses[responses["kind"].isin(["click", "purchase"])]

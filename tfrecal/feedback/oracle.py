@@ -19,19 +19,19 @@ class FeedbackOracle(Oracle):
 
     `ask` writes the questions to the feedback store, from where the clients'
     `Exploration` takes them: a slot of the user's next list shows the item.
-    A response to it, there or in any other list, is the answer. Questions
-    live in the store, by their pair: an open pair is not asked twice,
-    whoever asks, and another process may take the answers.
+    A response to it, there or in any other list, is the answer. The store
+    keeps a question by its pair: no process asks an open pair again, and
+    another process may take the answers.
 
     Args:
         store: a `feedback.FeedbackStore`.
         expires: seconds after which a question that got no answer is
             closed, so that its pair may be asked again.
-        strategy: name of what chose the questions, for the log of what was
-            shown.
-        cost: of a label; a slot given to a question costs what the model's
-            own item would have earned there.
-        clock: seconds since the epoch.
+        strategy: the name of the strategy that chose the questions, for the
+            log of what was shown.
+        cost: cost of a label: what the model's own item would have earned in
+            a slot that is given to a question.
+        clock: returns seconds since the epoch.
     """
 
     def __init__(self, store, expires: float = 7 * 86_400,
@@ -57,15 +57,19 @@ class FeedbackOracle(Oracle):
                 "utility": (np.nan if questions.utility is None
                             else questions.utility),
                 "asked": now, "expires": now + self.expires}))
-            # Of users who were erased nothing is asked.
+            # Erased users are not asked.
             self._gone += questions.ticket[given == 0].tolist()
 
     def waiting(self, until: float | None = None) -> pd.DataFrame:
-        """The store's open questions, once those to whose pair a response
-        came, and those past their time, are closed, whoever asked them.
+        """Closes questions that are answered or expired; returns the rest.
+
+        This holds for all questions of the store, whoever asked them.
 
         Args:
-            until: responses received later are not looked at.
+            until: responses that were received later are not looked at.
+
+        Returns:
+            The store's open questions, one a row.
         """
         found = self.store.questions("open")
         if not len(found):
@@ -80,11 +84,11 @@ class FeedbackOracle(Oracle):
         return found[~(done | late)]
 
     def answers(self) -> Answers:
-        """Labels of open tickets to whose pair a response came since.
+        """Returns labels of open tickets whose pair has got a response.
 
-        The latest response that is a label counts (`label_values`). What
-        was answered once is answered again after a `restore`: the responses
-        stay in the store.
+        The latest response that is a label counts (`label_values`). A
+        question that was answered is answered again after a `restore`,
+        because the responses stay in the store.
         """
         gone = self._declined()
         if len(gone):
@@ -106,7 +110,7 @@ class FeedbackOracle(Oracle):
             np.full(len(found), self.cost))
 
     def _responses(self, since, until=None) -> pd.DataFrame:
-        """The latest label of each pair, and when it was received."""
+        """Returns the latest label of each pair, and when it came in."""
         responses = self.store.responses(since, until)
         values = label_values(self.scale or (0, 1))
         responses = responses[responses["kind"].isin(list(values))]
@@ -127,7 +131,7 @@ class FeedbackOracle(Oracle):
         return np.full(len(user_ids), self.cost)
 
 
-def _joined(parts: list[Questions]) -> pd.DataFrame:
+def _joined(questions: list[Questions]) -> pd.DataFrame:
     return pd.DataFrame({name: np.concatenate([
-        np.zeros(0, object), *(getattr(part, name) for part in parts)])
+        np.zeros(0, object), *(getattr(some, name) for some in questions)])
         for name in ("ticket", *_PAIR)}).astype({"ticket": np.int64})

@@ -1,4 +1,4 @@
-"""Wanted: which pairs acquisition wants to know about, kept up to date."""
+"""Wanted: keeps up to date which pairs acquisition wants to know about."""
 from __future__ import annotations
 
 import math
@@ -11,13 +11,13 @@ from tfrecal.feedback.log.throttled_log import Notices
 
 
 class Wanted:
-    """Items that are wanted of each user, the most useful first.
+    """The items whose labels are wanted of each user, the most useful first.
 
     Args:
         read: returns a mapping of user ids to lists of (item id, strategy,
-            utility). It is called here and then again every so often by a
-            thread; while it fails, what it returned last is used.
-        seconds: between two calls.
+            utility). It is called here and then every `seconds` by a thread;
+            while it fails, what it returned last is used.
+        seconds: time between two calls.
     """
 
     def __init__(self, read: Callable[[], Mapping], seconds: float):
@@ -28,7 +28,7 @@ class Wanted:
         self.refresh()
 
     def of(self, user_id: str) -> list[tuple[str, str]]:
-        """(item id, strategy) of a user."""
+        """Returns a user's items as (item id, strategy)."""
         if self._process != os.getpid():  # the first call, or after a fork
             self._process = os.getpid()
             threading.Thread(target=self._run, daemon=True,
@@ -36,7 +36,7 @@ class Wanted:
         return self._found.get(user_id, [])
 
     def refresh(self) -> None:
-        """Reads now."""
+        """Calls `read` now."""
         try:
             self._found = {user_id: _best_first(pairs)
                            for user_id, pairs in self.read().items()}
@@ -57,19 +57,22 @@ def _best_first(pairs) -> list[tuple[str, str]]:
         pairs, key=lambda pair: -math.inf if pair[2] != pair[2] else pair[2],
         reverse=True)]  # NaN last
     for pair in found:
-        # An empty strategy is that of the model's own items.
+        # An empty strategy would stand for the model's own items.
         if not all(isinstance(text, str) and text for text in pair):
             raise ValueError(f"an item and a strategy must be named, {pair}")
     return found
 
 
 def by_user(questions) -> dict[str, list[tuple[str, str, float]]]:
-    """What `Wanted` reads, of a frame of open questions.
+    """Makes what `Wanted` reads from a frame of open questions.
 
     Args:
-        questions: DataFrame with `user_id`, `item_id`, `strategy` and
-            `utility`, such as `FeedbackStore.questions()` returns. Those
-            without a strategy get the name "question".
+        questions: a DataFrame with `user_id`, `item_id`, `strategy` and
+            `utility`, such as `FeedbackStore.questions()` returns. Questions
+            without a strategy get the strategy "question".
+
+    Returns:
+        user id -> list of (item id, strategy, utility).
     """
     found = {}
     for user_id, item_id, strategy, utility in zip(*(

@@ -1,4 +1,4 @@
-"""What a run or a comparison found: one HTML page, or TensorBoard."""
+"""How does a person read what a run or a comparison found?"""
 from tfrecal.report.page import write_report
 from tfrecal.report.tensorboard import write_tensorboard
 

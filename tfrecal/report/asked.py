@@ -1,20 +1,21 @@
-"""Who and what was asked, by strategy."""
+"""Tables of which users and items each strategy asked about."""
 from __future__ import annotations
 
 import pandas as pd
 
-#: Labels that an item had when it was asked about.
+#: Classes of the number of labels that an item had when it was asked about:
+#: (the least number, name).
 COLDNESS = ((0, "0"), (1, "1–2"), (3, "3–9"), (10, "10–29"), (30, "30+"))
 
 
 def coverage(asked: pd.DataFrame) -> pd.DataFrame:
-    """Reach of the questions; means over seeds.
+    """Counts the users and items that were asked about, in means over seeds.
 
     Args:
         asked: rows of one scenario.
 
     Returns:
-        one row a strategy: `labels`, `users`, `items`, `median_item_labels`
+        One row a strategy: `labels`, `users`, `items`, `median_item_labels`
         and, where labels came, `mean_label`.
     """
     runs = asked.groupby(["strategy", *_run_keys(asked)], sort=False)
@@ -27,7 +28,7 @@ def coverage(asked: pd.DataFrame) -> pd.DataFrame:
 
 
 def coldness(asked: pd.DataFrame) -> pd.DataFrame:
-    """Share of questions by labels that the item had; a row a strategy."""
+    """Returns shares of questions by labels of the item, a row a strategy."""
     edges = [low for low, _ in COLDNESS] + [float("inf")]
     bins = pd.cut(asked["item_labels"], edges, right=False,
                   labels=[name for _, name in COLDNESS])
@@ -35,21 +36,21 @@ def coldness(asked: pd.DataFrame) -> pd.DataFrame:
 
 
 def categories(asked: pd.DataFrame, most: int = 8) -> pd.DataFrame | None:
-    """Share of questions by category, the commonest first.
+    """Returns shares of questions by category, the most frequent first.
 
     Args:
         asked: rows of one scenario.
-        most: categories that get a column; the rest share one.
+        most: number of categories that get a column; the rest share one.
 
     Returns:
-        None where no item has a category.
+        One row a strategy, or None where no item has a category.
     """
     found = asked.get("category")
     if found is None or found.notna().sum() == 0:
         return None
     found = found.fillna("(none)").astype(str)
     counts = found.value_counts()
-    # Ties by name: the order must not hang on that of the rows.
+    # Ties go by name, so that the order does not depend on that of the rows.
     order = sorted(counts.index, key=lambda name: (-counts[name], name))
     kept = order[:most]
     rest = f"{len(order) - most} more"
@@ -59,7 +60,7 @@ def categories(asked: pd.DataFrame, most: int = 8) -> pd.DataFrame | None:
 
 
 def favourites(asked: pd.DataFrame, most: int = 5) -> dict[str, list]:
-    """The items asked about most, `(item_id, times a run)` by strategy."""
+    """Returns strategy -> the items asked about most, with times a run."""
     found = {}
     for strategy, rows in asked.groupby("strategy", sort=False):
         runs = rows.groupby(_run_keys(rows)).ngroups

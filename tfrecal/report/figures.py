@@ -1,4 +1,4 @@
-"""Figures as inline SVG whose colours follow the page's style."""
+"""Draws figures as inline SVG in the colours of the page's style sheet."""
 from __future__ import annotations
 
 import io
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from tfrecal.report.lines import Line
 
-#: Name in the style sheet, dashes, marker. The last is "all others".
+#: (name in the style sheet, dashes, marker); the last is for all others.
 STYLES = [("--ink", (0, (5, 2)), ""), ("--soft", (0, (1.2, 1.6)), "")] + [
     (f"--c{n}", "-", marker) for n, marker in enumerate("osD^vP")] + [
     ("--other", "-", "")]
 OTHER = len(STYLES) - 1
-# Colours that no drawing uses; the style sheet's names take their place.
+# Colours that no drawing uses; each is replaced by a name of the style sheet.
 _STAND_INS = {name: f"#0{n:x}a7e{n:x}"
               for n, name in enumerate(["--grid", "--text"]
                                        + [style[0] for style in STYLES])}
@@ -37,16 +37,16 @@ _SETTINGS = {
 
 def learning_curves(lines: list[Line], axis: str, metric: str, key: str,
                     about: str) -> str:
-    """A metric over labels, cost or time.
+    """Draws a metric over labels, cost or time.
 
     Args:
         lines: the curves; "other" ones first, so that they lie below.
         axis, metric: names for people.
-        key: of the figure, unique on the page.
-        about: what a reader who cannot see it is told.
+        key: the key of the figure, unique on the page.
+        about: text for readers who cannot see the figure.
 
     Returns:
-        an `<svg>` element.
+        An `<svg>` element.
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(4.6, 3.1), layout="constrained")
@@ -55,7 +55,8 @@ def learning_curves(lines: list[Line], axis: str, metric: str, key: str,
             _draw(axes, line)
         values = np.concatenate([line.y for line in lines])
         margin = 0.12 * (np.ptp(values) or abs(values[0]) or 1)
-        # A band of two seeds is wider than all curves together.
+        # The axis follows the curves: a band of two seeds can be wider than
+        # all curves together.
         axes.set_ylim(values.min() - margin, values.max() + margin)
         axes.set_xlabel(axis)
         axes.set_ylabel(metric)
@@ -68,7 +69,7 @@ def learning_curves(lines: list[Line], axis: str, metric: str, key: str,
 
 
 def calibration(lines: list[Line], key: str, about: str) -> str:
-    """Observed beside predicted probability, with the diagonal."""
+    """Draws observed over predicted probability, with the diagonal."""
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(4.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
@@ -81,7 +82,7 @@ def calibration(lines: list[Line], key: str, about: str) -> str:
 
 
 def sample(style: int) -> str:
-    """A short stroke of a style, for a legend."""
+    """Draws a short stroke of a style, for a legend."""
     name, dashes, marker = STYLES[style]
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(0.42, 0.2))
@@ -108,7 +109,10 @@ def _draw(axes, line: Line) -> None:
 
 
 def _svg(figure: Figure, key: str, about: str) -> str:
-    """The figure's `<svg>`, as wide as its place, with names of its own."""
+    """Returns the figure's `<svg>`, as wide as its place.
+
+    `key` makes the names inside unique on the page.
+    """
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True,
                    metadata={"Date": None, "Creator": None})

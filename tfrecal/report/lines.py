@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-#: Columns that a curve can be drawn over, and their names.
+#: Column that a curve can be drawn over -> its name for people.
 AXES = {"bought": "labels bought", "cost": "cost",
         "seconds": "wall-clock seconds"}
 
@@ -17,10 +17,10 @@ class Line:
     """A curve with a band.
 
     Args:
-        style: colour and dash: an index of `figures.STYLES`.
-        x, y: points.
-        low, high: ends of the band, or None.
-        size: weight of each point, or None.
+        style: an index of `figures.STYLES`, for colour and dashes.
+        x, y: the points.
+        low, high: the ends of the band, or None.
+        size: number of cases behind each point, or None.
     """
 
     style: int
@@ -33,17 +33,17 @@ class Line:
 
 def mean_line(rows: pd.DataFrame, axis: str, metric: str,
               style: int = 0) -> Line | None:
-    """Mean over seeds by round, with a 95% t interval.
+    """Returns the mean over seeds by round, with a 95% t interval.
 
     Args:
         rows: the curves of one scenario and strategy; draws of a seed are
             averaged first. Rounds that a seed lacks are left out.
         axis: one of `AXES`.
         metric: a column.
-        style: of the line.
+        style: the line's style.
 
     Returns:
-        None where the metric has no value.
+        The line, or None where the metric has no value.
     """
     rows = rows[rows[metric].notna() & rows[axis].notna()]
     if not len(rows):
@@ -64,19 +64,22 @@ def mean_line(rows: pd.DataFrame, axis: str, metric: str,
 
 
 def last_calibration(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each seed what was measured with the most labels."""
+    """Returns, for each seed, the rows measured with the most labels."""
     return rows[rows["labels"]
                 == rows.groupby("seed")["labels"].transform("max")]
 
 
 def calibration_line(rows: pd.DataFrame, style: int = 0) -> Line | None:
-    """Observed beside predicted probability, in ten equal bins.
+    """Returns observed over predicted probability, in ten equal bins.
 
     Args:
-        rows: `bin` (mean prediction), `observed` and `count`.
-        style: of the line.
+        rows: has `bin` (mean prediction), `observed` and `count`.
+        style: the line's style.
+
+    Returns:
+        The line, or None where there are no rows.
     """
-    bins = _ten(rows)
+    bins = _in_ten_bins(rows)
     if not len(bins):
         return None
     return Line(style, bins["bin"].to_numpy(), bins["observed"].to_numpy(),
@@ -84,13 +87,13 @@ def calibration_line(rows: pd.DataFrame, style: int = 0) -> Line | None:
 
 
 def calibration_error(rows: pd.DataFrame) -> float:
-    """Expected calibration error: mean gap, weighted by counts."""
-    bins = _ten(rows)
+    """Returns the expected calibration error: mean gap weighted by counts."""
+    bins = _in_ten_bins(rows)
     return float(np.average((bins["bin"] - bins["observed"]).abs(),
                             weights=bins["count"]))
 
 
-def _ten(rows: pd.DataFrame) -> pd.DataFrame:
+def _in_ten_bins(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["count"] > 0]
     ten = np.clip((rows["bin"] * 10).astype(int), 0, 9)
     sums = rows[["bin", "observed"]].mul(rows["count"], axis=0).assign(

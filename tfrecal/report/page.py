@@ -1,4 +1,4 @@
-"""write_report: a run or a comparison as one self-contained HTML page."""
+"""write_report: writes a run or comparison as one self-contained HTML page."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -37,11 +37,11 @@ def write_report(folder, path) -> None:
     """Writes the page; the same folder gives the same bytes.
 
     Args:
-        folder: of a comparison (`curves.parquet`) or a run (`history.csv`).
-            A comparison that is still going on is reported as far as it
-            is. `primary` of its config may name the metric that judges each
-            scenario, as a dict; otherwise it is the first.
-        path: of the HTML file.
+        folder: the folder of a comparison (`curves.parquet`) or a run
+            (`history.csv`). A comparison that is not finished is reported
+            as far as it is. `primary` of its config may name the metric
+            that judges each scenario, as a dict; otherwise it is the first.
+        path: the HTML file.
 
     Raises:
         ValueError: the folder holds neither, or no finished round.
@@ -52,13 +52,13 @@ def write_report(folder, path) -> None:
         autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True)
     environment.filters["metric"] = metric_name
-    html = environment.get_template("page.html").render(_Page(results).parts)
+    html = environment.get_template("page.html").render(_Page(results).context)
     replace_file(Path(path),
                  lambda file: file.write_text(html, encoding="utf-8"))
 
 
 def metric_name(metric: str) -> str:
-    """A metric as people write it: `rmse_users` is "RMSE by users"."""
+    """Returns a metric as people write it: "RMSE by users"."""
     name, _, rest = metric.partition("_")
     stem, at, k = name.partition("@")
     if stem not in _PRECISE:
@@ -68,7 +68,7 @@ def metric_name(metric: str) -> str:
 
 
 class _Page:
-    """What the template shows, computed in the order of the page."""
+    """Computes what the template shows (`context`)."""
 
     def __init__(self, results: Results):
         self.results = results
@@ -77,7 +77,7 @@ class _Page:
         self.savings = self._savings()
         self.styles = self._styles()
         self.axes = self._axes()
-        self.parts = {
+        self.context = {
             "name": results.name, "notes": self.notes,
             "facts": self._facts(),
             "legend": {style: figures.sample(style)
@@ -88,7 +88,10 @@ class _Page:
                           for n, name in enumerate(results.scenarios)]}
 
     def _savings(self) -> pd.DataFrame | None:
-        """Both comparisons, of the pairs that share two seeds or more."""
+        """Returns the comparisons with all baselines.
+
+        Only strategies that share two seeds or more with one are compared.
+        """
         curves, tables = self.results.curves, []
         for baseline in BASELINES:
             kept = []
@@ -107,13 +110,13 @@ class _Page:
         return pd.concat(tables, ignore_index=True) if tables else None
 
     def primary(self, scenario: str) -> str:
-        """The metric that judges a scenario."""
+        """Returns the metric that judges a scenario."""
         found = (self.results.config.get("primary") or {}).get(scenario)
         return found if found in self.metrics else self.metrics[0]
 
     def rows(self, scenario: str, metric: str, baseline=BASELINES[0],
              at: float = 1.0) -> pd.DataFrame:
-        """Savings of a scenario, fewest labels first."""
+        """Returns the savings of a scenario, fewest labels first."""
         table = self.savings
         if table is None:
             return pd.DataFrame()
@@ -123,7 +126,7 @@ class _Page:
                          ["labels", "strategy"])
 
     def _styles(self) -> dict[str, int]:
-        """Colours to baselines and winners; one colour a page."""
+        """Gives baselines and winners a style, the same on all of the page."""
         order: list[str] = []
         if self.savings is not None:
             best = [list(self.rows(scenario, self.primary(scenario))
@@ -142,7 +145,7 @@ class _Page:
             self.results.strategies, key=lambda name: (styles[name], name))}
 
     def _axes(self) -> dict[str, str]:
-        """Cost is left out where it is the number of labels."""
+        """Returns the axes; without cost where that is the label count."""
         curves = self.results.curves
         return {axis: name for axis, name in AXES.items()
                 if axis in curves and curves[axis].notna().any()
@@ -206,7 +209,7 @@ class _Page:
                                        metric_name(metric), key, about)
 
     def _card(self, name: str, metric: str) -> dict | None:
-        """The verdict on a scenario: its paragraph and its best strategy."""
+        """Returns the verdict on a scenario and its best strategy."""
         rows = self.rows(name, metric)
         if not len(rows):
             return None
@@ -230,8 +233,9 @@ class _Page:
                 name, metric, baseline, 0.4).itertuples()}
             rows = [{"early": early[row.strategy], "whole": row,
                      "kind": verdicts.kind(row),
-                     "shares": [verdicts.parts(row),
-                                verdicts.parts(early[row.strategy])]}
+                     "shares": [
+                         verdicts.labels_and_interval(row),
+                         verdicts.labels_and_interval(early[row.strategy])]}
                     for row in self.rows(name, metric,
                                          baseline).itertuples()]
             if rows:
@@ -274,7 +278,7 @@ class _Page:
             "errors": errors}}
 
     def _picks(self, name: str) -> list[tuple[str, list[dict]]]:
-        """First questions of each strategy, with their reasons."""
+        """Returns the first questions of each strategy, with reasons."""
         own = [line for line in self.results.explanations
                if line.get("scenario") == name]
         return [(strategy, picks[:_PICKS]) for strategy in self.styles

@@ -1,4 +1,4 @@
-"""Results: what a folder of a run or a comparison holds."""
+"""Results: the tables in the folder of a run or of a comparison."""
 from __future__ import annotations
 
 import json
@@ -11,21 +11,21 @@ import pandas as pd
 from tfrecal.pool.pool import STATES
 from tfrecal.pool.run_folder import RunFolder, measured_part
 
-#: Metrics of a run's history that a report shows, in this order.
+#: Metrics of a run's history that a report shows, in order.
 _OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")
 
 
 @dataclass
 class Results:
-    """Tables that a report is made of, the same for runs and comparisons.
+    """The tables of a report, in one form for runs and comparisons.
 
     Args:
-        name: of the folder.
-        config: of the run or comparison.
+        name: the folder's name.
+        config: the config of the run or comparison, as a dict.
         curves: one row a scenario, strategy, seed, draw and round.
         asked: one row a bought label, or None.
         explanations: sample picks, as dicts.
-        calibration: predicted and observed shares, or None.
+        calibration: predicted and observed probabilities, or None.
         part: the part of the data that the curves are of: `"validation"`
             or `"test"`.
         test: metric -> its value on the test part at the end of a run.
@@ -42,12 +42,12 @@ class Results:
 
     @property
     def scenarios(self) -> list[str]:
-        """In the order of the curves."""
+        """The names of the scenarios, in the order of the curves."""
         return list(dict.fromkeys(self.curves["scenario"]))
 
     @property
     def strategies(self) -> list[str]:
-        """In the order of the curves."""
+        """The names of the strategies, in the order of the curves."""
         return list(dict.fromkeys(self.curves["strategy"]))
 
     @classmethod
@@ -55,16 +55,16 @@ class Results:
         """Reads a comparison (`curves.parquet`) or a run (`history.csv`).
 
         Raises:
-            ValueError: the folder holds neither, or no row of one.
+            ValueError: the folder holds neither, or one without a row.
         """
         folder = Path(folder)
         if (folder / "curves.parquet").is_file():
             found = cls(
-                folder.resolve().name, _json(folder / "config.json"),
+                folder.resolve().name, _read_json(folder / "config.json"),
                 pd.read_parquet(folder / "curves.parquet"),
-                _parquet(folder / "asked.parquet"),
-                _lines(folder / "explanations.jsonl"),
-                _parquet(folder / "calibration.parquet"))
+                _read_parquet(folder / "asked.parquet"),
+                _read_lines(folder / "explanations.jsonl"),
+                _read_parquet(folder / "calibration.parquet"))
         elif (folder / "history.csv").is_file():
             found = _of_run(folder)
         else:
@@ -81,15 +81,15 @@ class Results:
         return found
 
 
-def _json(path: Path) -> dict:
+def _read_json(path: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _parquet(path: Path) -> pd.DataFrame | None:
+def _read_parquet(path: Path) -> pd.DataFrame | None:
     return pd.read_parquet(path) if path.is_file() else None
 
 
-def _lines(path: Path) -> list[dict]:
+def _read_lines(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text().splitlines()
@@ -97,7 +97,7 @@ def _lines(path: Path) -> list[dict]:
 
 
 def _of_run(folder: Path) -> Results:
-    config = _json(folder / "config.json")
+    config = _read_json(folder / "config.json")
     key = {"scenario": str(config.get("data", folder.name)),
            "strategy": str(config.get("strategy", "run")),
            "seed": int(config.get("seed", 0))}
@@ -111,13 +111,13 @@ def _of_run(folder: Path) -> Results:
         **key, "draw": 0, "round": history["epoch"],
         "labels": history["rows"],
         "bought": history["rows"] - history["rows"].iloc[0],
-        # What an epoch buys, the next one trains on.
+        # The next epoch trains on what an epoch buys.
         "cost": history["cost"].shift(fill_value=0.0),
         "seconds": seconds.cumsum(),
         **{name: judged[f"val_{name}"] for name in _OF_A_RUN
            if f"val_{name}" in history}})
     explanations = [{**key, **line}
-                    for line in _lines(folder / "explanations.jsonl")]
+                    for line in _read_lines(folder / "explanations.jsonl")]
     test = RunFolder(folder).test
     return Results(folder.resolve().name, config, curves,
                    _asked_by_run(folder, key), explanations,
@@ -127,11 +127,11 @@ def _of_run(folder: Path) -> Results:
 
 
 def _asked_by_run(folder: Path, key: dict) -> pd.DataFrame | None:
-    """Answered questions, with the labels that each item had by then."""
-    asked = _parquet(folder / "acquisitions.parquet")
+    """Returns answered questions, with the labels each item had then."""
+    asked = _read_parquet(folder / "acquisitions.parquet")
     if asked is None or not len(asked):
         return None
-    with np.load(folder / _json(folder / "state.json")["pool"],
+    with np.load(folder / _read_json(folder / "state.json")["pool"],
                  allow_pickle=False) as pool:
         item, ticket = pool["item"], pool["ticket"]
         labelled = pool["state"] == STATES.index("labelled")

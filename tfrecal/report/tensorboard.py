@@ -1,4 +1,4 @@
-"""The curves of a report as TensorBoard scalars."""
+"""write_tensorboard: writes a report's curves as TensorBoard scalars."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,13 +11,13 @@ from tfrecal.report.results import Results
 
 
 def write_tensorboard(folder, logdir) -> None:
-    """Writes one TensorBoard run a scenario and strategy.
+    """Writes one TensorBoard log for each scenario and strategy.
+
+    Scalars are means over seeds; the step is the number of labels bought.
 
     Args:
-        folder: of a comparison or a run.
-        logdir: where the runs go, as `<logdir>/<scenario>/<strategy>`.
-            Scalars are means over seeds; the step is the number of labels
-            bought.
+        folder: the folder of a comparison or a run.
+        logdir: where the logs go, as `<logdir>/<scenario>/<strategy>`.
     """
     results = Results.of_folder(folder)
     for (scenario, strategy), rows in results.curves.groupby(

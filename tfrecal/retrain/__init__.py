@@ -1,1 +1,1 @@
-"""Feedback to a model that is served: train, judge, export, promote."""
+"""How does feedback become a new served version? Train, judge, promote."""

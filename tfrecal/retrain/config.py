@@ -1,4 +1,7 @@
-"""RetrainConfig: everything that decides a retraining. No TensorFlow."""
+"""RetrainConfig: everything that decides a retraining.
+
+This module needs no TensorFlow.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -27,43 +30,48 @@ class RetrainConfig:
         users, items: CSV files of the tables as they are today; rows of new
             ids join the model. Users of the feedback that are in no table
             join without columns, items do not.
-        patience: seconds after which an item that stood above a clicked one
-            and got no response is a 0 (labels of 0 and 1 only).
+        patience: seconds after which an item above a clicked one that got no
+            response counts as a label 0 (labels of 0 and 1 only).
         holdout: share of the feedback, the newest, that judges the model
             and does not train it.
-        passes, steps: training goes over all labels so often, and has at
-            least so many steps, from the weights that are served.
-        reset: train from fresh weights, five times as long, this time.
+        passes, steps: training starts from the served weights, goes `passes`
+            times over all labels and has at least `steps` steps.
+        reset: whether to train from fresh weights, five times as long, this
+            time.
         batch_size: rows of a training step.
-        learning_rate: of all but the encoder, at the start.
-        encoder_learning_rate, encoder_every: of what is trained of the
+        learning_rate: learning rate at the start, of all but the encoder.
+        encoder_learning_rate, encoder_every: options of training the
             encoder, see `TwoTower.compile`.
-        correction: of exposure bias: rows are weighed by the inverse of the
-            probability that the pair was shown and looked at: `"none"`,
-            `"ips"`, or `"snips"` (self-normalised).
+        correction: how exposure bias is corrected. `"ips"` gives a row the
+            inverse of the probability that its pair was shown and looked at
+            as its weight, `"snips"` the self-normalised inverse, `"none"`
+            no weight.
         clip: the largest weight of a row, with a correction.
-        metric: of the gate, over users with held-out feedback: by default
-            `"list_dcg"` for labels of 0 and 1, else `"rmse"`; see
+        metric: the gate's metric, over users with held-out feedback; by
+            default `"list_dcg"` for labels of 0 and 1, else `"rmse"`; see
             `judging.values`.
-        position_bias: looks fall with the rank as rank ** -position_bias.
-        tolerance: the loss that the gate puts up with where it cannot tell,
-            as a share of the served model's metric.
-        least_users: that the gate must have.
-        force: promote what the gate refuses, this time; the record says
-            so.
-        strategy: of acquisition, which asks through exploration slots.
-        questions: pairs that each retraining asks for, whatever its gate
-            says; 0 asks nothing.
+        position_bias: the probability that a place is looked at falls as
+            rank ** -position_bias.
+        tolerance: the loss that the gate accepts where it cannot tell, as a
+            share of the served model's metric.
+        least_users: the least number of users that the gate must have.
+        force: whether to promote what the gate refuses, this time; the
+            record says so.
+        strategy: name of the acquisition strategy, which asks through
+            exploration slots.
+        questions: number of pairs that each retraining asks for, whatever
+            its gate says; 0 asks nothing.
         expires: days after which a question without an answer is dropped.
-        k: items of an answer of the export.
+        k: number of items that the export answers with.
         index: `"auto"`, `"exact"` or `"scann"`.
-        target_recall: of ScaNN.
-        server: the server binary that must be able to run it.
+        target_recall: the recall that a ScaNN index must reach.
+        server: the server binary that must be able to run the export.
         address: host:port of the server that must come to serve the
-            version; by default it is only written.
-        model: its name there; by default that of the base path.
-        timeout: seconds that the server has for it.
-        seed: of everything.
+            version; by default the version is only written.
+        model: the model's name on the server; by default that of the base
+            path.
+        timeout: seconds that the server has to load the version.
+        seed: the seed of all random draws.
     """
 
     run: str = ""
@@ -126,18 +134,20 @@ class RetrainConfig:
         checks.one_of("correction", self.correction, CORRECTIONS)
 
     def write(self, folder) -> None:
-        """Stores it as `config.json` of the loop's folder, but for `force`
-        and `reset`, which hold for one retraining."""
+        """Stores the config as `config.json` of the loop's folder.
+
+        `force` and `reset` are left out: they hold for one retraining.
+        """
         kept = {**dataclasses.asdict(self), "force": False, "reset": False}
         replace_file(Path(folder) / "config.json", lambda path:
                      path.write_text(json.dumps(kept, indent=1), "utf-8"))
 
     @classmethod
     def from_folder(cls, folder, **changes) -> "RetrainConfig":
-        """The config that `write` stored, with changes.
+        """Reads the config that `write` stored, with changes.
 
         Raises:
-            ValueError: the folder holds none, or what it holds is wrong.
+            ValueError: the folder holds no config, or a wrong one.
         """
         path = Path(folder) / "config.json"
         try:

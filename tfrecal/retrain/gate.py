@@ -15,9 +15,10 @@ class Verdict:
         reason: why, in words.
         metric: what was compared, such as `"ndcg@10"`.
         users: number of users that both were judged on.
-        serving, candidate: means over these users.
-        difference: candidate - serving, mean over users.
-        low, high: its 95% interval, by a bootstrap over users.
+        serving, candidate: means of the metric over these users.
+        difference: mean over users of candidate - serving.
+        low, high: the 95% interval of the difference, by a bootstrap over
+            users.
     """
 
     passed: bool
@@ -31,14 +32,17 @@ class Verdict:
     high: float
 
     def to_dict(self) -> dict:
-        """JSON-able form."""
+        """Returns the verdict as a dict that JSON can hold."""
         return {name: (value if not isinstance(value, float)
                        or np.isfinite(value) else None)
                 for name, value in dataclasses.asdict(self).items()}
 
 
 def too_few(users: int, least: int) -> str:
-    """Why so many users cannot judge, or ""; known before any training."""
+    """Says why `users` users cannot judge, or "".
+
+    This is known before any training.
+    """
     if users >= least:
         return ""
     return (f"{users} users with held-out feedback are too few to tell; "
@@ -52,18 +56,21 @@ def judge(serving, candidate, *, metric: str = "ndcg@10",
 
     The candidate passes where the interval of the difference leaves no room
     for a loss beyond `tolerance` (a test of non-inferiority) and does not
-    lie below zero as a whole. Where too few users are there to tell, it does
-    not pass: what is served has been seen to work.
+    lie wholly below zero. It does not pass where there are too few users to
+    tell, because the served model has been seen to work.
 
     Args:
-        serving, candidate: a metric, higher is better, of each user,
-            `[users]` in the same order.
-        metric: its name, for the record.
-        tolerance: the largest loss that is put up with, as a share of the
+        serving, candidate: the metric of each user, `[users]`, in the same
+            order; higher is better.
+        metric: the metric's name, for the record.
+        tolerance: the largest loss that is accepted, as a share of the
             served model's value.
-        least: number of users that must be there.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
+        least: the least number of users that can judge.
+        draws: number of draws of the bootstrap.
+        seed: seed of the bootstrap.
+
+    Returns:
+        The `Verdict`.
 
     Raises:
         ValueError: lengths differ, or a value is not finite.
@@ -100,7 +107,7 @@ def judge(serving, candidate, *, metric: str = "ndcg@10",
             f"a loss of more than {limit:.4f} ({tolerance:.3g} of what is "
             f"served) cannot be ruled out: {found}")
         if limit:
-            # An interval is as narrow as the root of their number is large.
+            # The interval narrows with the root of the number of users.
             enough = users * ((gap.mean() - low) / limit) ** 2
             reason += (f"; {users:,} users were there, and of one that is "
                        f"as good about {enough:,.0f} could tell")

@@ -22,7 +22,7 @@ from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, NothingNew, gather, grown_table
 
-# How much longer training from nothing is (benchmarks/retrain.py).
+# How much longer training from fresh weights takes (benchmarks/retrain.py).
 RESET = 5
 
 
@@ -34,13 +34,14 @@ def retrain(folder, config: RetrainConfig | None = None, *,
     the same number, before a new one begins.
 
     Args:
-        folder: of the loop.
-        config: stored there; by default the one that is stored.
-        now: seconds since the epoch, by default the clock's.
-        quiet: prints nothing.
+        folder: the loop's folder.
+        config: what to do; it is stored in the folder. None takes the
+            stored one.
+        now: seconds since the epoch; None takes the clock's time.
+        quiet: whether to print nothing.
 
     Returns:
-        the record, as the feedback store keeps it: `run_id`, `outcome`
+        The record, as the feedback store keeps it: `run_id`, `outcome`
         ("promoted", "refused" or "failed"), `reason`, `version`, `counts`,
         `gate`, `off_policy`, `seconds`.
 
@@ -52,7 +53,7 @@ def retrain(folder, config: RetrainConfig | None = None, *,
     with loop.lock():
         if config is not None:
             config.write(folder)
-        # TensorFlow warns of graphs that are traced for each model anew.
+        # TensorFlow warns because each model traces its graphs anew.
         with loop.store() as store, without_advice():
             if loop.config.spill:
                 take_spilled(store, loop.config.spill)
@@ -62,10 +63,10 @@ def retrain(folder, config: RetrainConfig | None = None, *,
 
 
 class _Retraining:
-    """One retraining, from where the last kill left it.
+    """One retraining, which goes on from where a kill left it.
 
-    `runs/<run id>/record.json` says of which feedback and of which version
-    it is, and, from the export on, what came of the gate.
+    `runs/<run id>/record.json` says which feedback and which version it
+    starts from, and, from the export on, what the gate found.
     """
 
     def __init__(self, loop: Loop, store, now: float, quiet: bool):
@@ -79,8 +80,8 @@ class _Retraining:
                        "reset": self.config.reset,
                        "options": self.loop.options(),
                        "started": time.time()}
-        runs = self.store.runs()
-        begun = runs[runs["outcome"] == "running"]
+        retrainings = self.store.retrainings()
+        begun = retrainings[retrainings["outcome"] == "running"]
         self.run_id = int(begun["run_id"].iloc[-1]) if len(begun) else None
         if len(begun):
             owner = json.loads(begun["record"].iloc[-1]).get("loop")
@@ -116,7 +117,7 @@ class _Retraining:
             material = self._material(origin, tables)
             if self.run_id is None:
                 self._refuse_again()
-                self.run_id = self.store.begin_run(
+                self.run_id = self.store.begin_retraining(
                     self.record["base_version"], {"loop": self.loop.name})
             self.loop.keep(self.run_id, self.record)
             self.record["counts"] = material.counts
@@ -129,7 +130,7 @@ class _Retraining:
                 return self._finish("refused", refusal)
             version = self._export(material)
         except FeedbackUnavailable:
-            raise  # it stays open; the next retraining ends it
+            raise  # the retraining stays open; the next call ends it
         except (ValueError, OSError) as error:
             if self.run_id is not None:
                 self._finish("failed", str(error))
@@ -137,18 +138,22 @@ class _Retraining:
         return self._promote(version)
 
     def _refuse_again(self) -> None:
-        """Another draw on the same feedback could pass by luck."""
-        runs = self.store.runs()
-        last = json.loads(runs["record"].iloc[-1]) if len(runs) else {}
+        """Raises ValueError where the same feedback was refused before.
+
+        Another draw on the same feedback could pass by luck.
+        """
+        retrainings = self.store.retrainings()
+        last = (json.loads(retrainings["record"].iloc[-1])
+                if len(retrainings) else {})
         same = ("until", "base_version", "options")
-        if (not self.record["force"] and len(runs)
-                and runs["outcome"].iloc[-1] == "refused"
+        if (not self.record["force"] and len(retrainings)
+                and retrainings["outcome"].iloc[-1] == "refused"
                 and all(last.get(name) == self.record[name]
                         for name in same)):
             raise NothingNew(
                 "A retraining needs new feedback. Received: what retraining "
-                f"{runs['run_id'].iloc[-1]} was refused on: "
-                f"{runs['reason'].iloc[-1]}. Wait for more, or give "
+                f"{retrainings['run_id'].iloc[-1]} was refused on: "
+                f"{retrainings['reason'].iloc[-1]}. Wait for more, or give "
                 "--force.")
 
     def _material(self, origin, tables) -> Material:
@@ -158,7 +163,7 @@ class _Retraining:
         users = {*origin.labels["user_id"],
                  *grown_table(tables.users, config.users).index}
         erased = self.store.erased(users)
-        # Who was erased since then must not keep what was learned of them.
+        # What was learned of users who were erased since then must go.
         self._forget = {user for user, until in erased.items()
                         if until > before}
         return gather(
@@ -168,7 +173,7 @@ class _Retraining:
             erased=erased)
 
     def _candidate(self, origin, served, material) -> str:
-        """Trains it; why it may not be served, or ""."""
+        """Trains the candidate; returns why it may not be served, or ""."""
         config = self.config
         few = gate.too_few(material.held_out.frame["user_id"].nunique(),
                            config.least_users)
@@ -209,7 +214,7 @@ class _Retraining:
         return ""
 
     def _export(self, material) -> int:
-        """Stores the candidate and exports it; the version."""
+        """Stores the candidate and exports it; returns the version."""
         model, pool, found = self.made
         if any(until >= self.read_at for until in self.store.erased(
                 material.train.users.index).values()):
@@ -231,7 +236,7 @@ class _Retraining:
         weights = None
         if config.correction != "none":
             frame = material.train.frame
-            # An item is seen where it was shown and looked at.
+            # A pair is seen if it was shown and looked at.
             seen = frame["propensity"] * frame["rank"] ** (
                 -config.position_bias)
             weights = off_policy.training_weights(
@@ -250,15 +255,18 @@ class _Retraining:
         self.record["asked"] = int(history.get("pending", [0])[0])
 
     def _acquire(self, pool, material, seed):
-        """Asks through exploration slots, for those who came lately."""
+        """Returns the callback that asks through exploration slots.
+
+        Its audience are the users and items of the held-out feedback.
+        """
         config = self.config
-        # At the time of its start, however often it was killed since.
+        # The clock stands at the start, however often it was killed since.
         oracle = FeedbackOracle(
             self.store, config.expires * 86_400, config.strategy,
             clock=lambda: self.record["started"])
         oracle.use_scale(material.train.scale)
         waiting = oracle.waiting(self.record["until"])
-        # Those that this retraining asked before it was killed are its own.
+        # Questions that this retraining asked before a kill may be repeated.
         waiting = waiting[waiting["asked"] < self.record["started"]]
         pool.exclude(*material.train.codes(
             waiting["user_id"], waiting["item_id"]))
@@ -281,7 +289,7 @@ class _Retraining:
             time.perf_counter() - self.started, 3)
         if outcome != "failed":
             self.store.mark_used(self.run_id, until=self.record["until"])
-        self.store.finish_run(
+        self.store.finish_retraining(
             self.run_id, outcome=outcome, reason=reason,
             version=self.record.get("version"), record=self.record)
         self.say(f"{outcome}: {reason}")

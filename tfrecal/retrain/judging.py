@@ -1,4 +1,4 @@
-"""What the served and the retrained model make of the newest feedback."""
+"""Judges the served and the retrained model on the newest feedback."""
 from __future__ import annotations
 
 import dataclasses
@@ -17,32 +17,33 @@ _REWARDS = ("click", "purchase")
 
 
 def vectors(model, pool):
-    """Retrieval vectors of all users and items by code."""
+    """Returns the retrieval vectors of all users and of all items, by code."""
     return PoolScorer.of(model, pool).vectors("retrieval")
 
 
 def values(served, candidate, material: Material, shown, responses, *,
            metric: str, position_bias: float, clip: float):
-    """How well both models do on the held-out feedback, by user.
+    """Returns how well both models do on the held-out feedback, by user.
 
-    - `"list_dcg"`: each list that was shown is ordered anew by either
-      model, and its DCG taken, where a click at shown rank r is worth r **
-      position_bias (at most `clip`): those who look so far down are that
-      rare. In units of the served model's mean, 1.05 is 5% more. Not
-      normalised list by list: a list with one click would be worth most to
-      the order in which it was shown. Items that are never shown are judged
-      by nobody.
-    - `"rmse"`: of ratings, negative.
-    - `"ndcg@10"` and the like: over the whole catalogue. Clicks fall on what
-      the served model shows, which favours it.
+    - `"list_dcg"`: either model orders each list that was shown anew, and
+      the DCG of the new order is taken. A click at shown rank r is worth
+      r ** position_bias (at most `clip`), because fewer people look so far
+      down. Values are in units of the served model's mean: 1.05 is 5% more.
+      They are not normalised list by list, because a list with one click
+      would then be worth most in the order in which it was shown. Items that
+      are never shown cannot be judged.
+    - `"rmse"`: the negative RMSE of ratings.
+    - `"ndcg@10"` and the like: ranks the whole catalogue. Clicks fall on what
+      the served model shows, which favours that model.
 
     Args:
         served, candidate: `(model, pool)`; the pool of `served` is over its
             own tables.
-        material: whose held-out rows judge.
-        shown, responses: of the feedback store.
+        material: the `Material` whose held-out rows judge.
+        shown, responses: frames of the feedback store.
         metric: see above.
-        position_bias: how fast looks fall with the rank.
+        position_bias: how fast the probability of a look falls with the
+            rank.
         clip: the largest worth of a click.
 
     Returns:
@@ -103,13 +104,13 @@ def _list_dcg(served, candidate, material, shown, responses, position_bias,
         place = _places(request, scores(distinct)[row, items - 1])
         found.append(np.bincount(row, worth / np.log2(place + 2)) / requests)
     mean = found[0].mean() if len(found[0]) else 0.0
-    if not mean:  # nobody has clicked
+    if not mean:  # there is no click
         return np.zeros(0), np.zeros(0)
     return tuple(value / mean for value in found)
 
 
 def _places(request, score) -> np.ndarray:
-    """Place of each row in its request, where it is ordered by `score`."""
+    """Returns the place of each row in its request, ordered by `score`."""
     order = np.lexsort((-score, request))
     starts = np.flatnonzero(np.diff(request[order], prepend=-1))
     length = np.diff(np.r_[starts, len(order)])
@@ -119,7 +120,7 @@ def _places(request, score) -> np.ndarray:
 
 
 def _held_out(material, shown, responses):
-    """Lists and responses of the time that does not train."""
+    """Returns the lists and responses of the time that does not train."""
     since = material.held_out.frame["timestamp"].min()
     responses = responses[responses["time"] >= since]
     # A list may have been shown just before its first response.
@@ -135,7 +136,7 @@ def _rmse(served, candidate, material):
     tables = material.before
     ids = held.frame["user_id"], held.frame["item_id"]
     user, item = tables.codes(*ids)
-    both = (user > 0) & (item > 0)  # others are new to the served model
+    both = (user > 0) & (item > 0)  # the served model knows both
     if not both.any():
         return np.zeros(0), np.zeros(0)
     owner = pd.factorize(ids[0][both])[0]
@@ -150,24 +151,24 @@ def _rmse(served, candidate, material):
 
 
 def clicked(shown, responses) -> np.ndarray:
-    """Whether each shown item was clicked or bought, float64 `[n]`."""
+    """Returns 1 for each shown item that was clicked or bought, else 0."""
     won = responses[responses["kind"].isin(_REWARDS)]
     return pd.MultiIndex.from_frame(shown[_KEYS]).isin(
         pd.MultiIndex.from_frame(won[_KEYS])).astype(np.float64)
 
 
 def _scores(served, candidate, material):
-    """Functions of user codes that return scores of all items, `[b, N]`."""
+    """Returns two functions: user codes -> scores of all items, `[b, N]`."""
     query, items = vectors(*candidate)
     return (_served_scores(*served, material.before, material.train),
             lambda users: query[users] @ items[1:].T)
 
 
 def _served_scores(model, pool, tables, grown):
-    """Scores of the grown tables' items by a model of the old tables.
+    """Scores the grown tables' items by a model of the old tables.
 
-    What it does not know it cannot list; a user whom it does not know gets
-    its most popular items, as on the server.
+    The model cannot list items that it does not know. A user whom it does
+    not know gets its most popular items, as on the server.
     """
     query, items = vectors(model, pool)
     user = tables.user_vocabulary.codes_of(grown.user_vocabulary)
@@ -187,14 +188,22 @@ def _served_scores(model, pool, tables, grown):
 
 def estimate(model, pool, material: Material, shown, responses, *, k: int,
              clip: float, seed: int) -> dict | None:
-    """What the candidate's lists would have earned, from logged lists.
+    """Estimates from logged lists what the candidate's would have earned.
 
-    Clicks and purchases a request, by `off_policy.snips` over the requests
-    of the held-out time, with an interval by users. A log without
-    exploration can only speak of what it showed: see `warning`.
+    The estimate is of clicks and purchases a request, by `off_policy.snips`
+    over the requests of the held-out time, with an interval by users. A log
+    without exploration tells only of what it showed: see `warning`.
+
+    Args:
+        model, pool: the candidate and its pool.
+        material: the `Material` whose held-out time counts.
+        shown, responses: frames of the feedback store.
+        k: number of items of a list.
+        clip: the largest importance weight.
+        seed: seed of the bootstrap.
 
     Returns:
-        the fields of an `off_policy.Estimate`; None where no list was
+        The fields of an `off_policy.Estimate`, or None where no list was
         logged.
     """
     shown, responses = _held_out(material, shown, responses)

@@ -17,7 +17,7 @@ from tfrecal.retrain import models, promotion
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.serving.server.version_folders import folders
 
-# Options of where things are and who is asked, which change no candidate.
+# Options that say where things are and do not change a candidate.
 _ELSEWHERE = ("run", "to", "feedback", "spill", "address", "model", "timeout",
               "questions", "expires", "force", "reset")
 
@@ -25,12 +25,12 @@ _ELSEWHERE = ("run", "to", "feedback", "spill", "address", "model", "timeout",
 class Loop:
     """The folder of a loop, which retrains one served model.
 
-    `config.json`; `name`; `runs/<run id>/`, the weights and tables of each
-    retraining. What became of each stands in the feedback store.
+    It holds `config.json`, `name`, and in `runs/<run id>/` the weights and
+    tables of each retraining. The feedback store says how each one ended.
 
     Args:
-        folder: of the loop.
-        config: what to do; by default the folder's.
+        folder: the folder.
+        config: what to do; None takes the folder's config.
     """
 
     def __init__(self, folder, config: RetrainConfig | None = None):
@@ -40,7 +40,7 @@ class Loop:
 
     @property
     def name(self) -> str:
-        """Whose a retraining is, wherever the folder is moved to."""
+        """The loop's name, which stays when the folder is moved."""
         path = self.folder / "name"
         if not path.exists():
             replace_file(path, lambda beside: beside.write_text(
@@ -48,10 +48,10 @@ class Loop:
         return path.read_text("utf-8")
 
     def lock(self):
-        """A context in which no other process may retrain.
+        """Returns a context in which no other process may retrain.
 
         Raises:
-            ValueError: another process is at it.
+            ValueError: another process is retraining.
         """
         return lock_folder(
             self.folder,
@@ -60,20 +60,22 @@ class Loop:
             "to end, or leave it to that one (`--watch`).")
 
     def store(self, made: bool = True) -> FeedbackStore:
-        """The feedback store that the config or the environment names.
+        """Opens the feedback store that the config or environment names.
 
         Args:
-            made: whether it must be there already, where no logs are named
-                that would fill it.
+            made: whether the store must be there already; it need not where
+                the config names `spill`, whose rows will fill it.
         """
         return named_store(self.config.feedback,
                            made=made and not self.config.spill)
 
     def served(self) -> tuple[int, str]:
-        """The newest version, and which retraining it is of ("" for none).
+        """Returns the newest version and the `run_id` of its retraining.
+
+        The `run_id` is "" for the first run's own export.
 
         Raises:
-            ValueError: nothing was exported yet.
+            ValueError: no version was exported yet.
         """
         found = folders(self.base) if self.base.is_dir() else {}
         if not found:
@@ -85,20 +87,19 @@ class Loop:
         return version, read_manifest(found[version]).get("run", "")
 
     def check(self) -> None:
-        """Raises a ValueError for options of which only training would say
-        that they cannot be."""
+        """Raises a ValueError for options that would fail after training."""
         self.served()
         acquisition.get(self.config.strategy)
         check_server(self.config.server, self.config.index)
 
     def options(self) -> str:
-        """Of what decides a candidate and its verdict, as text."""
+        """Returns the options that decide a candidate and its verdict."""
         kept = dataclasses.asdict(self.config)
         return json.dumps({name: kept[name] for name in sorted(kept)
                            if name not in _ELSEWHERE})
 
     def of_run(self, run_id) -> Path:
-        """The folder of a retraining."""
+        """Returns the folder of a retraining."""
         return self.folder / "runs" / str(run_id)
 
     def keep(self, run_id, record: dict) -> None:
@@ -107,12 +108,12 @@ class Loop:
                      path.write_text(json.dumps(record), "utf-8"))
 
     def kept(self, run_id) -> dict:
-        """What `keep` stored; empty where it was killed before."""
+        """Returns what `keep` stored; empty where a kill came before it."""
         path = self.of_run(run_id) / "record.json"
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
     def exported(self, run_id, base_version: int) -> int | None:
-        """The version that a retraining of `base_version` was exported as."""
+        """Returns the version that a retraining was exported as, or None."""
         for version, folder in folders(self.base).items():
             if version > base_version and read_manifest(
                     folder).get("run") == str(run_id):
@@ -120,7 +121,7 @@ class Loop:
         return None
 
     def load(self, origin: models.Origin, run: str):
-        """The model of a retraining, or with "" of the first run.
+        """Loads the model of a retraining, or with "" of the first run.
 
         Returns:
             `(model, tables, pool)`.
@@ -130,11 +131,11 @@ class Loop:
         return models.load_model(origin, self.of_run(run))
 
     def until(self, store: FeedbackStore, run: str) -> float:
-        """When the feedback that a retraining used was received, at most."""
+        """Returns when the newest feedback of a retraining was received."""
         if not run:
             return -np.inf
-        runs = store.runs()
-        record = runs["record"][runs["run_id"].astype(str) == run]
+        retrainings = store.retrainings()
+        record = retrainings["record"][retrainings["run_id"].astype(str) == run]
         if not len(record) or "until" not in json.loads(record.iloc[0]):
             raise ValueError(
                 "The feedback store must be the one of the served model. "
@@ -144,7 +145,7 @@ class Loop:
         return json.loads(record.iloc[0])["until"]
 
     def export(self, model, pool, run_id, **manifest) -> int:
-        """Exports the model of a retraining; the version."""
+        """Exports the model of a retraining; returns the version."""
         config = self.config
         path = export_model(
             model, self.base, pool=pool, k=config.k, index=config.index,
@@ -153,10 +154,12 @@ class Loop:
         return int(path.name)
 
     def promote(self, version: int) -> str:
-        """Waits until the server serves a version, where there is one.
+        """Waits until the server serves a version, if there is a server.
+
+        A version that is not served is withdrawn.
 
         Returns:
-            why it does not, and the version is withdrawn; "" where it does.
+            Why the version is not served; "" where it is.
         """
         config = self.config
         if config.address is None:

@@ -1,4 +1,4 @@
-"""What a retraining learns from: the first run's labels and the feedback."""
+"""Gathers what a retraining learns from: first labels and feedback."""
 from __future__ import annotations
 
 import dataclasses
@@ -16,7 +16,7 @@ _PAIR = ["user_id", "item_id"]
 
 
 class NothingNew(ValueError):
-    """Raised when there is no feedback to learn from."""
+    """There is no new feedback to learn from."""
 
 
 @dataclasses.dataclass
@@ -24,12 +24,13 @@ class Material:
     """Labels of one moment over tables that have grown.
 
     Attributes:
-        train: what the candidate learns from, one row a pair; its column
-            `propensity` is NaN where no list is known, `explored` tells of
+        train: the rows that the candidate learns from, one a pair; the column
+            `propensity` is NaN where no list is known, `explored` marks
             exploration slots.
         held_out: the newest feedback, which judges.
-        before: what the served model had learned from, over its own tables.
-        counts: what was used and what was not, and why.
+        before: the rows that the served model learned from, over its own
+            tables.
+        counts: how many rows were used or left out, and why.
     """
 
     train: Interactions
@@ -38,9 +39,9 @@ class Material:
     counts: dict[str, int]
 
     def pool(self, part: Interactions) -> Pool:
-        """A pool over all pairs, of which `part` is labelled.
+        """Returns a pool over all pairs, in which `part` is labelled.
 
-        What exploration showed is no natural traffic.
+        Rows that exploration showed do not count as traffic.
         """
         natural = ~part.frame["explored"].to_numpy(bool)
         return Pool.cross(
@@ -49,7 +50,7 @@ class Material:
 
 
 def base_labels(pool: Pool, train: Interactions) -> pd.DataFrame:
-    """The labels that a run ended with, as rows of interactions."""
+    """Returns the labels that a run ended with, as rows of interactions."""
     rows = pool.labelled_rows()
     timestamp = np.zeros(len(pool), np.int64)
     # Rows of the log come first in its pool; questions follow.
@@ -68,16 +69,20 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     """Puts labels, feedback and tables together.
 
     Args:
-        base: as `base_labels` returns it.
-        tables: of the served model; their users and items come first.
-        responses, shown: of the feedback store, with `received`.
-        served_until: feedback received by then has trained the served
-            model.
+        base: what `base_labels` returned.
+        tables: the served model's tables; their users and items come first.
+        responses, shown: frames of the feedback store, with `received`.
+        served_until: time of reception up to which feedback has trained the
+            served model.
         now: seconds since the epoch.
-        holdout: share of the feedback since then, the newest by time.
+        holdout: share of the feedback since `served_until` that is held out;
+            the newest rows are.
         patience: see `feedback_labels`.
-        users, items: CSV files or tables of today, or None.
+        users, items: CSV files or tables as they are today, or None.
         erased: user -> time up to which nothing of them may be learned.
+
+    Returns:
+        The `Material`.
 
     Raises:
         NothingNew: there is no new feedback on items of the tables.
@@ -89,7 +94,7 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     found, counts = feedback_labels(responses, shown, tables.scale, **options)
     before, _ = feedback_labels(
         old_responses, old_shown, tables.scale, **options)
-    base = _allowed(base, erased or {})
+    base = _rows_not_erased(base, erased or {})
     back = set(found["user_id"])
     gone = [user for user in erased or {} if user not in back]
     user_table = grown_table(tables.users, users, back).drop(
@@ -98,9 +103,9 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     there = Interactions(found, user_table, item_table, tables.scale,
                          tables.report, "feedback")
     base, before, kept = (
-        _inside(frame, there) for frame in (base, before, found))
+        _rows_inside(frame, there) for frame in (base, before, found))
     counts["of_unknown_items"], found = len(found) - len(kept), kept
-    fresh = _fresh(found, before)
+    fresh = _new_rows(found, before)
     if not fresh.any() and counts["responses"] and (
             counts["responses"] == counts["responses_of_other_kinds"]):
         low, high = map(float, tables.scale)
@@ -116,29 +121,33 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     counts["new_pairs"] = int(fresh.sum())
     newest = np.flatnonzero(fresh)[-max(1, round(holdout * fresh.sum())):]
     held = np.isin(np.arange(len(found)), newest)
-    train = _latest(base, found[~held])
-    # A pair of the log that is judged by must not be trained on.
+    train = _replace_by_feedback(base, found[~held])
+    # A pair that judges must not be trained on.
     train = train[~_pairs(train).isin(_pairs(found[held]))]
     counts.update(train=len(train), held_out=int(held.sum()),
                   base=len(base))
+    learned = _rows_inside(_replace_by_feedback(base, before), tables)
     return Material(
         there.with_frame(train), there.with_frame(found[held]),
-        tables.with_frame(_inside(_latest(base, before), tables)), counts)
+        tables.with_frame(learned), counts)
 
 
 def grown_table(table, today, ids=()) -> pd.DataFrame:
-    """The table with rows of today's and of further ids below.
+    """Appends the rows of today's table and of further ids to a table.
 
     Args:
-        table: by id.
-        today: another one, or a CSV file of one, or None.
-        ids: further ones, which get no columns.
+        table: the table as it was, indexed by id.
+        today: the table as it is today, a CSV file of it, or None.
+        ids: further ids, whose columns are empty.
+
+    Returns:
+        The larger table; rows of `table` keep their places.
     """
     name = table.index.name
     if today is not None and not isinstance(today, pd.DataFrame):
         today = table_files.read_csv(today, [name], None)[0]
     if today is not None:
-        # The first row of an id counts, and none without one.
+        # The first row of an id counts; rows without an id do not.
         today = as_table(today, name, (), CleaningReport())
         new = today[~today.index.isin(table.index)]
         table = pd.concat([table, new.reindex(columns=table.columns)])
@@ -148,15 +157,15 @@ def grown_table(table, today, ids=()) -> pd.DataFrame:
     return found
 
 
-def _allowed(frame, erased) -> pd.DataFrame:
-    """Rows from after their user was erased, or of users who were not."""
+def _rows_not_erased(frame, erased) -> pd.DataFrame:
+    """Returns rows of users who were not erased, or from after erasure."""
     until = frame["user_id"].map(pd.Series(erased, dtype=np.float64))
     return frame[frame["timestamp"] > until.astype(np.float64).fillna(
         -np.inf)]
 
 
-def _inside(frame, tables: Interactions) -> pd.DataFrame:
-    """Rows whose user and item are in the tables."""
+def _rows_inside(frame, tables: Interactions) -> pd.DataFrame:
+    """Returns the rows whose user and item are in the tables."""
     return frame[frame["user_id"].isin(tables.users.index)
                  & frame["item_id"].isin(tables.items.index)]
 
@@ -165,15 +174,15 @@ def _pairs(frame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(frame[_PAIR])
 
 
-def _latest(base, feedback) -> pd.DataFrame:
-    """Feedback in place of what the log says of the same pairs."""
+def _replace_by_feedback(base, feedback) -> pd.DataFrame:
+    """Joins labels and feedback; of a pair in both, feedback counts."""
     both = pd.concat([part for part in (base, feedback) if len(part)]
                      or [base], ignore_index=True)
     return both.drop_duplicates(_PAIR, keep="last").reset_index(drop=True)
 
 
-def _fresh(found, before) -> np.ndarray:
-    """Rows of `found` that are not in `before` with the same label."""
+def _new_rows(found, before) -> np.ndarray:
+    """Returns which rows are not in `before` with the same label."""
     keys = [*_PAIR, "label", "timestamp"]
     return ~pd.MultiIndex.from_frame(found[keys]).isin(
         pd.MultiIndex.from_frame(before[keys]))

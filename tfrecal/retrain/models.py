@@ -1,5 +1,4 @@
-"""Models of a loop: built over tables, kept for each retraining, brought back.
-"""
+"""Models of a loop: made over tables, stored for each retraining, loaded."""
 from __future__ import annotations
 
 import json
@@ -15,41 +14,41 @@ from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.material import base_labels
+from tfrecal.runs.build import make_model, restore_trained
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import make_model, restore_trained
 
 
 class Origin:
     """The run whose export was served first.
 
     Attributes:
-        config: its `RunConfig`, whose encoder, dropout and losses hold for
-            all models of the loop.
-        model: as it was trained.
-        tables: `Interactions` whose users and items it knows.
-        pool: which it was trained on.
-        labels: those of the pool, see `base_labels`.
-        mean: of these labels, where fresh models start.
+        config: the run's `RunConfig`, whose encoder, dropout and losses hold
+            for all models of the loop.
+        model: the run's trained model.
+        tables: the `Interactions` whose users and items the model knows.
+        pool: the pool that the model was trained on.
+        labels: the labels of the pool, see `base_labels`.
+        mean: the mean of these labels, where fresh models start.
     """
 
     def __init__(self, folder):
-        parts = restore_trained(RunFolder.of_run(folder), "Retraining")
-        self.config: RunConfig = parts.config
-        self.model = parts.model
-        self.tables = parts.split.train
-        self.pool = parts.pool
-        self.labels = base_labels(parts.pool, parts.split.train)
+        built = restore_trained(RunFolder.of_run(folder), "Retraining")
+        self.config: RunConfig = built.config
+        self.model = built.model
+        self.tables = built.split.train
+        self.pool = built.pool
+        self.labels = base_labels(built.pool, built.split.train)
         self.mean = float(self.labels["label"].mean())
 
     def fresh(self, tables: Interactions, seed: int,
               warm: bool = False) -> TwoTower:
-        """A model with fresh weights over other tables.
+        """Makes a model with fresh weights over other tables.
 
         Args:
-            tables: which it covers.
-            seed: of its weights.
-            warm: whether to warm the encoder up; not where trained weights
-                come next.
+            tables: the `Interactions` whose users and items it covers.
+            seed: seed of its weights.
+            warm: whether to warm the encoder up; not needed where trained
+                weights are loaded next.
         """
         columns = [
             [] if tower.categories is None else list(tower.categories.columns)
@@ -62,7 +61,7 @@ class Origin:
 
 def save_model(model: TwoTower, pool: Pool, tables: Interactions,
                folder) -> None:
-    """Writes weights, pool and tables; `made.json` comes last."""
+    """Writes weights, pool and tables; `made.json` is written last."""
     folder = Path(folder)
     tables.take(np.zeros(0, int)).to_parquet(
         folder / "tables", overwrite=True)
@@ -82,7 +81,7 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
 
 def load_model(origin: Origin,
                folder) -> tuple[TwoTower, Interactions, Pool]:
-    """What `save_model` wrote: model, tables and pool.
+    """Loads what `save_model` wrote: model, tables and pool.
 
     Raises:
         ValueError: the folder does not hold a whole model.
@@ -105,14 +104,14 @@ def load_model(origin: Origin,
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,
           forget=frozenset()) -> TwoTower:
-    """The same model over larger tables; see `growth.transfer`.
+    """Makes the same model over larger tables; see `model.transfer`.
 
     Args:
-        origin: of the loop.
-        model: as it is served.
-        tables: of today.
-        seed: of the rows of new ids.
-        forget: users of whom nothing is taken over.
+        origin: the loop's `Origin`.
+        model: the served model.
+        tables: the tables as they are today.
+        seed: seed of the rows of new ids.
+        forget: users from whom nothing is taken over.
     """
     new = origin.fresh(tables, seed)
     rows = 1 + np.flatnonzero(tables.users.index.isin(forget))

@@ -1,4 +1,4 @@
-"""Versions of a model on a server: wait for one, take one back."""
+"""Waits until a server serves a version, and withdraws versions."""
 from __future__ import annotations
 
 import os
@@ -15,25 +15,25 @@ _STATES = get_model_status_pb2.ModelVersionStatus.State
 
 
 class NotServed(OSError):
-    """Raised when a server does not come to serve a version."""
+    """A server does not come to serve a version."""
 
 
 def states(address: str, model: str,
            timeout: float = 5.0) -> dict[int, tuple[str, str]]:
-    """What a server says of the versions of a model.
+    """Asks a server for the states of a model's versions.
 
     Args:
         address: "host:port".
-        model: its name there.
+        model: the model's name on the server.
         timeout: seconds.
 
     Returns:
-        version -> `(state, error message)`; the state is a name of
-        TensorFlow Serving's, such as "AVAILABLE". Empty where the server
-        does not know the model.
+        version -> `(state, error message)`; the state is one of TensorFlow
+        Serving's names, such as "AVAILABLE". The dict is empty where the
+        server does not know the model.
 
     Raises:
-        NotServed: no answer.
+        NotServed: the server does not answer.
     """
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = model
@@ -59,12 +59,12 @@ def wait_served(address: str, model: str, version: int,
 
     Args:
         address, model: see `states`.
-        version: which is waited for.
-        timeout: seconds until that is given up.
+        version: the version to wait for.
+        timeout: seconds after which the wait is given up.
         poll: seconds between two looks.
 
     Raises:
-        NotServed: the version could not be loaded, or not in time.
+        NotServed: the version cannot be loaded, or not in time.
     """
     end = time.monotonic() + timeout
     seen = "nothing of it"
@@ -76,7 +76,8 @@ def wait_served(address: str, model: str, version: int,
             seen, state, message = str(error), "", ""
         if state == "AVAILABLE":
             return
-        # Of a load that failed for good; one that is retried is LOADING.
+        # END with a message is a load that failed for good; a load that is
+        # tried again is LOADING.
         if (state == "END" and message) or time.monotonic() > end:
             raise NotServed(
                 f"The server at {address} must report version {version} of "
@@ -87,14 +88,14 @@ def wait_served(address: str, model: str, version: int,
 
 
 def withdraw(base_path, version: int) -> Path:
-    """Hides a version from servers, in one step; its number stays taken.
+    """Hides a version from servers in one step; its number stays taken.
 
     Args:
-        base_path: of the model.
-        version: one of its folders.
+        base_path: the model's base path.
+        version: the version to hide.
 
     Returns:
-        the hidden folder, which may be looked at or deleted.
+        The hidden folder, which may be looked at or deleted.
     """
     base = Path(base_path)
     hidden = base / f".withdrawn-{version}"
@@ -103,15 +104,14 @@ def withdraw(base_path, version: int) -> Path:
 
 
 def rollback(base_path, to: int | None = None) -> tuple[int, list[int]]:
-    """Hides the newest version, or all above one.
+    """Hides the newest version, or all versions above one.
 
     A server that polls the base path goes back to the version below without
     a gap. The folders are kept as `.withdrawn-<version>`.
 
     Args:
-        base_path: of the model.
-        to: the version that shall be the newest; by default the second
-            newest.
+        base_path: the model's base path.
+        to: the version that becomes the newest; None for the second newest.
 
     Returns:
         `(newest now, [withdrawn])`.

@@ -1,4 +1,4 @@
-"""refresh: new users and items are served, and nothing is trained."""
+"""refresh: serves new users and items without any training."""
 from __future__ import annotations
 
 import time
@@ -18,10 +18,10 @@ def refresh(folder, config: RetrainConfig | None = None, *,
             quiet: bool = False) -> dict:
     """Exports the served model over the tables of today.
 
-    A new item is recommended by its text and columns, a new user by columns
-    and by the history in the request, and users who were erased are gone.
-    What was learned of others stays as it is, so no gate is needed. Use it
-    as often as the catalogue changes, and `retrain` as often as there is
+    A new item is recommended by its text and columns. A new user is answered
+    by columns and by the history in the request. Erased users are left out.
+    What the model learned of others stays as it is, so no gate is needed. Use
+    it as often as the catalogue changes, and `retrain` as often as there is
     feedback.
 
     Args:
@@ -29,16 +29,16 @@ def refresh(folder, config: RetrainConfig | None = None, *,
             tables of today.
 
     Returns:
-        the record, with `run_id`, `version` and `reason`.
+        The record, with `run_id`, `version` and `reason`.
 
     Raises:
-        ValueError: nobody and nothing is new, or nothing is served.
+        ValueError: there is no new user or item, or no version is served.
     """
     loop = Loop(folder, config)
     config = loop.config
     version, base_run = loop.served()
     with loop.lock(), loop.store(made=False) as store, without_advice():
-        _close(loop, store)
+        _end_killed_refresh(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
         until = loop.until(store, base_run)
@@ -46,7 +46,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         erased = store.erased(users.index)
         gone = [user for user in tables.users.index
                 if erased.get(user, until) > until]
-        # A table that still has them does not bring them back.
+        # Erased users stay out even if today's table still has them.
         users = users.drop(index={*gone, *erased} - (
             set(tables.users.index) - set(gone)))
         today = Interactions(
@@ -62,7 +62,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
                 f"users={config.users}, items={config.items}, of which the "
                 "served model knows all.")
         config.write(folder)
-        run_id = store.begin_run(version, {"loop": loop.name})
+        run_id = store.begin_retraining(version, {"loop": loop.name})
         reason = f"{new[0]:,} users and {new[1]:,} items joined, "
         if gone:
             reason += f"{len(gone):,} users were erased, "
@@ -73,38 +73,38 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
-        grown = _over(pool, tables, today)
+        grown = _pool_over(pool, tables, today)
         models.save_model(model, grown, today, loop.of_run(run_id))
         made = loop.export(model, grown, run_id)
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
             outcome, reason, made = "failed", wrong, None
-        store.finish_run(run_id, outcome=outcome, version=made,
-                         reason=reason, record=record)
+        store.finish_retraining(run_id, outcome=outcome, version=made,
+                                reason=reason, record=record)
         if not quiet:
             print(f"{outcome}: {reason}", flush=True)
         return {**record, "run_id": run_id, "outcome": outcome,
                 "reason": reason, "version": made}
 
 
-def _close(loop: Loop, store) -> None:
-    """Ends a refresh that was killed; one that was exported is served."""
-    runs = store.runs()
-    for run_id in runs["run_id"][runs["outcome"] == "running"]:
+def _end_killed_refresh(loop: Loop, store) -> None:
+    """Ends a refresh that was killed; its export, if any, is served."""
+    retrainings = store.retrainings()
+    for run_id in retrainings["run_id"][retrainings["outcome"] == "running"]:
         record = loop.kept(run_id)
         if not record.get("only_grow"):
             raise ValueError("A retraining was interrupted. Received: one "
                              "that is still open. Finish it first: `tfrecal "
                              "retrain`.")
         version = loop.exported(run_id, record["base_version"])
-        store.finish_run(
+        store.finish_retraining(
             run_id, outcome="failed" if version is None else "promoted",
             reason="interrupted" if version is None else record["reason"],
             version=version, record=record)
 
 
-def _over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
-    """The labels and the traffic of a pool, over the tables of today."""
+def _pool_over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
+    """Returns a pool with the same labels and traffic over today's tables."""
     labels = base_labels(pool, tables)
     labels = labels[labels["user_id"].isin(today.users.index)]
     traffic = []

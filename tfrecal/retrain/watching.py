@@ -12,7 +12,7 @@ from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import NothingNew
 
-# After a failure it looks again this much later.
+# After a failure, the pause until the next look is this many times longer.
 _PATIENCE = 10
 
 
@@ -21,17 +21,17 @@ def watch(folder, config: RetrainConfig | None = None, *,
           quiet: bool = False) -> None:
     """Retrains whenever enough feedback has come, until it is stopped.
 
-    A database or server that does not answer is told of on stderr and
-    waited for.
+    Where a database or server does not answer, a line on stderr says so, and
+    the loop waits for it.
 
     Args:
         folder, config, quiet: see `job.retrain`.
-        seconds: between two looks at the store; ten times that after a
+        seconds: time between two looks at the store; ten times that after a
             failure.
-        least: new responses that make a retraining worth while.
+        least: number of new responses that start a retraining.
 
     Raises:
-        ValueError: as `job.retrain`, but not for want of feedback.
+        ValueError: as `job.retrain`, except where there is no new feedback.
     """
     checks.positive(watch=seconds, cure="It is in seconds.")
     loop = Loop(folder, config)
@@ -60,4 +60,4 @@ def _is_due(loop: Loop, least: int) -> bool:
         if loop.config.spill:
             take_spilled(store, loop.config.spill)
         return bool(store.counts()["unused_responses"] >= least
-                    or (store.runs()["outcome"] == "running").any())
+                    or (store.retrainings()["outcome"] == "running").any())

@@ -1,4 +1,4 @@
-"""How does one run go, from its config to its folder?"""
+"""How does a config become a run and its folder?"""
 from __future__ import annotations
 
 from tfrecal.runs.config import RunConfig

@@ -1,4 +1,4 @@
-"""People as oracle, by hand: a batch of questions out, its answers in."""
+"""People as oracle: writes a file of questions and reads their answers."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from tfrecal.oracles import CallableOracle, Questions, write_questions
 from tfrecal.oracles.question_files import check_format, read_labels
 from tfrecal.pool.pool import ASKED
 from tfrecal.pool.run_folder import RunFolder
+from tfrecal.runs.build import load_split, restore_trained
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import load_split, restore_trained
 
 
 def acquire(folder, to, *, strategy: str | None = None,
@@ -19,17 +19,18 @@ def acquire(folder, to, *, strategy: str | None = None,
     """Chooses pairs with the model of a run and writes them as questions.
 
     The pairs are marked as asked before the file is written, and are not
-    asked again: where the file was lost, `again` writes it anew.
+    asked again. If the file is lost, `again` writes it anew.
 
     Args:
         folder: a run folder.
         to: a .csv or .jsonl file that does not exist yet.
-        strategy, batch: in place of the config's.
-        again: chooses nothing and writes every question that has no answer
-            yet.
+        strategy: name of the acquisition strategy; None takes the config's.
+        batch: number of pairs to ask; None takes the config's.
+        again: whether to choose nothing and to write every question that has
+            no answer yet.
 
     Returns:
-        number of questions written.
+        The number of questions written.
 
     Raises:
         ValueError: the file exists, or there is nothing (more) to ask.
@@ -43,8 +44,8 @@ def acquire(folder, to, *, strategy: str | None = None,
     checks.whole(1, **checks.given(batch=batch))
     with folder.lock():
         folder.check_whole()
-        parts = restore_trained(folder, "Choosing pairs")
-        pool = parts.pool
+        built = restore_trained(folder, "Choosing pairs")
+        pool = built.pool
         if again:
             questions = _open_questions(pool)
             if not len(questions):
@@ -53,18 +54,18 @@ def acquire(folder, to, *, strategy: str | None = None,
                     f"{folder.path}, which has none.")
         else:
             if strategy:
-                parts.config.strategy = strategy
-            callback = parts.acquire(
-                CallableOracle(_nobody, cost=parts.config.cost),
+                built.config.strategy = strategy
+            callback = built.acquire(
+                CallableOracle(_nobody, cost=built.config.cost),
                 **({"per_round": batch} if batch else {}))
-            callback.set_model(parts.model)
+            callback.set_model(built.model)
             chosen = callback.choose()
             if not len(chosen[0]):
                 raise ValueError("There must be something to ask. Received: "
                                  f"{callback.exhausted}.")
             questions = callback.ask(*chosen)
             folder.write(pool)
-        data = parts.split.train
+        data = built.split.train
         write_questions(to, questions, data.users, data.items)
     return len(questions)
 
@@ -88,10 +89,10 @@ def label(folder, source) -> dict[str, int]:
         source: a file that `acquire` wrote, with labels filled in.
 
     Returns:
-        numbers of rows `labelled`, `declined` and still `open`.
+        The numbers of rows `labelled`, `declined` and still `open`.
 
     Raises:
-        ValueError: a line of the file is wrong; nothing was taken.
+        ValueError: a line of the file is wrong; no answer was taken.
     """
     folder = RunFolder.of_run(folder)
     with folder.lock():

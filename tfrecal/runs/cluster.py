@@ -1,4 +1,4 @@
-"""Cluster: who the workers of a run are. Needs no TensorFlow."""
+"""Cluster: which workers do a run. This module needs no TensorFlow."""
 from __future__ import annotations
 
 import dataclasses
@@ -16,8 +16,8 @@ class Cluster:
     """The workers of a run, and which of them this process is.
 
     Args:
-        addresses: `host:port` of each; the first is the chief.
-        index: of this process among them.
+        addresses: `host:port` of each worker; the first is the chief.
+        index: the place of this process among them.
     """
 
     addresses: tuple[str, ...]
@@ -25,11 +25,11 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> "Cluster | None":
-        """What `TF_CONFIG` says; None where it names one worker or none.
+        """Reads `TF_CONFIG`; None where it names one worker or none.
 
         Raises:
-            ValueError: it is malformed, or has tasks other than `chief` and
-                `worker`.
+            ValueError: `TF_CONFIG` is malformed, or has tasks other than
+                `chief` and `worker`.
         """
         text = os.environ.get("TF_CONFIG", "").strip()
         if not text:
@@ -66,13 +66,13 @@ class Cluster:
         return cls(tuple(addresses), own) if addresses[1:] else None
 
     def wait(self, seconds: float) -> None:
-        """Returns when every other worker listens at its address.
+        """Waits until every other worker listens at its address.
 
-        TensorFlow itself would wait without a word, and nothing could end it.
+        TensorFlow itself would wait silently, and nothing could end that.
 
         Raises:
-            ValueError: the own port is taken, or somebody is missing after
-                `seconds`.
+            ValueError: the port of this process is taken, or a worker is
+                missing after `seconds`.
         """
         port = int(self.addresses[self.index].rpartition(":")[2])
         missing = {place: address for place, address

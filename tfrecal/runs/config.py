@@ -1,4 +1,4 @@
-"""RunConfig: everything that decides a run. Needs no TensorFlow."""
+"""RunConfig: everything that decides a run. It needs no TensorFlow."""
 from __future__ import annotations
 
 import dataclasses
@@ -22,26 +22,27 @@ class RunConfig:
     Args:
         data: name of a data set, or a CSV file of interactions.
         users, items: CSV files of the tables, where `data` is a file.
-        bad_rows: of such files: `"raise"` refuses them, `"drop"` leaves them
-            out and counts them.
-        duplicates: rows of one pair: `"raise"`, or keep the `"first"` or
-            `"last"` by time, or the `"mean"` label.
+        bad_rows: what to do with bad rows of these files: `"raise"` refuses
+            them, `"drop"` leaves them out and counts them.
+        duplicates: what to do with several rows of one pair: `"raise"`, or
+            keep the `"first"` or `"last"` by time, or the `"mean"` label.
         split: `"random"` and `"temporal"` (80/10/10), `"leave_last_n"`,
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
         tuning: how much of the encoder is trained: `"frozen"`, `"top_n"`,
             `"full"`, `"lora"` or `"bitfit"`, see `TextEncoder`; `"auto"`
             tries them on the first labels and writes why into tuning.json.
-        top_n: how many of its layers, with `"top_n"`.
-        rank, alpha: of the updates, with `"lora"`.
-        projections: that have one, comma-separated; see `lora.LoRA`.
+        top_n: how many of its layers are trained, with `"top_n"`.
+        rank, alpha: rank and scale of the updates, with `"lora"`.
+        projections: names of the projections that have an update,
+            comma-separated; see `lora.LoRA`.
         max_length: tokens of a text that are read, special ones included.
         warm_up: epochs of SimCSE on the item texts before any label, with
             dropout 0.1 (`simcse.warm_up`); for an encoder that is trained.
         adversarial: length of FGM's step on the word embeddings, with
             `"full"`; 0 is none (`TwoTower.compile`).
-        precision: of products with the encoder's weights: `"float32"`, or
-            `"bfloat16"` where the processor has it.
+        precision: precision of products with the encoder's weights:
+            `"float32"`, or `"bfloat16"` where the processor has it.
         oracle: `"replay"` hides the log's labels and buys them back in
             rounds; `"people"` trains on all of them, and further pairs are
             asked with `tfrecal acquire` and answered with `tfrecal label`.
@@ -51,26 +52,26 @@ class RunConfig:
             by default the whole log.
         target_uniform: `"users"` or `"items"`, each of which then counts
             the same in the audience.
-        initial: share of the pool that is labelled at first, up to 1, which
-            is all of it; above 1 a number of labels.
-        batch: labels bought a round.
-        rounds: of acquisition; one epoch each.
+        initial: share of the pool that is labelled at first, where 1 is all
+            of it; a value above 1 is a number of labels.
+        batch: labels bought in a round (`per_round` of `AcquireLabels`).
+        rounds: number of rounds of acquisition; each takes one epoch.
         final_epochs: epochs after the last round.
         budget: what all labels may cost, or None.
-        cost: of a label.
+        cost: cost of a label.
         batch_size: rows of a training step.
-        learning_rate: of all but the encoder.
-        encoder_learning_rate: of what is trained of the encoder; by default
-            `TwoTower.compile`'s.
+        learning_rate: learning rate of all but the encoder.
+        encoder_learning_rate: learning rate of the encoder's trained
+            weights; by default `TwoTower.compile`'s.
         encoder_every: batches for one step of the encoder; see
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
         losses: comma-separated: `rating`, one or both of `retrieval` and
             `pairwise`, and `search`, which is left out without texts.
-        weights: of losses in their sum, such as `retrieval=0.5,search=0.2`;
-            the others keep theirs (`tfrecal.model.tasks`).
+        weights: loss weights, such as `retrieval=0.5,search=0.2`; the other
+            losses keep theirs (`tfrecal.model.tasks`).
         temperature: divides the inner products of the retrieval loss.
-        seed: of everything.
+        seed: the seed of all random draws.
     """
 
     data: str = "ml-100k"
@@ -168,7 +169,7 @@ class RunConfig:
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Weights of those losses that are given one."""
+        """Loss -> weight, for the losses that are given one."""
         found = {}
         for part in filter(None, map(str.strip, self.weights.split(","))):
             name, _, number = part.partition("=")
@@ -188,18 +189,18 @@ class RunConfig:
 
     @property
     def loss_names(self) -> list[str]:
-        """The losses, each once."""
+        """The names of the losses, each once."""
         given = [part.strip() for part in self.losses.split(",")]
         return list(dict.fromkeys(filter(None, given)))
 
     @property
     def epochs(self) -> int:
-        """Epochs of the one `fit`."""
+        """The number of epochs of the one `fit`."""
         return self.rounds + self.final_epochs
 
     @classmethod
     def from_file(cls, path) -> "RunConfig":
-        """Reads a JSON file; unknown names are refused."""
+        """Reads a JSON file; refuses unknown names."""
         try:
             values = dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:

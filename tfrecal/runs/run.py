@@ -1,4 +1,4 @@
-"""The main job from a config: data, model, one `fit`, a run folder."""
+"""The main job: a config becomes data, model, one `fit` and a run folder."""
 from __future__ import annotations
 
 import contextlib
@@ -16,8 +16,8 @@ from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
+from tfrecal.runs.build import Run, build, load_data, load_split, restore
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import Run, build, load_data, load_split, restore
 
 
 def run(config: RunConfig, folder, quiet: bool = False,
@@ -29,14 +29,14 @@ def run(config: RunConfig, folder, quiet: bool = False,
 
     Args:
         config: what to do.
-        folder: the run folder; must not hold a run yet.
-        quiet: no line a round.
+        folder: the run folder; it must not hold a run yet.
+        quiet: whether to print no line for each round.
         oracle: an `Oracle` that answers in place of the log's hidden
             labels, such as a service that bills.
 
     Returns:
-        history, one row an epoch, as in `history.csv`; `attrs["test"]` is
-        what `test.json` holds.
+        The history, one row an epoch, as in `history.csv`; `attrs["test"]`
+        is what `test.json` holds.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(folder.check_new)
@@ -45,7 +45,7 @@ def run(config: RunConfig, folder, quiet: bool = False,
         chosen = None
         if config.tuning == "auto":
             def choose():
-                # It makes models as this module does.
+                # Imported here, because only `tuning="auto"` needs it.
                 from tfrecal.runs.tuning import auto as auto_tuning
                 nonlocal chosen
                 chosen = auto_tuning.choose(
@@ -54,46 +54,46 @@ def run(config: RunConfig, folder, quiet: bool = False,
 
             config = RunConfig(**team.from_chief(choose))
         with team.strategy.scope():
-            parts = build(config, data)
+            built = build(config, data)
         with _locked(team, folder):
             if Path(config.data).is_file():
                 folder.keep(data)  # the files may change
             if chosen:
                 chosen.write(folder / "tuning.json")
             folder.start(dataclasses.asdict(config))
-            return _fit(parts, {}, folder, quiet, oracle, team)
+            return _fit(built, {}, folder, quiet, oracle, team)
 
 
 def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
     """Goes on from the last whole epoch, as if nothing had happened.
 
-    The epoch that was interrupted is trained again; what was asked and
-    answered in it stands in the journal and is not bought again.
+    The epoch that was interrupted is trained again. Its questions and answers
+    are in the journal and are not bought again.
 
-    A run that was finished goes on for `final_epochs` more where labels have
-    come since (`tfrecal label`), and is left alone otherwise, but for the
-    test part where it was not measured yet.
+    A finished run goes on for `final_epochs` more epochs if labels have come
+    since (`tfrecal label`). Otherwise it stays as it is; only the test part
+    is measured if it was not before.
 
     Args:
         folder: the run folder.
-        quiet: no line a round.
-        oracle: as in `run`.
+        quiet: whether to print no line for each round.
+        oracle: see `run`.
 
     Returns:
-        as `run`, with the epochs before.
+        The history as `run` returns it, with the earlier epochs.
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(lambda: RunFolder.of_run(folder.path) and None)
         with _locked(team, folder):
             team.copy(folder)
             with team.strategy.scope():
-                parts, state = restore(folder)
-            _check_same(team, parts.config, parts.split.train)
-            return _fit(parts, state, folder, quiet, oracle, team)
+                built, state = restore(folder)
+            _check_same(team, built.config, built.split.train)
+            return _fit(built, state, folder, quiet, oracle, team)
 
 
 def _check_same(team, config, data) -> None:
-    """Raises WorkersStopped where workers were told to do different things."""
+    """Raises WorkersStopped where workers have other options or data."""
     if team.number > 1:
         team.check_same(
             "options", json.dumps(
@@ -105,16 +105,16 @@ def _check_same(team, config, data) -> None:
 
 @contextlib.contextmanager
 def _locked(team, folder):
-    """`RunFolder.lock`, with its refusal told to the other workers."""
+    """Locks the run folder; a refusal stops the other workers too."""
     with contextlib.ExitStack() as stack:
         team.from_chief(
             lambda: stack.enter_context(folder.lock()) and None)
         yield
 
 
-def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
+def _fit(built: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
          team):
-    config, pool, model = parts.config, parts.pool, parts.model
+    config, pool, model = built.config, built.pool, built.model
     team.check_same("encoder", model.fingerprint,
                     "Give all of them the same folder of weights.")
     first = state.get("epoch", -1) + 1
@@ -123,27 +123,27 @@ def _fit(parts: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
     lines = RoundLines(folder.path, pool, first, quiet)
     if first < stop:
         (folder / "test.json").unlink(missing_ok=True)  # of fewer labels
-        _train(parts, state, folder, first, stop, lines, oracle, team)
+        _train(built, state, folder, first, stop, lines, oracle, team)
     history = lines.history
     history.attrs["test"] = team.from_chief(
-        lambda: _measure_test(parts, folder))
+        lambda: _measure_test(built, folder))
     if not quiet:
         print(test_line(history.attrs["test"]), flush=True)
     return history
 
 
-def _train(parts, state, folder, first, stop, lines, oracle, team):
-    config, pool, model = parts.config, parts.pool, parts.model
+def _train(built, state, folder, first, stop, lines, oracle, team):
+    config, pool, model = built.config, built.pool, built.model
     if not lines.quiet and model.candidate_tower.encoder is not None:
         print(model.candidate_tower.encoder.summary, file=sys.stderr)
-    watch = [callbacks.EvaluateRetrieval(pool, parts.split.validation)]
+    watch = [callbacks.EvaluateRetrieval(pool, built.split.validation)]
     acquire = None
     if config.oracle == "replay":
         if oracle is None:
-            oracle = ReplayOracle(parts.split.train, cost=config.cost,
+            oracle = ReplayOracle(built.split.train, cost=config.cost,
                                   seed=config.seed)
-        # The others repeat what the chief's journal holds.
-        acquire = parts.acquire(
+        # Only the chief has a journal; the other workers repeat its rounds.
+        acquire = built.acquire(
             oracle, rounds=config.rounds,
             journal=folder.journal() if team.chief else None)
         if state:
@@ -164,7 +164,7 @@ def _train(parts, state, folder, first, stop, lines, oracle, team):
             callbacks.SavePool(pool, folder.path, acquire)])
 
 
-def _measure_test(parts: Run, folder: RunFolder) -> dict[str, float]:
+def _measure_test(built: Run, folder: RunFolder) -> dict[str, float]:
     """Returns how good the finished model is; writes it, if it is not there.
 
     It is measured as the folder holds the model, so that a run that is
@@ -172,9 +172,9 @@ def _measure_test(parts: Run, folder: RunFolder) -> dict[str, float]:
     """
     if not folder.test:
         judge = callbacks.EvaluateRetrieval(
-            parts.pool, parts.split.test, seen=parts.split.validation,
+            built.pool, built.split.test, seen=built.split.validation,
             part="test")
-        found = judge.evaluate(parts.model)
+        found = judge.evaluate(built.model)
         folder.write_test({**judge.counts, **{
             f"test_{name}": value for name, value in found.items()}})
     return folder.test
@@ -190,10 +190,10 @@ def _last_epoch(config, pool, state) -> int:
 
 
 def verdict(history: pd.DataFrame) -> str:
-    """What the labels bought, and how good it is in the end, in one line.
+    """Says in one line what the labels brought and how good the model is.
 
     Args:
-        history: of `run` or `resume`.
+        history: what `run` or `resume` returned.
     """
     trained = int(history["rows"].iloc[-1] - history["rows"].iloc[0])
     part = measured_part(history)
@@ -220,10 +220,10 @@ _TITLES = {"NDCG@10": "ndcg@10", "RMSE": "rmse", "AUC": "auc"}
 
 
 def test_line(test: dict) -> str:
-    """The figures of the test part, with what they are of.
+    """Says how good the model is on the test part, and how large that is.
 
     Args:
-        test: `RunFolder.test`.
+        test: what `RunFolder.test` holds.
     """
     return (f"test part ({test['rows']:,} rows, {test['users']:,} users): "
             + _figures(test))

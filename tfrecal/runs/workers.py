@@ -1,7 +1,8 @@
-"""Workers: several processes that do one run together, each with a copy.
+"""Workers: several processes that do one run together.
 
-The first is the chief: it alone asks, buys, evaluates and writes the run
-folder, and tells the others. It needs no shared disk.
+Each worker has a copy of model and pool. The first one is the chief: only the
+chief asks, buys, evaluates and writes the run folder, and it tells the others
+the results. No shared disk is needed.
 """
 from __future__ import annotations
 
@@ -22,24 +23,24 @@ import tensorflow as tf
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.runs.cluster import Cluster
 
-_WAIT = 300.0  # seconds for all to start
+_WAIT = 300.0  # seconds in which all workers must start
 _AT_ONCE = 1 << 22  # numbers of a message that are sent together
-# What a collective raises where a peer is gone.
+# Errors that a collective operation raises where another worker is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError,
          tf.errors.CancelledError, tf.errors.DeadlineExceededError,
          tf.errors.InternalError, tf.errors.FailedPreconditionError)
 
 
 class WorkersStopped(RuntimeError):
-    """The run cannot go on, because of another worker."""
+    """The run cannot go on because of another worker."""
 
 
 class Workers:
-    """The processes of a run; a single one is the chief of itself.
+    """The processes of a run; a single process is the chief.
 
     Args:
-        cluster: None for a single one.
-        strategy: a `tf.distribute.Strategy` over all of their replicas.
+        cluster: the `Cluster` of several processes, or None for one.
+        strategy: a `tf.distribute.Strategy` over the replicas of all.
     """
 
     def __init__(self, cluster: Cluster | None = None, strategy=None):
@@ -59,31 +60,32 @@ class Workers:
             context = tf.distribute.get_replica_context()
             place = context.replica_id_in_sync_group
             local = context.num_replicas_in_sync // self.number
-            first = tf.equal(place % local, 0)  # of this process
+            first = tf.equal(place % local, 0)  # first replica of a process
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(
                 first, numbers, tf.zeros_like(numbers)))
         return self.strategy.experimental_local_results(
             self.strategy.run(add, args=(numbers,)))[0]
 
-    def _sent(self, content: bytes | None) -> bytes:
-        """The chief's bytes; the others give None."""
+    def _broadcast(self, content: bytes | None) -> bytes:
+        """Returns the chief's bytes on every worker; others give None."""
         size = int(self._sum(np.array(
             [len(content or b"")], np.int32))[0])
         whole = np.zeros(-(-size // 4), np.int32)
         if content:
             whole[:] = np.frombuffer(content + bytes(-size % 4), np.int32)
-        parts = [self._sum(whole[start:start + _AT_ONCE]).numpy()
+        found = [self._sum(whole[start:start + _AT_ONCE]).numpy()
                  for start in range(0, len(whole), _AT_ONCE)]
-        return b"".join(part.tobytes() for part in parts)[:size]
+        return b"".join(some.tobytes() for some in found)[:size]
 
     def from_chief(self, decide: Callable):
-        """What the chief's call of `decide` returned, on every worker.
+        """Calls `decide` on the chief; returns the result on every worker.
 
         Args:
-            decide: is called on the chief only; returns what JSON can hold.
+            decide: returns what JSON can hold.
 
         Raises:
-            WorkersStopped: it raised; the chief raises the error itself.
+            WorkersStopped: `decide` raised; the chief raises its error
+                instead.
         """
         if self.number == 1:
             return decide()
@@ -93,9 +95,9 @@ class Workers:
                 told = {"value": decide()}
             except BaseException as error:
                 text = str(error) or type(error).__name__
-                self._sent(json.dumps({"error": text}).encode())
+                self._broadcast(json.dumps({"error": text}).encode())
                 raise
-        told = json.loads(self._sent(told and json.dumps(told).encode()))
+        told = json.loads(self._broadcast(told and json.dumps(told).encode()))
         if "error" in told:
             raise WorkersStopped(f"The chief has stopped: {told['error']}")
         return told["value"]
@@ -104,12 +106,12 @@ class Workers:
         """Compares a digest of each worker with the chief's.
 
         Args:
-            what: they must have in common.
-            digest: of it, any text.
-            cure: what to do where they differ.
+            what: what the workers must have in common, for the error.
+            digest: any text that stands for it.
+            cure: what to do where they differ, for the error.
 
         Raises:
-            WorkersStopped: on every worker, where one differs.
+            WorkersStopped: a worker differs; every worker raises it.
         """
         if self.number == 1:
             return
@@ -126,7 +128,7 @@ class Workers:
 
     @contextlib.contextmanager
     def folder(self, path):
-        """The chief's `RunFolder`; the others have a temporary one."""
+        """Gives the chief its `RunFolder`, and others a temporary one."""
         if self.chief:
             yield RunFolder(path)
             return
@@ -134,12 +136,12 @@ class Workers:
             yield RunFolder(own)
 
     def copy(self, folder: RunFolder) -> None:
-        """The chief's files that a resumed run reads, to all workers."""
+        """Copies the chief's files that a resumed run reads to all."""
         if self.number == 1:
             return
         names = self.from_chief(folder.files_to_resume)
         for name in names:
-            content = self._sent(
+            content = self._broadcast(
                 (folder / name).read_bytes() if self.chief else None)
             if not self.chief:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,17 +150,17 @@ class Workers:
 
 @contextlib.contextmanager
 def join(wait: float | None = None):
-    """A context with the `Workers` of this run.
+    """Gives a context with the `Workers` of this run.
 
-    Several, where `TF_CONFIG` names them: then it waits for all of them.
-    Otherwise one, with a replica on each GPU where there are several.
+    Where `TF_CONFIG` names several workers, it waits for all of them.
+    Otherwise there is one, with a replica on each GPU if there are several.
 
     Args:
-        wait: seconds; by default TFRECAL_WORKERS_WAIT, or 300.
+        wait: seconds to wait; None for TFRECAL_WORKERS_WAIT, or else 300.
 
     Raises:
         ValueError: `TF_CONFIG` is wrong, or a worker is missing.
-        WorkersStopped: a worker died, in the body of the context.
+        WorkersStopped: a worker died in the body of the context.
     """
     cluster = Cluster.from_environment()
     if cluster is None:
@@ -174,7 +176,7 @@ def join(wait: float | None = None):
     workers = Workers(cluster, _multi_worker(wait))
     try:
         yield workers
-        workers.from_chief(lambda: None)  # all leave together
+        workers.from_chief(lambda: None)  # all workers leave together
     except _LOST as error:
         why = re.search("aborted by: (.*)", error.message)
         raise WorkersStopped(
@@ -198,7 +200,7 @@ def _wait() -> float:
 
 
 def _mirrored():
-    """A strategy for several devices of one machine, or None."""
+    """Returns a strategy for several devices of one machine, or None."""
     for kind in ("GPU", "CPU"):
         devices = tf.config.list_logical_devices(kind)
         if devices:
@@ -210,7 +212,7 @@ def _mirrored():
 def _multi_worker(wait):
     alarm = getattr(signal, "alarm", None)
     if alarm is not None:
-        # Nothing in Python can end TensorFlow's own waiting.
+        # Nothing in Python can end TensorFlow's own wait, so an alarm does.
         alarm(int(wait) + 1)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -222,6 +224,6 @@ def _multi_worker(wait):
         if alarm is not None:
             alarm(0)
     if threading.current_thread() is threading.main_thread():
-        # TensorFlow has taken it as a notice of preemption, and goes on.
+        # TensorFlow takes SIGTERM as a notice of preemption and goes on.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return strategy

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 
 def __getattr__(name: str):
-    """`TextEncoder`, at first use: `options` are read without TensorFlow."""
+    """Imports `TextEncoder` at first use: `options` need no TensorFlow."""
     if name == "TextEncoder":
         from tfrecal.text.encoder import TextEncoder
         return TextEncoder

@@ -1,4 +1,4 @@
-"""Pretrained checkpoints from disk into TF-Transformers, without torch."""
+"""Loads pretrained checkpoints into TF-Transformers, without torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WEIGHTS = {
     weight_files.INDEX: True,
     "tf_model.h5": False,
 }
-# As sentence-transformers names them.
+# Names of sentence-transformers -> names of `TextEncoder`.
 POOLING_MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -35,10 +35,13 @@ POOLING_MODES = {
 
 
 def find_folder(checkpoint: str) -> Path:
-    """The folder of a checkpoint: local, named, or from Hugging Face.
+    """Finds a checkpoint's folder; downloads it if it has a known name.
+
+    Args:
+        checkpoint: a local folder, a name, or a Hugging Face name.
 
     Raises:
-        ValueError: a path that is not there.
+        ValueError: the path does not exist.
     """
     path = Path(checkpoint).expanduser()
     if path.is_dir():
@@ -55,11 +58,11 @@ def find_folder(checkpoint: str) -> Path:
 
 
 def read_architecture(folder: Path) -> Architecture:
-    """The kind of a checkpoint, with its configuration.
+    """Reads the kind of a checkpoint, with its configuration.
 
     Raises:
-        ValueError: config.json is missing, broken, or of a model that is
-            none of `architectures.ARCHITECTURES`.
+        ValueError: config.json is missing or broken, or its model is none of
+            `architectures.ARCHITECTURES`.
     """
     path = Path(folder) / "config.json"
     try:
@@ -100,7 +103,7 @@ def _check_form(architecture, path) -> None:
              "num_hidden_layers": config.num_hidden_layers,
              "the hidden size": form.hidden, "the inner size": form.inner,
              "the number of heads": form.heads}
-    # A static student of `distill` has no layer.
+    # A static student of `distill` has no layers.
     least = {"num_hidden_layers": 0}
     wrong = [f"{name} is {value!r}" for name, value in whole.items()
              if type(value) is not int or value < least.get(name, 1)]
@@ -119,13 +122,13 @@ def _check_form(architecture, path) -> None:
 
 
 def stored_pooling(folder: Path) -> str | None:
-    """The pooling that sentence-transformers trained a checkpoint with.
+    """Reads the pooling that sentence-transformers trained with.
 
     Returns:
-        one of `TextEncoder`'s, or None where the folder does not say.
+        A `pooling` of `TextEncoder`, or None where the folder does not say.
 
     Raises:
-        ValueError: another one.
+        ValueError: the checkpoint has another kind of pooling.
     """
     path = Path(folder) / "1_Pooling" / "config.json"
     if not path.is_file():
@@ -145,10 +148,12 @@ def stored_pooling(folder: Path) -> str | None:
 def load_base(
     folder: Path, architecture: Architecture
 ) -> tf_keras.layers.Layer:
-    """Embeddings and layers with their pretrained weights, no pooler.
+    """Loads embeddings and layers with their pretrained weights.
+
+    The pooler is left out.
 
     Raises:
-        ValueError: the weights are missing, cut off, or of other shapes.
+        ValueError: weights are missing, cut off, or of other shapes.
     """
     name = next((n for n in _WEIGHTS if (Path(folder) / n).is_file()), None)
     if name is None:
@@ -169,7 +174,8 @@ def load_base(
                 output_loading_info=True,
                 local_files_only=True,
             )
-    # TypeError: transformers stumbles over its own error for other shapes.
+    # A TypeError comes from a mistake in transformers' own error message for
+    # other shapes.
     except (
         OSError, ValueError, KeyError, TypeError, SafetensorError
     ) as error:
@@ -189,11 +195,11 @@ def load_base(
     base = getattr(model, model.base_model_prefix)
     _check_finite(base, model.base_model_prefix, folder)
     if getattr(base, "pooler", None) is not None:
-        # Never used, and at random where the file has none. None in its place
-        # would leave it among what is saved.
+        # The pooler is never used, and random where the file has none. If it
+        # were set to None, it would still be saved.
         base.pooler = tf_keras.layers.Layer(name="no_pooler")
     for module in base.submodules:
-        # Dropouts are not called here, and Keras would warn of each at export.
+        # Dropout layers are not called; Keras would warn of each at export.
         module.built = True
     return base
 
@@ -225,9 +231,9 @@ def _check_finite(base, prefix, folder) -> None:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without warnings of an unused pooler, of initial values and the like.
+    """Silences warnings of an unused pooler, of initial values and the like.
 
-    A weight that is missing is an error of `load_base`.
+    `load_base` itself raises an error for a missing weight.
     """
     loud = logging.get_verbosity()
     logging.set_verbosity_error()

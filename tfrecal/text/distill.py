@@ -1,4 +1,4 @@
-"""distill: a smaller encoder that gives the vectors of a large one."""
+"""distill: trains a smaller encoder to give the vectors of a large one."""
 from __future__ import annotations
 
 import json
@@ -31,42 +31,44 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
     """Makes a checkpoint with fewer layers whose vectors are the teacher's.
 
     The student starts from evenly spaced layers of the teacher (its first
-    and last, where there are two) and learns the teacher's vectors of the
-    texts and of pieces of them, such as queries are; no label is read. Its
-    vectors lie where the teacher's lie, so that it can stand in for the
-    teacher in a trained model: `export_model(..., encoder=student)`. Items
-    keep the vectors that the teacher gave them.
+    and last for a student of two). It learns the teacher's vectors of the
+    texts and of pieces of texts, which are like queries; no label is read. Its
+    vectors can replace the teacher's in a trained model:
+    `export_model(..., encoder=student)`. Items keep the vectors that the
+    teacher gave them.
 
     Args:
-        teacher: of the kind BERT or ELECTRA, with its weights as they are
-            now: fine-tuned or not.
-        texts: those of the items, and queries, where some are logged.
-        folder: of the new checkpoint; `TextEncoder(folder)` reads it. It is
-            there whole or not at all.
-        layers: of the student, below the teacher's number. 0 is a static
-            student: a vector a token, and their mean.
-        samples: texts and pieces that are learned, all in all.
-        epochs: passes over them, along one cosine.
-        batch_size: texts a step.
-        learning_rate: of Adam.
-        seed: of pieces and order. The same seed gives the same student on
-            the same machine.
+        teacher: an encoder of the kind BERT or ELECTRA, fine-tuned or not; its
+            weights are taken as they are now.
+        texts: the texts of the items, and logged queries if there are any.
+        folder: the folder of the new checkpoint, which is written whole or not
+            at all; `TextEncoder(folder)` reads it.
+        layers: number of the student's layers, fewer than the teacher's. 0
+            makes a static student, which takes the mean of a vector for each
+            token.
+        samples: number of texts and pieces that are learned in total.
+        epochs: passes over them, with one cosine of the learning rate.
+        batch_size: texts of a training step.
+        learning_rate: Adam's learning rate.
+        seed: seed of pieces and order. The same seed gives the same student
+            on the same machine.
         progress: whether Keras shows its bar.
 
     Returns:
-        what `distilled.json` in the folder says: `layers`, `teacher` (hash
-        of its weights), the options, `loss` (one an epoch), and, of samples
-        that were not learned, `cosine` (mean, with the teacher's vector) and
-        `error` (mean squared distance over the vectors' variance).
+        What `distilled.json` in the folder holds: `layers`, `teacher` (hash
+        of its weights), the options, `loss` (one an epoch), and for samples
+        that were not learned `cosine` (mean cosine with the teacher's vector)
+        and `error` (mean squared distance over the vectors' variance).
 
     Raises:
-        TypeError: `texts` that are no strings.
-        ValueError: a teacher of another kind, layers out of range, no
-            texts, a folder that exists, or a number that is not positive.
+        TypeError: `texts` are no strings.
+        ValueError: the teacher is of another kind, `layers` is out of range,
+            there are no texts, the folder exists, or a number is not
+            positive.
 
     Reference:
-        Hinton et al. 2015 (arXiv 1503.02531); layers of the teacher as a
-        start: Sanh et al. 2019, DistilBERT (arXiv 1910.01108); MSE of
+        Hinton et al. 2015 (arXiv 1503.02531). Starting from the teacher's
+        layers: Sanh et al. 2019, DistilBERT (arXiv 1910.01108). MSE of
         sentence vectors: Reimers and Gurevych 2020 (arXiv 2004.09813).
     """
     texts = list(dict.fromkeys(encode_many.check_texts(texts)))
@@ -93,9 +95,9 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
 
 
 def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
-    """The encoder in a folder, that reads texts as the teacher does.
+    """Loads the encoder of a folder, with the teacher's `max_length`.
 
-    It pools as its folder says, or else as the teacher.
+    It pools as its folder says, or else as the teacher does.
     """
     pooling = stored_pooling(find_folder(str(folder))) or teacher.pooling
     return TextEncoder(str(folder), pooling=pooling,
@@ -125,7 +127,7 @@ def _check(teacher, texts, folder, layers, **positive):
 
 def _fit(student, texts, targets, rng, epochs, batch_size, learning_rate,
          progress) -> dict:
-    """Trains a student; its losses, and how near it came."""
+    """Trains a student; returns its losses and how close it came."""
     order = rng.permutation(len(texts))
     held = order[:int(_HELD_OUT * len(texts))]
     learned = order[len(held):]
@@ -154,7 +156,7 @@ def _fit(student, texts, targets, rng, epochs, batch_size, learning_rate,
 
 
 class _Distilled(tf_keras.Model):
-    """Rows of texts to the distance between student and teacher."""
+    """Trains a student on the distance between its vectors and targets."""
 
     def __init__(self, student, texts, targets):
         super().__init__()
@@ -165,8 +167,8 @@ class _Distilled(tf_keras.Model):
         self._starts = tf.constant(
             np.cumsum(lengths, dtype=np.int32) - lengths)
         self._targets = tf.constant(targets)
-        # Mean squared distance from the mean: 1 is a student that knows
-        # nothing.
+        # Mean squared distance of targets from their mean. Divided by it, the
+        # error of a student that knows nothing is 1.
         self.spread = max(float(targets.var(axis=0).sum()), 1e-9)
         self._mean = tf_keras.metrics.Mean("loss")
         self.built = True
@@ -192,36 +194,36 @@ class _Distilled(tf_keras.Model):
 
 def with_pieces(texts: Sequence[str], count: int,
                 rng: np.random.Generator) -> list[str]:
-    """The texts, and pieces of them: distinct, in order of making.
+    """Returns the texts and pieces of them, each once.
 
-    A piece is a run of words of one text, or, a third of them, a few words
-    of two texts mixed; as written or in lower case. Short pieces are as
-    likely as long ones.
+    Two thirds of the pieces are a stretch of words of one text; a third mixes
+    a few words of two texts. They are as written or in lower case. Short
+    pieces are as likely as long ones.
 
     Args:
         texts: strings.
-        count: how many to have in all; fewer where texts have not so many
-            pieces, all of `texts` where they are more.
-        rng: chooses.
+        count: how many to return; fewer if the texts do not have so many
+            pieces, all of `texts` if they are more.
+        rng: makes the choices.
     """
     found = dict.fromkeys(texts)
     words = [part for part in map(_WORD.findall, texts) if part]
-    # Texts of a word or two are soon used up.
+    # Texts of a word or two soon have no new pieces.
     for _ in range(4 * count if words else 0):
         if len(found) >= count:
             break
-        one = _run(words[rng.integers(len(words))], rng)
+        one = _random_stretch(words[rng.integers(len(words))], rng)
         if rng.random() < 1 / 3:
-            one = _run(one, rng) + _run(
-                _run(words[rng.integers(len(words))], rng), rng)
+            one = _random_stretch(one, rng) + _random_stretch(
+                _random_stretch(words[rng.integers(len(words))], rng), rng)
             rng.shuffle(one)
         piece = " ".join(one)
         found[piece.lower() if rng.random() < 0.5 else piece] = None
     return list(found)
 
 
-def _run(words, rng):
-    """A run of words of any length up to all, short ones as likely."""
+def _random_stretch(words, rng):
+    """Returns a stretch of words; all lengths are equally likely."""
     length = int(rng.integers(1, len(words) + 1))
     first = int(rng.integers(len(words) - length + 1))
     return words[first:first + length]

@@ -1,4 +1,4 @@
-"""Many texts to NumPy vectors: in batches, each text once, kept on disk."""
+"""Encodes many texts in batches, each text once, and keeps them on disk."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from tfrecal.data.assets import cache_folder
 from tfrecal.text.layers import packing, transformer
 from tfrecal.text.vector_cache import EncodingCache, text_key
 
-# Building the graph takes about a second; it saves a tenth of the time.
+# Tokens after which the graph is built: building it takes about a second and
+# saves a tenth of the time.
 _WORTH_TOKENS = 2**15
-# Rows come by length, so that few buckets do.
+# Rows come sorted by length, so a few buckets are enough.
 _BUCKETS = 4
 
 STEP_TOKENS = 4096
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """The texts as a list of strings.
+    """Returns the texts as a list of strings.
 
     Raises:
-        TypeError: one string, or an element that is none.
+        TypeError: `texts` is one string, or an element is no string.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(
@@ -50,12 +51,12 @@ def encode(
     tokens: int = STEP_TOKENS,
     progress: bool = False,
 ) -> np.ndarray:
-    """Vectors of texts; see `TextEncoder.encode`.
+    """Encodes texts; see `TextEncoder.encode`.
 
     Args:
         encoder: a `TextEncoder`.
         texts: strings.
-        tokens: tokens a step.
+        tokens: number of tokens of a step.
         progress: whether to show a bar.
 
     Returns:
@@ -88,11 +89,11 @@ def _folder(encoder):
 
 
 def run(encoder, texts: list[str], tokens: int, progress: bool) -> np.ndarray:
-    """Vectors `[n, dim]` of texts without a cache, by length."""
+    """Encodes texts by length, without a cache; returns `[n, dim]`."""
     ids, lengths = tokenize(encoder, texts)
     starts = np.cumsum(lengths, dtype=np.int32) - lengths
     ids = tf.constant(ids)
-    # Longest first: memory runs out at once or not at all.
+    # The longest come first: memory runs out at once or not at all.
     order = np.argsort(-lengths, kind="stable")
     out = np.empty([len(texts), encoder.dim], np.float32)
     step = encoder.bulk_step(int(lengths.sum()))
@@ -108,14 +109,14 @@ def run(encoder, texts: list[str], tokens: int, progress: bool) -> np.ndarray:
 
 
 def states(encoder, ids: np.ndarray, lengths: np.ndarray):
-    """Hidden states of texts below the lowest trained layer.
+    """Computes hidden states of texts below the lowest trained layer.
 
     Args:
         encoder: a `TextEncoder`.
-        ids, lengths: as `tokenize` gives them.
+        ids, lengths: what `tokenize` returned.
 
     Yields:
-        `[tokens, hidden]` float32 of some texts after the other.
+        `[tokens, hidden]` float32 of some texts, in their order.
     """
     ends = np.cumsum(lengths)
     for start, end in _batches(lengths, STEP_TOKENS):
@@ -125,14 +126,14 @@ def states(encoder, ids: np.ndarray, lengths: np.ndarray):
         hidden, place = encoder.hidden_below(
             part, np.cumsum(own) - own, own
         )
-        # Rows came back in order of length; here as they were given.
+        # Rows came back sorted by length; here they get their order back.
         out = np.empty(hidden.shape, np.float32)
         out[place.numpy()] = hidden.numpy()
         yield out
 
 
 def tokenize(encoder, texts: list[str], step: int = 4096):
-    """Ids of all texts behind each other, and the tokens of each text."""
+    """Returns the ids of all texts in a row, and each text's token count."""
     ids, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
     for start in range(0, len(texts), step):
         tokens = encoder.tokenize(tf.constant(texts[start: start + step]))
@@ -142,7 +143,7 @@ def tokenize(encoder, texts: list[str], step: int = 4096):
 
 
 def _batches(lengths, tokens):
-    """Runs of rows with at most `tokens` tokens, at least one row."""
+    """Cuts rows into batches of at most `tokens` tokens or one row."""
     start = 0
     while start < len(lengths):
         total = np.cumsum(lengths[start: start + tokens])
@@ -152,12 +153,12 @@ def _batches(lengths, tokens):
 
 
 class EncodingGraph:
-    """Encodes batch after batch with weights that are made ready once.
+    """Encodes many batches with weights that are prepared once.
 
-    Step by step, an encoder joins, scales and casts the weights of its layers
-    again for each batch, and runs some sixty small operations for the layout
-    of its tokens. Of one encoder there is one, and its graph is built when
-    enough was encoded to pay for it.
+    In eager steps, an encoder joins, scales and casts the weights of its
+    layers again for each batch, and runs some sixty small operations to lay
+    out its tokens. Each encoder has one `EncodingGraph`, whose graph is built
+    when enough was encoded to pay for it.
 
     Args:
         encoder: a `TextEncoder`.
@@ -169,15 +170,15 @@ class EncodingGraph:
         self._graph = None
 
     def step(self, tokens: int):
-        """What encodes the next so many tokens.
+        """Returns a function that encodes batches.
 
         Args:
-            tokens: of all batches to come.
+            tokens: number of tokens of all batches to come.
 
         Returns:
-            A function of `ids`, `starts` and `lengths`, see
-            `TextEncoder.encode_ids`, with the weights that the encoder has
-            now.
+            A function of `ids`, `starts` and `lengths` (see
+            `TextEncoder.encode_ids`) that uses the weights that the encoder
+            has now.
         """
         self._seen += tokens
         if self._seen < _WORTH_TOKENS:
@@ -216,12 +217,12 @@ class EncodingGraph:
 
 
 def _bounds(lengths) -> np.ndarray:
-    """Ascending lengths between which lie as many tokens, `[_BUCKETS]`."""
+    """Returns ascending lengths between which tokens are equally many."""
     lengths = np.sort(lengths)
     total = np.cumsum(lengths)
     shares = np.arange(1, _BUCKETS + 1) / _BUCKETS * total[-1]
     bounds = lengths[np.minimum(
         np.searchsorted(total, shares), len(lengths) - 1)]
-    # The last is the longest row; those that were equal go up by one.
+    # The last bound is the longest row; equal bounds are raised by one.
     steps = np.arange(_BUCKETS)
     return (np.maximum.accumulate(bounds - steps) + steps).astype(np.int32)

@@ -1,7 +1,7 @@
-"""TextEncoder: texts to vectors with a pretrained model, fine-tuned or not.
+"""TextEncoder: makes vectors of texts with a pretrained model.
 
-Weights are those of TF-Transformers (`checkpoints`, `architectures`); the
-layers run without padding (`packing`, `transformer`).
+TF-Transformers holds the weights (`checkpoints`, `architectures`); the layers
+run without padding (`layers.packing`, `layers.transformer`).
 """
 
 from __future__ import annotations
@@ -35,39 +35,42 @@ POOLINGS = ("mean", "cls", "last")
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TextEncoder(tf_keras.layers.Layer):
-    """A pretrained transformer as a Keras layer, strings in, vectors out.
+    """A pretrained transformer as a Keras layer from strings to vectors.
 
     Each distinct text of a batch is encoded once, and padding costs nothing.
-    For a fixed catalogue use `table`, which also does the layers that are not
+    For a fixed catalogue use `table`, which also runs the layers that are not
     trained only once.
 
-    The checkpoint is one of BERT, ELECTRA, DistilBERT, MPNet, ALBERT or
-    XLNet, whose texts are tokenised in the graph, or of RoBERTa or GPT-2,
-    whose texts must be tokenised outside of graphs: eager calls, `encode` and
-    `table` do so, but a `tf.function` and an export take ids. XLM-RoBERTa and
-    other kinds are refused.
+    A checkpoint of BERT, ELECTRA, DistilBERT, MPNet, ALBERT or XLNet has its
+    texts tokenised in the graph. Texts for RoBERTa or GPT-2 must be tokenised
+    outside of graphs: eager calls, `encode` and `table` do so, but a
+    `tf.function` and an export take ids. XLM-RoBERTa and other kinds are
+    refused.
 
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
-        pooling: `"mean"` over all tokens, `"cls"`, the first one, or
-            `"last"`; None is what sentence-transformers trained it with
-            (`1_Pooling/config.json`), else what its kind is made for.
-        tuning: `"frozen"` trains nothing, `"top_n"` the last `top_n` layers
-            (not of ALBERT, whose layers are one), `"full"` everything (but
-            MPNet's biases by distance), `"lora"` updates of low rank to all
-            layers (`lora.LoRA`), `"bitfit"` the biases of all layers, those
-            of layer normalisation included. `trainable_weights` are exactly
-            those. Without layers (a static student of `text.distill`) only
-            `"frozen"` and `"full"`.
-        top_n: layers that `tuning="top_n"` trains.
+        pooling: how a text's vector is made of its tokens' vectors: `"mean"`
+            of all, `"cls"` for the first, or `"last"`. None takes the
+            pooling that sentence-transformers trained the checkpoint with
+            (`1_Pooling/config.json`), else the one of its kind.
+        tuning: what is trained. `"frozen"`: nothing. `"top_n"`: the last
+            `top_n` layers (not for ALBERT, whose layers share their
+            weights). `"full"`: everything except MPNet's biases by
+            distance. `"lora"`: updates of low rank to all layers
+            (`lora.LoRA`). `"bitfit"`: the biases of all layers, those of
+            layer normalisation included. `trainable_weights` are exactly
+            these. An encoder without layers (a static student of
+            `text.distill`) allows only `"frozen"` and `"full"`.
+        top_n: number of layers that `tuning="top_n"` trains.
         max_length: tokens of a text that are read, special ones included.
-        dropout: rate inside the trained layers; 0 makes training
+        dropout: dropout rate inside the trained layers; 0 makes training
             deterministic.
-        rank, alpha, projections: of `tuning="lora"`, see `lora.LoRA`.
+        rank, alpha, projections: options of `tuning="lora"`, see
+            `lora.LoRA`.
         precision: `"bfloat16"` rounds the factors and the results of
-            products with weights; weights and all else stay float32. Faster
-            where the processor has `avx512_bf16` or `amx_bf16` (`tfrecal
-            doctor` shows it), far slower elsewhere.
+            products with weights; weights and all else stay float32. It is
+            faster where the processor has `avx512_bf16` or `amx_bf16`
+            (`tfrecal doctor` shows it), and far slower elsewhere.
 
     Example:
         encoder = TextEncoder("minilm", tuning="top_n", top_n=1)
@@ -115,7 +118,7 @@ class TextEncoder(tf_keras.layers.Layer):
         kind.check_options(self.checkpoint, tuning, top_n, max_length)
         self.dim = kind.form.hidden
         self._bounds = packing.bucket_bounds(max_length)
-        # Closures, not lists: Keras would track and export what is in them.
+        # Functions, because Keras would track and export what lists hold.
         self._steps = [
             transformer.make_layer(
                 kind.form, len(self._bounds), rate, precision, kind.attention
@@ -127,7 +130,8 @@ class TextEncoder(tf_keras.layers.Layer):
         self.base = load_base(folder, kind)
         layers = kind.layers(self.base)
         self._layers_run = lambda: layers
-        # Layers from here up are trained; what is below only with "full".
+        # Layers from this number on are trained; "full" also trains what is
+        # below the layers.
         self._lowest = {
             "frozen": len(layers), "top_n": len(layers) - top_n
         }.get(tuning, 0)
@@ -135,11 +139,11 @@ class TextEncoder(tf_keras.layers.Layer):
         self.lora = None
         if tuning == "lora":
             self.lora = lora.LoRA(
-                self.distinct_parts(), rank, alpha, tuple(projections))
-        # A bound method, which Keras does not track either.
+                self.distinct_weights(), rank, alpha, tuple(projections))
+        # A bound method, because Keras does not track it.
         self.bulk_step = EncodingGraph(self).step
         self.fingerprint = self.weights_fingerprint()
-        # Tracked by itself: a checkpoint holds nothing else of the encoder.
+        # A checkpoint holds only this list of the encoder.
         self.trained = self.trainable_weights
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
@@ -151,8 +155,8 @@ class TextEncoder(tf_keras.layers.Layer):
 
     @property
     def trainable_weights(self):
-        # Not left to the sublayers' flags: a tower that is frozen and thawed
-        # sets those of all layers alike.
+        # The sublayers' own flags cannot be used: freezing and unfreezing a
+        # tower sets those of all layers.
         if not self.trainable or self.tuning == "frozen":
             return []
         if self.lora is not None:
@@ -164,7 +168,8 @@ class TextEncoder(tf_keras.layers.Layer):
         distinct = {id(layer): layer for layer in trained}.values()
         weights = [weight for layer in distinct for weight in layer.weights]
         if self.tuning == "bitfit":
-            # By name: GPT-2's are [1, n], XLNet's of attention [heads, n].
+            # Biases are found by name, because GPT-2's have shape [1, n] and
+            # those of XLNet's attention [heads, n].
             weights = [w for w in weights
                        if w.name.endswith(("bias:0", "beta:0"))]
         return weights
@@ -179,12 +184,12 @@ class TextEncoder(tf_keras.layers.Layer):
 
     @property
     def layers_below(self) -> int:
-        """Layers whose output no training changes, from below."""
+        """Number of the lowest layers, whose output training cannot change."""
         return self._lowest
 
     @property
     def summary(self) -> str:
-        """How much is trained, in one line."""
+        """One line that says how much is trained."""
         total, trained = (sum(w.shape.num_elements() for w in weights)
                           for weights in (self._all_weights(),
                                           self.trainable_weights))
@@ -192,26 +197,26 @@ class TextEncoder(tf_keras.layers.Layer):
                 f"{total:,} weights are trained")
 
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, special tokens included.
+        """Turns strings `[n]` into int32 ids `[n, None]`, special ones too.
 
         Raises:
-            ValueError: in a graph, of RoBERTa and GPT-2.
+            ValueError: it is called in a graph, for RoBERTa or GPT-2.
         """
         return self._tokenizer.tokenize(
             tf.convert_to_tensor(texts, tf.string), self.max_length
         )
 
     def call(self, texts, training: bool = False) -> tf.Tensor:
-        """Vectors of texts.
+        """Computes vectors of texts.
 
         Args:
-            texts: strings of any shape, or ids as `tokenize` gives them (in
-                a graph only ids for RoBERTa and GPT-2).
+            texts: strings of any shape, or ids as `tokenize` gives them. In
+                a graph, RoBERTa and GPT-2 take only ids.
             training: whether dropout acts.
 
         Returns:
-            float32, the shape of `texts` with `dim` added; zeros for a text
-            without any token, which only GPT-2 knows.
+            float32 with the shape of `texts` and one more axis of length
+            `dim`; zeros for a text without any token, which only GPT-2 has.
         """
         if isinstance(texts, tf.RaggedTensor):
             return self._encode_tokens(texts, training)
@@ -232,11 +237,11 @@ class TextEncoder(tf_keras.layers.Layer):
         )
 
     def encode_ids(self, ids, starts, lengths, training: bool = False):
-        """Vectors of rows in a store of token ids.
+        """Computes vectors of rows in an array of token ids.
 
         Args:
-            ids: `[tokens]` int32, of many texts.
-            starts, lengths: `[rows]` integers, where each row lies in it.
+            ids: `[tokens]` int32, the ids of many texts.
+            starts, lengths: `[rows]` integers, where each row lies in `ids`.
             training: whether dropout acts.
 
         Returns:
@@ -247,12 +252,15 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._above(hidden, layout, training)
 
     def encode_states(self, states, starts, lengths, training: bool = False):
-        """As `encode_ids`, from hidden states below the trained layers.
+        """Computes vectors from hidden states below the trained layers.
 
         Args:
-            states: `[tokens, hidden]` float32, as `hidden_below` gives them,
-                or a function that gives its rows.
-            starts, lengths, training: as in `encode_ids`.
+            states: `[tokens, hidden]` float32 of `hidden_below`, or a
+                function that returns its rows.
+            starts, lengths, training: see `encode_ids`.
+
+        Returns:
+            float32 `[rows, dim]`; zeros for rows of length 0.
         """
         layout = self._pack(starts, lengths)
         rows = layout.token_index
@@ -260,10 +268,13 @@ class TextEncoder(tf_keras.layers.Layer):
         return self._above(hidden, layout, training)
 
     def hidden_below(self, ids, starts, lengths):
-        """Hidden states below the lowest trained layer, and whose they are.
+        """Computes hidden states below the lowest trained layer.
+
+        Args:
+            ids, starts, lengths: see `encode_ids`.
 
         Returns:
-            `[tokens, hidden]` float32, and the place in `ids` of each.
+            `[tokens, hidden]` float32, and the place of each token in `ids`.
         """
         layout = self._pack(starts, lengths)
         place = layout.token_index
@@ -275,7 +286,7 @@ class TextEncoder(tf_keras.layers.Layer):
         return kind.arrange(self.base, layout)
 
     def _below(self, ids, layout):
-        """What is not trained; with "full", the embeddings."""
+        """Runs the embeddings and the layers below the lowest trained one."""
         kind, base = self.architecture, self.base
         hidden = kind.embed(base, tf.gather(kind.words(base), ids), layout)
         for n in range(self._lowest):
@@ -298,24 +309,24 @@ class TextEncoder(tf_keras.layers.Layer):
 
     def _weights_of(self, number, plain=False):
         kind = self.architecture
-        parts = kind.parts(self._layers_run()[number])
+        weights = kind.weights_of(self._layers_run()[number])
         if self.lora is not None:
-            parts = self.lora.adapt(parts, self._place(number))
-        return transformer.layer_weights(
-            parts, kind.form, self.precision, plain)
+            weights = self.lora.adapt(weights, self._place(number))
+        return transformer.prepare_weights(
+            weights, kind.form, self.precision, plain)
 
     def ready_weights(self) -> list[list[tf.Tensor]]:
-        """Of each layer, what `transformer.layer_weights` gives, plain."""
+        """Returns each layer's weights, prepared for use without gradients."""
         return [self._weights_of(n, plain=True)
                 for n in range(len(self._layers_run()))]
 
-    def distinct_parts(self):
-        """Weights of each distinct layer, as they are used."""
+    def distinct_weights(self):
+        """Returns the weights of each distinct layer, with LoRA's updates."""
         kind = self.architecture
-        found = [kind.parts(layer) for layer in kind.distinct(self.base)]
+        found = [kind.weights_of(layer) for layer in kind.distinct(self.base)]
         if self.lora is None:
             return found
-        return [self.lora.adapt(parts, n) for n, parts in enumerate(found)]
+        return [self.lora.adapt(each, n) for n, each in enumerate(found)]
 
     def encode(
         self,
@@ -323,45 +334,47 @@ class TextEncoder(tf_keras.layers.Layer):
         batch_size: int = 256,
         progress: bool = False,
     ) -> np.ndarray:
-        """Vectors of many texts, without gradients.
+        """Computes vectors of many texts, without gradients.
 
-        Encodings under the weights as loaded are kept on disk; those under
-        weights that training changed never are.
+        Vectors under the pretrained weights are kept on disk; vectors under
+        weights that training has changed are not.
 
         Args:
             texts: strings; each distinct one is encoded once.
-            batch_size: short texts (16 tokens) a step; a step of long texts
-                takes fewer.
+            batch_size: number of short texts (16 tokens) of a step; a step of
+                long texts takes fewer.
             progress: whether to show a bar on stderr when it takes long.
 
         Returns:
             float32 `[n, dim]`.
 
         Raises:
-            TypeError: one string, or an element that is none.
+            TypeError: `texts` is one string, or an element is no string.
         """
         return encode_many.encode(self, texts, 16 * batch_size, progress)
 
     def for_serving(self, precision: str | None = None) -> ServedEncoder:
-        """The same weights as now in the form that is exported.
+        """Returns the encoder, with its weights as they are, for an export.
 
-        It takes strings, or, of RoBERTa and GPT-2, ids padded with -1.
+        It takes strings, or for RoBERTa and GPT-2 ids padded with -1.
 
         Args:
-            precision: in place of the encoder's; `"int8"`, too.
+            precision: `"float32"`, `"bfloat16"` or `"int8"`; None takes the
+                encoder's.
         """
         return ServedEncoder(
             self.base, self.architecture, self._tokenizer,
-            self.distinct_parts(),
+            self.distinct_weights(),
             pooling=self.pooling, max_length=self.max_length,
             precision=precision or self.precision,
         )
 
     def tokenizer_facts(self) -> dict:
-        """Where exported texts are tokenised, for the manifest.
+        """Says where texts of an export are tokenised, for the manifest.
 
-        `"graph"`, or `"client"` with what `text_ids.TextIds` needs beside
-        the files that `tokenizer_files` gives.
+        They are tokenised in the `"graph"` or by the `"client"`. For a
+        client, the dict has what `client_tokenizer.TextIds` needs beside the
+        files of `tokenizer_files`.
         """
         if self._tokenizer.in_graph:
             return {"tokenizer": "graph"}
@@ -369,21 +382,21 @@ class TextEncoder(tf_keras.layers.Layer):
                 **self._tokenizer.client_facts}
 
     def tokenizer_files(self) -> dict[str, str]:
-        """Name -> content of what lies beside the manifest for clients."""
+        """Returns name -> content of the files that a client needs."""
         if self._tokenizer.in_graph:
             return {}
         return {client_tokenizer.FILE: self._tokenizer.whole}
 
     def table(self, texts: Sequence[str]) -> TextTable:
-        """The texts of a catalogue in the form that trains fastest."""
+        """Returns a catalogue's texts in the form that trains fastest."""
         return TextTable(self, texts)
 
     def weights_fingerprint(self) -> str:
-        """Hash of everything that an encoding depends on, as it is now."""
+        """Returns a hash of all that an encoding depends on, as it is now."""
         return self._digest([], self._all_weights())
 
     def fingerprint_below(self) -> str:
-        """The same of the hidden states below the lowest trained layer."""
+        """Returns a hash of all that hidden states of `hidden_below` need."""
         return self._digest(
             [self._lowest, self.max_length],
             self.non_trainable_weights if self.tuning == "top_n"
@@ -392,8 +405,8 @@ class TextEncoder(tf_keras.layers.Layer):
     def _digest(self, more, weights):
         digest = hashlib.sha256()
         kept = {**self.architecture.facts, "precision": self.precision}
-        parts = [kept, *self._tokenizer.facts, *more]
-        digest.update(json.dumps(parts).encode())
+        facts = [kept, *self._tokenizer.facts, *more]
+        digest.update(json.dumps(facts).encode())
         for weight in weights:
             digest.update(np.ascontiguousarray(weight.numpy()))
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Names that options of `TextEncoder` may have. Needs no TensorFlow."""
+"""Allowed values of options of `TextEncoder`. It needs no TensorFlow."""
 from __future__ import annotations
 
 TUNINGS = ("frozen", "top_n", "lora", "bitfit", "full")

@@ -1,4 +1,4 @@
-"""Keras' policies of mixed precision, which these layers cannot follow."""
+"""Refuses Keras' mixed precision, which these layers cannot follow."""
 from __future__ import annotations
 
 

@@ -8,33 +8,35 @@ from tfrecal import checks
 from tfrecal.text.layers import int8, packing, transformer
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-# A graph holds 2 GB.
+# Bytes of weights that may become constants: a graph holds 2 GB at most.
 _MOST_CONSTANT = 1 << 30
 
 
 class ServedEncoder(tf.Module):
-    """Strings or ids in, vectors out; made by `TextEncoder.for_serving`.
+    """Makes vectors of strings or ids; `TextEncoder.for_serving` makes it.
 
-    As `TextEncoder`, but fastest for single texts: what would be done to the
-    weights in each call is done once, and attention pads the texts of a
-    batch all alike, which takes a tenth of the operations. Weights are
-    constants, which TensorFlow brings into the order of its products once;
-    those of 1 GB and more stay variables.
+    It computes what `TextEncoder` computes, but is fastest for single texts.
+    What would be done to the weights in each call is done once. Attention
+    pads all texts of a batch to one length, which takes a tenth of the
+    operations. Weights are constants, which TensorFlow brings into the order
+    of its products once; weights of 1 GB and more stay variables.
 
     Args:
-        base, architecture: the model, and what kind it is.
-        tokenizer: of the encoder.
-        parts: the weights of each distinct layer, as they are used.
+        base, architecture: the model and its kind.
+        tokenizer: the encoder's tokenizer.
+        layers: the `LayerWeights` of each distinct layer.
         pooling, max_length: see `TextEncoder`.
-        precision: of products with weights, as there; or `"int8"`: kernels
-            and activations in 7 and 8 bits, word embeddings in 8. Runs on
-            x86 with oneDNN, as in TensorFlow Serving by default.
+        precision: precision of products with weights, see `TextEncoder`; or
+            `"int8"`: kernels in 7 bits, activations and word embeddings in 8.
+            `"int8"` runs on x86 with oneDNN, which TensorFlow Serving uses by
+            default.
 
     Raises:
-        ValueError: an unknown precision, or int8 for 1 GB of weights.
+        ValueError: the precision is unknown, or `"int8"` and the weights take
+            1 GB or more.
     """
 
-    def __init__(self, base, architecture, tokenizer, parts, *,
+    def __init__(self, base, architecture, tokenizer, layers, *,
                  pooling: str, max_length: int, precision: str):
         super().__init__()
         checks.one_of("precision", precision, PRECISIONS)
@@ -45,18 +47,19 @@ class ServedEncoder(tf.Module):
         self._tokenizer = tokenizer
         words = architecture.words(base)
         table = int8.Table(words) if precision == "int8" else None
-        # What the functions below use of `base`, to be exported with them.
+        # The variables of `base` that are used below, kept as an attribute so
+        # that they are exported.
         used = [*architecture.below(base), *architecture.above(base),
                 *architecture.constant(base)]
         variables = [v for each in used for v in getattr(
             each, "variables", [each]) if table is None or v is not words]
         self._kept = variables + (table.variables if table else [])
         weights = self._fixed([
-            transformer.layer_weights(each, form, precision)
-            for each in parts], precision)
+            transformer.prepare_weights(each, form, precision)
+            for each in layers], precision)
         order = architecture.order(base)
-        # In a closure: neither the whole of `base` nor a graph of its own
-        # must be exported beside.
+        # `step` and `encode` are closures, so that neither the whole of `base`
+        # nor a second graph is exported.
         step = transformer.make_layer(
             form, 1, 0.0, precision, architecture.attention)
 
@@ -73,13 +76,13 @@ class ServedEncoder(tf.Module):
         self._encode = encode
 
     def _fixed(self, weights, precision):
-        """Constants, or variables where a graph could not hold them."""
+        """Makes weights constants, or variables if a graph cannot hold them."""
         flat = tf.nest.flatten(weights)
         self.bytes = sum(int(tf.size(w)) * w.dtype.size
                          for w in flat + self._kept)
         if sum(int(tf.size(w)) * w.dtype.size for w in flat) < _MOST_CONSTANT:
-            # Of layers that are trained further, these are copies all the
-            # same: what came out of a variable is a tensor of its own.
+            # These are copies, also for layers that are trained further,
+            # because a value that was read from a variable is a new tensor.
             return tf.nest.map_structure(tf.identity, weights)
         if precision == "int8":
             raise ValueError(
@@ -91,16 +94,19 @@ class ServedEncoder(tf.Module):
 
     @property
     def spec(self) -> tf.TensorSpec:
-        """What it is called with: texts, or padded ids of a client."""
+        """The spec of its input: texts, or padded ids of a client."""
         if self._tokenizer.in_graph:
             return tf.TensorSpec([None], tf.string, "text")
         return tf.TensorSpec([None, None], tf.int32, "token_ids")
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Strings `[n]`, or ids `[n, length]` int32, to float32 `[n, dim]`.
+        """Turns strings `[n]`, or int32 ids `[n, length]`, into vectors.
 
-        Ids are for tokenizers that run on the client; each -1 among them,
+        Ids come from tokenizers that run on the client; each -1 among them,
         wherever it stands, is padding.
+
+        Returns:
+            float32 `[n, dim]`.
         """
         if not self._tokenizer.in_graph:
             return self._of_padded(texts)

@@ -14,38 +14,39 @@ def warm_up(encoder, texts: Sequence[str], *, epochs: int = 3,
             batch_size: int = 64, temperature: float = 0.05,
             learning_rate: float = 3e-5, seed: int = 0,
             progress: bool = False) -> dict[str, list[float]]:
-    """Trains an encoder so that texts are told apart, dropout or not.
+    """Trains an encoder to tell texts apart in spite of dropout.
 
-    Each text of a batch is encoded twice, with dropout of its own; the two
+    Each text of a batch is encoded twice, with different dropout. The two
     vectors should be nearer to each other than to those of the other texts.
-    What is trained is what `fit` would train: the encoder's
-    `trainable_weights`. Do it before the encoder is given to a tower, which
-    encodes its table of texts when it is made. It brought nothing on
-    MovieLens' titles (benchmarks/warm_up_texts.py): measure it on yours.
+    It trains what `fit` would train: the encoder's `trainable_weights`. Do it
+    before the encoder is given to a tower, which encodes its table of texts
+    when it is made. It brought nothing on MovieLens' titles
+    (benchmarks/warm_up_texts.py): measure it on your texts.
 
     Args:
         encoder: a `TextEncoder` with `tuning="top_n"` or `"full"` and
             `dropout` above 0.
-        texts: strings; each distinct one counts once, two at least.
+        texts: strings, of which at least two are distinct; each distinct text
+            counts once.
         epochs: passes over the distinct texts. A last batch that is not
             full is left out; each epoch shuffles anew.
-        batch_size: texts a step, each the others' negative.
+        batch_size: texts of a training step, each a negative of the others.
         temperature: divides the cosines.
-        learning_rate: of Adam.
-        seed: of the order and of dropout. It sets TensorFlow's global seed,
-            from which the encoder's dropout draws. The same seed gives the
-            same weights on the same machine.
+        learning_rate: Adam's learning rate.
+        seed: seed of the order and of dropout. It sets TensorFlow's global
+            seed, from which the encoder's dropout draws. The same seed gives
+            the same weights on the same machine.
         progress: whether Keras shows its bar.
 
     Returns:
-        one value an epoch, means over its batches: `loss`; `accuracy`, the
-        share of texts whose own second vector is the nearest; `alignment`
-        and `uniformity` of the batch, both better when lower.
+        Metric -> one value an epoch, a mean over batches: `loss`;
+        `accuracy`, the share of texts whose own second vector is the
+        nearest; `alignment` and `uniformity`, both better when lower.
 
     Raises:
-        ValueError: an encoder without trained layers or without dropout,
-            too few texts, or a number that is not positive.
-        TypeError: `texts` that are no strings.
+        ValueError: the encoder has no trained layers or no dropout, there are
+            too few texts, or a number is not positive.
+        TypeError: `texts` are no strings.
 
     Reference:
         Gao et al. 2021, "SimCSE" (arXiv 2104.08821): the loss is eq. 4,
@@ -85,7 +86,7 @@ def _check(encoder, texts, **positive) -> None:
 
 
 class _TwoPasses(tf_keras.Model):
-    """Rows of a table of texts to the loss of two passes."""
+    """Trains an encoder on the loss of two passes over rows of a table."""
 
     def __init__(self, encoder, table, temperature: float):
         super().__init__()
@@ -94,7 +95,7 @@ class _TwoPasses(tf_keras.Model):
         self.temperature = temperature
         self._means = [tf_keras.metrics.Mean(name) for name in (
             "loss", "accuracy", "alignment", "uniformity")]
-        # The weights are the encoder's, which are there.
+        # The weights are the encoder's, so there is nothing to build.
         self.built = True
 
     @property
@@ -103,7 +104,7 @@ class _TwoPasses(tf_keras.Model):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, rows):
-        """One step; `rows` are integers `[B]`, each once."""
+        """Trains one step on distinct rows, integers `[B]`."""
         with tf.GradientTape() as tape:
             one, two = (tf.math.l2_normalize(self.table(rows, training=True), 1)
                         for _ in range(2))
@@ -117,14 +118,14 @@ class _TwoPasses(tf_keras.Model):
 
 
 def contrast(one: tf.Tensor, two: tf.Tensor, temperature: float):
-    """SimCSE's loss of two passes, and what it does to the vectors.
+    """Computes SimCSE's loss of two passes, and measures of the vectors.
 
     Args:
-        one, two: `[B, dim]` float32 of norm 1, row i of both from text i.
+        one, two: `[B, dim]` float32 of norm 1; row i of both is text i.
         temperature: divides the cosines.
 
     Returns:
-        scalars: loss (eq. 4), accuracy, alignment (eq. 2, mean squared
+        Scalars: loss (eq. 4), accuracy, alignment (eq. 2, mean squared
         distance of the two vectors of a text), uniformity (eq. 3, over pairs
         of different texts in pass one).
     """

@@ -1,11 +1,12 @@
-"""Hidden states below the trained layers, computed once and kept on disk.
+"""Computes hidden states below the trained layers once; keeps them on disk.
 
-One folder for the weights that the states hang on, in it one segment a
-catalogue: `NAME.f32`, the states of all tokens behind each other, which is
-mapped into memory, and `NAME.json`, whose texts they are and the hash of the
-first. Both are written beside and renamed, the second last, so that what can
-be seen is whole; what was cut off or altered is removed and made again. All
-segments together are bounded: those used longest ago make room.
+There is one folder for each set of weights that the states depend on, and in
+it one segment for each catalogue. `NAME.f32` holds the states of all tokens
+in a row and is mapped into memory. `NAME.json` holds the keys of the texts
+and the hash of the first file. Both are written beside and renamed, the JSON
+file last, so that a segment that can be seen is whole. A segment that was cut
+off or altered is removed and made again. All segments together are bounded:
+those used longest ago make room.
 """
 from __future__ import annotations
 
@@ -22,19 +23,19 @@ from tfrecal.files import replace_file
 from tfrecal.text import encode_many
 from tfrecal.text.vector_cache import text_key
 
-# Bytes that all segments may take on disk.
+# The bytes that all segments together may take on disk.
 ON_DISK = 8 << 30
-# States up to here are read into memory, larger ones stay on disk and are
-# gathered there.
+# States of at most so many bytes are read into memory; rows of larger ones are
+# gathered from disk.
 IN_MEMORY = 1 << 30
 
 
 class States(NamedTuple):
-    """Of many texts.
+    """The hidden states of many texts.
 
     Attributes:
         values: `[tokens, hidden]` float32, an array or mapped from disk.
-        starts, lengths: `[texts]`, where each text's tokens lie.
+        starts, lengths: `[texts]`, where each text's tokens lie in `values`.
     """
 
     values: np.ndarray
@@ -43,46 +44,46 @@ class States(NamedTuple):
 
 
 def states_of(encoder, texts: Sequence[str]) -> States | None:
-    """Hidden states of distinct texts below the lowest trained layer.
+    """Returns hidden states of texts below the lowest trained layer.
 
     Args:
         encoder: a `TextEncoder` with a layer that is not trained.
-        texts: strings, each once.
+        texts: distinct strings.
 
     Returns:
-        The states, or None where there is no place for them: they must then
-        be made again in each step.
+        The states, or None where there is no room for them: they must then
+        be computed again in each step.
     """
     keys = [text_key(text).hex() for text in texts]
     folder = (Path(cache_folder()) / "states"
               / encoder.fingerprint_below()[:32])
-    found = _whole(folder, keys, encoder.dim)
+    found = _read_states(folder, keys, encoder.dim)
     if found is None:
-        found = _made(encoder, texts, folder, keys)
+        found = _compute_states(encoder, texts, folder, keys)
     elif found.values.nbytes <= IN_MEMORY:
         found = found._replace(values=np.array(found.values))
     return found
 
 
-def _made(encoder, texts, folder, keys) -> States | None:
+def _compute_states(encoder, texts, folder, keys) -> States | None:
     ids, lengths = encode_many.tokenize(encoder, texts)
     size = 4 * encoder.dim * len(ids)
     if size > ON_DISK:
         return None
-    parts, held = encode_many.states(encoder, ids, lengths), None
+    found, held = encode_many.states(encoder, ids, lengths), None
     if size <= IN_MEMORY:
-        values = np.concatenate([np.zeros([0, encoder.dim], "<f4"), *parts])
+        values = np.concatenate([np.zeros([0, encoder.dim], "<f4"), *found])
         held = States(values, np.cumsum(lengths) - lengths, lengths)
-        parts = [values]
+        found = [values]
     try:
-        _write(folder, keys, parts, lengths, size)
+        _write(folder, keys, found, lengths, size)
     except OSError:  # a full or read-only disk costs the cache only
         return held
-    return held or _whole(folder, keys, encoder.dim)
+    return held or _read_states(folder, keys, encoder.dim)
 
 
-def _whole(folder: Path, keys, dim: int) -> States | None:
-    """The states of all keys, from a segment that has them."""
+def _read_states(folder: Path, keys, dim: int) -> States | None:
+    """Reads the states of all keys from a segment that has them, or None."""
     for path in sorted(folder.glob("*.json")):
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +96,7 @@ def _whole(folder: Path, keys, dim: int) -> States | None:
             lengths = np.array(about["lengths"], np.int64)
             starts = np.cumsum(lengths) - lengths
             mapped = np.zeros([0, dim], "<f4")
-            if starts.size and lengths.sum():  # nothing cannot be mapped
+            if starts.size and lengths.sum():  # no empty file can be mapped
                 mapped = np.memmap(values, "<f4", "r").reshape(-1, dim)
             os.utime(path)  # used just now
         except (OSError, ValueError, KeyError, TypeError):
@@ -106,15 +107,15 @@ def _whole(folder: Path, keys, dim: int) -> States | None:
     return None
 
 
-def _write(folder: Path, keys, parts, lengths, size: int) -> None:
+def _write(folder: Path, keys, found, lengths, size: int) -> None:
     name = text_key(" ".join(keys)).hex()
     data = folder / f"{name}.f32"
     _make_room(folder.parent, size)
 
     def write(path):
         with open(path, "wb") as file:
-            for part in parts:
-                part.tofile(file)
+            for some in found:
+                some.tofile(file)
 
     replace_file(data, write)
     about = {"keys": keys, "lengths": lengths.tolist(),
@@ -127,7 +128,7 @@ def _write(folder: Path, keys, parts, lengths, size: int) -> None:
 def _make_room(root: Path, wanted: int) -> None:
     """Removes the segments used longest ago until so many bytes fit.
 
-    What a killed process left half-written counts and goes like them.
+    Files that a killed process left half-written count and go too.
     """
     found = []
     for data in root.glob("*/*.f32*"):
@@ -143,7 +144,7 @@ def _make_room(root: Path, wanted: int) -> None:
 
 
 def _remove(*files: Path) -> None:
-    """Those of a segment; one that is in use elsewhere may stay (Windows)."""
+    """Removes a segment's files; Windows keeps files that are in use."""
     for one in files:
         try:
             one.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A student's checkpoint: layers of a teacher, in a folder of their own."""
+"""Writes a student's checkpoint, which starts from a teacher's layers."""
 from __future__ import annotations
 
 import json
@@ -15,7 +15,13 @@ from tfrecal.text.checkpoints import POOLING_MODES, find_folder
 
 
 def begin(teacher, folder, layers: int) -> None:
-    """Writes a student of so many layers as it is before training."""
+    """Writes a student as it is before training.
+
+    Args:
+        teacher: the `TextEncoder` whose layers it takes.
+        folder: the folder of the checkpoint.
+        layers: number of the student's layers.
+    """
     source = find_folder(teacher.checkpoint)
     for name in ("vocab.txt", "tokenizer_config.json"):
         if (source / name).is_file():
@@ -30,8 +36,8 @@ def begin(teacher, folder, layers: int) -> None:
         config.update(hidden_size=teacher.dim, embedding_size=teacher.dim)
         config["layer_norm_eps"] = _static(teacher, weights)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    # A token's vector knows of no other: without layers only a mean reads
-    # the whole text.
+    # Without layers a token's vector does not depend on other tokens, so only
+    # a mean reads the whole text.
     pooling = teacher.pooling if layers else "mean"
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(
@@ -51,9 +57,9 @@ def _write(weights, folder):
 
 
 def _weights(encoder, chosen) -> dict[str, np.ndarray]:
-    """Weights by their PyTorch names, of the chosen layers only."""
+    """Returns PyTorch name -> weight, for the chosen layers only."""
     found = {}
-    parts = dict(enumerate(encoder.distinct_parts()))
+    weights = encoder.distinct_weights()
     number = {int(layer): n for n, layer in enumerate(chosen)}
     for weight in encoder.base.weights:
         # "model/base/encoder/layer_._0/...": the first is dropped.
@@ -70,21 +76,21 @@ def _weights(encoder, chosen) -> dict[str, np.ndarray]:
             for role in ("query", "value", "key"):
                 if encoder.lora is not None and rest == (
                         f"attention.self.{role}.weight"):
-                    value = getattr(parts[int(layer)], role)[0].numpy()
+                    value = getattr(weights[int(layer)], role)[0].numpy()
         turned = value.T if transpose.name == "SIMPLE" else value
         found[name] = np.ascontiguousarray(turned)
     return found
 
 
 def _static(teacher, weights) -> float:
-    """Makes the embeddings those of a static student.
+    """Replaces the embeddings by those of a static student.
 
-    A token's vector starts as the teacher's of the token alone. Layer
-    normalisation with a large epsilon lets vectors through almost as they
-    are: the norm of a token's vector is its weight in the mean.
+    A token's vector starts as the teacher's vector of a text of that token
+    alone. Layer normalisation with a large epsilon changes vectors hardly at
+    all, so the norm of a token's vector is its importance in the mean.
 
     Returns:
-        the epsilon.
+        The epsilon.
 
     Reference:
         Tulkens and van Dongen 2024, Model2Vec (github.com/MinishLab).

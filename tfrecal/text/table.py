@@ -1,4 +1,4 @@
-"""A catalogue of texts in the form that trains fastest."""
+"""TextTable: a catalogue of texts in the form that trains fastest."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tfrecal.text import encode_many, state_cache
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
 class TextTable(tf_keras.layers.Layer):
-    """Rows of a table of texts to vectors; made by `TextEncoder.table`.
+    """Makes vectors of rows of a table of texts; see `TextEncoder.table`.
 
-    What cannot change is done once, when the table is made: everything for a
-    frozen encoder, the layers below the lowest trained one for `top_n`, the
-    tokenising for the others. A batch then costs the trained layers on its
-    distinct texts. The table holds no weights of its own and adds nothing to
-    a checkpoint: it is made again from its texts.
+    What training cannot change is computed once, when the table is made: all
+    of a frozen encoder, the layers below the lowest trained one for `top_n`,
+    the token ids for the other tunings. A batch then runs only the trained
+    layers on its distinct texts. The table has no weights of its own and adds
+    nothing to a checkpoint: it is made again from its texts.
 
-    Weights of the layers that are not trained must not change afterwards.
-    With `top_n` the hidden states take 4 x hidden bytes a token: kept on
-    disk for the next time (`state_cache`), in memory up to 1 GiB, mapped
-    from disk beyond.
+    The weights of layers that are not trained must not change afterwards.
+    With `top_n` the hidden states take 4 x hidden bytes a token. They are
+    kept on disk for the next time (`state_cache`); up to 1 GiB is read into
+    memory, and more is mapped from disk.
 
     Args:
         encoder: a `TextEncoder`.
-        texts: the texts of rows 1, 2, ...; row 0 is the unknown text, whose
-            vector is zero.
+        texts: the texts of rows 1, 2, ...; row 0 stands for an unknown text,
+            whose vector is zero.
 
     Example:
         table = TextEncoder("minilm", tuning="top_n").table(titles)
@@ -42,7 +42,7 @@ class TextTable(tf_keras.layers.Layer):
         self.texts = encode_many.check_texts(texts)
         distinct = list(dict.fromkeys(self.texts))
         self.num_texts = len(distinct)
-        # Of `gradient_cache`, while a model trains with one.
+        # `gradient_cache` puts vectors here while a model trains with it.
         self.held = None
         number = {text: n + 1 for n, text in enumerate(distinct)}
         rows = np.array([0] + [number[t] for t in self.texts], np.int32)
@@ -52,11 +52,11 @@ class TextTable(tf_keras.layers.Layer):
                 encoder.encode(distinct, progress=True),
             ]
         )
-        # Vectors of rows 0..n under the weights at the time the table was
-        # made, `[n + 1, dim]`.
+        # Vectors of rows 0..n, `[n + 1, dim]`, under the weights of the time
+        # when the table was made.
         self.initial = vectors[rows]
-        # Tensors, not variables: captured by a graph without a copy, saved
-        # with an export, and no part of a checkpoint.
+        # These are tensors, not variables: a graph captures them without a
+        # copy, an export saves them, and a checkpoint does not.
         if encoder.tuning == "frozen":
             self._vectors = tf.constant(self.initial)
             return
@@ -71,14 +71,14 @@ class TextTable(tf_keras.layers.Layer):
         else:
             values, starts, lengths = states
             on_disk = isinstance(values, np.memmap)
-            # In a closure: Keras would track what is not a tensor.
+            # A function, because Keras would track what is not a tensor.
             self._kept = (_gathered(values) if on_disk
                           else tf.constant(values))
         self._lengths = tf.constant([0, *lengths], tf.int32)
         self._starts = tf.constant([0, *starts], tf.int32)
 
     def call(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Integers `[B]` to float32 `[B, dim]`."""
+        """Returns the vectors of rows `[B]`, float32 `[B, dim]`."""
         if self.encoder.tuning == "frozen":
             return tf.gather(self._vectors, rows)
         texts, place = tf.unique(tf.gather(self._text_of_row, rows))
@@ -89,7 +89,7 @@ class TextTable(tf_keras.layers.Layer):
         return tf.gather(vectors, place)
 
     def encode_texts(self, texts: tf.Tensor, training: bool) -> tf.Tensor:
-        """Numbers of distinct texts `[n]` to float32 `[n, dim]`."""
+        """Returns vectors of distinct texts `[n]`, float32 `[n, dim]`."""
         encode = (
             self.encoder.encode_states
             if self._stored
@@ -103,10 +103,12 @@ class TextTable(tf_keras.layers.Layer):
         )
 
     def chunks(self, texts: tf.Tensor, tokens: int = encode_many.STEP_TOKENS):
-        """Numbers of texts in chunks of at most so many tokens, or one text.
+        """Cuts numbers of texts into chunks of at most so many tokens.
+
+        A text that is longer is a chunk of its own.
 
         Returns:
-            the numbers, short texts first, and where each chunk ends.
+            The numbers, short texts first, and where each chunk ends.
         """
         lengths = tf.gather(self._lengths, texts)
         order = tf.argsort(lengths, stable=True)
@@ -134,7 +136,7 @@ class TextTable(tf_keras.layers.Layer):
 
 
 def _gathered(values: np.ndarray):
-    """A function that takes rows of what is mapped from disk."""
+    """Returns a function that reads rows of what is mapped from disk."""
 
     def gather(rows):
         found = tf.numpy_function(

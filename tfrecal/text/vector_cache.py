@@ -1,9 +1,9 @@
-"""Encodings of texts on disk, so that no text is encoded twice.
+"""Keeps vectors of texts on disk, so that no text is encoded twice.
 
-One folder a model (its weights, pooling and length), in it a few files of
-(text key, vector) rows. A file's name is the hash of its content, so a file
-that was cut off or altered shows, and is ignored and removed. Files are
-written beside and renamed, so processes may share a folder.
+There is one folder for each model (its weights, pooling and length), with a
+few files of (text key, vector) rows. A file's name is the hash of its
+content, so a file that was cut off or altered is noticed and removed. Files
+are written beside and renamed, so processes may share a folder.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 
 from tfrecal.files import replace_file
 
-# Fewer new texts than this are cheaper to encode again than to look after.
+# Fewer new texts than this are not written: encoding them again is cheaper.
 _WORTH_WRITING = 16
 _MOST_FILES = 16
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that stand for a text."""
+    """Returns 16 bytes that stand for a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 class EncodingCache:
-    """Vectors by text key in a folder.
+    """A folder that keeps vectors by text key.
 
     Args:
-        folder: where the files are; made when first written to.
-        dim: elements of a vector.
+        folder: the folder of the files; made when first written to.
+        dim: number of elements of a vector.
     """
 
     def __init__(self, folder: Path, dim: int):
@@ -41,7 +41,7 @@ class EncodingCache:
         self._row = np.dtype([("key", "V16"), ("vector", "<f4", (dim,))])
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors that are there, by key."""
+        """Returns key -> vector for those that are there."""
         wanted = set(keys)
         found: dict[bytes, np.ndarray] = {}
         for path in self._files():
@@ -52,9 +52,9 @@ class EncodingCache:
         return found
 
     def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
-        """Keeps `[n, dim]` vectors; does nothing for only a few.
+        """Keeps `[n, dim]` vectors, unless they are only a few.
 
-        A disk that is full or read-only costs the cache, never the run.
+        Where the disk is full or read-only, it does nothing.
         """
         if len(keys) < _WORTH_WRITING:
             return
@@ -79,7 +79,7 @@ class EncodingCache:
         return sorted(self.folder.glob("*.npy"))
 
     def _load(self, path: Path) -> np.ndarray:
-        """The rows of a file; none, and the file removed, when corrupt."""
+        """Reads the rows of a file; removes a corrupt file."""
         try:
             content = path.read_bytes()
             if _name(content) == path.name:

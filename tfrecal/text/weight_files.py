@@ -1,4 +1,4 @@
-"""Safetensors files of a checkpoint, as TF-Transformers reads them."""
+"""Makes safetensors files of a checkpoint readable for TF-Transformers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _FLOATS = ("F16", "BF16", "F32", "F64")
 def readable(
     folder: Path, name: str, landmark: str, prefix: str
 ) -> Iterator[Path]:
-    """A folder with these weights under names that are understood.
+    """Gives a folder with the weights under names that TF-Transformers knows.
 
-    It is the folder itself; or, where all names begin with something else
-    (`0.auto_model.` and the like) or the files do not say that they are of
-    PyTorch's layout, one beside with copies that differ in that alone.
+    Usually that is the folder itself. It is a temporary folder with copies
+    where all names begin with something else (`0.auto_model.` and the like),
+    or where the files do not say that they have PyTorch's layout.
 
     Args:
-        folder: of the checkpoint.
-        name: of its file, or of the index of its files.
+        folder: the checkpoint's folder.
+        name: the name of its file, or of the index of its files.
         landmark: name of a weight that each checkpoint of this kind has.
-        prefix: what its names may begin with.
+        prefix: what the names usually begin with.
 
     Raises:
-        ValueError: an index that cannot be, weights that are not floats, or
-            two encoders in one checkpoint.
-        OSError, SafetensorError: a file that is missing or cut off.
+        ValueError: the index is wrong, weights are not floats, or the
+            checkpoint holds two encoders.
+        OSError, SafetensorError: a file is missing or cut off.
     """
     paths = _paths(Path(folder), name)
     names, formats = [], set()
@@ -67,7 +67,7 @@ def readable(
 
 
 def _paths(folder, name) -> list[Path]:
-    """The files of weights, each once."""
+    """Returns the files of weights, each once."""
     if name != INDEX:
         return [folder / name]
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def _paths(folder, name) -> list[Path]:
 
 
 def _prefix(names, landmark, usual) -> str:
-    """What the names of the encoder's weights begin with."""
+    """Returns what the names of the encoder's weights begin with."""
     found = sorted({name.removesuffix(landmark) for name in names
                     if name == landmark or name.endswith("." + landmark)})
     for expected in (usual, ""):
@@ -101,8 +101,10 @@ def _renamed(name, prefix) -> str:
 
 
 def _copy(source, target, prefix) -> None:
-    """The file with other names, and PyTorch's layout said; see
-    https://huggingface.co/docs/safetensors (eight bytes, JSON, the data)."""
+    """Copies a file with other names and the note of PyTorch's layout.
+
+    See https://huggingface.co/docs/safetensors (eight bytes, JSON, the data).
+    """
     with open(source, "rb") as file, open(target, "wb") as beside:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -1,1 +1,1 @@
-"""How does a client record what it showed, on the side?"""
+"""How does a client record what it showed, without waiting for a store?"""

@@ -1,4 +1,4 @@
-"""Delivery: rows into a feedback store, or onto the disk until it is back."""
+"""Delivery: brings rows into a feedback store, or else onto the disk."""
 from __future__ import annotations
 
 import json
@@ -18,7 +18,7 @@ COLUMNS = {
               "propensity", "model", "version", "strategy"),
     "responses": ("event_id", "request_id", "user_id", "item_id", "time",
                   "kind", "value")}
-# The reason of the store for rows that must not be kept anywhere.
+# The store rejects rows for this reason if they must not be kept anywhere.
 ERASED = "the user was erased"
 _NUMBERS = ("time", "score", "propensity", "value")
 _OPEN = 10.0  # seconds after which others may take a segment
@@ -26,25 +26,27 @@ _LONGEST_PAUSE = 60.0  # seconds until a store that failed is asked again
 
 
 class Delivery:
-    """Asks the store, after failures with growing pauses; else the disk.
+    """Gives rows to the store, or to the disk while the store fails.
+
+    After each failure the pause until the store is asked again grows.
 
     Args:
-        store: as of `FeedbackLog`.
+        store: the `store` of a `FeedbackLog`.
         spill: a `Spill`.
-        batch: rows that are handed to the store at a time.
+        chunk: number of rows that are handed to the store at a time.
 
     Attributes:
-        counts: rows by what became of them.
-        notices: of what goes wrong.
+        counts: number of rows, by what became of them.
+        notices: the `Notices` that tell what goes wrong.
     """
 
-    def __init__(self, store, spill: Spill, batch: int):
-        self.store, self.spill, self.batch = store, spill, batch
+    def __init__(self, store, spill: Spill, chunk: int):
+        self.store, self.spill, self.chunk = store, spill, chunk
         self._lock = threading.Lock()
-        self._begin()
+        self._reset()
 
     def to_store(self, table: str, rows: list[dict]) -> bool:
-        """Whether the store answered; no while it is left in peace."""
+        """Gives rows to the store; False where it fails or is in a pause."""
         if self.store is None or time.monotonic() < self._ask_at:
             return False
         try:
@@ -56,7 +58,7 @@ class Delivery:
         return True
 
     def to_disk(self, table: str, rows: list[dict]) -> bool:
-        """Whether the disk took the rows."""
+        """Gives rows to the disk; False where it does not take them."""
         try:
             self.spill.append(table, rows)
         except OSError as error:
@@ -69,11 +71,12 @@ class Delivery:
         return True
 
     def replay(self, once: bool) -> None:
-        """Brings spilled rows into the store, if that answers; without a
-        store, lets others do so.
+        """Brings spilled rows into the store, if that answers.
+
+        Without a store it finishes the segments, so that others take them.
 
         Args:
-            once: one segment, not all.
+            once: whether to bring one segment and not all.
         """
         if time.monotonic() < self._ask_at:
             return
@@ -85,11 +88,11 @@ class Delivery:
         if not paths:
             return
         self.spill.finish()
-        # One that the store does not take must not keep others from it.
+        # A segment that the store refuses must not hold up the others.
         paths.sort(key=lambda path: self._failures.get(path.name, 0))
         for path in paths:
             try:
-                taken = self.spill.take(path, self.batch, self._write)
+                taken = self.spill.take(path, self.chunk, self._write)
             except Exception as error:
                 self._failures[path.name] = \
                     self._failures.get(path.name, 0) + 1
@@ -104,12 +107,12 @@ class Delivery:
             self.counts[what] += rows
 
     def after_fork(self) -> None:
-        """In a child: its own counts and locks."""
+        """Gives a forked child its own counts and locks."""
         self._lock = threading.Lock()
         self.spill.after_fork()
-        self._begin()
+        self._reset()
 
-    def _begin(self):
+    def _reset(self):
         self.counts = dict.fromkeys(
             ("written", "spilled", "rejected", "lost"), 0)
         self._pause, self._ask_at = 1.0, 0.0
@@ -117,12 +120,12 @@ class Delivery:
         self.notices = Notices(__name__)
 
     def _write(self, table: str, rows: list[dict]) -> None:
-        """Into the store; rows that it cannot take are set aside."""
+        """Writes rows into the store; sets aside rows that it cannot take."""
         try:
             frame = _frame(table, rows)
             added = getattr(self.store, f"add_{table}")(frame)
         except (TypeError, ValueError) as error:
-            # Of the data, not of the connection: find the row.
+            # The data are at fault, not the connection: find the row.
             if len(rows) == 1:
                 self._reject(table, [{**rows[0], "reason": str(error)}])
                 return
@@ -154,20 +157,20 @@ class Delivery:
             f"to {self.spill.folder} until it does."))
 
 
-def take_spilled(store, folder, batch: int = 5000) -> dict[str, int]:
-    """Brings what logs have left in a folder into a store.
+def take_spilled(store, folder, chunk: int = 5000) -> dict[str, int]:
+    """Brings the rows that logs have left in a folder into a store.
 
-    A segment that a process writes just now stays: a log without a store
+    A segment that a process is still writing stays: a log without a store
     lets it be taken after about ten seconds.
 
     Args:
-        store: as of `FeedbackLog`.
+        store: the `store` of a `FeedbackLog`.
         folder: the `spill` of logs.
-        batch: rows that are handed to the store at a time.
+        chunk: number of rows that are handed to the store at a time.
 
     Returns:
-        rows that were `written` (replayed ones too) and `rejected`, which
-        are in `*.rejected` of the folder.
+        The number of rows `written` (replayed ones too) and `rejected`;
+        rejected rows are in `*.rejected` of the folder.
 
     Raises:
         ValueError: there is no such folder.
@@ -183,9 +186,9 @@ def take_spilled(store, folder, batch: int = 5000) -> dict[str, int]:
             "The folder of spilled logs must hold nothing else. Received: "
             f"{folder} with {', '.join(sorted(strangers)[:3])}. Give the "
             "files of events by their names.")
-    delivery = Delivery(store, Spill(folder), batch)
+    delivery = Delivery(store, Spill(folder), chunk)
     for path in delivery.spill.segments():
-        delivery.spill.take(path, batch, delivery._write)
+        delivery.spill.take(path, chunk, delivery._write)
     delivery.spill.finish()
     return {name: delivery.counts[name] for name in ("written", "rejected")}
 
@@ -200,7 +203,7 @@ def _frame(table: str, rows: list[dict]):
 
 
 def _plain(row: dict) -> dict:
-    """What JSON can hold, of a row that may hold anything."""
+    """Returns a row, which may hold anything, as values of JSON."""
     return {key: value if value is None or isinstance(value, (str, int))
             or isinstance(value, float) and math.isfinite(value)
             else repr(value) for key, value in row.items()}

@@ -1,4 +1,4 @@
-"""FeedbackLog: what was shown and what came back, recorded on the side."""
+"""FeedbackLog: records what was shown and what came back."""
 from __future__ import annotations
 
 import atexit
@@ -24,37 +24,40 @@ class FeedbackLog:
     """Takes rows in microseconds; threads bring them to a feedback store.
 
     Where the store fails, or where `most` rows wait for it, rows go to JSONL
-    files in `spill`, and from there into the store when it is back, by this
-    process or by the next one that is given the folder (`tfrecal feedback
-    ingest` reads the files too). A row can reach the store twice, which
-    knows it by its key. What the store refuses is kept in `*.rejected`.
+    files in `spill`. From there they go into the store when it is back, by
+    this process or by the next one that is given the folder (`tfrecal
+    feedback ingest` reads the files too). A row may reach the store twice;
+    the store knows it by its key. Rows that the store refuses are kept in
+    `*.rejected`.
 
-    Rows are lost in two cases. A process that is killed takes with it what
-    waited in memory: of about `seconds`, or up to `most` rows while the
-    store hangs; `flush` returns when nothing of the past waits. And where
-    neither the store nor the disk takes anything, what exceeds twice `most`
-    rows is dropped: counted as `lost`, logged as an error, and `close`
-    raises.
+    Rows are lost in two cases. A process that is killed loses the rows that
+    waited in memory: those of about `seconds`, or up to `most` rows while the
+    store does not answer; `flush` returns when no earlier row waits. Where
+    neither the store nor the disk takes anything, rows beyond twice `most`
+    are dropped: they are counted as `lost` and logged as an error, and
+    `close` raises.
 
-    Closed by `close`, by `with`, or when the interpreter exits; not by a
-    signal that has no handler. A forked child starts with an empty queue.
+    The log is closed by `close`, by `with`, or when the interpreter exits,
+    but not by a signal that has no handler. A forked child starts with an
+    empty queue.
 
     Args:
         store: has `add_shown` and `add_responses`, which take a DataFrame
             and return something with a frame `rejected`; an OSError says
             that it cannot be reached. None leaves all rows in `spill`, for
             a log of another process or `tfrecal feedback ingest`: a busy
-            process then spares itself most of the work, and needs no way to
-            the database.
+            process then does far less work, and needs no access to the
+            database.
         spill: a folder on a local disk; processes may share it.
-        most: rows that may wait in memory.
-        batch: rows that are written at a time. Few large batches take less
-            of the interpreter from those who ask for lists.
-        seconds: that a row waits until it is written in a smaller batch.
-        clock: seconds since the epoch.
+        most: number of rows that may wait in memory.
+        chunk: number of rows that are written at a time. A few large chunks
+            keep the interpreter busy for less time than many small ones.
+        seconds: time after which waiting rows are written even if they are
+            fewer than `chunk`.
+        clock: returns seconds since the epoch.
 
     Raises:
-        ValueError: an argument that cannot be.
+        ValueError: an argument is out of range.
 
     Example:
         >>> with FeedbackLog(FeedbackStore("sqlite:///shop.db"),
@@ -65,14 +68,15 @@ class FeedbackLog:
         ...                  "click", user_id="user 7")
     """
 
-    def __init__(self, store, spill, most: int = 10_000, batch: int = 5000,
+    def __init__(self, store, spill, most: int = 10_000, chunk: int = 5000,
                  seconds: float = 1.0,
                  clock: Callable[[], float] = clocks.time):
-        checks.positive(most=most, batch=batch, seconds=seconds)
-        self.most, self.batch, self.seconds = most, batch, seconds
+        checks.positive(most=most, chunk=chunk, seconds=seconds)
+        self.most, self.chunk, self.seconds = most, chunk, seconds
         self.clock = clock
-        self._delivery = Delivery(store, Spill(spill), batch)
-        self._outbox = Outbox(self._delivery, _rows, most, batch, seconds)
+        self._delivery = Delivery(store, Spill(spill), chunk)
+        self._outbox = Outbox(
+            self._delivery, _rows_of_entry, most, chunk, seconds)
         self._open = True
         self._number_ids()
         _living.add(self)
@@ -87,11 +91,13 @@ class FeedbackLog:
         Args:
             user_id: a string.
             item_ids: strings.
-            scores: of the items; None or NaN where there are none.
-            propensities: with which each item got to its rank; 1 when None.
-            strategies: that wanted the pairs, "" for the model's own items.
+            scores: the items' scores; None or NaN where there are none.
+            propensities: the probability with which each item got to its
+                rank; None for 1.
+            strategies: names of the strategies that wanted the pairs, "" for
+                the model's own items.
             model, version: what ranked the items.
-            request_id: made when None.
+            request_id: the list's id; None makes one.
 
         Returns:
             The request id, which responses name.
@@ -124,13 +130,14 @@ class FeedbackLog:
         """Records what a user did with an item.
 
         Args:
-            request_id: of the list in which it stood, "" where in none.
+            request_id: the id of the list that showed it, "" for no list.
             item_id: a string.
             kind: "click", "rating", "purchase" or "skip".
-            value: a rating; otherwise 0 for a skip and 1 for the rest.
+            value: the rating, for kind "rating"; otherwise it may be None,
+                which stands for 0 for a skip and 1 for the other kinds.
             user_id: a string.
-            event_id: made when None. Whoever may report an event twice
-                gives the same id.
+            event_id: the event's id; None makes one. A caller that may
+                report an event twice must give the same id both times.
             time: seconds since the epoch; now when None.
 
         Returns:
@@ -158,17 +165,21 @@ class FeedbackLog:
         return event_id
 
     def new_id(self) -> str:
-        """An id that no other list or event has, of any process."""
+        """Returns an id that no other list or event of any process has."""
         return f"{self._mark}{next(self._numbers):x}"
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows: `written` into the store (replayed ones too), `spilled` to
-        the disk, `rejected` by the store, `lost`, `waiting` in memory."""
+        """Numbers of rows, by what became of them.
+
+        They were `written` into the store (replayed ones too), `spilled` to
+        the disk, `rejected` by the store or `lost`, or are `waiting` in
+        memory.
+        """
         return {**self._delivery.counts, "waiting": self._outbox.waiting}
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Waits until rows of the past are in the store or on the disk.
+        """Waits until all earlier rows are in the store or on the disk.
 
         Args:
             timeout: seconds.
@@ -179,11 +190,11 @@ class FeedbackLog:
         return self._outbox.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Brings away what waits and ends the threads.
+        """Delivers the rows that wait and ends the threads.
 
         Args:
-            timeout: seconds to wait for the store; what it has not taken by
-                then goes to the disk.
+            timeout: seconds to wait for the store; rows that it has not
+                taken by then go to the disk.
 
         Raises:
             OSError: rows were lost since the start.
@@ -207,8 +218,8 @@ class FeedbackLog:
         self.close()
 
     def _number_ids(self):
-        # Randomness is asked for once: a system call a list costs more than
-        # all else that a log does while a list waits for it.
+        # Random bytes are read once: a system call for each list would cost
+        # more than everything else that the log does for a list.
         self._mark = f"{secrets.token_hex(12)}-"
         self._numbers = itertools.count(1)
 
@@ -227,7 +238,7 @@ def _require_texts(**values) -> None:
 
 
 def _floats(values) -> tuple | None:
-    """Copies of what may be an array; None for what is not finite."""
+    """Returns a copy as floats, with None for values that are not finite."""
     if values is None:
         return None
     values = values.tolist() if hasattr(values, "tolist") else values
@@ -235,8 +246,8 @@ def _floats(values) -> tuple | None:
                   else None for value in values])
 
 
-def _rows(table: str, *entry) -> tuple[str, list[dict]]:
-    """The rows of an entry of the outbox."""
+def _rows_of_entry(table: str, *entry) -> tuple[str, list[dict]]:
+    """Returns the table and the rows of an entry of the outbox."""
     if table == "responses":
         return table, [dict(zip(COLUMNS[table], entry))]
     (request_id, time, user_id, item_ids, scores, propensities, strategies,

@@ -13,32 +13,32 @@ from tfrecal.feedback.log.delivery import Delivery
 
 
 class Outbox:
-    """Entries wait here until a thread brings their rows away.
+    """Keeps entries until a thread delivers their rows.
 
-    One thread brings batches to the store, or to the disk when the store
-    fails. While it hangs there, a second one moves all that waits to the
-    disk whenever `most` rows do.
+    One thread brings chunks to the store, or to the disk when the store
+    fails. While that thread waits for the store, a second one moves all
+    entries to the disk whenever `most` rows wait.
 
     Args:
         delivery: a `Delivery`.
-        rows: makes rows of an entry, `(table, ...) -> table, rows`.
-        most, batch, seconds: as of `FeedbackLog`.
+        rows: makes the rows of an entry, `(table, ...) -> table, rows`.
+        most, chunk, seconds: see `FeedbackLog`.
     """
 
     def __init__(self, delivery: Delivery, rows: Callable, most: int,
-                 batch: int, seconds: float):
+                 chunk: int, seconds: float):
         self.delivery, self.rows = delivery, rows
-        self.most, self.batch, self.seconds = most, batch, seconds
-        self._begin()
+        self.most, self.chunk, self.seconds = most, chunk, seconds
+        self._reset()
         self._start()
 
     @property
     def waiting(self) -> int:
-        """Rows in memory."""
+        """Number of rows in memory."""
         return self._waiting
 
     def put(self, size: int, entry: tuple) -> None:
-        """Takes an entry of `size` rows; never waits for store or disk."""
+        """Takes an entry of `size` rows, without waiting for store or disk."""
         with self._lock:
             if self._stop.is_set():
                 raise ValueError("`log` must be open. Received: a closed one.")
@@ -49,7 +49,7 @@ class Outbox:
                 self._next += 1
                 self._queued += size
                 self._waiting += size
-                if self._queued >= self.batch:
+                if self._queued >= self.chunk:
                     self._ready.notify()
                 if self._queued >= self.most:
                     self._full.notify()
@@ -57,7 +57,7 @@ class Outbox:
         self._lose(size)
 
     def flush(self, timeout: float) -> bool:
-        """Whether all earlier entries were brought away in time."""
+        """Waits for all earlier entries; False if `timeout` seconds pass."""
         with self._lock:
             self._hurried = until = self._next
             self._ready.notify()
@@ -65,8 +65,11 @@ class Outbox:
                 lambda: self._oldest() >= until, timeout)
 
     def close(self, timeout: float) -> None:
-        """Brings everything away: what the store has not taken in time goes
-        to the disk, and what that does not take is lost."""
+        """Delivers everything and ends the threads.
+
+        Rows that the store has not taken within `timeout` seconds go to the
+        disk, and rows that the disk does not take are lost.
+        """
         with self._lock:
             self._stop.set()
             self._ready.notify()
@@ -74,27 +77,30 @@ class Outbox:
         until = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0, until - time.monotonic()))
-        with self._lock:  # of threads that hang, too
-            left = [*itertools.chain(*self._hands.values()), *self._queue]
-            self._hands.clear()
+        with self._lock:  # what threads took that still wait for the store
+            left = [*itertools.chain(*self._taken.values()), *self._queue]
+            self._taken.clear()
             self._queue.clear()
             self._queued = self._waiting = 0
-        self._keep(left, [self.delivery.to_disk])
+        self._deliver_by(left, [self.delivery.to_disk])
 
     def after_fork(self) -> None:
-        """In a child: what waited is the parent's; threads start late."""
+        """Empties the queue of a forked child; its threads start later.
+
+        The entries that waited are delivered by the parent.
+        """
         closed = self._stop.is_set()
-        self._begin()
+        self._reset()
         if closed:
             self._stop.set()
 
-    def _begin(self):
+    def _reset(self):
         self._lock = threading.Lock()
         self._ready, self._full, self._done = (
             threading.Condition(self._lock) for _ in range(3))
         self._stop = threading.Event()
         self._queue = collections.deque()  # (number, size, entry)
-        self._hands: dict[int, list] = {}  # what threads took of it
+        self._taken: dict[int, list] = {}  # entries that threads deliver
         self._next = self._hurried = self._queued = self._waiting = 0
         self._threads: list[threading.Thread] = []
 
@@ -111,17 +117,17 @@ class Outbox:
         while True:
             with self._lock:
                 self._ready.wait_for(self._is_ready, self.seconds)
-                entries = self._take(self.batch)
+                entries = self._take(self.chunk)
             if entries:
-                self._bring(entries, ways)
+                self._deliver(entries, ways)
             elif self._stop.is_set():
                 return
             if not self._stop.is_set():
-                # New rows wait for one file of old ones at most.
+                # New rows wait for one file of old rows at most.
                 self.delivery.replay(once=bool(entries))
 
     def _is_ready(self) -> bool:
-        return self._queued >= self.batch or self._stop.is_set() or bool(
+        return self._queued >= self.chunk or self._stop.is_set() or bool(
             self._queue) and self._queue[0][0] < self._hurried
 
     def _to_disk(self):
@@ -135,36 +141,40 @@ class Outbox:
             self.delivery.notices.say("full", (
                 f"At most {self.most} rows of feedback may wait. Received: "
                 "more; they go to the disk. See what keeps the store."))
-            self._bring(entries, [self.delivery.to_disk])
+            self._deliver(entries, [self.delivery.to_disk])
 
     def _take(self, most: float) -> list:
-        """Entries from the queue into the hands of this thread."""
+        """Takes entries from the queue for this thread to deliver."""
         found, size = [], 0
         while self._queue and size < most:
             found.append(self._queue.popleft())
             size += found[-1][1]
         self._queued -= size
         if found:
-            self._hands[threading.get_ident()] = found
+            self._taken[threading.get_ident()] = found
         return found
 
     def _oldest(self) -> int:
-        """Number of the first entry that is not yet brought away."""
-        firsts = [hand[0][0] for hand in self._hands.values()]
+        """Returns the number of the first entry that is not delivered yet."""
+        firsts = [entries[0][0] for entries in self._taken.values()]
         if self._queue:
             firsts.append(self._queue[0][0])
         return min(firsts, default=self._next)
 
-    def _bring(self, entries, ways):
-        self._keep(entries, ways)
+    def _deliver(self, entries, ways):
+        self._deliver_by(entries, ways)
         with self._lock:
-            # `close` may have brought them away meanwhile.
-            if self._hands.pop(threading.get_ident(), None):
+            # `close` may have delivered them meanwhile.
+            if self._taken.pop(threading.get_ident(), None):
                 self._waiting -= sum(size for _, size, _ in entries)
             self._done.notify_all()
 
-    def _keep(self, entries, ways):
-        """Tries the ways until one takes the rows, or until the end."""
+    def _deliver_by(self, entries, ways):
+        """Tries the ways in turn until one takes the rows.
+
+        Once the log is closing, each way is tried once more and the rest is
+        lost.
+        """
         found = {}
         for _, _, entry in entries:
             table, rows = self.rows(*entry)

@@ -1,4 +1,4 @@
-"""Spill: rows on disk until something takes them."""
+"""Spill: keeps rows on disk until a process takes them."""
 from __future__ import annotations
 
 import fcntl
@@ -23,15 +23,15 @@ class Spill:
     """A folder of append-only JSONL segments, each with rows of one table.
 
     `<table>-<time>-<process>-<random>.jsonl` is plain JSONL. Processes may
-    share the folder: whoever writes or takes a segment holds a lock on it
-    (`flock`), which ends with the process, however it ends. What is refused
-    is kept in files that end with `.rejected`, which nobody takes.
+    share the folder: a process that writes or takes a segment holds a lock on
+    it (`flock`), which ends with the process, however that ends. Refused rows
+    are kept in files that end with `.rejected`, which no process takes.
 
     Args:
-        folder: made when it is missing; on a local disk.
+        folder: a folder on a local disk; made where it is missing.
 
     Raises:
-        ValueError: a folder that cannot be.
+        ValueError: the folder cannot be made or written to.
     """
 
     def __init__(self, folder):
@@ -47,15 +47,16 @@ class Spill:
 
     def append(self, table: str, rows: list[dict], rejected: bool = False
                ) -> None:
-        """Returns when the rows are on the disk.
+        """Writes rows; returns when they are on the disk.
 
         Args:
-            table: what they are rows of.
-            rows: of strings, numbers and None; no NaN.
-            rejected: they are to be kept, but not to be taken.
+            table: the name of their table.
+            rows: dicts of strings, numbers and None, without NaN.
+            rejected: whether they are to be kept but not to be taken.
 
         Raises:
-            OSError: the disk does not take them; they may be given again.
+            OSError: the disk does not take the rows; they may be given
+                again.
         """
         content = b"".join([_encode(row) for row in rows])
         kind = f"{table}.jsonl" + (".rejected" if rejected else "")
@@ -68,34 +69,35 @@ class Spill:
                 _write_whole(place, content)
                 os.fsync(place)
             except OSError:
-                # Half a line may be there, and nothing may come after it.
+                # The segment may end in half a line: no more may follow it.
                 os.close(self._open.pop(kind))
                 raise
             if size + len(content) >= _SEGMENT:
                 os.close(self._open.pop(kind))
 
     def segments(self) -> list[Path]:
-        """What there is to take, and what others write just now."""
-        # `Path.glob` finds hidden files too: a segment that is about to be
-        # seen, which nobody may take yet.
+        """Returns all segments, those that others are writing too."""
+        # `Path.glob` finds hidden files too. These are segments that are not
+        # locked yet, so no process may take them.
         return sorted(path for path in self.folder.glob("*.jsonl")
                       if not path.name.startswith("."))
 
-    def take(self, path: Path, batch: int,
+    def take(self, path: Path, chunk: int,
              deliver: Callable[[str, list[dict]], object]) -> int:
         """Hands the rows of a segment on and removes it.
 
-        Lines that are not whole, as the last one of a process that died may
-        be, are moved to a file of refused rows.
+        Lines that are not whole are moved to a file of refused rows. The last
+        line of a process that died may be such a line.
 
         Args:
             path: one of `segments`.
-            batch: rows to hand on at a time.
-            deliver: called with the table and rows. What it raises ends
-                this, and the segment stays.
+            chunk: number of rows to hand on at a time.
+            deliver: called with the table and rows. If it raises, so does
+                this call, and the segment stays.
 
         Returns:
-            Rows handed on; 0 where another has the segment.
+            The number of rows handed on; 0 where another process has the
+            segment.
         """
         try:
             file = open(path, "r+b")
@@ -109,7 +111,7 @@ class Spill:
             if not path.exists():  # another took it between the two calls
                 return 0
             table, count = path.name.partition("-")[0], 0
-            while lines := list(itertools.islice(file, batch)):
+            while lines := list(itertools.islice(file, chunk)):
                 rows, torn = _parse(lines)
                 if rows:
                     deliver(table, rows)
@@ -120,15 +122,15 @@ class Spill:
         return count
 
     def finish(self) -> None:
-        """Lets all segments that this object writes be taken."""
+        """Ends all segments of this object, so that they can be taken."""
         with self._lock:
             while self._open:
                 os.close(self._open.popitem()[1])
 
     def after_fork(self) -> None:
-        """In a child: the segments stay the parent's."""
+        """Leaves the segments to the parent, in a forked child."""
         self._lock = threading.Lock()
-        # Closing is no unlocking while the parent has them open.
+        # Closing them does not unlock them while the parent has them open.
         self.finish()
 
     def _new_segment(self, table: str, kind: str) -> int:
@@ -138,7 +140,7 @@ class Spill:
         place = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_APPEND
                         | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            # Locked before it can be seen, or it could be taken too soon.
+            # It is locked before it can be seen; else it could be taken.
             fcntl.flock(place, fcntl.LOCK_EX)
             os.rename(hidden, self.folder / name)
             sync_folder(self.folder)
@@ -155,8 +157,12 @@ def _write_whole(place: int, content: bytes) -> None:
 
 
 def _encode(row: dict) -> bytes:
-    """A line. A busy process pays for each, and `json` takes ten times as
-    long; but it writes halves of surrogate pairs, which ids may hold."""
+    """Returns a row as a line of JSON.
+
+    orjson takes a tenth of the time of `json`, which matters to a busy
+    process; but only `json` writes halves of surrogate pairs, which ids may
+    hold.
+    """
     try:
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
@@ -164,7 +170,7 @@ def _encode(row: dict) -> bytes:
 
 
 def _parse(lines: list[bytes]) -> tuple[list[dict], list[dict]]:
-    """Rows, and what is none."""
+    """Returns the rows, and the lines that are none."""
     rows, torn = [], []
     for line in lines:
         try:

@@ -1,4 +1,4 @@
-"""Notices: log messages of which one kind is not repeated all the time."""
+"""Notices: log messages, each kind at most once a minute."""
 from __future__ import annotations
 
 import logging
@@ -12,7 +12,7 @@ class Notices:
     """Logs a kind of message once a minute at most.
 
     Args:
-        name: of the logger.
+        name: the logger's name.
     """
 
     def __init__(self, name: str):
@@ -22,7 +22,7 @@ class Notices:
 
     def say(self, kind: str, message: str, level: int = logging.WARNING
             ) -> None:
-        """Logs the message, unless one of this kind came just before."""
+        """Logs a message, unless one of its kind came within a minute."""
         now = time.monotonic()
         with self._lock:
             if now < self._quiet_until.get(kind, 0.0):

@@ -1,9 +1,9 @@
-"""The database behind a URL: transactions that outlive its troubles.
+"""The database behind a URL; a transaction is tried again while it is down.
 
-SQLite and PostgreSQL. One writer at a time (SQLite's own rule, an advisory
-lock in PostgreSQL), so times of reception rise from commit to commit, batches
-with common keys do not deadlock, and nobody erased comes back beside an
-erasure.
+The database is SQLite or PostgreSQL. There is one writer at a time (by
+SQLite's own rule, or by an advisory lock in PostgreSQL). So times of
+reception rise from commit to commit, writers of common keys do not deadlock,
+and no row of a user comes in while that user is being erased.
 """
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sqlalchemy.engine import URL, make_url
 from tfrecal.feedback.store import migrations
 from tfrecal.files import make_folder
 
-WRITERS = 5_206_372  # key of the advisory lock: any number of our own
-# SQLSTATE classes and codes in which PostgreSQL says "not now": connections,
+WRITERS = 5_206_372  # key of the advisory lock: any fixed number
+# SQLSTATE classes and codes of PostgreSQL's passing errors: connections,
 # transactions rolled back, too many clients, locks, shutdown.
 _PASSING = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
-# What it says while connecting, where it gives no code.
+# PostgreSQL's messages while connecting, where it gives no code.
 _LASTING = ("authentication failed", "no password", "does not exist",
             "pg_hba.conf", "translate host name")
 _BUGS = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError,
@@ -53,10 +53,10 @@ class Database:
             database is locked, restarts or is down.
 
     Raises:
-        ValueError: a URL that is none, another database, a schema that this
-            tfrecal does not know.
-        ImportError: no driver.
-        FeedbackUnavailable: it cannot be opened.
+        ValueError: the URL is invalid or names another kind of database, or
+            the database has a schema that this tfrecal does not know.
+        ImportError: the driver is not installed.
+        FeedbackUnavailable: the database cannot be opened.
     """
 
     def __init__(self, url, patience: float = 30.0):
@@ -73,7 +73,14 @@ class Database:
         return self.url.set(query={}).render_as_string(hide_password=True)
 
     def read(self, work: Callable):
-        """Runs `work(connection)` in a transaction that sees one moment."""
+        """Runs `work(connection)` in a transaction that reads one snapshot.
+
+        Args:
+            work: may run more than once.
+
+        Returns:
+            What `work` returns.
+        """
         return self._transact(work, writing=False)
 
     def write(self, work: Callable, opening: bool = False):
@@ -81,17 +88,19 @@ class Database:
 
         Args:
             work: may run more than once; its effects are stored once.
+            opening: whether the database is just being opened; a wrong
+                address then fails at once.
 
         Returns:
-            what `work` returns. It is on the disk then.
+            What `work` returns; its effects are on the disk then.
         """
         return self._transact(work, writing=True, opening=opening)
 
     def stream(self, statement, chunk: int):
-        """Yields lists of at most `chunk` rows, of one moment.
+        """Yields lists of at most `chunk` rows of one snapshot.
 
-        An interruption of the database in the middle is an error: what was
-        yielded is known to the caller only.
+        An interruption in the middle is an error, because only the caller
+        knows which rows came.
         """
         try:
             with self._connect(writing=False) as connection:
@@ -102,9 +111,9 @@ class Database:
             raise self._error(error) from error
 
     def scrub(self) -> None:
-        """Has SQLite empty its journal, where deleted rows live on.
+        """Makes SQLite empty its journal, which keeps deleted rows.
 
-        While somebody reads it stays as it is, until the next time.
+        While another process reads, the journal stays until the next call.
         """
         if self.sqlite:
             with self._connect(writing=False) as connection:
@@ -143,7 +152,7 @@ class Database:
         return self._engine.connect().execution_options(**options)
 
     def _error(self, error) -> Exception:
-        """What a caller gets for an error of the driver."""
+        """Returns the exception that a caller gets for a driver's error."""
         if isinstance(error, _BUGS) and _state(error) != _DENIED:
             return error
         said = str(error.orig).strip().split("\n")[0]
@@ -153,7 +162,7 @@ class Database:
             "do the same again: nothing is stored twice.")
 
     def _passes(self, error, opening: bool) -> bool:
-        """Whether the same transaction may succeed soon."""
+        """Whether the same transaction may succeed when tried again."""
         said, state = str(error.orig).lower(), _state(error)
         if self.sqlite:
             return "locked" in said or "busy" in said
@@ -161,7 +170,7 @@ class Database:
             return state.startswith(_PASSING)
         if "starting up" in said or "shutting down" in said:
             return True
-        # A wrong address must not take `patience` to be noticed.
+        # A wrong address must be noticed before `patience` is over.
         return (not opening and isinstance(error, sa.exc.OperationalError)
                 and not any(text in said for text in _LASTING))
 
@@ -198,7 +207,7 @@ def _parse(url) -> URL:
         parsed = make_url(text) if "://" in text else URL.create(
             "sqlite", database=text)
     except (sa.exc.ArgumentError, ValueError) as error:
-        # Not shown, for it may hold a password.
+        # The text is not shown, because it may hold a password.
         raise ValueError(f"{_FORMS} Received: text that is no URL.") from error
     backend = parsed.get_backend_name()
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
@@ -217,7 +226,7 @@ def is_there(url) -> bool:
 
 
 def _make_private(path: Path) -> None:
-    """Makes the file of a new database, which only its owner may read."""
+    """Makes the file of a new database, readable by its owner only."""
     try:
         make_folder(path.parent)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -228,12 +237,13 @@ def _make_private(path: Path) -> None:
 
 
 def _prepare_sqlite(connection, record) -> None:
-    # SQLAlchemy begins transactions, below; sqlite3 would begin some late.
+    # SQLAlchemy begins transactions (`_begin_sqlite`); sqlite3 would begin
+    # some too late.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL would lose the last commits when the power goes.
     connection.execute("PRAGMA synchronous=FULL")
-    # What is erased is overwritten, not only forgotten.
+    # Deleted rows are overwritten with zeros.
     connection.execute("PRAGMA secure_delete=ON")
 
 

@@ -1,10 +1,10 @@
-"""Users who asked to be forgotten, and what is too old to be kept.
+"""Erases users who asked to be forgotten, and rows that are too old.
 
-The ids of erased users are not kept: a keyed hash (HMAC-SHA-256) of each is,
-with the time up to which events are refused, so that a file that is read
+The ids of erased users are not kept. A keyed hash (HMAC-SHA-256) of each is
+kept with the time up to which events are refused, so that a file that is read
 again does not bring the user back. The key is random and lies in the same
-database. So nobody can read the ids off, and the hashes of two databases
-cannot be joined; but who holds the database can test whether an id that they
+database. So the ids cannot be read, and the hashes of two databases cannot be
+joined; but anybody who holds the database can test whether an id that they
 guess was erased.
 """
 from __future__ import annotations
@@ -31,7 +31,7 @@ def erase_user(connection, user_id: str, now: float) -> dict[str, int]:
         table.delete().where(table.c.user_id == user_id)).rowcount
         for table in _HOLDERS}
     mark = _mark(_key(connection), user_id)
-    # A client whose clock is ahead has told of times after now.
+    # A client whose clock is ahead may have sent times after `now`.
     until = max([now, *(time for time in last if time is not None)])
     connection.execute(schema.erased.delete().where(
         schema.erased.c.mark == mark))
@@ -40,7 +40,7 @@ def erase_user(connection, user_id: str, now: float) -> dict[str, int]:
 
 
 def erased(connection, user_ids) -> dict[str, float]:
-    """Time up to which events are refused, of the erased among users."""
+    """Returns erased user -> the time up to which events are refused."""
     some = sa.select(sa.exists().select_from(schema.erased))
     if not connection.execute(some).scalar():
         return {}
@@ -57,7 +57,7 @@ def erased(connection, user_ids) -> dict[str, float]:
 
 
 def absent(connection, user_ids) -> set[str]:
-    """The erased of whom nothing came in since."""
+    """Returns the erased users from whom nothing has come in since."""
     gone = set(erased(connection, user_ids))
     for table in _HOLDERS[:2]:
         gone -= {user for user in gone if connection.execute(sa.select(
@@ -67,10 +67,10 @@ def absent(connection, user_ids) -> set[str]:
 
 def refused(connection, user_id: np.ndarray, time: np.ndarray
             ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that must not come in: of erased users, and too old ones.
+    """Says which rows must not come in.
 
     Returns:
-        two bool `[n]`.
+        Two bool `[n]`: rows of erased users, and rows that are too old.
     """
     until = erased(connection, user_id)
     gone = np.zeros(len(time), bool)
@@ -80,27 +80,27 @@ def refused(connection, user_id: np.ndarray, time: np.ndarray
 
 
 def drop_before(connection, time: float) -> dict[str, int]:
-    """Deletes what is older, and refuses it from now on."""
+    """Deletes rows from before a time, and refuses such rows from now on."""
     counts = {}
     for table in _HOLDERS:
         when = "time" if "time" in table.c else "asked"
         counts[table.name] = connection.execute(
             table.delete().where(table.c[when] < time)).rowcount
     if time > kept_since(connection):
-        _set(connection, "kept_since", repr(float(time)))
+        _write_setting(connection, "kept_since", repr(float(time)))
     return counts
 
 
 def kept_since(connection) -> float:
-    """The latest time before which everything was dropped."""
-    return float(_get(connection, "kept_since") or "-inf")
+    """Returns the time before which everything was dropped."""
+    return float(_read_setting(connection, "kept_since") or "-inf")
 
 
 def _key(connection) -> bytes:
-    key = _get(connection, "erasure_key")
+    key = _read_setting(connection, "erasure_key")
     if key is None:
         key = secrets.token_hex(32)
-        _set(connection, "erasure_key", key)
+        _write_setting(connection, "erasure_key", key)
     return bytes.fromhex(key)
 
 
@@ -108,13 +108,13 @@ def _mark(key: bytes, user_id: str) -> str:
     return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
 
 
-def _get(connection, name: str) -> str | None:
+def _read_setting(connection, name: str) -> str | None:
     table = schema.settings
     return connection.execute(
         sa.select(table.c.value).where(table.c.name == name)).scalar()
 
 
-def _set(connection, name: str, value: str) -> None:
+def _write_setting(connection, name: str, value: str) -> None:
     table = schema.settings
     connection.execute(table.delete().where(table.c.name == name))
     connection.execute(table.insert().values(name=name, value=value))

@@ -1,4 +1,4 @@
-"""Files of events, read in parts: CSV, JSON lines, Parquet."""
+"""Files of events (CSV, JSON lines, Parquet), read chunk by chunk."""
 from __future__ import annotations
 
 import csv
@@ -20,14 +20,14 @@ _UTF8 = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
 
 @dataclasses.dataclass
-class Part:
+class FileChunk:
     """Some rows of a file.
 
     Attributes:
-        tables: frame of each table; its index is the line of a row, in
-            Parquet its number from 1.
-        faults: `(line, reason, content)` of lines that are no rows.
-        done: bytes read so far, in Parquet rows.
+        tables: table -> frame of its rows; the frame's index is the line of
+            a row, in Parquet the number of the row from 1.
+        faults: `(line, reason, content)` for each line that is no row.
+        done: number of bytes read so far, in Parquet of rows.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -39,19 +39,20 @@ class EventFile:
     """A file of lists that were shown, or of responses.
 
     The columns decide which: responses have an `event_id`, shown rows a
-    `rank`. JSON lines decide each for itself.
+    `rank`. In a file of JSON lines, each line is judged by itself.
 
     Args:
-        path: ends in .csv (a header; commas, semicolons or tabs), .jsonl or
-            .parquet.
+        path: a file that ends in .csv (a header; commas, semicolons or
+            tabs), .jsonl or .parquet.
 
     Attributes:
-        columns: of its rows.
-        total: what `Part.done` comes to.
-        unit: what that counts.
+        columns: the names of the file's columns.
+        total: the value of `FileChunk.done` at the end of the file.
+        unit: the unit of `total`.
 
     Raises:
-        ValueError: another ending or other columns, a damaged Parquet file.
+        ValueError: the file has another ending or other columns, or is a
+            damaged Parquet file.
     """
 
     def __init__(self, path):
@@ -63,8 +64,8 @@ class EventFile:
                 f"Received: {self.path.name}.")
         self.total, self.unit = self.path.stat().st_size, "B"
         self.columns = _COLUMNS
-        self._parts = {".csv": self._csv, ".jsonl": self._json,
-                       ".parquet": self._parquet}[form]
+        self._chunks = {".csv": self._csv, ".jsonl": self._json,
+                        ".parquet": self._parquet}[form]
         if form == ".csv":
             with open(self.path, **_UTF8) as file:
                 try:
@@ -80,9 +81,9 @@ class EventFile:
             self.columns = file.schema_arrow.names
             self._check_columns()
 
-    def parts(self, chunk: int) -> Iterator[Part]:
-        """Yields the file in parts of at most `chunk` rows."""
-        return self._parts(chunk)
+    def chunks(self, size: int) -> Iterator[FileChunk]:
+        """Yields the file in chunks of at most `size` rows."""
+        return self._chunks(size)
 
     def _check_columns(self) -> None:
         twice = sorted({name for name in self.columns
@@ -107,28 +108,28 @@ class EventFile:
     def _table(self) -> str:
         return _table_of(self.columns)
 
-    def _csv(self, chunk: int) -> Iterator[Part]:
+    def _csv(self, size: int) -> Iterator[FileChunk]:
         table, width = self._table, len(self.columns)
         with open(self.path, **_UTF8) as file:
             lines = _Lines(file)
             reader = _reader(file, lines)
             next(reader)
-            found = _rows(reader, lines, width)
-            while part := list(islice(found, chunk)):
-                good = [row for row in part if len(row) == 2]
-                faults = [row for row in part if len(row) == 3]
+            found = _read_records(reader, lines, width)
+            while some := list(islice(found, size)):
+                good = [row for row in some if len(row) == 2]
+                faults = [row for row in some if len(row) == 3]
                 frame = pd.DataFrame(
                     [cells for _, cells in good], columns=self.columns,
                     index=[line for line, _ in good], dtype=object)
-                yield Part({table: frame}, faults, file.buffer.tell())
+                yield FileChunk({table: frame}, faults, file.buffer.tell())
 
-    def _json(self, chunk: int) -> Iterator[Part]:
+    def _json(self, size: int) -> Iterator[FileChunk]:
         with open(self.path, **_UTF8) as file:
             numbered = enumerate(file, start=1)
-            while part := list(islice(numbered, chunk)):
+            while some := list(islice(numbered, size)):
                 found = {"shown": ([], []), "responses": ([], [])}
                 faults = []
-                for line, text in part:
+                for line, text in some:
                     if not text.strip():
                         continue
                     row = _object(text)
@@ -142,19 +143,19 @@ class EventFile:
                     found[name][0].append(line)
                     found[name][1].append(
                         [row.get(column) for column in _COLUMNS])
-                yield Part(
+                yield FileChunk(
                     {name: pd.DataFrame(cells, columns=_COLUMNS, index=lines,
                                         dtype=object)
                      for name, (lines, cells) in found.items()},
                     faults, file.buffer.tell())
 
-    def _parquet(self, chunk: int) -> Iterator[Part]:
+    def _parquet(self, size: int) -> Iterator[FileChunk]:
         table, done = self._table, 0
-        for batch in self._open_parquet().iter_batches(batch_size=chunk):
-            frame = batch.to_pandas()
+        for some in self._open_parquet().iter_batches(batch_size=size):
+            frame = some.to_pandas()
             frame.index = np.arange(done, done + len(frame)) + 1
             done += len(frame)
-            yield Part({table: frame}, [], done)
+            yield FileChunk({table: frame}, [], done)
 
     def _open_parquet(self):
         import pyarrow
@@ -170,7 +171,7 @@ class EventFile:
 
 
 def _table_of(columns) -> str:
-    """The table of rows with these columns, "" if it is none."""
+    """Returns the table that has these columns, "" if there is none."""
     if "event_id" in columns:
         return "responses"
     return "shown" if "rank" in columns else ""
@@ -179,14 +180,14 @@ def _table_of(columns) -> str:
 def _reader(file, lines=None):
     head = file.readline()
     file.seek(0)
-    # Strict, or a quote that is not closed goes on to the next one, or to
-    # the end of the file, where nobody sees it.
+    # Without `strict`, a quote that is not closed would reach to the next
+    # quote, or unnoticed to the end of the file.
     return csv.reader(lines or file, delimiter=max(",;\t", key=head.count),
                       strict=True)
 
 
 class _Lines:
-    """Lines of a file; those of the present record can be read again."""
+    """Iterates over a file's lines; a record's lines can be read again."""
 
     def __init__(self, file):
         self._file, self._again = file, deque()
@@ -207,8 +208,8 @@ class _Lines:
         self.number -= len(self.record) - 1
 
 
-def _rows(reader, lines: _Lines, width: int):
-    """Yields `(line, cells)`, or `(line, reason, content)` of a bad one."""
+def _read_records(reader, lines: _Lines, width: int):
+    """Yields `(line, cells)`, or `(line, reason, content)` of a bad record."""
     while True:
         lines.record = []
         line = lines.number + 1
@@ -221,7 +222,8 @@ def _rows(reader, lines: _Lines, width: int):
         if cells and len(cells) != width:
             reason = f"{len(cells)} cells under {width} columns"
         if reason and len(lines.record) > 1:
-            # It has swallowed the next lines; it costs no other.
+            # The open quote has swallowed the next lines; `back` makes sure
+            # that no other record is lost by it.
             reason = "a quote that is not closed"
             lines.back()
         if reason:

@@ -1,4 +1,4 @@
-"""Feedback from files into the store; what is refused goes to a file."""
+"""Reads feedback from files into the store; refused rows go to a file."""
 from __future__ import annotations
 
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfrecal.feedback.log.delivery import ERASED
-from tfrecal.feedback.store.event_files import EventFile, Part
+from tfrecal.feedback.store.event_files import EventFile, FileChunk
 from tfrecal.feedback.store.store import FeedbackStore
 from tfrecal.files import replace_file
 
@@ -23,10 +23,10 @@ class Ingested:
     """What became of a file.
 
     Attributes:
-        new: rows that were stored.
-        known: rows that were there before.
-        rejected: the others.
-        rejected_path: where they are, or None.
+        new: number of rows that were stored.
+        known: number of rows that were there before.
+        rejected: number of rows that were refused.
+        rejected_path: file of the refused rows, or None.
     """
 
     new: int = 0
@@ -39,25 +39,29 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
            progress: bool = True) -> Ingested:
     """Stores the events of a file.
 
-    Each part of the file is stored whole. Whatever interrupts it, the same
-    file can be ingested again: the end is the same.
+    Each chunk of the file is stored in one transaction. After an interruption
+    the same file can be ingested again, with the same result.
 
     Args:
-        store: takes the rows.
+        store: the store that takes the rows.
         path: .csv, .jsonl or .parquet; lists that were shown (they have a
             column `rank`) or responses (`event_id`).
         rejected: CSV file for rows that are refused, by default `path` with
             `.rejected.csv`. Line and reason come first. It is written at
-            the end, and removed where there is nothing to reject. A cell
-            that a spreadsheet could take for a formula starts with an
-            apostrophe. Of erased users there are line and reason only. It
-            holds what others did: delete it when it has been read.
-        chunk: rows of a part; memory does not grow with the file.
-        progress: show a bar on stderr.
+            the end, and removed where no row was refused. A cell that a
+            spreadsheet could take for a formula starts with an apostrophe.
+            For erased users it holds line and reason only. It holds what
+            people did: delete it when it has been read.
+        chunk: number of rows that are stored at a time; memory does not
+            grow with the file.
+        progress: whether to show a bar on stderr.
+
+    Returns:
+        What became of the rows.
 
     Raises:
-        ValueError: the file is not of that kind.
-        OSError: it cannot be read, or the database does not answer.
+        ValueError: the file is of another kind.
+        OSError: the file cannot be read, or the database does not answer.
     """
     file = EventFile(path)
     rejected = Path(f"{path}.rejected.csv" if rejected is None else rejected)
@@ -74,11 +78,11 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         names = [name for name in file.columns
                  if name not in ("line", "reason", "content")]
         writer.writerow(["line", "reason", *map(_cell, names), "content"])
-        for part in file.parts(chunk):
-            lines = _store(store, part, names, result)
+        for read in file.chunks(chunk):
+            lines = _store(store, read, names, result)
             writer.writerows(lines)
             result.rejected += len(lines)
-            bar.update(part.done - bar.n)
+            bar.update(read.done - bar.n)
         text.flush()
         if result.rejected:
             result.rejected_path = rejected
@@ -89,11 +93,11 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
     return result
 
 
-def _store(store, part: Part, names, result: Ingested) -> list[list]:
-    """Stores a part; returns lines of the file of rejected rows."""
+def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
+    """Stores a chunk; returns lines for the file of rejected rows."""
     lines = [[line, reason, *[""] * len(names), _cell(content[:_LONGEST])]
-             for line, reason, content in part.faults]
-    for table, frame in part.tables.items():
+             for line, reason, content in read.faults]
+    for table, frame in read.tables.items():
         if not len(frame):
             continue
         added = (store.add_shown if table == "shown"
@@ -111,8 +115,8 @@ def _store(store, part: Part, names, result: Ingested) -> list[list]:
 
 
 def _cell(value) -> str:
-    """A value as text that no spreadsheet runs; numbers stay numbers."""
-    # Here, because clients that only write feedback need no SciPy.
+    """Returns a value as text that no spreadsheet takes for a formula."""
+    # Imported here, because clients that only write feedback need no SciPy.
     from tfrecal.oracles.question_files import escape
 
     text = str(value)

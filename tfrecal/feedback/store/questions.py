@@ -1,4 +1,4 @@
-"""What acquisition wants to know, waiting for a list to be shown in."""
+"""Questions of acquisition, which wait for a list that shows their item."""
 from __future__ import annotations
 
 import time
@@ -16,7 +16,7 @@ _COLUMNS = [column.name for column in _TABLE.columns]
 
 
 class QuestionTable:
-    """The questions of a store; a part of `FeedbackStore`."""
+    """The questions of a store; `FeedbackStore` inherits from it."""
 
     def ask(self, frame: pd.DataFrame) -> np.ndarray:
         """Records questions, all of them or none.
@@ -25,13 +25,13 @@ class QuestionTable:
         changes nothing.
 
         Args:
-            frame: with `user_id`, `item_id`, and where they are known
+            frame: has `user_id` and `item_id`, and where they are known
                 `round`, `strategy`, `utility`, `asked` (by default now),
                 `expires`.
 
         Returns:
-            the ticket of each row, int64 `[n]`, from 1; 0 where the user
-            was erased and has not come back: nothing is asked.
+            The ticket of each row, int64 `[n]`, from 1. It is 0 where the
+            user was erased and has not come back: such users are not asked.
         """
         missing = {"user_id", "item_id"} - set(frame.columns)
         if missing:
@@ -75,12 +75,13 @@ class QuestionTable:
 
     def questions(self, state: str | None = "open",
                   user_ids=None) -> pd.DataFrame:
-        """Questions by ticket.
+        """Returns questions, one a row, by ticket.
 
         Args:
             state: "open", "answered", "expired", or None for all. An open
-                one stays open after `expires` until it is closed.
-            user_ids: of whom, at most some 30,000; by default of all.
+                question stays open after `expires` until it is closed.
+            user_ids: at most some 30,000 users whose questions are wanted;
+                None for all users.
         """
         checks.one_of("state", state, (None, *STATES))
         statement = sa.select(_TABLE).order_by(_TABLE.c.ticket)
@@ -99,11 +100,11 @@ class QuestionTable:
         """Closes open questions; closed ones stay as they are.
 
         Args:
-            tickets: of them.
+            tickets: the tickets of the questions.
             state: "answered" or "expired".
 
         Returns:
-            how many were closed.
+            How many were closed.
         """
         checks.one_of("state", state, (None, *STATES))
         statement = _TABLE.update().where(

@@ -1,4 +1,4 @@
-"""A record of each retraining, and of the feedback that went into it."""
+"""Records each retraining and the feedback that it used."""
 from __future__ import annotations
 
 import json
@@ -15,19 +15,22 @@ from tfrecal.feedback.store.schema import OUTCOMES
 _TABLE = schema.runs
 
 
-class RunTable:
-    """The retrainings of a store; a part of `FeedbackStore`."""
+class RetrainingTable:
+    """The retrainings of a store; `FeedbackStore` inherits from it.
 
-    def begin_run(self, base_version: int | None = None,
-                  record: dict | None = None) -> int:
+    The database calls them `runs`, and a retraining's number `run_id`.
+    """
+
+    def begin_retraining(self, base_version: int | None = None,
+                         record: dict | None = None) -> int:
         """Records that a retraining has begun.
 
         Args:
-            base_version: of the model that it starts from.
-            record: whose it is; JSON.
+            base_version: the version of the model that it starts from.
+            record: says whose retraining it is; JSON.
 
         Returns:
-            its `run_id`, from 1.
+            The `run_id`, from 1.
         """
         def work(connection):
             last = connection.execute(
@@ -40,20 +43,21 @@ class RunTable:
 
         return self._database.write(work)
 
-    def finish_run(self, run_id: int, outcome: str,
-                   version: int | None = None, reason: str = "",
-                   record: dict | None = None) -> None:
+    def finish_retraining(self, run_id: int, outcome: str,
+                          version: int | None = None, reason: str = "",
+                          record: dict | None = None) -> None:
         """Records how a retraining ended.
 
         Args:
-            run_id: from `begin_run`.
+            run_id: what `begin_retraining` returned.
             outcome: "promoted", "refused" or "failed".
-            version: that it made.
-            reason: in words.
+            version: the version that it made, or None.
+            reason: the reason for the outcome, in words.
             record: counts, numbers of the gate, fingerprint; JSON.
 
         Raises:
-            ValueError: no such run, or another outcome.
+            ValueError: there is no such retraining, or the outcome is
+                another word.
         """
         checks.one_of("outcome", outcome, OUTCOMES[1:])
         values = {"finished": time.time(), "outcome": outcome,
@@ -63,11 +67,11 @@ class RunTable:
             _TABLE.update().where(_TABLE.c.run_id == int(run_id)).values(
                 values)).rowcount)
         if not found:
-            raise ValueError("`run_id` must be one from `begin_run`. "
+            raise ValueError("`run_id` must be one from `begin_retraining`. "
                              f"Received: run_id={run_id}.")
 
-    def runs(self) -> pd.DataFrame:
-        """One row a retraining, in order; `record` as JSON text."""
+    def retrainings(self) -> pd.DataFrame:
+        """Returns one row a retraining, in order; `record` is JSON text."""
         names = [column.name for column in _TABLE.columns]
         found = self._database.read(lambda connection: connection.execute(
             sa.select(_TABLE).order_by(_TABLE.c.run_id)).all())
@@ -79,14 +83,14 @@ class RunTable:
     def mark_used(self, run_id: int, until: float) -> dict[str, int]:
         """Records that a retraining used all feedback up to a time.
 
-        Rows that an earlier one used stay with it.
+        Rows that an earlier retraining used stay marked with that one.
 
         Args:
-            run_id: from `begin_run`.
+            run_id: what `begin_retraining` returned.
             until: the latest `received` that it has read.
 
         Returns:
-            marked rows by table.
+            The number of marked rows by table.
         """
         def work(connection):
             return {table.name: connection.execute(

@@ -1,4 +1,4 @@
-"""Rows as they come in: typed columns, and why a row is refused."""
+"""Checks rows that come in: gives typed columns and reasons of refusals."""
 from __future__ import annotations
 
 from decimal import Decimal
@@ -13,27 +13,27 @@ SHOWN = ("request_id", "rank", "time", "user_id", "item_id", "score",
          "propensity", "model", "version", "strategy")
 RESPONSES = ("event_id", "request_id", "user_id", "item_id", "time", "kind",
              "value")
-# What a column is where it is missing, or a cell of it is empty.
+# The value of a column that is missing, or of an empty cell in it.
 _DEFAULTS = {"request_id": "", "score": np.nan, "model": "", "version": 0,
              "strategy": "", "value": np.nan}
 _VALUES = {"click": 1.0, "purchase": 1.0, "skip": 0.0}
 
 AHEAD = 300.0  # seconds that the clock of a client may be ahead
 LONGEST = 500  # characters; an index of PostgreSQL takes 2,700 bytes
-# Largest whole numbers, of a column of integers and of a float.
+# The largest whole numbers that a column of integers and a float can hold.
 _WHOLE = {"rank": 2.0 ** 31 - 1, "version": 2.0 ** 53}
 
 
 class Checked:
-    """Columns of a frame being checked, and the first fault of each row.
+    """A frame that is being checked, and the first fault of each row.
 
     Args:
-        frame: as it came, any index.
-        columns: those of the table.
-        required: those that must be there.
+        frame: the frame as it came, with any index.
+        columns: the names of the table's columns.
+        required: the names of the columns that must be there.
 
     Raises:
-        TypeError: not a DataFrame.
+        TypeError: `frame` is not a DataFrame.
         ValueError: a column is missing.
     """
 
@@ -53,11 +53,11 @@ class Checked:
         self.reason = np.full(len(frame), "", object)
 
     def refuse(self, wrong, reason: str) -> None:
-        """Gives the rows that have no reason yet this one."""
+        """Gives a reason to those of the wrong rows that have none yet."""
         self.reason[np.asarray(wrong, bool) & (self.reason == "")] = reason
 
     def texts(self, name: str, required: bool = True) -> np.ndarray:
-        """Reads a column of texts; whole numbers become their digits."""
+        """Reads a column of texts; a whole number becomes its digits."""
         if name not in self.frame:
             return self.keep(name, np.full(
                 len(self.frame), _DEFAULTS[name], object))
@@ -71,10 +71,12 @@ class Checked:
         return self.keep(name, values)
 
     def numbers(self, name: str, must: str = "") -> np.ndarray:
-        """Reads a column of numbers; NaN where there is none.
+        """Reads a column of numbers; an empty cell becomes NaN.
 
         Args:
-            must: what must hold, for the reason of those that are none.
+            name: the column.
+            must: what must hold, for the reason given to cells that are no
+                numbers.
         """
         if name not in self.frame:
             return self.keep(name, np.full(
@@ -107,7 +109,7 @@ class Checked:
         self.refuse(time > now + AHEAD, "time is in the future")
 
     def good(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Places of the rows without a fault, and their columns."""
+        """Returns the places of the rows without a fault, and their columns."""
         where = np.flatnonzero(self.reason == "")
         found = {name: self._read[name][where] for name in self._columns}
         for name in set(found) & set(_WHOLE):
@@ -136,7 +138,13 @@ def check_shown(frame: pd.DataFrame, now: float) -> Checked:
 
 def check_responses(frame: pd.DataFrame, now: float,
                     scale: tuple[float, float] | None) -> Checked:
-    """Checks responses; `scale` is that of ratings, None from 0 on."""
+    """Checks responses.
+
+    Args:
+        frame: the responses as they came.
+        now: seconds since the epoch.
+        scale: (lowest, highest) rating; None allows any from 0 on.
+    """
     found = Checked(frame, RESPONSES, ("event_id", "user_id", "item_id",
                                        "time", "kind"))
     for name in ("event_id", "user_id", "item_id"):
@@ -160,7 +168,10 @@ def check_responses(frame: pd.DataFrame, now: float,
 
 
 def _texts(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Strings, object `[n]`, "" where there is none; which are no ids."""
+    """Returns strings, object `[n]`, and which cells are no ids, bool `[n]`.
+
+    An empty cell becomes "".
+    """
     missing = column.isna().to_numpy()
     values = column.to_numpy(object)
     if not missing.any() and pd.api.types.infer_dtype(column) == "string":
@@ -177,15 +188,15 @@ def _text(value) -> str | None:
     if isinstance(value, (bool, np.bool_)):
         return None
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        # A reader makes floats of whole numbers where some are missing.
+        # pandas reads whole numbers as floats where some are missing.
         return f"{value:.0f}"
     return str(value) if isinstance(value, (int, np.integer)) else None
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Numbers and texts of a column of anything; NaN for the rest."""
+    """Returns a column's numbers and texts; anything else becomes NaN."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        # In the column's own unit: nanoseconds end in the year 2262.
+        # The column keeps its own unit, because nanoseconds end in 2262.
         zero = pd.Timestamp(0, tz="UTC" if column.dt.tz else None).as_unit(
             column.dt.unit)
         return (column - zero).dt.total_seconds()
@@ -204,7 +215,7 @@ def _number(value):
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Which texts both databases can hold, bool `[n]`."""
+    """Returns which texts both databases can hold, bool `[n]`."""
     whole = "".join(values)
     if "\0" not in whole and whole.isprintable():
         return np.ones(len(values), bool)

@@ -1,7 +1,7 @@
 """Tables of the feedback database; `migrations/` makes them.
 
-Whoever changes a table adds a revision and moves `HEAD`. Times are seconds
-since the epoch (UTC), ids are texts.
+A change of a table needs a new revision, which `HEAD` must name. Times are
+seconds since the epoch (UTC), ids are texts.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _number(name: str, nullable: bool = False) -> Column:
 
 
 def _marks() -> list[Column]:
-    """When a row came in, and the first retraining that used it."""
+    """Columns: when a row came in, and which retraining used it first."""
     return [_number("received"), Column("run_id", Integer)]
 
 

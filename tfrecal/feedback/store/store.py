@@ -1,4 +1,4 @@
-"""FeedbackStore: what was shown, what came back, what was learned of it."""
+"""FeedbackStore: what was shown, what came back, and what has used it."""
 from __future__ import annotations
 
 import os
@@ -14,28 +14,28 @@ from tfrecal.feedback.log.delivery import ERASED
 from tfrecal.feedback.store import erasure, rows, schema, writing
 from tfrecal.feedback.store.database import Database, is_there
 from tfrecal.feedback.store.questions import QuestionTable
-from tfrecal.feedback.store.retrainings import RunTable
+from tfrecal.feedback.store.retrainings import RetrainingTable
 
 _TABLES = {"shown": schema.shown, "responses": schema.responses}
 _FLOATS = {"time", "score", "propensity", "value", "received"}
 
 
-class FeedbackStore(QuestionTable, RunTable):
-    """Feedback in SQLite or PostgreSQL; for many threads and processes.
+class FeedbackStore(QuestionTable, RetrainingTable):
+    """Feedback in SQLite or PostgreSQL, for many threads and processes.
 
-    What a method has returned from is on the disk (in PostgreSQL, as its
-    `synchronous_commit` says). A row is known by its
-    key, `(request_id, rank)` or `event_id`. The same row again is a replay
-    and only counted; another row under the same key is a contradiction: the
-    first stays, the later one is rejected. Users, items and requests that
-    nothing else tells of are normal: logs are late.
+    When a method returns, what it wrote is on the disk (in PostgreSQL, as
+    `synchronous_commit` says). A row is known by its key, `(request_id,
+    rank)` or `event_id`. The same row again is a replay and is only counted.
+    Another row under the same key is a contradiction: the first row stays and
+    the later one is rejected. A row may name users, items and requests that
+    no other row names, because logs may come late.
 
     Args:
         url: `sqlite:///file`, `postgresql://user:password@host/name`, or the
             path of an SQLite file, which is made.
         scale: `(lowest, highest)` rating; by default any from 0 on.
-        patience: seconds for which a call goes on trying while the database
-            is locked, restarts or is down.
+        patience: seconds for which a call tries again while the database is
+            locked, restarts or is down.
 
     Raises:
         ValueError, ImportError, FeedbackUnavailable: see `Database`.
@@ -73,9 +73,12 @@ class FeedbackStore(QuestionTable, RunTable):
         """Stores rows of lists that were shown, all of them or none.
 
         Args:
-            frame: with `request_id`, `rank` (1 = first), `time`, `user_id`,
+            frame: has `request_id`, `rank` (1 = first), `time`, `user_id`,
                 `item_id`, `propensity`, and where they are known `score`,
-                `model`, `version`, `strategy`; others are passed over.
+                `model`, `version`, `strategy`; other columns are ignored.
+
+        Returns:
+            What became of the rows.
         """
         return self._add(schema.shown, rows.check_shown(frame, time.time()))
 
@@ -83,9 +86,12 @@ class FeedbackStore(QuestionTable, RunTable):
         """Stores responses, all of them or none.
 
         Args:
-            frame: with `event_id`, `user_id`, `item_id`, `time`, `kind`
-                ("click", "rating", "purchase", "skip"), `value` (of a
-                rating), and where there was a list `request_id`.
+            frame: has `event_id`, `user_id`, `item_id`, `time`, `kind`
+                ("click", "rating", "purchase", "skip"), `value` (for a
+                rating), and `request_id` where a list was shown.
+
+        Returns:
+            What became of the rows.
         """
         return self._add(schema.responses, rows.check_responses(
             frame, time.time(), self.scale))
@@ -94,7 +100,7 @@ class FeedbackStore(QuestionTable, RunTable):
         first = checked.reason.copy()
 
         def work(connection):
-            checked.reason = first.copy()  # work may be done twice
+            checked.reason = first.copy()  # `work` may run twice
             where, good = checked.good()
             gone, old = erasure.refused(
                 connection, good["user_id"], good["time"])
@@ -124,8 +130,10 @@ class FeedbackStore(QuestionTable, RunTable):
             reason=checked.reason[bad]))
 
     def _keep_secret(self, checked, bad) -> None:
-        """Rows of the erased are refused as theirs, whatever else they lack:
-        then nobody keeps what is in them."""
+        """Refuses rows of erased users as such, whatever else they lack.
+
+        Then their content is kept nowhere.
+        """
         if "user_id" not in checked.frame:
             return
         users = [str(user) for user in
@@ -137,27 +145,32 @@ class FeedbackStore(QuestionTable, RunTable):
 
     def shown(self, since: float | None = None,
               until: float | None = None) -> pd.DataFrame:
-        """Rows of lists with `since < received <= until`.
+        """Returns rows of lists with `since < received <= until`.
 
         Returns:
-            ordered by time, request and rank, whatever the order of
-            reception.
+            Rows ordered by time, request and rank, whatever the order in
+            which they were received.
         """
-        return self._whole("shown", since, until)
+        return self._read_all("shown", since, until)
 
     def responses(self, since: float | None = None,
                   until: float | None = None) -> pd.DataFrame:
-        """Responses with `since < received <= until`, by time and event."""
-        return self._whole("responses", since, until)
+        """Returns responses with `since < received <= until`.
+
+        Returns:
+            Rows ordered by time and event.
+        """
+        return self._read_all("responses", since, until)
 
     def chunks(self, table: str, since: float | None = None,
                until: float | None = None, chunk: int = 50_000
                ) -> Iterator[pd.DataFrame]:
-        """As `shown` or `responses`, in parts; memory stays bounded.
+        """Yields what `shown` or `responses` returns, in bounded memory.
 
         Args:
             table: "shown" or "responses".
-            chunk: rows of a part.
+            since, until: as in `shown`.
+            chunk: number of rows of a frame.
         """
         if table not in _TABLES:
             raise ValueError("`table` must be 'shown' or 'responses'. "
@@ -168,10 +181,10 @@ class FeedbackStore(QuestionTable, RunTable):
             yield _frame(part, names)
 
     def latest(self) -> float:
-        """When the newest row was received; -inf where there is none.
+        """Returns when the newest row was received; -inf without any row.
 
-        Rows that come later have a later `received`: what was read up to
-        `until=latest()` is all that there will ever be up to then.
+        Rows that come later have a later `received`. So what is read with
+        `until=latest()` never gets further rows.
         """
         return self._database.read(_latest)
 
@@ -179,17 +192,17 @@ class FeedbackStore(QuestionTable, RunTable):
         """Deletes all that is stored of a user.
 
         Events of that user up to now (or up to the latest that was stored)
-        are refused from now on: a file that is read again does not bring
-        the user back. Later events are those of somebody who has signed up
-        again, and welcome. Pools, models and exports made before are not
-        touched: the next retraining leaves the user out (`erased`), and
-        files of rejected rows and of spilled logs are the caller's. In an
-        SQLite file the rows are overwritten; PostgreSQL frees them at its
-        next VACUUM, and backups keep what they hold. Of the user remains a
-        keyed hash of the id (`erasure.py`).
+        are refused from now on, so a file that is read again does not bring
+        the user back. Later events are accepted: the user has signed up
+        again. Pools, models and exports that were made before are not
+        touched; the next retraining leaves the user out (`erased`). Files of
+        rejected rows and of spilled logs are left to the caller. In an SQLite
+        file the rows are overwritten; PostgreSQL frees them at its next
+        VACUUM, and backups keep what they hold. Only a keyed hash of the
+        user's id remains (`erasure.py`).
 
         Returns:
-            deleted rows by table.
+            The number of deleted rows by table.
         """
         counts = self._database.write(lambda connection: erasure.erase_user(
             connection, str(user_id), time.time()))
@@ -197,7 +210,7 @@ class FeedbackStore(QuestionTable, RunTable):
         return counts
 
     def erased(self, user_ids) -> dict[str, float]:
-        """The erased among users, with the time up to which they are.
+        """Returns the erased among users -> the time up to which they are.
 
         Labels from before that time must not be learned from.
         """
@@ -207,13 +220,13 @@ class FeedbackStore(QuestionTable, RunTable):
     def drop_before(self, limit: float) -> dict[str, int]:
         """Deletes lists, responses and questions from before a time.
 
-        Rows from before it are refused from now on.
+        Rows from before that time are refused from now on.
 
         Args:
             limit: seconds since the epoch, not after now.
 
         Returns:
-            deleted rows by table.
+            The number of deleted rows by table.
         """
         if not limit <= time.time():
             raise ValueError(
@@ -226,11 +239,15 @@ class FeedbackStore(QuestionTable, RunTable):
         return counts
 
     def counts(self, since: float | None = None) -> dict[str, int]:
-        """How much there is: rows, rows no retraining has used, questions
-        by state, runs, erased users.
+        """Counts what the store holds.
 
         Args:
-            since: then `later_responses` are those received after it.
+            since: seconds since the epoch, or None; with it, the counts have
+                `later_responses`, those received after it.
+
+        Returns:
+            The number of rows, of rows that no retraining has used, of
+            questions by state, of retrainings (`runs`) and of erased users.
         """
         def work(connection):
             def count(table, *where):
@@ -254,7 +271,7 @@ class FeedbackStore(QuestionTable, RunTable):
 
         return self._database.read(work)
 
-    def _whole(self, name, since, until) -> pd.DataFrame:
+    def _read_all(self, name, since, until) -> pd.DataFrame:
         table = _TABLES[name]
         found = self._database.read(lambda connection: connection.execute(
             _select(table, since, until)).all())
@@ -262,14 +279,14 @@ class FeedbackStore(QuestionTable, RunTable):
 
 
 def named_store(url=None, scale=None, made: bool = False) -> FeedbackStore:
-    """The store of a URL, or else of TFRECAL_FEEDBACK in the environment.
+    """Opens the store of a URL, or of TFRECAL_FEEDBACK in the environment.
 
     Args:
         url, scale: see `FeedbackStore`.
         made: whether an SQLite file must be there already.
 
     Raises:
-        ValueError: neither names one, or it is not there.
+        ValueError: neither names a store, or the file is not there.
     """
     url = url or os.environ.get("TFRECAL_FEEDBACK")
     if not url:
@@ -308,5 +325,5 @@ def _latest(connection) -> float:
 
 
 def _received(connection) -> float:
-    """Now, but later than every row that is there, whatever clocks do."""
+    """Returns the time now, or one later than every row's if clocks lag."""
     return max(time.time(), float(np.nextafter(_latest(connection), np.inf)))

@@ -1,4 +1,4 @@
-"""Idempotent writing of batches: each row is stored once, by its key."""
+"""Writes rows idempotently: each row is stored once, by its key."""
 from __future__ import annotations
 
 import dataclasses
@@ -8,19 +8,20 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-_KEYS = 5_000  # of a query; databases limit its parameters to some 32,000
+# Keys of a query; databases limit its parameters to some 32,000.
+_KEYS = 5_000
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclasses.dataclass
 class Added:
-    """What became of a batch.
+    """What became of the rows of one call.
 
     Attributes:
-        new: rows that were stored.
-        known: rows that were there before with the same content.
-        rejected: the others as they came, with their index and a column
-            `reason`.
+        new: number of rows that were stored.
+        known: number of rows that were there with the same content.
+        rejected: frame of the other rows as they came, with their index and
+            a column `reason`.
     """
 
     new: int
@@ -33,10 +34,12 @@ def insert(connection, table: sa.Table,
     """Stores the rows whose keys are not there yet.
 
     Args:
-        columns: those of the table that are not NULL.
+        connection: a connection in a transaction.
+        table: the table to write to.
+        columns: name -> values of the table's columns that are not NULL.
 
     Returns:
-        how many were stored.
+        How many rows were stored.
     """
     names = [name for name in table.c.keys() if name in columns]
     statement = _INSERT[connection.dialect.name](table)
@@ -57,7 +60,7 @@ def _with_nulls(numbers: np.ndarray) -> list:
 
 def contradicts(connection, table: sa.Table, columns: dict[str, np.ndarray]
                 ) -> np.ndarray:
-    """Which rows differ from what is stored under their keys, bool `[n]`."""
+    """Returns which rows differ from those under their keys, bool `[n]`."""
     rows = pd.DataFrame(columns)
     keys = [column.name for column in table.primary_key]
     first = rows[keys[0]].unique()
@@ -68,7 +71,7 @@ def contradicts(connection, table: sa.Table, columns: dict[str, np.ndarray]
         parts.append(pd.DataFrame(connection.execute(
             statement.where(table.c[keys[0]].in_(some))).all(),
             columns=rows.columns))
-    # One row for each of `rows`, in their order: keys are distinct here.
+    # `there` has one row for each of `rows`, in order, as keys are distinct.
     there = rows[keys].merge(pd.concat(parts), on=keys, how="left")
     differs = np.zeros(len(rows), bool)
     for name in rows.columns.difference(keys):

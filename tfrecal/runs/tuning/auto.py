@@ -1,9 +1,9 @@
-"""How much of the encoder to train, by a short trial: `tuning="auto"`.
+"""Finds by short trials how much of an encoder to train (`tuning="auto"`).
 
 Fine-tuning an encoder costs many times what a frozen one does, and often
 brings nothing (benchmarks/RESULTS.md). So each way is tried on the labels
-that are there, judged on the validation part, and a dearer one is taken only
-where it is better beyond chance, and by enough to be worth its time.
+that are there and judged on the validation part. A dearer way is taken only
+if it is better beyond chance, and by enough to be worth its time.
 """
 from __future__ import annotations
 
@@ -20,30 +20,33 @@ from tfrecal.callbacks import EvaluateRetrieval
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.files import replace_file
 from tfrecal.metrics import t_interval
+from tfrecal.runs.build import first_pool, make_model
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import first_pool, make_model
 from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.text.checkpoints import find_folder, read_architecture
 
-# From the cheapest to the dearest. BitFit costs what LoRA does.
+# Ways of tuning, from the cheapest to the dearest. BitFit costs as much as
+# LoRA.
 TRIED = ("frozen", "top_n", "lora", "full")
 EPOCHS = 10
-# Below so many users with something to find, an interval says nothing.
+# With fewer users that have something to find, an interval says nothing.
 FEWEST_USERS = 20
-# Of NDCG@10 or of the squared error: with many rows a smaller gain can be
-# beyond chance and still not be worth several times the time.
+# The least gain, as a share of NDCG@10 or of the squared error: with many rows
+# a smaller gain can be beyond chance and still not be worth the time.
 WORTH = 0.005
 
 
 class Trial(NamedTuple):
-    """One way of tuning, tried.
+    """A trial of one way of tuning.
 
     Attributes:
-        tuning: its name.
-        seconds: of training; the making of the model is not counted.
-        ndcg, error: of each user of the validation part, NDCG@10, and of
-            each of its rows, the squared error; None where it was cut off.
-        epochs: that were trained.
+        tuning: the name of the way.
+        seconds: time of training, without the making of the model.
+        ndcg: NDCG@10 of each user of the validation part; None where the
+            trial was cut off.
+        error: squared error of each row of the validation part; None where
+            the trial was cut off.
+        epochs: number of epochs that were trained.
     """
 
     tuning: str
@@ -54,12 +57,12 @@ class Trial(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What was chosen.
+    """The way of tuning that was chosen, and why.
 
     Attributes:
         config: the config with the tuning that was chosen.
-        why: lines, one a trial and one on the choice.
-        trials: what they say as numbers, for JSON.
+        why: lines of text, one for each trial and one for the choice.
+        trials: the figures of these lines, for JSON.
     """
 
     config: RunConfig
@@ -67,7 +70,7 @@ class Choice(NamedTuple):
     trials: list[dict]
 
     def write(self, path) -> None:
-        """Writes it as a JSON file."""
+        """Writes the choice as a JSON file."""
         text = json.dumps({"tuning": self.config.tuning, "why": self.why,
                            "trials": self.trials}, indent=1)
         replace_file(path, lambda beside: beside.write_text(text))
@@ -77,27 +80,27 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
            epochs: int = EPOCHS, quiet: bool = True) -> Choice:
     """Tries ways of tuning an encoder on the labels that are known.
 
-    The labels are those that the run begins with; no label is bought for it.
-    A way is taken in place of a cheaper one where NDCG@10 of the users of
-    the validation part, or else the squared error of its rows, is better by
-    at least a share `WORTH`, with a 95% interval (paired t) that leaves out
-    0, and the other is not worse beyond its interval. The interval is over
-    users and rows, of one fit each: it does not hold what another seed would
-    change.
+    The labels are those that the run begins with; no label is bought. A way
+    replaces a cheaper one on two conditions. First, NDCG@10 of the validation
+    part's users, or else the squared error of its rows, is better by at least
+    a share `WORTH`, with a 95% interval (paired t) that leaves out 0. Second,
+    the other measure is not worse beyond its interval. The interval is over
+    users or rows of one fit each, so it does not cover what another seed
+    would change.
 
     Args:
-        config: of the run; `tuning` is what is chosen.
+        config: the run's config, whose `tuning` is chosen.
         split: the run's `splits.Split`; its test part is not looked at.
-        tried: ways, from the cheapest to the dearest; the first is never
-            cut off.
-        seconds: that training may take in all. A way that would take more
+        tried: ways of tuning, from the cheapest to the dearest; the first is
+            never cut off.
+        seconds: time that all training may take. A way that would take more
             than what is left is cut off after its first epoch.
-        epochs: of each trial.
-        quiet: no line a trial on stderr.
+        epochs: number of epochs of each trial.
+        quiet: whether to print no line for each trial on stderr.
 
     Returns:
-        the `Choice`; that of the first way where the validation part has
-        fewer than `FEWEST_USERS` users to judge by.
+        The `Choice`. It is the first way where the validation part has fewer
+        than `FEWEST_USERS` users to judge by.
     """
     trials, left = [], seconds
     first = dataclasses.replace(config, tuning=tried[0])
@@ -149,9 +152,9 @@ def _try(config, split, left: float, epochs: int) -> Trial:
 
 
 class _Clock(tf_keras.callbacks.Callback):
-    """Counts seconds of training; the first epoch's graphs are not counted.
+    """Counts seconds of training, without the tracing of graphs.
 
-    Stops after the first epoch where the rest would take too long.
+    It stops training after the first epoch if the rest would take too long.
     """
 
     def __init__(self, left: float, planned: int):
@@ -164,7 +167,8 @@ class _Clock(tf_keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not self.epochs and not batch:
-            # As long as the batches to come, once those are known.
+            # The clock starts anew after the first batch, which traces the
+            # graphs.
             self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -1,7 +1,7 @@
 """Searches for a run's settings with Keras Tuner: `tfrecal tune`.
 
-The one place that knows Keras Tuner. It stands on Keras 3 and our models on
-Keras 2, side by side: a trial hands it one number and no model.
+Only this module knows Keras Tuner. Keras Tuner needs Keras 3 and our models
+need Keras 2, so a trial gives it one number and no model.
 """
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, replace_file
 from tfrecal.pool.pool import Pool
+from tfrecal.runs.build import load_data, load_split, make_model
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.parts import load_data, load_split, make_model
 from tfrecal.runs.tuning.space import (
     COUNTS,
     SEARCHED,
@@ -50,11 +50,12 @@ OBJECTIVES = {"ndcg@10": "max", "rmse": "min"}
 
 
 class Found(NamedTuple):
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        trials: one row a trial, in the order begun: `trial`, `status`, the
-            metrics of the validation part, `seconds`, and the settings.
+        trials: one row a trial, in the order in which they began: `trial`,
+            `status`, the metrics of the validation part, `seconds`, and the
+            settings.
         best: the config with the settings of the best trial.
     """
 
@@ -69,34 +70,36 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
            quiet: bool = True) -> Found:
     """Tries settings at random and judges them on the validation part.
 
-    A trial trains on every label of the training part, with the epochs of
-    the config and its learning-rate schedule. The test part is never looked
-    at. The same seed tries the same settings in the same order. A search
-    that was killed goes on when it is called again with the same folder, and
-    begins the trial that was cut off anew; it may be given more trials.
+    A trial trains on every label of the training part, with the config's
+    epochs and learning-rate schedule. The test part is never looked at. The
+    same seed tries the same settings in the same order. A search that was
+    killed goes on when it is called again with the same folder, and begins
+    the trial that was cut off anew; it may be given more trials then.
 
     Args:
         config: the settings that are not searched.
-        data: in place of the config's.
-        folder: of the search: `trials.csv`, `best.json` (a config for
-            `tfrecal run --config`) and Keras Tuner's own project.
+        data: the data; None loads the config's.
+        folder: the folder of the search. It gets `trials.csv`, `best.json`
+            (a config for `tfrecal run --config`) and Keras Tuner's own
+            project.
         space: setting -> list of values, or `{"low": 0.1, "high": 10,
             "log": true}`; settings of an encoder count where there is one.
             None takes `default_space`.
-        trials: in total, those of earlier calls included.
-        seconds: of all trials in total; none is begun after that, and the
-            one under way is ended. None is no limit.
+        trials: number of trials in total, with those of earlier calls.
+        seconds: time of all trials in total. No trial is begun after that,
+            and the one under way is ended. None is no limit.
         objective: `"ndcg@10"` or `"rmse"`.
-        seed: of the settings that are tried; by default the config's.
-        overwrite: whether an earlier search in the folder is thrown away.
-        quiet: no line a trial.
+        seed: seed of the settings that are tried; None takes the config's.
+        overwrite: whether to delete an earlier search in the folder.
+        quiet: whether to print no line for each trial.
 
     Returns:
-        `Found`.
+        The trials and the best config.
 
     Raises:
-        ValueError: a space, budget or objective that cannot be, another
-            search in the folder, no validation part, or no trial that ended.
+        ValueError: the space, the budget or the objective is wrong, the
+            folder holds another search, there is no validation part, or no
+            trial ended.
     """
     seed = config.seed if seed is None else seed
     _check_budget(trials, seconds, objective)
@@ -117,12 +120,12 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
         tuner = _tuner(folder, config, split, space, trials, objective, seed,
                        seconds, quiet)
         with contextlib.suppress(_TimeIsUp):
-            _run(tuner)
-        return _write(folder, tuner.table(), config, objective)
+            _run_trials(tuner)
+        return _write_results(folder, tuner.table(), config, objective)
 
 
 def validate(config: RunConfig, split) -> dict[str, float]:
-    """Metrics of the validation part, trained on all labels of training."""
+    """Trains on all labels of the training part; judges on validation."""
     tf_keras.utils.set_random_seed(config.seed)
     pool = Pool.from_interactions(split.train, initial=1.0, seed=config.seed)
     model = make_model(
@@ -142,10 +145,10 @@ def _check_budget(trials, seconds, objective) -> None:
 
 
 def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
-    """Notes what the search is, or finds that it is the same."""
+    """Writes down what the search is, or checks that it is the same."""
     path = folder / "search.json"
     if overwrite:
-        # What is to be thrown away first, so that a kill leaves no mixture.
+        # These are deleted first, so that a kill leaves no mixture.
         for name in ("search.json", "best.json", "trials.csv"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "keras_tuner", ignore_errors=True)
@@ -167,19 +170,19 @@ def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
 
 def _tuner(folder, config, split, space, trials, objective, seed, seconds,
            quiet) -> "_Tuner":
-    # Keras Tuner takes 0 for no seed, and seed + 1 for the next value.
+    # Keras Tuner takes 0 as "no seed", and seed + 1 for the next value.
     oracle = _Oracle(
         keras_tuner.Objective(objective, OBJECTIVES[objective]),
         max_trials=trials, seed=1 + 10_000 * seed,
         hyperparameters=_declared(space))
-    # It says on stdout that it goes on; stdout is for the table.
+    # Keras Tuner says on stdout that it goes on; stdout is for the table.
     with contextlib.redirect_stdout(io.StringIO()):
         return _Tuner(config, split, seconds, quiet, oracle=oracle,
                       directory=str(folder), project_name="keras_tuner")
 
 
 def _declared(space: dict) -> keras_tuner.HyperParameters:
-    """The space in Keras Tuner's form."""
+    """Returns the space in Keras Tuner's form."""
     hp = keras_tuner.HyperParameters()
     for name, given in space.items():
         with contextlib.ExitStack() as scopes:
@@ -204,7 +207,7 @@ class _TimeIsUp(Exception):
 
 
 class _Oracle(RandomSearchOracle):
-    """Keras Tuner's random search, whose files a kill cannot tear."""
+    """Keras Tuner's random search, with files that a kill leaves whole."""
 
     def save(self):
         _write_json(self._get_oracle_fname(), self.get_state())
@@ -215,20 +218,20 @@ class _Oracle(RandomSearchOracle):
 
     def reload(self):
         super().reload()
-        # A trial is written before the oracle's state: a kill in between
-        # leaves one that was never begun, or one whose end is not known.
+        # A trial is written before the oracle's state. A kill in between
+        # leaves a trial that never began, or one whose end is not known.
         for number in set(self.trials) - set(self.start_order):
             del self.trials[number]
         for number in set(self.trials) - set(self.end_order):
             self.trials[number] = Trial(
                 self.trials[number].hyperparameters, number)
-        # The state in which a trial ends still calls it under way.
+        # The state that is written when a trial ends still calls it running.
         self._retry_queue = [number for number in self._retry_queue
                              if number not in self.end_order]
 
 
 class _Tuner(BaseTuner):
-    """Trials that fit and judge a config; one process."""
+    """Runs trials that fit and judge a config, in one process."""
 
     def __init__(self, config, split, seconds, quiet, **options):
         self.config = config
@@ -242,7 +245,7 @@ class _Tuner(BaseTuner):
         _write_json(self._get_tuner_fname(), self.get_state())
 
     def pre_create_trial(self):
-        spent = sum(self._told(number).get("seconds", 0.0)
+        spent = sum(self._metrics_of(number).get("seconds", 0.0)
                     for number in self.oracle.end_order)
         if self.seconds is not None and spent >= self.seconds:
             raise _TimeIsUp
@@ -258,49 +261,50 @@ class _Tuner(BaseTuner):
                     f"This objective needs ratings. Received: {name} with "
                     "labels 0 and 1. Choose ndcg@10.")
         except (ValueError, OSError, ImportError) as error:
-            raise FatalError(str(error)) from error  # no later one would run
-        told = {**metrics, "seconds": time.perf_counter() - started}
-        _write_json(self._told_path(trial.trial_id), told)
+            raise FatalError(str(error)) from error  # later ones would fail
+        _write_json(self._metrics_path(trial.trial_id), {
+            **metrics, "seconds": time.perf_counter() - started})
         return {name: metrics[name]}
 
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
         if not self.quiet:
-            told = self._told(trial.trial_id)
-            shown = [f"{name} {told[name]:.4f}" for name in OBJECTIVES
-                     if name in told] or [trial.status.lower()]
+            metrics = self._metrics_of(trial.trial_id)
+            shown = [f"{name} {metrics[name]:.4f}" for name in OBJECTIVES
+                     if name in metrics] or [trial.status.lower()]
             settings = ", ".join(
                 f"{name}={value:.4g}" if isinstance(value, float)
                 else f"{name}={value}" for name, value
                 in trial.hyperparameters.values.items())
             print(f"trial {trial.trial_id}: {', '.join(shown)} "
-                  f"({told.get('seconds', 0):.1f} s) {settings}",
+                  f"({metrics.get('seconds', 0):.1f} s) {settings}",
                   file=sys.stderr, flush=True)
 
-    def _told_path(self, number) -> Path:
+    def _metrics_path(self, number) -> Path:
         return Path(self.get_trial_dir(number)) / "metrics.json"
 
-    def _told(self, number) -> dict:
-        path = self._told_path(number)
+    def _metrics_of(self, number) -> dict:
+        path = self._metrics_path(number)
         return json.loads(path.read_text()) if path.exists() else {}
 
     def table(self) -> pd.DataFrame:
-        """One row a trial; see `Found`."""
+        """Returns one row a trial; see `Found.trials`."""
         rows = []
         names = [hp.name for hp in self.oracle.hyperparameters.space]
         for number in self.oracle.end_order:
-            trial, told = self.oracle.trials[number], self._told(number)
+            trial = self.oracle.trials[number]
+            metrics = self._metrics_of(number)
             rows.append({
                 "trial": int(number), "status": trial.status,
-                **{name: told.get(name, math.nan)
+                **{name: metrics.get(name, math.nan)
                    for name in (*OBJECTIVES, "seconds")},
                 **{name: trial.hyperparameters.values.get(name)
                    for name in names}})
         return pd.DataFrame(rows)
 
 
-def _run(tuner: _Tuner) -> None:
-    """Keras Tuner's loop, its errors told plainly."""
+def _run_trials(tuner: _Tuner) -> None:
+    """Runs Keras Tuner's loop and turns its errors into plain ones."""
     try:
         tuner.search(verbose=0)
     except FatalError as error:
@@ -313,9 +317,9 @@ def _run(tuner: _Tuner) -> None:
             f"last one ended with: {last}. Narrow the space.") from error
 
 
-def _write(folder: Path, table: pd.DataFrame, config: RunConfig,
-           objective: str) -> Found:
-    """The table and the best config, as files too."""
+def _write_results(folder: Path, table: pd.DataFrame, config: RunConfig,
+                   objective: str) -> Found:
+    """Writes and returns the table and the best config."""
     ended = table[table["status"] == "COMPLETED"] if len(table) else table
     if not len(ended):
         raise ValueError(

@@ -7,12 +7,13 @@ import math
 from tfrecal.runs.config import RunConfig
 from tfrecal.text.checkpoints import find_folder, read_architecture
 
-# What may be searched; each after those that decide whether it counts.
+# Settings that may be searched; each comes after those that decide whether it
+# counts.
 SEARCHED = ("encoder", "tuning", "top_n", "rank", "alpha", "projections",
             "adversarial", "warm_up", "max_length", "precision",
             "encoder_learning_rate", "losses", "temperature", "dropout",
             "learning_rate", "batch_size", "final_epochs")
-# Setting -> what others must be, where they are searched too, for it to count.
+# Setting -> what others must be for it to count, where they are searched too.
 _ENCODER = {"encoder": lambda name: name != "none"}
 _LORA = {**_ENCODER, "tuning": lambda name: name == "lora"}
 _TRAINED = {**_ENCODER, "tuning": lambda name: name != "frozen"}
@@ -27,12 +28,12 @@ COUNTS = {
 
 
 def default_space(config: RunConfig, data) -> dict:
-    """What is searched by default: encoder, tuning, losses and the like.
+    """Returns what is searched by default: encoder, tuning, losses and more.
 
     Without an encoder in the config, or without texts, no encoder is tried.
-    `tuning="full"` is left out, for it costs far more than the others, but
-    for an encoder without layers. ALBERT, whose layers are one, is searched
-    with LoRA in place of its top layer.
+    `tuning="full"` is tried only for an encoder without layers, because
+    otherwise it costs far more than the others. ALBERT, whose layers share
+    their weights, is searched with LoRA in place of its top layer.
     """
     losses = ["rating,retrieval", "rating,retrieval,pairwise",
               "rating,pairwise"]
@@ -49,18 +50,19 @@ def default_space(config: RunConfig, data) -> dict:
 
 
 def types() -> dict[str, type]:
-    """Setting -> type of its values."""
+    """Returns setting -> type of its values."""
     known = {"int": int, "float": float}
     return {field.name: known.get(field.type.removesuffix(" | None"), str)
             for field in dataclasses.fields(RunConfig)}
 
 
 def checked(space: dict, config: RunConfig) -> dict:
-    """A space with values of the fields' types, deciding settings first.
+    """Checks a space; returns it with values of the fields' types.
+
+    Settings that decide whether others count come first.
 
     Raises:
-        ValueError: a setting that cannot be searched, or a value that it
-            cannot have.
+        ValueError: a setting cannot be searched, or cannot have a value.
     """
     wrong = sorted(set(space) - set(SEARCHED)) if isinstance(
         space, dict) else [space]
@@ -68,13 +70,13 @@ def checked(space: dict, config: RunConfig) -> dict:
         raise ValueError(f"A space may hold {list(SEARCHED)}. Received: "
                          f"{wrong or 'none of them'}.")
     kinds = types()
-    found = {name: _values(name, space[name], kinds[name])
+    found = {name: _checked_values(name, space[name], kinds[name])
              for name in SEARCHED if name in space}
     if "auto" in found.get("tuning", ()):
         raise ValueError("A search tries ways of tuning itself. Received: "
                          "tuning=\"auto\" in the space.")
     for name, given in found.items():
-        # As it counts, where what decides that is searched too.
+        # Each value is checked beside settings with which it counts.
         beside = {
             parent: value for parent, fits in COUNTS.get(name, {}).items()
             for value in found.get(parent, ()) if fits(value)}
@@ -85,13 +87,14 @@ def checked(space: dict, config: RunConfig) -> dict:
     return found
 
 
-def _values(name, given, kind):
-    """A list of values, or a range, as JSON keeps it."""
+def _checked_values(name, given, kind):
+    """Returns a list of values, or a range, as JSON keeps it."""
     if isinstance(given, list) and given:
-        return [_one(name, value, kind) for value in given]
+        return [_checked_value(name, value, kind) for value in given]
     if (isinstance(given, dict) and kind is not str
             and {"low", "high"} <= set(given) <= {"low", "high", "log"}):
-        low, high = (_one(name, given[end], kind) for end in ("low", "high"))
+        low, high = (_checked_value(name, given[end], kind)
+                     for end in ("low", "high"))
         log = given.get("log", False)
         if low < high and log in (True, False) and (low > 0 or not log):
             return {"low": low, "high": high, "log": log}
@@ -102,7 +105,7 @@ def _values(name, given, kind):
         + f". Received: {name}={given!r}.")
 
 
-def _one(name, value, kind):
+def _checked_value(name, value, kind):
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if (isinstance(value, str) if kind is str else number and math.isfinite(
             value) and kind(value) == value):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A new version on the server is seen after this time at the latest.
+# Cached answers are dropped after this time, so a new version on the server
+# is seen then at the latest.
 _SECONDS = 60
 
 
@@ -20,9 +21,9 @@ class Recommendations(NamedTuple):
         item_ids: lists of at most `k`; shorter where no more remained.
         scores: float32 arrays of the same lengths; NaN where exploration put
             an item.
-        version: of the model that answered.
-        request_ids: by which responses name the lists, "" of users that are
-            ""; none without a `log`.
+        version: version of the model that answered.
+        request_ids: ids by which responses name the lists; "" for a user
+            "", and no ids at all without a `log`.
     """
 
     item_ids: list[list[str]]
@@ -32,13 +33,14 @@ class Recommendations(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of pairs of users and items, float32 `[pairs]`.
+    """Scores of pairs of users and items, float32 `[pairs]`.
 
     Attributes:
-        score: what recommendations are ranked by.
-        rating: the predicted one.
-        uncertainty: its standard deviation; NaN of a model without dropout.
-        version: of the model that answered.
+        score: the score that recommendations are ranked by.
+        rating: the predicted rating.
+        uncertainty: standard deviation of the rating; NaN for a model
+            without dropout.
+        version: version of the model that answered.
     """
 
     score: np.ndarray
@@ -48,11 +50,11 @@ class Scores(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """Vectors of one version; those of others are not comparable.
+    """Vectors of one version; vectors of two versions cannot be compared.
 
     Attributes:
         vectors: float32 `[rows, d]`.
-        version: of the model that answered.
+        version: version of the model that answered.
     """
 
     vectors: np.ndarray
@@ -60,7 +62,7 @@ class Embeddings(NamedTuple):
 
 
 class AnswerCache:
-    """The last answers of one version, the least used of them dropped.
+    """Keeps the last answers of one version and drops the least used.
 
     Args:
         size: answers to keep; 0 keeps none.
@@ -73,7 +75,7 @@ class AnswerCache:
         self._lock = threading.Lock()
 
     def get(self, key):
-        """`(outputs, version)`, or None."""
+        """Returns `(outputs, version)`, or None where it has no answer."""
         with self._lock:
             outputs, until = self._found.get(key, (None, 0))
             if time.monotonic() >= until:
@@ -82,7 +84,7 @@ class AnswerCache:
             return outputs, self._version
 
     def put(self, key, outputs, version) -> None:
-        """Keeps an answer; without a key only its version is heard of."""
+        """Keeps an answer; without a key only notes its version."""
         if not self.size:
             return
         with self._lock:

@@ -29,7 +29,7 @@ __all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
            "ServingUnavailable", "explain"]
 
 Rows = Sequence | np.ndarray  # a value for each row
-# Times that a large batch is sent until one version answers all of it.
+# How often a large batch is sent until one version answers all of it.
 _TRIES = 3
 
 
@@ -47,24 +47,25 @@ class Recommender:
         label: a version by its label, in place of `version`.
         timeout: seconds for each request, retries included.
         tls: a `TLS`; None sends everything in the clear.
-        max_batch: rows of a request. Larger calls are sent in parts, a few
-            at a time, and answered by one version.
-        cache: answers of `search` to keep, for those who search the same.
-            They are up to a minute old.
+        max_batch: rows of a request. A larger call is sent in several
+            requests, a few at a time, and answered by one version.
+        cache: number of answers of `search` to keep, for those who search
+            for the same. They are up to a minute old.
         batching: whether the server runs with `--enable_batching`.
             TensorFlow Serving then needs every input in every request, so
             blanks are sent for those that are left out.
-        tokenizer: folder of the export (its base path or a version), whose
+        tokenizer: the folder of the export (its base path or a version). Its
             manifest says whether texts are tokenised here, as those of
             RoBERTa and GPT-2 are. Needed only for texts.
         log: a `FeedbackLog` in which the lists of `recommend` and `search`
             are recorded as they are returned, so ask for what is shown. The
-            caller closes it. Lists for nobody known are not recorded.
+            caller closes it. Lists for the user "" are not recorded.
         explore: an `Exploration` that changes the lists of `recommend`; it
-            needs a log, as only that keeps with what probability.
+            needs a log, because only the log keeps the probability with
+            which each item was shown.
 
     Raises:
-        ValueError: an argument that cannot be.
+        ValueError: an argument is out of range or does not fit the others.
 
     Example:
         >>> with Recommender("localhost:8500") as shop:
@@ -103,101 +104,122 @@ class Recommender:
     def recommend(self, users: Rows, *, history: Rows | None = None,
                   exclude: Rows | None = None,
                   k: int | None = None) -> Recommendations:
-        """Items for users.
+        """Recommends items for users.
 
         Args:
-            users: ids, "" for nobody known; without a history such users
-                get the most popular items.
+            users: ids, "" for an unknown user, who gets the most popular
+                items where there is no history.
             history: a list of item ids for each user, in place of what the
                 model was trained on.
             exclude: a list of item ids for each user that are not wanted.
-            k: items for each; all that the model was exported for when None.
+            k: number of items for each user; None for as many as the model
+                was exported for.
+
+        Returns:
+            `Recommendations`, one list a user.
 
         Raises:
-            ValueError: arguments that the model cannot answer.
-            ServingUnavailable: no answer in time.
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
         """
-        found = self._ranked("recommend", k, users=users, history=history,
-                             exclude=exclude)
-        return self._recorded(found, users, exclude, self.explore)
+        found = self._ranked_lists(
+            "recommend", k, users=users, history=history, exclude=exclude)
+        return self._explore_and_log(found, users, exclude, self.explore)
 
     def search(self, texts: Rows, *, users: Rows | None = None,
                exclude: Rows | None = None,
                k: int | None = None) -> Recommendations:
-        """Items for texts.
+        """Finds items for texts.
 
         Args:
             texts: what is searched for.
             users: who searches, an id for each text.
             exclude: a list of item ids for each text that are not wanted.
-            k: items for each; all that the model was exported for when None.
+            k: number of items for each text; None for as many as the model
+                was exported for.
+
+        Returns:
+            `Recommendations`, one list a text.
 
         Raises:
-            ValueError: arguments that the model cannot answer.
-            ServingUnavailable: no answer in time.
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
         """
-        found = self._ranked("search", k, texts=texts, users=users,
-                             exclude=exclude)
-        return self._recorded(found, users, exclude, None)
+        found = self._ranked_lists(
+            "search", k, texts=texts, users=users, exclude=exclude)
+        return self._explore_and_log(found, users, exclude, None)
 
     def score(self, users: Rows, items: Rows) -> Scores:
-        """Scores of pairs: the first user with the first item, and so on.
+        """Scores pairs: the first user with the first item, and so on.
 
         Args:
             users: ids.
-            items: ids, as many.
+            items: ids, as many as `users`.
+
+        Returns:
+            `Scores`, one value a pair.
 
         Raises:
-            ValueError: arguments that the model cannot answer.
-            ServingUnavailable: no answer in time.
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
         """
-        found, version = self._ask("score", users=users, items=items)
+        found, version = self._ask_or_recall("score", users=users, items=items)
         return Scores(*(_output(found, name) for name in Scores._fields[:-1]),
                       version)
 
     def embed_queries(self, users: Rows | None = None, *,
                       history: Rows | None = None,
                       texts: Rows | None = None) -> Embeddings:
-        """Vectors of queries: the sum of what is given in each row.
+        """Embeds queries: each vector is the sum of what its row gives.
 
         Args:
             users: ids.
             history: a list of item ids for each row.
             texts: what is searched for.
 
+        Returns:
+            `Embeddings`, one vector a row.
+
         Raises:
-            ValueError: arguments that the model cannot answer.
-            ServingUnavailable: no answer in time.
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
         """
-        found, version = self._ask(
+        found, version = self._ask_or_recall(
             "embed_queries", users=users, history=history, texts=texts)
         return Embeddings(_output(found, "embedding"), version)
 
     def embed_candidates(self, items: Rows | None = None, *,
                          texts: Rows | None = None) -> Embeddings:
-        """Vectors of items.
+        """Embeds items.
 
         Args:
-            items: ids; zeros for those that are unknown and have no text.
-            texts: of items whose id is unknown or left out.
+            items: ids. An unknown id without a text gets a vector of zeros.
+            texts: texts of the items whose id is unknown or left out.
+
+        Returns:
+            `Embeddings`, one vector a row.
 
         Raises:
-            ValueError: arguments that the model cannot answer.
-            ServingUnavailable: no answer in time.
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
         """
-        found, version = self._ask(
+        found, version = self._ask_or_recall(
             "embed_candidates", items=items, texts=texts)
         return Embeddings(_output(found, "embedding"), version)
 
     def request(self, call: str, **inputs) -> wire.PredictRequest:
-        """The message that a call would send; nothing is sent.
+        """Builds the message that a call would send, and does not send it.
 
         Args:
-            call: name of a method, such as "recommend".
-            **inputs: its `users`, `items`, `texts`, `history`, `exclude`.
+            call: the name of a method, such as "recommend".
+            **inputs: the method's `users`, `items`, `texts`, `history`,
+                `exclude`.
+
+        Returns:
+            The message; `explain` writes it as JSON.
 
         Raises:
-            ValueError: inputs of different lengths, or none.
+            ValueError: the inputs differ in length, or there are none.
         """
         return self._requests.build(call, rows_of(inputs))
 
@@ -211,10 +233,11 @@ class Recommender:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _ranked(self, call: str, k: int | None, **inputs) -> Recommendations:
+    def _ranked_lists(self, call: str, k: int | None, **inputs
+                      ) -> Recommendations:
         if k is not None:
             checks.whole(1, k=k)
-        outputs, version = self._ask(call, **inputs)
+        outputs, version = self._ask_or_recall(call, **inputs)
         ids, scores = _output(outputs, "item_ids"), _output(outputs, "scores")
         if k is not None and k > ids.shape[1]:
             raise ValueError(
@@ -227,8 +250,9 @@ class Recommender:
              for row in ids.tolist()],
             [row[there] for row, there in zip(scores, ids != b"")], version)
 
-    def _recorded(self, found, users, exclude, explore) -> Recommendations:
-        """With request ids; explored where that is wanted, and logged."""
+    def _explore_and_log(self, found, users, exclude, explore
+                         ) -> Recommendations:
+        """Adds request ids, explores where that is wanted, and logs."""
         if self.log is None:
             return found
         users = [""] * len(found.item_ids) if users is None else \
@@ -254,8 +278,8 @@ class Recommender:
                     version=found.version, request_id=request_id)
         return found._replace(request_ids=request_ids)
 
-    def _ask(self, call: str, **inputs) -> tuple[dict, int]:
-        """Outputs by name, and the version that they are of."""
+    def _ask_or_recall(self, call: str, **inputs) -> tuple[dict, int]:
+        """Returns outputs by name and the version that gave them."""
         rows = rows_of(inputs)
         key = None
         if call == "search" and self._cache.size:
@@ -263,11 +287,11 @@ class Recommender:
             found = self._cache.get(key)
             if found is not None:
                 return found
-        outputs, version = self._answers(call, rows)
+        outputs, version = self._ask_server(call, rows)
         self._cache.put(key, outputs, version)
         return outputs, version
 
-    def _answers(self, call: str, rows: dict) -> tuple[dict, int]:
+    def _ask_server(self, call: str, rows: dict) -> tuple[dict, int]:
         size = len(next(iter(rows.values())))
         requests = [
             self._requests.build(call, {
@@ -278,22 +302,22 @@ class Recommender:
             responses = self._connection.predict(requests)
             versions = {r.model_spec.version.value for r in responses}
             if len(versions) == 1:
-                return self._outputs(responses), versions.pop()
+                return self._joined_outputs(responses), versions.pop()
         raise ServingUnavailable(
             f"One version of the model {self.model!r} must answer all parts "
             f"of a large batch. Received: answers of {sorted(versions)}. "
             "Give the `version`, or ask again later.",
             grpc.StatusCode.ABORTED)
 
-    def _outputs(self, responses) -> dict:
+    def _joined_outputs(self, responses) -> dict:
         try:
-            parts = [{name: wire.read(tensor)
+            found = [{name: wire.read(tensor)
                       for name, tensor in response.outputs.items()}
                      for response in responses]
-            if len(parts) == 1:
-                return parts[0]
-            return {name: np.concatenate([part[name] for part in parts])
-                    for name in parts[0]}
+            if len(found) == 1:
+                return found[0]
+            return {name: np.concatenate([each[name] for each in found])
+                    for name in found[0]}
         except (KeyError, ValueError) as error:
             raise ServingUnavailable(
                 f"The model {self.model!r} must answer with whole tensors of "
@@ -303,7 +327,7 @@ class Recommender:
 
 
 def _text(value) -> str:
-    """An id as the server's answers have it."""
+    """Returns an id as the server's answers have it."""
     return value.decode("utf-8", "surrogateescape") \
         if isinstance(value, bytes) else str(value)
 

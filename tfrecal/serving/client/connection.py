@@ -12,7 +12,7 @@ from tfrecal import checks
 from tfrecal.serving.client import wire
 
 _SERVICE = "tensorflow.serving.PredictionService"
-# Parts of a large batch that are under way together: a server has few
+# Requests of a large batch that are under way together: a server has few
 # threads, and other clients.
 _AT_ONCE = 4
 # gRPC's own retries. Predict changes nothing, so one that was not answered
@@ -55,7 +55,7 @@ _TOKENS = ("Where its texts are tokenised by the client, give `tokenizer` "
 
 
 class ServingUnavailable(RuntimeError):
-    """There is no answer, and not for what was asked.
+    """The server did not answer; the request itself was not at fault.
 
     Args:
         message: what must hold, what arrived, the cure.
@@ -72,10 +72,10 @@ class TLS:
     """Encryption, by PEM files.
 
     Args:
-        roots: certificates that the server's is signed by; those that gRPC
-            brings along when None.
+        roots: file of the certificates that sign the server's; None for
+            those that gRPC brings along.
         certificate: the client's own, for servers that ask for one.
-        key: of that certificate.
+        key: file of the key of `certificate`.
 
     Raises:
         ValueError: a certificate without its key, or a file that cannot be
@@ -93,7 +93,7 @@ class TLS:
                 f"certificate={self.certificate!r}, key={self.key!r}.")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What `grpc.secure_channel` takes."""
+        """Returns what `grpc.secure_channel` takes."""
         return grpc.ssl_channel_credentials(
             _pem("roots", self.roots), _pem("key", self.key),
             _pem("certificate", self.certificate))
@@ -125,10 +125,11 @@ class Connection:
             wire.PredictResponse.FromString)
 
     def predict(self, requests: list) -> list:
-        """The answers, in the order of the requests.
+        """Sends requests; returns the answers in the same order.
 
         Args:
-            requests: of `wire.PredictRequest`; all are answered, or none.
+            requests: `wire.PredictRequest` messages. Either all of them are
+                answered or the call raises.
 
         Raises:
             ValueError: the server says that a request is wrong.
@@ -137,7 +138,7 @@ class Connection:
         try:
             if len(requests) == 1:
                 return [self._predict(requests[0], timeout=self.timeout)]
-            return self._all(requests)
+            return self._predict_several(requests)
         except grpc.RpcError as error:
             raise self._failure(requests[0], error) from error
 
@@ -145,7 +146,7 @@ class Connection:
         """Ends the channel, and requests that are under way."""
         self._channel.close()
 
-    def _all(self, requests) -> list:
+    def _predict_several(self, requests) -> list:
         waiting, found = collections.deque(), []
         try:
             for request in requests:

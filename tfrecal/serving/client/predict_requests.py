@@ -18,12 +18,12 @@ class PredictRequests:
     """Builds requests for one model.
 
     Args:
-        model: its name on the server.
-        version: a fixed one, or None.
-        label: of a version, or None.
-        blanks: send inputs that are left out as rows of blanks.
-        text_ids: makes token ids of texts (`text_ids.TextIds`), or None
-            where the model does so.
+        model: the model's name on the server.
+        version: the number of a fixed version, or None.
+        label: the label of a version, or None.
+        blanks: whether inputs that are left out are sent as rows of blanks.
+        text_ids: a `text.tokenizers.client_tokenizer.TextIds` that makes
+            token ids of texts, or None where the model does so itself.
     """
 
     def __init__(self, model: str, version: int | None = None,
@@ -34,11 +34,11 @@ class PredictRequests:
         self.text_ids = text_ids
 
     def build(self, call: str, rows: dict) -> wire.PredictRequest:
-        """The request of a call.
+        """Builds the request of a call.
 
         Args:
-            call: name of the method, which is that of the signature.
-            rows: of `rows_of`.
+            call: the name of the method, which the signature has too.
+            rows: what `rows_of` returned.
         """
         request = wire.PredictRequest()
         spec = request.model_spec
@@ -65,25 +65,25 @@ class PredictRequests:
     def _ids(self, texts: list[bytes]) -> list[list[int]]:
         found = self.text_ids([text.decode(errors="replace")
                                for text in texts])
-        # See `_filled_up`: what a server pads with must come first.
+        # `_filled_up` tells why what a server pads with must come first.
         return [[-1, *row] for row in found] if self.blanks else found
 
 
 def explain(request) -> str:
-    """A request as JSON, for clients in other languages.
+    """Writes a request as JSON, for clients in other languages.
 
-    The form is that of Protocol Buffers: bytes are in base64. `grpcurl -d`
-    takes it.
+    The form is the JSON of Protocol Buffers, with bytes in base64.
+    `grpcurl -d` takes it.
 
     Args:
-        request: of `Recommender.request`.
+        request: what `Recommender.request` returned.
     """
     return json_format.MessageToJson(
         request, preserving_proto_field_name=True)
 
 
 def rows_of(inputs: dict) -> dict:
-    """Ids and texts as bytes, of those inputs that are given."""
+    """Returns the inputs that are given, with ids and texts as bytes."""
     found = {}
     for name, values in inputs.items():
         if values is None:
@@ -130,10 +130,10 @@ def _wrong_type(name: str, value) -> TypeError:
 
 
 def _filled_up(rows: dict, optional) -> dict:
-    """With blanks for inputs that are left out.
+    """Adds blanks for inputs that are left out.
 
-    Where TensorFlow Serving pads lists to equal widths, it does so with the
-    first element of all: this must be a blank too.
+    TensorFlow Serving pads lists to equal widths with the first element of
+    all, so this must be a blank too.
     """
     size = len(next(iter(rows.values())))
     found = dict(rows)

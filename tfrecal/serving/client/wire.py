@@ -20,8 +20,8 @@ from google.protobuf import (
 FLOAT, INT32, STRING = 1, 3, 7
 _TYPES = {"DT_INVALID": 0, "DT_FLOAT": FLOAT, "DT_INT32": INT32,
           "DT_STRING": STRING}
-# Package -> message -> field -> (number, type); * is a list, {} a map from
-# strings.
+# Package -> message -> field -> (number, type). A * marks a list, {} a map
+# from strings.
 _MESSAGES = {
     "tensorflow": {
         "Dim": {"size": (1, "int64")},
@@ -49,11 +49,11 @@ _MESSAGES = {
 
 
 def write_strings(values: list[bytes], tensor) -> None:
-    """A row for each value.
+    """Writes a row for each value.
 
     Args:
-        values: of a batch.
-        tensor: a TensorProto, empty; written into.
+        values: the values of a batch.
+        tensor: an empty TensorProto, which is written into.
     """
     tensor.dtype = STRING
     tensor.tensor_shape.dim.add(size=len(values))
@@ -61,12 +61,12 @@ def write_strings(values: list[bytes], tensor) -> None:
 
 
 def write_lists(rows: list[tuple[bytes, ...]], width: int, tensor) -> None:
-    """A row for each list, with empty strings after the shorter ones.
+    """Writes a row for each list, with empty strings after shorter lists.
 
     Args:
-        rows: of a batch.
-        width: of the longest at least.
-        tensor: a TensorProto, empty; written into.
+        rows: the lists of a batch.
+        width: length of a row, at least that of the longest list.
+        tensor: an empty TensorProto, which is written into.
     """
     tensor.dtype = STRING
     tensor.tensor_shape.dim.add(size=len(rows))
@@ -77,11 +77,11 @@ def write_lists(rows: list[tuple[bytes, ...]], width: int, tensor) -> None:
 
 
 def write_ids(rows: list[list[int]], tensor) -> None:
-    """A row for each list of token ids, with -1 after the shorter ones.
+    """Writes a row for each list of token ids, with -1 after shorter lists.
 
     Args:
-        rows: of a batch.
-        tensor: a TensorProto, empty; written into.
+        rows: the lists of a batch.
+        tensor: an empty TensorProto, which is written into.
     """
     width = max(map(len, rows), default=0)
     tensor.dtype = INT32
@@ -93,14 +93,15 @@ def write_ids(rows: list[list[int]], tensor) -> None:
 
 
 def read(tensor) -> np.ndarray:
-    """The array of an answer: float32, or bytes in an object array.
+    """Reads the array of an answer: float32, or bytes in an object array.
 
     Args:
         tensor: a TensorProto with typed fields, which TensorFlow Serving
             sends, or with `tensor_content`.
 
     Raises:
-        ValueError: another type, or not as many values as the shape says.
+        ValueError: the tensor has another type, or not as many values as
+            its shape says.
     """
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype == FLOAT:
@@ -118,7 +119,7 @@ def read(tensor) -> np.ndarray:
 
 
 def _strings(content: bytes, number: int) -> list[bytes]:
-    """First the lengths of all as varints, then the bytes of all."""
+    """Reads strings: first all lengths as varints, then all bytes."""
     place, lengths = 0, []
     for _ in range(number):
         length = shift = 0
@@ -171,7 +172,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
 
 
 def _add_entry(message, field: str, kind: str, name: str) -> str:
-    """What a map is made of; the type of its field."""
+    """Adds the entry message of a map; returns the type of its field."""
     entry = message.nested_type.add(name=f"{field.capitalize()}Entry")
     entry.options.map_entry = True
     _add_field(entry, "key", 1, "string")

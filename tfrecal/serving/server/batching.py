@@ -1,4 +1,4 @@
-"""Batcher: requests that came at the same time run as one batch."""
+"""Batcher: requests that come at the same time run as one batch."""
 from __future__ import annotations
 
 import collections
@@ -13,7 +13,7 @@ from tfrecal.serving.server.errors import ServingError, invalid
 
 
 class _Task:
-    """One request: its arrays in, and a place for its answer."""
+    """One request: its input arrays, and a place for its answer."""
 
     def __init__(self, key, call, arrays, shared, rows, timeout):
         self.key, self.call, self.arrays = key, call, arrays
@@ -38,10 +38,10 @@ class Batcher:
     """Joins requests along dimension 0 and cuts the outputs apart.
 
     Only requests of one version, signature, set of outputs and inner shapes
-    are joined. What cannot be (a scalar, inputs of different lengths) runs
-    alone, and so does each request of a batch that fails: no request suffers
-    from another's. An input that no request of a batch has rows of (an
-    optional one) is passed as it is.
+    are joined. A request that cannot be joined (a scalar, inputs of different
+    lengths) runs alone. So does each request of a batch that fails, so that
+    no request suffers from another. An optional input of which no request of
+    a batch has rows is passed as it is.
 
     Args:
         parameters: a `BatchingParameters` message.
@@ -78,24 +78,24 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._threads = [
-            threading.Thread(target=self._work, daemon=True,
+            threading.Thread(target=self._run_batches, daemon=True,
                              name=f"tfrecal-batch-{n}")
             for n in range(threads)]
         for thread in self._threads:
             thread.start()
 
     def run(self, key, call, arrays: list, timeout: float | None) -> list:
-        """What `call(arrays, timeout)` returns, from a batch where possible.
+        """Returns what `call(arrays, timeout)` returns, run in a batch.
 
         Args:
             key: requests of the same key may be joined.
-            call: runs arrays for at most so many seconds.
-            arrays: of one request.
+            call: runs arrays for at most `timeout` seconds.
+            arrays: the input arrays of one request.
             timeout: seconds, or None.
 
         Raises:
-            ServingError: of the call; UNAVAILABLE where too much waits;
-                INVALID_ARGUMENT for more rows than a batch may have.
+            ServingError: the call's own error; UNAVAILABLE where too much
+                waits; INVALID_ARGUMENT for more rows than a batch may have.
         """
         rows = max((len(a) for a in arrays if a.ndim), default=0)
         shared = tuple(a.ndim > 0 and not len(a) for a in arrays)
@@ -139,14 +139,14 @@ class Batcher:
                 task.key, collections.deque()).append(task)
             self._changed.notify()
 
-    def _work(self) -> None:
+    def _run_batches(self) -> None:
         while True:
-            tasks = self._next()
+            tasks = self._wait_for_batch()
             if tasks is None:
                 return
-            _run(tasks)
+            _run_batch(tasks)
 
-    def _next(self) -> list | None:
+    def _wait_for_batch(self) -> list | None:
         """Waits for a batch that is full or old enough; the oldest first."""
         with self._changed:
             while True:
@@ -155,13 +155,13 @@ class Batcher:
                     left = queue[0].arrived + self.wait_seconds - now
                     if left <= 0 or self._stopping \
                             or self._rows[key] >= self.max_rows:
-                        return self._take(key, queue)
+                        return self._take_batch(key, queue)
                     wait = left if wait is None else min(wait, left)
                 if self._stopping:
                     return None
                 self._changed.wait(wait)
 
-    def _take(self, key, queue) -> list:
+    def _take_batch(self, key, queue) -> list:
         tasks, rows = [], 0
         while queue and rows + queue[0].rows <= self.max_rows:
             tasks.append(queue.popleft())
@@ -174,7 +174,7 @@ class Batcher:
         return tasks
 
 
-def _run(tasks: list) -> None:
+def _run_batch(tasks: list) -> None:
     for task in tasks:
         if task.until is not None and task.timeout() <= 0:
             task.error = ServingError(
@@ -188,7 +188,7 @@ def _run(tasks: list) -> None:
 
 
 def _run_together(tasks: list) -> bool:
-    """Whether it went well; if not, no task has an answer."""
+    """Runs tasks as one batch; False, without any answer, if that fails."""
     timeouts = [task.timeout() for task in tasks]
     timeout = None if None in timeouts else max(timeouts)
     ends = np.cumsum([task.rows for task in tasks])

@@ -1,4 +1,4 @@
-"""ServingError: what a request is answered with when it fails."""
+"""ServingError: the answer to a request that fails."""
 from __future__ import annotations
 
 import grpc
@@ -15,7 +15,7 @@ class ServingError(Exception):
 
     Args:
         code: a `grpc.StatusCode`.
-        message: in full; gRPC cuts it.
+        message: the whole message; gRPC cuts it where it is too long.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
@@ -25,7 +25,7 @@ class ServingError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> ServingError:
-        """The same failure as a `ServingError`, whatever raised it."""
+        """Returns the same failure as a `ServingError`."""
         if isinstance(error, cls):
             return error
         if isinstance(error, tf.errors.OpError):
@@ -40,5 +40,5 @@ class ServingError(Exception):
 
 
 def invalid(message: str) -> ServingError:
-    """An INVALID_ARGUMENT, the commonest."""
+    """Returns an INVALID_ARGUMENT, the most frequent error."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

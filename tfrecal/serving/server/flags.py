@@ -8,7 +8,7 @@ import sys
 import tfrecal
 
 _CPUS = os.cpu_count() or 1
-# name -> (type, default); 0 threads are a good number of threads.
+# name -> (type, default); 0 threads let the server choose their number.
 _FLAGS = {
     "port": (int, 8500), "grpc_socket_path": (str, ""),
     "rest_api_port": (int, 0), "rest_api_num_threads": (int, 4 * _CPUS),
@@ -39,7 +39,7 @@ _FLAGS = {
     "per_process_gpu_memory_fraction": (float, 0),
     # Not one of TensorFlow Serving's.
     "max_concurrent_requests": (int, 1000)}
-# Taken and not used: what they are about is not part of this server.
+# Flags that are accepted and have no effect: this server lacks what they set.
 _UNUSED = (
     "use_alts_credentials", "flush_filesystem_caches", "num_unload_threads",
     "enable_per_model_batching_parameters", "platform_config_file",
@@ -56,12 +56,13 @@ _AT_LEAST = {"grpc_max_threads": 0, "rest_api_num_threads": 1, "port": 0,
 
 
 def parse_flags(argv=None) -> argparse.Namespace:
-    """The options of `server.Server`, from a command line.
+    """Reads the options of `server.Server` from a command line.
 
     Unknown flags, and those without a meaning here, are named on stderr.
 
     Args:
-        argv: without the program's name; None for that of the process.
+        argv: the flags, without the program's name; None for the flags of
+            this process.
 
     Raises:
         SystemExit: 2 for a bad value, 0 for `--help` and `--version`.
@@ -98,10 +99,13 @@ def parse_flags(argv=None) -> argparse.Namespace:
 
 
 def options_of(**flags) -> argparse.Namespace:
-    """The defaults with some flags set; `port=None` picks a free port.
+    """Returns the default options with some flags set.
+
+    Args:
+        **flags: values by name; `port=None` picks a free port.
 
     Raises:
-        TypeError: a name that is no flag.
+        TypeError: a name is no flag.
     """
     options = parse_flags([])
     for name, value in flags.items():

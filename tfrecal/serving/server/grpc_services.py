@@ -27,7 +27,7 @@ class PredictionService(
 
     Args:
         manager: a `ModelManager`.
-        monitor: told of each request, or None.
+        monitor: a `Monitor` that is told of each request, or None.
     """
 
     def __init__(self, manager, monitor=None):
@@ -140,7 +140,7 @@ def _spec(request):
 
 
 def _timeout(context) -> float | None:
-    """Seconds that are left to the request."""
+    """Returns the seconds that are left to the request, or None."""
     return context.time_remaining()
 
 
@@ -160,7 +160,7 @@ def _error(failure: Exception) -> ServingError:
 
 
 def _cut(message: str) -> str:
-    """At most 1,024 bytes, as gRPC's headers hold little."""
+    """Cuts a message to 1,024 bytes, because gRPC's headers hold little."""
     data = message.encode("utf-8", "replace")
     if len(data) <= _MAX_MESSAGE:
         return data.decode("utf-8")

@@ -22,8 +22,8 @@ def classify(servable: Servable, request, timeout=None):
     """Answers a ClassificationRequest.
 
     Raises:
-        ServingError: as TensorFlow Serving answers a signature, input or
-            result that is none of a classifier.
+        ServingError: the signature, the input or the result is not one of a
+            classifier; code and text are TensorFlow Serving's.
     """
     response = classification_pb2.ClassificationResponse()
     name = _fill_spec(response, servable, request.model_spec)
@@ -111,7 +111,7 @@ def _classified(servable, name, given, timeout):
         raise invalid("Expected classification signature outputs to contain "
                       "at least one of \"classes\" or \"scores\". Signature "
                       f"was: {_text(signature)}")
-    count, found = _run(servable, name, given, aliases, timeout)
+    count, found = _run_examples(servable, name, given, aliases, timeout)
     classes, scores = found.get("classes"), found.get("scores")
     _require_matrix("classes", classes, types_pb2.DT_STRING, count)
     _require_matrix("scores", scores, types_pb2.DT_FLOAT, count)
@@ -140,7 +140,7 @@ def _regressed(servable, name, given, timeout):
     if "outputs" not in signature.outputs:
         raise invalid("No regression outputs found in SignatureDef: "
                       f"{_text(signature)}")
-    count, found = _run(servable, name, given, ["outputs"], timeout)
+    count, found = _run_examples(servable, name, given, ["outputs"], timeout)
     values = found["outputs"]
     if values.shape not in ((count,), (count, 1)):
         raise invalid("Expected output Tensor shape to be either "
@@ -170,8 +170,8 @@ def _require_matrix(name, array, dtype, count):
             f"Received: {array.dtype}, {list(array.shape)}")
 
 
-def _run(servable, name, given, aliases, timeout):
-    """Number of examples, and outputs of the signature for them."""
+def _run_examples(servable, name, given, aliases, timeout):
+    """Returns the number of examples and the signature's outputs for them."""
     kind = given.WhichOneof("kind")
     examples = [] if kind is None else list(getattr(given, kind).examples)
     if not examples:

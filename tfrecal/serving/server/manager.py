@@ -27,16 +27,17 @@ class ModelManager:
 
     Args:
         config: a `ModelServerConfig`.
-        poll_seconds: between looks at the base paths; 0 or less looks once
-            and at every reload.
-        max_load_retries: further tries of a load that failed.
-        retry_seconds: between them.
-        load_threads: models that are loaded at the same time.
-        allow_early_labels: labels may point to versions not yet available.
+        poll_seconds: time between two looks at the base paths; 0 or less
+            looks once and at every reload.
+        max_load_retries: number of further tries of a load that failed.
+        retry_seconds: time between two tries.
+        load_threads: number of models that are loaded at the same time.
+        allow_early_labels: whether labels may point to versions that are
+            not available yet.
         load: `(folder, name, version) -> Servable`.
 
     Raises:
-        ServingError: a config that is not allowed.
+        ServingError: the config is not allowed.
     """
 
     def __init__(self, config, *, poll_seconds: float = 1.0,
@@ -59,12 +60,12 @@ class ModelManager:
         self._apply(config)
 
     def start(self) -> None:
-        """Loads; returns when each model answers or has failed once."""
+        """Loads all models; returns when each answers or has failed once."""
         self._thread.start()
         self._wait(list(self._models))
 
     def stop(self) -> None:
-        """Unloads everything, after the requests under way."""
+        """Unloads everything once the requests under way have ended."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -87,10 +88,10 @@ class ModelManager:
 
     @contextlib.contextmanager
     def use(self, spec) -> Iterator[Servable]:
-        """The version that a ModelSpec asks for, held while in use.
+        """Gives the version that a ModelSpec asks for, loaded while in use.
 
         Raises:
-            ServingError: there is none.
+            ServingError: there is no such version.
         """
         with self._changed:
             version = self._find(spec)
@@ -104,10 +105,14 @@ class ModelManager:
                     self._changed.notify_all()
 
     def status(self, name: str, version: int | None = None) -> list:
-        """ModelVersionStatus of a model's versions, the highest first.
+        """Returns the ModelVersionStatus of versions, the highest first.
+
+        Args:
+            name: the model's name.
+            version: the number of one version, or None for all.
 
         Raises:
-            ServingError: NOT_FOUND for what was never seen.
+            ServingError: NOT_FOUND for a model or version never seen.
         """
         with self._changed:
             model = self._models.get(name)
@@ -125,31 +130,32 @@ class ModelManager:
             return [seen[n].status() for n in sorted(seen, reverse=True)]
 
     def available(self) -> dict[str, list[int]]:
-        """Model -> versions that answer, of the config's models."""
+        """Returns model -> the versions that answer, for each model."""
         with self._changed:
             return {name: sorted(model.ready)
                     for name, model in self._models.items()
                     if model.config is not None}
 
     def problems(self) -> dict[str, str]:
-        """Model -> why none of its versions answers."""
+        """Returns model -> why none of its versions answers."""
         with self._changed:
             return {name: model.problem()
                     for name, model in self._models.items()
                     if model.config is not None and not model.ready}
 
     def reload(self, config, timeout: float | None = None) -> None:
-        """Replaces the config; all of it is checked before any is applied.
+        """Replaces the config, once all of the new one is checked.
 
         Waits until each new model answers or has failed once.
 
         Args:
             config: a `ModelServerConfig`.
-            timeout: seconds, after which loading goes on without the caller.
+            timeout: seconds, after which the call returns and loading goes
+                on.
 
         Raises:
-            ServingError: a config that is not allowed, new models that did
-                not become available (the config stays), or DEADLINE_EXCEEDED.
+            ServingError: the config is not allowed, a new model did not
+                become available (the config stays), or DEADLINE_EXCEEDED.
         """
         with self._reloading:
             with self._changed:
@@ -228,7 +234,7 @@ class ModelManager:
                           f"{label}") from None
 
     def _manage(self) -> None:
-        """The manager's thread."""
+        """Polls, loads and unloads; the manager's thread runs this."""
         next_poll = 0.0
         while True:
             now = time.monotonic()
@@ -244,7 +250,7 @@ class ModelManager:
                 self._poll(name, model, config)
             with self._changed:
                 for name, model in self._models.items():
-                    self._act(name, model, time.monotonic())
+                    self._load_and_unload(name, model, time.monotonic())
                 self._changed.notify_all()
                 self._changed.wait(_TICK)
 
@@ -264,7 +270,7 @@ class ModelManager:
             if model.config is config:
                 model.seen(found)
 
-    def _act(self, name, model, now) -> None:
+    def _load_and_unload(self, name, model, now) -> None:
         version = model.to_load(now)
         if version is not None:
             model.loading, version.state = True, State.LOADING

@@ -1,4 +1,4 @@
-"""Reading and checking of the model server's config files."""
+"""Reads and checks the model server's config files."""
 from __future__ import annotations
 
 import os
@@ -15,7 +15,7 @@ _PLATFORM = "tensorflow"
 
 def single(name: str, base_path: str
            ) -> model_server_config_pb2.ModelServerConfig:
-    """The config of one model, latest version."""
+    """Returns a config that serves the latest version of one model."""
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(
         name=name, base_path=base_path, model_platform=_PLATFORM)
@@ -26,8 +26,8 @@ def read_text_proto(path, message):
     """Fills a message from a file in text format.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for a file that cannot be read or
-            parsed, with its line.
+        ServingError: INVALID_ARGUMENT, with the line, for a file that cannot
+            be read or parsed.
     """
     try:
         return text_format.Parse(
@@ -38,14 +38,15 @@ def read_text_proto(path, message):
 
 
 def models_of(config, before: dict) -> dict:
-    """Name -> ModelConfig, checked.
+    """Checks the models of a config; returns name -> ModelConfig.
 
     Args:
         config: a `ModelServerConfig`.
-        before: the models of the config that it replaces.
+        before: the models of the config that is replaced.
 
     Raises:
-        ServingError: with the texts of TensorFlow Serving.
+        ServingError: a model is not allowed; the text is TensorFlow
+            Serving's.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid("ServerModelConfig type not supported. Only "
@@ -74,16 +75,17 @@ def models_of(config, before: dict) -> dict:
 
 
 def check_labels(models: dict, states, before: dict, allow: bool) -> None:
-    """Each label must point to a version that is available.
+    """Checks that each label points to a version that is available.
 
     Args:
         models: name -> ModelConfig.
-        states: `(name, version) -> bool`, whether it is available.
-        before: name -> label -> version, as they are.
-        allow: labels that do not point elsewhere now may come early.
+        states: `(name, version) -> bool`, whether the version is available.
+        before: name -> label -> version, as it is now.
+        allow: whether a new label may point to a version that is not
+            available yet.
 
     Raises:
-        ServingError: FAILED_PRECONDITION.
+        ServingError: FAILED_PRECONDITION for a label that does not.
     """
     for name, model in models.items():
         for label, version in model.version_labels.items():

@@ -13,20 +13,20 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 
 class Version:
-    """One version, from the time that it is seen to the end.
+    """One version, from the time that it is seen until it is unloaded.
 
     Args:
-        number: of the version.
-        folder: where it is.
+        number: the version's number.
+        folder: the version's folder.
 
     Attributes:
         state: a `ModelVersionStatus.State`.
-        servable: while it is loaded.
-        error: of the last try to load it, or None.
-        tries: to load it.
-        next_try: time of the clock that rules the manager.
-        uses: requests that it is answering.
-        left: whether it has since been out of the aspired versions.
+        servable: the `Servable` while it is loaded, else None.
+        error: the error of the last try to load it, or None.
+        tries: number of tries to load it.
+        next_try: time of the next try, by `time.monotonic`.
+        uses: number of requests that it is answering.
+        left: whether it has left the aspired versions since it was seen.
     """
 
     def __init__(self, number: int, folder: Path):
@@ -38,7 +38,7 @@ class Version:
         self.left = False
 
     def status(self) -> get_model_status_pb2.ModelVersionStatus:
-        """As GetModelStatus gives it; waiting for a retry is LOADING."""
+        """Returns GetModelStatus's form; waiting for a retry is LOADING."""
         found = get_model_status_pb2.ModelVersionStatus(
             version=self.number, state=self.state)
         found.status.SetInParent()
@@ -51,18 +51,20 @@ class Version:
 
 
 class Model:
-    """Decides; the manager acts, and holds its lock around every call.
+    """Decides what happens to a model's versions; the manager does it.
+
+    The manager holds its lock around every call.
 
     A new version is loaded before an old one is unloaded, and an old one
     stays for as long as the new one fails. Where nothing is loaded and the
     latest versions fail, the next older one on disk takes their place.
 
     Args:
-        config: a `ModelConfig`, or None for a model that is to go.
+        config: a `ModelConfig`, or None for a model that is to be unloaded.
 
     Attributes:
-        versions: number -> `Version`, of all that were ever seen.
-        ready: those of them that answer requests.
+        versions: number -> `Version`, for all that were ever seen.
+        ready: number -> `Version`, for those that answer requests.
         error: why the base path could not be read, or None.
         polled: whether the base path was looked at under this config.
         loading: whether a load is under way.
@@ -77,7 +79,7 @@ class Model:
         self.configure(config)
 
     def configure(self, config) -> None:
-        """Takes another config, in force from the next poll on."""
+        """Takes another config, which counts from the next poll on."""
         self.config, self.error, self.polled = config, None, False
 
     def seen(self, found: dict[int, Path]) -> None:
@@ -102,7 +104,7 @@ class Model:
         self.polled, self.error = True, error
 
     def to_load(self, now: float) -> Version | None:
-        """The version to be loaded next, the highest first."""
+        """Returns the version to be loaded next, the highest first."""
         if self.loading:
             return None
         chosen = [self.versions[number] for number in self._wanted]
@@ -113,7 +115,7 @@ class Model:
         return max(chosen, key=lambda v: v.number, default=None)
 
     def to_unload(self) -> Version | None:
-        """The version to be unloaded next, the lowest first."""
+        """Returns the version to be unloaded next, the lowest first."""
         idle = self.ready.keys() - self._wanted
         if idle and (self.ready.keys() & self._wanted or not self._wanted
                      or len(idle) > 1):
@@ -121,7 +123,7 @@ class Model:
         return None
 
     def settled(self, now: float) -> bool:
-        """Whether it answers, or will not without a change or a retry."""
+        """Whether the model answers, or cannot before a change or a retry."""
         return bool(self.ready) or (
             self.polled and not self.loading and self.to_load(now) is None)
 
@@ -130,7 +132,7 @@ class Model:
         return version.number in self._wanted and version.tries <= most
 
     def problem(self) -> str:
-        """Why none of its versions answers, in TensorFlow Serving's form."""
+        """Says why no version answers, in TensorFlow Serving's form."""
         name, which, error = self.config.name, "", self.error
         failed = [v for v in self.versions.values() if v.error is not None]
         if error is None and failed:
@@ -151,7 +153,7 @@ class Model:
         return version
 
     def _instead(self) -> list[Version]:
-        """The highest version that has not failed; only of "latest"."""
+        """Returns the highest version that has not failed, for "latest"."""
         policy = self.config.model_version_policy
         if policy.WhichOneof("policy_choice") in ("all", "specific"):
             return []

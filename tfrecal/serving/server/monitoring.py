@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 _COUNT = ":tensorflow:serving:request_count"
 _LATENCY = ":tensorflow:serving:request_latency"
 _BUCKETS = [10 * 1.8 ** i for i in range(33)]
-# A client chooses the model name of a request, and each new one costs
+# A client chooses the model name of a request, and each new name costs
 # memory for as long as the server runs.
 _MAX_SERIES = 1000
 
@@ -43,11 +43,11 @@ class Monitor:
         """Counts one request; the latency only if it succeeded.
 
         Args:
-            model_name: of the request, "" where it has none.
+            model_name: the request's model, "" where it names none.
             api: `Predict`, `Classify`, ..., over REST `predict`, ...
             entrypoint: `GRPC` or `REST`.
-            status_name: name of the status code, `OK` for success.
-            seconds: from the request's arrival to its answer.
+            status_name: the name of the status code, `OK` for success.
+            seconds: time from the request's arrival to its answer.
         """
         self._child(self._count, model_name, status_name).inc()
         if status_name == "OK":
@@ -55,7 +55,7 @@ class Monitor:
                         entrypoint).observe(seconds * 1e6)
 
     def text(self) -> str:
-        """All metrics in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         text = prometheus_client.generate_latest(self._registry).decode()
         return text.replace(f"# TYPE {_COUNT} gauge",
                             f"# TYPE {_COUNT} counter")

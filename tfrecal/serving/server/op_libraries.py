@@ -9,7 +9,7 @@ from grpc import StatusCode
 
 from tfrecal.serving.server.errors import ServingError
 
-# Module that registers ops -> what to install where a model needs them.
+# A module that registers ops -> what to install where a model needs them.
 _LIBRARIES = {
     "tensorflow_text": "pip install tensorflow-text",
     "scann.scann_ops.py.scann_ops": "pip install '.[scann]'"}
@@ -17,10 +17,10 @@ _LIBRARIES = {
 
 @functools.cache
 def load() -> dict[str, str]:
-    """Imports them, once.
+    """Imports the modules, once.
 
     Returns:
-        Module -> why it could not be imported, of those that are missing.
+        Module -> why it could not be imported, for each that is missing.
     """
     missing = {}
     for module in _LIBRARIES:
@@ -32,7 +32,7 @@ def load() -> dict[str, str]:
 
 
 def load_error(error: Exception, folder) -> ServingError:
-    """What to say of a SavedModel that could not be loaded."""
+    """Returns the error of a SavedModel that could not be loaded."""
     text = str(getattr(error, "message", "") or error)
     if "Op type not registered" in text or "No op named" in text:
         cures = "".join(f" {module} is missing ({why}): `{_LIBRARIES[module]}`."

@@ -11,37 +11,37 @@ from tensorflow_serving.apis import predict_pb2
 
 from tfrecal.serving.server import op_libraries
 from tfrecal.serving.server.errors import ServingError
-from tfrecal.serving.server.session_runs import Run
+from tfrecal.serving.server.session_runs import SessionRun
 from tfrecal.serving.server.signature import Signature
 from tfrecal.serving.server.tensor_protos import from_proto, to_proto
 
 DEFAULT_SIGNATURE = "serving_default"
 METHODS = tuple(f"tensorflow/serving/{name}"
                 for name in ("predict", "classify", "regress"))
-# Sets of outputs come from clients: more than these are not kept.
-_MAX_RUNS = 256
+# Clients choose the sets of outputs: no more session runs than this are kept.
+_MAX_SESSION_RUNS = 256
 
 
 class Servable:
     """A SavedModel in a session of its own, loaded as the real server does.
 
-    Only signatures run; nothing of it is TensorFlow 2's.
+    Only signatures run; nothing here uses TensorFlow 2's loader.
 
     Args:
-        folder: of the version.
-        name: of the model.
-        version: its number.
-        tags: of the graph in the SavedModel.
-        tensor_content: outputs go into `tensor_content`.
+        folder: the version's folder.
+        name: the model's name.
+        version: the version's number.
+        tags: the tags of the graph in the SavedModel.
+        tensor_content: whether outputs go into `tensor_content`.
         check_method: whether requests must fit a signature's method.
         session_config: a `ConfigProto`, or None.
         batcher: a `Batcher` that runs requests together, or None.
 
     Attributes:
-        signatures: name -> `SignatureDef`, as they are in the file.
+        signatures: name -> `SignatureDef`, as in the file.
 
     Raises:
-        ServingError: it cannot be loaded.
+        ServingError: the version cannot be loaded.
     """
 
     def __init__(self, folder, name: str, version: int, *,
@@ -52,7 +52,7 @@ class Servable:
         self._tensor_content = tensor_content
         self._batcher = batcher
         self.check_method = check_method
-        self._runs = {}
+        self._session_runs = {}
         self._lock = threading.Lock()
         op_libraries.load()
         if not (self.folder / "saved_model.pb").is_file():
@@ -79,11 +79,12 @@ class Servable:
         """Answers a Predict request.
 
         Args:
-            request: its model and version are taken as looked up.
-            timeout: seconds that the run may take.
+            request: a request for this version; its `model_spec` is not
+                looked up again.
+            timeout: seconds that the session run may take.
 
         Raises:
-            ServingError: as TensorFlow Serving answers it.
+            ServingError: the request fails as in TensorFlow Serving.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = self._signature(name)
@@ -110,24 +111,24 @@ class Servable:
         """Runs a signature.
 
         Args:
-            signature_name: in `signatures`.
+            signature_name: one of `signatures`.
             inputs: alias -> array; strings are bytes in an object array.
-                Those with a default may be left out.
-            outputs: aliases, or None (or none) for all.
+                Inputs with a default may be left out.
+            outputs: aliases; None or an empty list for all.
             timeout: seconds, or None.
 
         Returns:
             Alias -> array.
 
         Raises:
-            ServingError: as the session fails.
+            ServingError: the session run fails.
         """
         self._signature(signature_name).check(set(inputs))
         return self._run(signature_name, inputs, outputs, timeout)
 
     def close(self) -> None:
         """Frees the session. No call may be running."""
-        self._runs.clear()
+        self._session_runs.clear()
         self._session.close()
 
     def _signature(self, name: str) -> Signature:
@@ -143,19 +144,20 @@ class Servable:
         aliases = signature.outputs(outputs)
         arrays = signature.feed(inputs)
         key = (name, aliases)
-        run = self._runs.get(key)
+        run = self._session_runs.get(key)
         if run is None:
-            run = self._make_run(key, signature)
+            run = self._make_session_run(key, signature)
         if self._batcher is None:
             found = run(arrays, timeout)
         else:
             found = self._batcher.run((self, *key), run, arrays, timeout)
         return dict(zip(aliases, found))
 
-    def _make_run(self, key, signature) -> Run:
-        run = Run(self._session, list(signature.feeds.values()),
-                  [signature.fetches[alias] for alias in key[1]])
+    def _make_session_run(self, key, signature) -> SessionRun:
+        run = SessionRun(
+            self._session, list(signature.feeds.values()),
+            [signature.fetches[alias] for alias in key[1]])
         with self._lock:
-            if len(self._runs) >= _MAX_RUNS:
-                self._runs.clear()
-            return self._runs.setdefault(key, run)
+            if len(self._session_runs) >= _MAX_SESSION_RUNS:
+                self._session_runs.clear()
+            return self._session_runs.setdefault(key, run)

@@ -29,14 +29,14 @@ _log = logging.getLogger("tfrecal.serving")
 
 
 class Server:
-    """Models, a gRPC port and, if asked for, a REST port.
+    """Serves models on a gRPC port and, if asked for, on a REST port.
 
     Args:
-        options: of `parse_flags` or `options_of`. `port` (and
-            `rest_api_port`) 0 is off, None any free one.
+        options: what `parse_flags` or `options_of` returned. A `port` or
+            `rest_api_port` of 0 is off; None picks a free port.
 
     Raises:
-        ServingError: options or files that do not go together.
+        ServingError: options or files do not fit together.
 
     Example:
         >>> server = Server(options_of(port=None, model_base_path="/m/shop"))
@@ -79,7 +79,7 @@ class Server:
         """Loads the models, then opens the ports.
 
         Raises:
-            ServingError: UNAVAILABLE for a port that cannot be had.
+            ServingError: UNAVAILABLE for a port that cannot be opened.
         """
         try:
             self.manager.start()
@@ -94,14 +94,14 @@ class Server:
                              name="tfrecal-config").start()
 
     def wait(self) -> None:
-        """Returns when the server was stopped."""
+        """Waits until the server is stopped."""
         self._stopped.wait()
 
     def stop(self, grace: float = 10) -> None:
-        """Takes no more requests, ends those under way, unloads.
+        """Takes no more requests, ends those under way and unloads.
 
         Args:
-            grace: seconds that they have.
+            grace: seconds for the requests under way.
         """
         if self._rest is not None:
             self._rest.stop()
@@ -113,7 +113,7 @@ class Server:
         self._stopped.set()
 
     def describe(self) -> str:
-        """One line: addresses, models and their versions."""
+        """Returns addresses, models and their versions in one line."""
         where = [f"gRPC on port {self.grpc_port}"] if self.grpc_port else []
         if self.options.grpc_socket_path:
             where.append(f"gRPC on {self.options.grpc_socket_path}")
@@ -208,10 +208,13 @@ class Server:
 
 
 def main(argv=None) -> int:
-    """Runs a server until SIGTERM or SIGINT; the exit code.
+    """Runs a server until SIGTERM or SIGINT.
 
     Args:
         argv: flags, without the program's name.
+
+    Returns:
+        The exit code.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format="%(asctime)s %(levelname)s %(message)s")

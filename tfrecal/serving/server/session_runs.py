@@ -1,4 +1,4 @@
-"""Run: one set of feeds and fetches of a session, as quick as can be."""
+"""SessionRun: runs of a session with one set of feeds and fetches."""
 from __future__ import annotations
 
 import time
@@ -9,16 +9,17 @@ from tensorflow.core.protobuf import config_pb2
 
 from tfrecal.serving.server.errors import ServingError
 
-# A deadline this many times longer than any run is not watched.
+# A deadline this many times longer than any session run is not watched.
 _FAR = 10
 
 
-class Run:
-    """Calls a session through a callable, six times as quick as `run`.
+class SessionRun:
+    """Calls a session through a callable, six times as fast as `run`.
 
-    A run in the caller's own thread takes half the time of one in
-    TensorFlow's threads, but only the latter end at a deadline. So it is for
-    runs that have none, or one that is far beyond what they ever took.
+    A session run in the caller's own thread takes half the time of one in
+    TensorFlow's threads, but only the latter ends at a deadline. The caller's
+    thread is therefore used for session runs without a deadline, or with one
+    that is far longer than any of them ever took.
 
     Args:
         session: a `tf.compat.v1.Session`.
@@ -29,12 +30,13 @@ class Run:
         self._session, self._feeds, self._fetches = session, feeds, fetches
         self._here = self._make(inter_op_thread_pool=-1)
         self._within = {}
-        # Of the runs so far; the first one does not count, it optimises.
+        # The longest session run so far, in seconds. The first one does not
+        # count, because TensorFlow optimises the graph in it.
         self._longest = None
         self._warm = False
 
     def __call__(self, arrays: list, timeout: float | None) -> list:
-        """Runs; raises ServingError as the session fails."""
+        """Runs the session; raises ServingError where that fails."""
         started = time.monotonic()
         if timeout is None or (self._longest is not None
                                and timeout > _FAR * self._longest):
@@ -53,7 +55,10 @@ class Run:
         return found
 
     def _limited(self, timeout):
-        """A callable with a limit, rounded up so that there are few."""
+        """Returns a callable with a time limit.
+
+        The limit is rounded up to a power of two, so that there are few.
+        """
         if timeout <= 0:
             raise ServingError(StatusCode.DEADLINE_EXCEEDED,
                                "The deadline is over before the run.")
@@ -70,7 +75,7 @@ class Run:
 
 
 def _array(value) -> np.ndarray:
-    """An output of the session; single values are no arrays there."""
+    """Returns an output of the session, a single value too, as an array."""
     if isinstance(value, np.ndarray):
         return value
     return np.array(value, object if isinstance(value, bytes) else None)

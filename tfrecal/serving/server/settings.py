@@ -1,4 +1,4 @@
-"""What the server's flags and the files that they name come to."""
+"""Settings that follow from the server's flags and the files they name."""
 from __future__ import annotations
 
 import os
@@ -16,15 +16,15 @@ _LARGEST_REQUEST = 64 << 20
 
 
 def read(path: str, message):
-    """The message, filled from the file if a path is given."""
+    """Fills the message from a file, if a path is given, and returns it."""
     return read_text_proto(path, message) if path else message
 
 
 def check(options) -> None:
-    """Flags that must come together, or not.
+    """Checks flags that need each other or exclude each other.
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT for flags that do not fit together.
     """
     if options.port == 0 and not options.grpc_socket_path:
         raise invalid("Either `--port` or `--grpc_socket_path` must be set. "
@@ -38,10 +38,10 @@ def check(options) -> None:
 
 
 def grpc_threads(options) -> int:
-    """Threads that answer.
+    """Returns the number of threads that answer.
 
-    Few beat many, as Python's run one at a time; batches are made of
-    requests that wait in threads.
+    Few threads are faster than many, because Python runs one at a time.
+    Batching needs more, because requests wait for their batch in threads.
     """
     cpus = os.cpu_count() or 1
     return options.grpc_max_threads or (
@@ -49,7 +49,7 @@ def grpc_threads(options) -> int:
 
 
 def session_config(options) -> config_pb2.ConfigProto:
-    """The config of every version's session."""
+    """Returns the config of every version's session."""
     config = read(options.tensorflow_session_config_file,
                   config_pb2.ConfigProto())
     both = options.tensorflow_session_parallelism
@@ -66,17 +66,17 @@ def session_config(options) -> config_pb2.ConfigProto:
 
 
 def monitoring_path(options) -> str | None:
-    """Where the metrics are; None where there are none."""
+    """Returns the HTTP path of the metrics, or None without metrics."""
     config = read(options.monitoring_config_file,
                   config_protos.MonitoringConfig()).prometheus_config
     return (config.path or _MONITORING_PATH) if config.enable else None
 
 
 def credentials(options) -> grpc.ServerCredentials | None:
-    """Those of `--ssl_config_file`, which holds PEM text.
+    """Returns the credentials of `--ssl_config_file`, which holds PEM text.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for a file that lacks a part.
+        ServingError: INVALID_ARGUMENT for a file that lacks a field.
     """
     path = options.ssl_config_file
     if not path:
@@ -95,7 +95,7 @@ def credentials(options) -> grpc.ServerCredentials | None:
 
 
 def channel_arguments(options) -> list[tuple]:
-    """Options of the gRPC server.
+    """Returns the options of the gRPC server.
 
     Raises:
         ServingError: INVALID_ARGUMENT for an item without `=`.

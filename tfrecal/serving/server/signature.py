@@ -1,4 +1,4 @@
-"""Signature: what a request must look like, and arrays in their order."""
+"""Signature: checks a request and puts its arrays in order."""
 from __future__ import annotations
 
 import numpy as np
@@ -15,7 +15,8 @@ class Signature:
         definition: a `SignatureDef`.
 
     Attributes:
-        feeds, fetches: names of tensors, in the order of the aliases.
+        feeds, fetches: alias -> name of a tensor, in the order of the
+            aliases.
     """
 
     def __init__(self, definition):
@@ -31,10 +32,10 @@ class Signature:
                           for alias, proto in definition.defaults.items()}
 
     def check(self, given: set[str]) -> None:
-        """The inputs, with the defaults, must be those of the signature.
+        """Checks that the inputs, with the defaults, are the signature's.
 
         Raises:
-            ServingError: INVALID_ARGUMENT.
+            ServingError: INVALID_ARGUMENT for other inputs.
         """
         wanted = self.feeds.keys()
         if given == wanted:
@@ -60,7 +61,7 @@ class Signature:
                 f"{_names(given & wanted)}, request input: {_names(given)}")
 
     def feed(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Arrays in order, defaults for those that are left out.
+        """Returns arrays in order, with defaults for what is left out.
 
         Raises:
             ServingError: INVALID_ARGUMENT for another dtype.
@@ -80,10 +81,14 @@ class Signature:
         return arrays
 
     def outputs(self, aliases=None) -> tuple[str, ...]:
-        """The outputs that are asked for, in order; none means all.
+        """Returns the outputs that are asked for, in order.
+
+        Args:
+            aliases: names of outputs; None or an empty list for all.
 
         Raises:
-            ServingError: INVALID_ARGUMENT for one that is none, or twice.
+            ServingError: INVALID_ARGUMENT for a name that is no output, or
+                that is given twice.
         """
         if not aliases:
             return self._outputs

@@ -1,4 +1,4 @@
-"""TensorProtos from and to arrays, as leniently as TensorFlow Serving.
+"""Turns TensorProtos into arrays and back, as TensorFlow Serving does.
 
 `tf.make_ndarray` refuses what the server takes (too many values, strings in
 `tensor_content`) and costs ten times as much for a single row.
@@ -40,19 +40,19 @@ _TAGS = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}
 
 
 def from_proto(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
-    """The array of a tensor in a request.
+    """Returns the array of a tensor in a request.
 
-    Too few values: the last one is repeated. None: zeros or empty strings.
-    Too many: the first ones are taken.
+    Where there are too few values, the last one is repeated; no values at
+    all give zeros or empty strings; of too many, the first ones are taken.
 
     Args:
-        proto: of any type and form.
-        alias: name of the input, for errors.
+        proto: a TensorProto of any type and form.
+        alias: the name of the input, for errors.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for a type or shape that is none,
-            `tensor_content` of another length than the shape's, or a short
-            message that asks for a huge tensor.
+        ServingError: INVALID_ARGUMENT for an invalid type or shape, for
+            `tensor_content` of another length than the shape's, or for a
+            short message that asks for a huge tensor.
     """
     kind = proto.dtype
     field = _FIELD_OF.get(kind)
@@ -80,7 +80,7 @@ def from_proto(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
 
 
 def dtype_of(array: np.ndarray) -> int:
-    """Number of an array's DataType; objects are strings."""
+    """Returns the number of an array's DataType; objects are strings."""
     return _KINDS.get(array.dtype, types_pb2.DT_INVALID)
 
 
@@ -89,9 +89,10 @@ def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto,
     """Writes an output of the session into an empty TensorProto.
 
     Args:
-        array: NumPy, strings as an object array of bytes.
-        proto: written into.
-        content: into `tensor_content` and not into the typed field.
+        array: a NumPy array; strings are bytes in an object array.
+        proto: an empty TensorProto, which is written into.
+        content: whether to write into `tensor_content` and not into the
+            typed field.
     """
     proto.dtype = kind = dtype_of(array)
     shape = proto.tensor_shape
@@ -129,7 +130,7 @@ def _from_content(content, kind, size, alias) -> np.ndarray:
 
 
 def _strings(content: bytes, size: int, alias: str) -> np.ndarray:
-    """All lengths as varints, then all bytes."""
+    """Reads strings: first all lengths as varints, then all bytes."""
     if size > len(content):
         raise _unparsable(alias)
     lengths, place = [], 0

@@ -13,10 +13,11 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 
 def folders(base_path) -> dict[int, Path]:
-    """Version -> folder, of the children of a base path.
+    """Returns version -> folder for the children of a base path.
 
-    A child counts if its whole name is a number and if, links resolved, it
-    lies under the base path. Of `1` and `001` the last by name is taken.
+    A child counts if its whole name is a number and if it lies under the base
+    path once links are resolved. Where `1` and `001` are both there, the last
+    by name is taken.
 
     Raises:
         ServingError: NOT_FOUND if the base path is no folder.
@@ -40,7 +41,7 @@ def folders(base_path) -> dict[int, Path]:
 
 
 def aspired(found: dict, policy) -> set[int]:
-    """The versions of `found` that a policy asks for.
+    """Returns the versions of `found` that a policy asks for.
 
     Args:
         found: what `folders` returned.

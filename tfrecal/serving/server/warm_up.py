@@ -18,14 +18,14 @@ def warm_up(servable, times: int = 1) -> int:
 
     Args:
         servable: a `Servable`, not yet in use.
-        times: that each record is run.
+        times: how often each record is run.
 
     Returns:
         How many records were run.
 
     Raises:
-        ServingError: a record that cannot be read or run; the version must
-            not be served.
+        ServingError: a record cannot be read or run; the version must not
+            be served.
     """
     path = servable.folder / FILE
     if not path.is_file():
@@ -42,7 +42,7 @@ def warm_up(servable, times: int = 1) -> int:
         if kind is None:
             continue
         for _ in range(max(times, 1)):
-            _run(servable, kind, log)
+            _run_record(servable, kind, log)
         count += 1
         if count > _MOST:
             raise invalid("Number of warmup records exceeds the maximum "
@@ -61,7 +61,7 @@ def _records(path):
             "format.") from error
 
 
-def _run(servable, kind, log):
+def _run_record(servable, kind, log):
     request = getattr(log, kind).request if kind != "session_run_log" else None
     if kind == "predict_log":
         servable.predict(request)

@@ -1,4 +1,4 @@
-"""ALBERT: a BERT that runs the same layer over and over."""
+"""ALBERT: a BERT whose layers share their weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfrecal.text.architectures.base import linear, scaling
 from tfrecal.text.architectures.bert import Bert, through
-from tfrecal.text.layers.transformer import Parts
+from tfrecal.text.layers.transformer import LayerWeights
 from tfrecal.text.tokenizers.sentencepiece import SentencePiece
 
 
@@ -45,9 +45,9 @@ class Albert(Bert):
             for layer in groups[n * count // steps].albert_layers
         ]
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         own = layer.attention
-        return Parts(
+        return LayerWeights(
             query=linear(own.query), key=linear(own.key),
             value=linear(own.value), out=linear(own.dense),
             inner=linear(layer.ffn), outer=linear(layer.ffn_output),

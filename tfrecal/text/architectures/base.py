@@ -1,4 +1,4 @@
-"""Architecture: what `TextEncoder` must know of one kind of transformer."""
+"""Architecture: describes one kind of transformer to `TextEncoder`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Callable, NamedTuple, Sequence
 import tensorflow as tf
 
 from tfrecal.text.layers.packing import Packing
-from tfrecal.text.layers.transformer import Form, Parts, layer_norm
+from tfrecal.text.layers.transformer import Form, LayerWeights, layer_norm
 from tfrecal.text.options import TUNINGS
 
 
 class Setting(NamedTuple):
-    """A field of config.json that must have one value, and its default."""
+    """A field of config.json that must have a certain value."""
 
     name: str
     wanted: object
 
 
 class Architecture:
-    """One kind of transformer: its classes, its weights and where they lie.
+    """One kind of transformer: its classes, and where its weights are.
 
     A subclass names the TF-Transformers classes and says where their weights
-    are; the layers themselves are those of `transformer`. `base` is the inner
-    Keras layer of the loaded model, without pooler and heads.
+    are; `layers.transformer` runs the layers. `base` is the inner Keras layer
+    of the loaded model, without pooler and heads.
 
     Args:
         config: an instance of `config_name`.
@@ -32,11 +32,13 @@ class Architecture:
     Attributes:
         kind: `model_type` in config.json.
         config_name, model_name: classes of `transformers`.
-        settings: what else config.json must say, where it says anything.
-        pooling: the right one for encoders of this kind.
+        settings: further fields of config.json that must have a certain
+            value where they are given.
+        pooling: the pooling that encoders of this kind are made for.
         shares_layers: whether all layers have the same weights.
-        attention: what stands in for `transformer.packed_attention`.
-        landmark: name of a weight that no checkpoint of this kind lacks.
+        attention: function in place of `transformer.packed_attention`, or
+            None.
+        landmark: name of a weight that every checkpoint of this kind has.
     """
 
     kind: str
@@ -56,7 +58,7 @@ class Architecture:
 
     @property
     def form(self) -> Form:
-        """What the layers have in common."""
+        """The `Form` that all layers have in common."""
         config = self.config
         return Form(
             hidden=config.hidden_size,
@@ -68,12 +70,12 @@ class Architecture:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text, special tokens included."""
+        """Number of tokens of the longest text, special ones included."""
         return self.config.max_position_embeddings
 
     @property
     def tunings(self) -> tuple[str, ...]:
-        """Ways of tuning (`TextEncoder`) that can be had."""
+        """The values of `TextEncoder(tuning=)` that this model allows."""
         if not self.config.num_hidden_layers:  # a static encoder
             return ("frozen", "full")
         return tuple(tuning for tuning in TUNINGS
@@ -82,7 +84,7 @@ class Architecture:
     def check_options(
         self, checkpoint: str, tuning: str, top_n: int, max_length: int
     ) -> None:
-        """Raises ValueError where this model cannot have them."""
+        """Raises ValueError for options that this model cannot have."""
         layers = self.config.num_hidden_layers
         if tuning not in self.tunings:
             why = ("all layers share their weights" if layers
@@ -107,69 +109,69 @@ class Architecture:
 
     @property
     def facts(self) -> dict:
-        """What an encoding depends on besides weights and vocabulary."""
+        """Returns what encodings depend on besides weights and vocabulary."""
         return {"model_type": self.kind, **self.form._asdict()}
 
     def tokenizer(self, folder: Path):
-        """The tokenizer of a checkpoint; see `wordpiece.WordPiece`."""
+        """Makes the tokenizer of a checkpoint; see `wordpiece.WordPiece`."""
         raise NotImplementedError
 
     def layers(self, base) -> list:
-        """The Keras layers in the order that they run."""
+        """Returns the Keras layers in the order in which they run."""
         return list(base.encoder.layer)
 
     def distinct(self, base) -> list:
-        """`layers` without repetitions."""
+        """Returns `layers` without repetitions."""
         return list({id(one): one for one in self.layers(base)}.values())
 
     def order(self, base) -> list[int]:
-        """For each of `layers`, its number in `distinct`."""
+        """Returns for each of `layers` its number in `distinct`."""
         number = {id(one): n for n, one in enumerate(self.distinct(base))}
         return [number[id(one)] for one in self.layers(base)]
 
-    def parts(self, layer) -> Parts:
-        """The weights of one of `layers`."""
+    def weights_of(self, layer) -> LayerWeights:
+        """Returns the weights of one of `layers`."""
         raise NotImplementedError
 
     def below(self, base) -> list:
-        """Layers and variables below `layers`, which only `full` trains."""
+        """Returns layers and variables below `layers`; `full` trains them."""
         return [base.embeddings]
 
     def above(self, base) -> list:
-        """Layers above `layers`, trained with the last one."""
+        """Returns layers above `layers`, trained with the last of these."""
         return []
 
     def constant(self, base) -> list:
-        """Variables that are used and never trained."""
+        """Returns variables that are used and never trained."""
         return []
 
     def words(self, base) -> tf.Variable:
-        """The table of token embeddings, `[vocabulary, width]`."""
+        """Returns the table of token embeddings, `[vocabulary, width]`."""
         return base.embeddings.weight
 
     def embed(self, base, words: tf.Tensor, packing: Packing) -> tf.Tensor:
-        """Rows of `words`, `[tokens, width]`, to `[tokens, hidden]`."""
+        """Turns rows of `words`, `[tokens, width]`, into hidden states."""
         raise NotImplementedError
 
     def arrange(self, base, packing: Packing) -> Packing:
-        """The packing with what this kind adds to attention scores."""
+        """Adds to a packing what this kind adds to attention scores."""
         return packing
 
     def finish(self, base, hidden: tf.Tensor) -> tf.Tensor:
-        """What comes after the last layer."""
+        """Applies what comes after the last layer."""
         return hidden
 
 
 def linear(layer) -> tuple[tf.Tensor, tf.Tensor]:
-    """Kernel and bias of a Keras `Dense`."""
+    """Returns kernel and bias of a Keras `Dense`."""
     return layer.kernel.value(), layer.bias.value()
 
 
 def scaling(layer) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gamma and beta of a Keras `LayerNormalization`."""
+    """Returns gamma and beta of a Keras `LayerNormalization`."""
     return layer.gamma.value(), layer.beta.value()
 
 
 def normalise(norm, values: tf.Tensor) -> tf.Tensor:
-    """`[tokens, width]` through a Keras `LayerNormalization`."""
+    """Applies a Keras `LayerNormalization` to `[tokens, width]`."""
     return layer_norm(values, *scaling(norm), norm.epsilon)

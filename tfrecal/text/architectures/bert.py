@@ -12,7 +12,7 @@ from tfrecal.text.architectures.base import (
     normalise,
     scaling,
 )
-from tfrecal.text.layers.transformer import Parts
+from tfrecal.text.layers.transformer import LayerWeights
 from tfrecal.text.tokenizers.wordpiece import WordPiece
 
 
@@ -29,18 +29,17 @@ class Bert(Architecture):
 
     @property
     def facts(self):
-        # As it was when BERT was the only kind: encodings on disk and runs
-        # go by it.
+        # These facts must stay: encodings on disk and runs are known by them.
         names = ("hidden_act", "layer_norm_eps", "num_attention_heads")
         return {name: getattr(self.config, name) for name in names}
 
     def tokenizer(self, folder: Path) -> WordPiece:
         return WordPiece.from_folder(folder, self.config.vocab_size)
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         own, out = layer.attention.self_attention, layer.attention.dense_output
         last = layer.bert_output
-        return Parts(
+        return LayerWeights(
             query=linear(own.query), key=linear(own.key),
             value=linear(own.value), out=linear(out.dense),
             inner=linear(layer.intermediate.dense), outer=linear(last.dense),
@@ -55,12 +54,12 @@ class Bert(Architecture):
         return normalise(own.LayerNorm, hidden)
 
     def _places(self, table):
-        """Vectors of positions 0, 1, ..."""
+        """Returns the vectors of positions 0, 1, ..."""
         return table
 
 
 class Electra(Bert):
-    """As BERT; embeddings may be narrower than the layers.
+    """BERT, with embeddings that may be narrower than the layers.
 
     Reference:
         Clark et al. 2020, ELECTRA (arXiv 2003.10555).
@@ -82,6 +81,6 @@ class Electra(Bert):
 
 
 def through(dense, values: tf.Tensor) -> tf.Tensor:
-    """`[tokens, width]` through a Keras `Dense` without activation."""
+    """Applies a Keras `Dense` without activation to `[tokens, width]`."""
     kernel, bias = linear(dense)
     return tf.nn.bias_add(tf.matmul(values, kernel), bias)

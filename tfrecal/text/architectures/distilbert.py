@@ -12,7 +12,7 @@ from tfrecal.text.architectures.base import (
     normalise,
     scaling,
 )
-from tfrecal.text.layers.transformer import Form, Parts
+from tfrecal.text.layers.transformer import Form, LayerWeights
 from tfrecal.text.tokenizers.wordpiece import WordPiece
 
 
@@ -41,9 +41,9 @@ class DistilBert(Architecture):
     def layers(self, base):
         return list(base.transformer.layer)
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         own = layer.attention
-        return Parts(
+        return LayerWeights(
             query=linear(own.q_lin), key=linear(own.k_lin),
             value=linear(own.v_lin), out=linear(own.out_lin),
             inner=linear(layer.ffn.lin1), outer=linear(layer.ffn.lin2),

@@ -12,15 +12,15 @@ from tfrecal.text.architectures.base import (
     normalise,
     scaling,
 )
-from tfrecal.text.layers.transformer import Form, Parts
+from tfrecal.text.layers.transformer import Form, LayerWeights
 from tfrecal.text.tokenizers.byte_pairs import BytePairs
 
 
 class GPT2(Architecture):
     """Causal, no special tokens, byte-level BPE (outside of graphs).
 
-    The last token stands for a text, for it has seen all others. An empty
-    text has no token; its vector is zero.
+    The last token stands for a text, because it has seen all others. An empty
+    text has no token, and its vector is zero.
 
     Reference:
         Radford et al. 2019, Language models are unsupervised multitask
@@ -54,10 +54,10 @@ class GPT2(Architecture):
     def layers(self, base):
         return list(base.h)
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         kernel, bias = _linear(layer.attn.c_attn)
         query, key, value = zip(tf.split(kernel, 3, 1), tf.split(bias, 3))
-        return Parts(
+        return LayerWeights(
             query=query, key=key, value=value,
             out=_linear(layer.attn.c_proj), inner=_linear(layer.mlp.c_fc),
             outer=_linear(layer.mlp.c_proj), norm=scaling(layer.ln_1),
@@ -77,7 +77,7 @@ class GPT2(Architecture):
         return words + tf.gather(base.wpe.embeddings, packing.position)
 
     def arrange(self, base, packing):
-        # Padding comes after all tokens, where none of them looks.
+        # Padding comes after all tokens, so no token attends to it.
         return packing._replace(
             biases=[_causal(shape[2]) for shape in packing.shapes])
 
@@ -86,12 +86,13 @@ class GPT2(Architecture):
 
 
 def _linear(layer):
-    """Kernel and bias of a `TFConv1D`."""
+    """Returns kernel and bias of a `TFConv1D`."""
     return layer.weight.value(), tf.reshape(layer.bias, [-1])
 
 
 def _causal(width):
-    """`[1, 1, width, width]`: 0 for places up to the own, else -1e9."""
+    """Returns `[1, 1, width, width]`: 0 up to a token's own place, else -1e9.
+    """
     place = tf.range(width)
     later = place > place[:, tf.newaxis]
     return tf.where(later, -1e9, 0.0)[tf.newaxis, tf.newaxis]

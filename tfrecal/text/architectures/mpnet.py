@@ -1,4 +1,4 @@
-"""MPNet: a BERT whose attention also sees distances."""
+"""MPNet: a BERT whose attention has biases by distance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tfrecal.text.architectures.base import (
     normalise,
     scaling,
 )
-from tfrecal.text.layers.transformer import Parts
+from tfrecal.text.layers.transformer import LayerWeights
 from tfrecal.text.tokenizers.wordpiece import WordPiece
 
-_FIRST_PLACE = 2  # below are the place of padding and one that is not used
+_FIRST_PLACE = 2  # place 0 is not used, 1 is for padding
 
 
 class MPNet(Architecture):
@@ -52,9 +52,9 @@ class MPNet(Architecture):
             folder, self.config.vocab_size, ("<s>", "</s>"), ("MPNet",)
         )
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         own = layer.attention.attn
-        return Parts(
+        return LayerWeights(
             query=linear(own.q), key=linear(own.k), value=linear(own.v),
             out=linear(own.o), inner=linear(layer.intermediate.dense),
             outer=linear(layer.out.dense),
@@ -74,7 +74,7 @@ class MPNet(Architecture):
 
     def arrange(self, base, packing):
         widths = [shape[2] for shape in packing.shapes]
-        # Of two places, for the widest bucket; the others are a corner of it.
+        # The biases of the widest bucket; other buckets take a corner of it.
         longest = tf.zeros([1, tf.reduce_max(widths), 1])
         by_distance = base.encoder.compute_position_bias(longest)
         return packing._replace(biases=[

@@ -8,7 +8,7 @@ from tfrecal.text.architectures.base import Architecture
 from tfrecal.text.architectures.bert import Bert
 from tfrecal.text.tokenizers.byte_pairs import BytePairs
 
-_FIRST_PLACE = 2  # below are the place of padding and one that is not used
+_FIRST_PLACE = 2  # place 0 is not used, 1 is for padding
 
 
 class Roberta(Bert):

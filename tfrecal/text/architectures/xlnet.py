@@ -13,16 +13,16 @@ from tfrecal.text.architectures.base import (
     scaling,
 )
 from tfrecal.text.layers.packing import Packing
-from tfrecal.text.layers.transformer import Form, Parts, drop_weights
+from tfrecal.text.layers.transformer import Form, LayerWeights, drop_weights
 from tfrecal.text.tokenizers.sentencepiece import SentencePiece
 
 
 class XLNet(Architecture):
     """Bidirectional, `text <sep> <cls>`, SentencePiece; relative places.
 
-    The last token stands for a text; it is a segment of its own, as Hugging
-    Face's tokenizer has it. Gradients of its attention are TensorFlow's own,
-    so that it trains slower than the other kinds.
+    The last token stands for a text. It is a segment of its own, as in
+    Hugging Face's tokenizer. TensorFlow computes the gradients of attention,
+    so this kind trains more slowly than the others.
 
     Reference:
         Yang et al. 2019, XLNet (arXiv 1906.08237); Dai et al. 2019,
@@ -39,7 +39,7 @@ class XLNet(Architecture):
     )
     pooling = "last"
     landmark = "word_embedding.weight"
-    # Places are relative, so that none runs out: what it was pretrained on.
+    # Places are relative and have no limit; this is the pretrained length.
     longest = 512
 
     @property
@@ -61,7 +61,7 @@ class XLNet(Architecture):
     def layers(self, base):
         return list(base.layer)
 
-    def parts(self, layer):
+    def weights_of(self, layer):
         own, width = layer.rel_attn, self.config.d_model
         query, key, value, out, by_place = (
             tf.reshape(kernel, [width, width])
@@ -72,12 +72,12 @@ class XLNet(Architecture):
         same, other = tf.unstack(tf.reshape(own.seg_embed, [2, width]))
         none = tf.zeros([width])
         scale = self.config.d_head ** -0.5
-        return Parts(
+        return LayerWeights(
             query=(query, content), key=(key, none), value=(value, none),
             out=(tf.transpose(out), none), inner=linear(layer.ff.layer_1),
             outer=linear(layer.ff.layer_2), norm=scaling(own.layer_norm),
             last=scaling(layer.ff.layer_norm),
-            # The biases are over that of the content, which is in the query.
+            # Biases are relative to the content's, which is in the query.
             extra=(by_place, (place - content) * scale,
                    (segment - content) * scale, other - same),
         )
@@ -95,14 +95,18 @@ class XLNet(Architecture):
     def attention(
         mixed, packing, heads, dropout, seed, by_place, place, segment, other
     ):
-        """As `transformer.packed_attention`, with three terms to a score.
+        """Attends like `transformer.packed_attention`, with three scores.
+
+        The scores of content, distance and segment are added.
 
         Args:
-            mixed, packing, heads, dropout, seed: see there.
-            by_place: `[hidden, hidden]`, distances to keys.
-            place, segment: `[hidden]`, added to queries of distances, and
-                of segments.
-            other: `[hidden]`, key of another segment less that of the own.
+            mixed, packing, heads, dropout, seed: see
+                `transformer.packed_attention`.
+            by_place: `[hidden, hidden]`, makes keys of distances.
+            place, segment: `[hidden]`, added to queries for distances, and
+                for segments.
+            other: `[hidden]`, the key of another segment minus the key of
+                the token's own segment.
         """
         width = mixed.shape[-1] // heads // 3
         longest = tf.reduce_max([shape[2] for shape in packing.shapes])
@@ -132,17 +136,17 @@ class XLNet(Architecture):
         return tf.reshape(context, [-1, heads * width])
 
 
-def _buckets(part: tf.Tensor, packing: Packing, heads: int) -> list:
-    """`[tokens, hidden]` to `[rows, heads, width, d]` a bucket."""
-    width = part.shape[-1] // heads
-    pieces = tf.gather(tf.reshape(part, [-1, width]), packing.token_head)
+def _buckets(values: tf.Tensor, packing: Packing, heads: int) -> list:
+    """Lays `[tokens, hidden]` out by bucket, `[rows, heads, width, d]`."""
+    width = values.shape[-1] // heads
+    pieces = tf.gather(tf.reshape(values, [-1, width]), packing.token_head)
     pieces = tf.split(pieces, packing.sizes, num=len(packing.shapes))
     return [tf.reshape(piece, tf.concat([shape, [width]], 0))
             for piece, shape in zip(pieces, packing.shapes)]
 
 
 def _distance_keys(longest, by_place, heads):
-    """Keys of distances `longest` down to `1 - longest`, `[heads, _, d]`."""
+    """Returns keys of distances from `longest` down, `[heads, _, d]`."""
     hidden = by_place.shape[0]
     distance = tf.cast(tf.range(longest, -longest, -1), tf.float32)
     speed = 10000.0 ** -(tf.range(0, hidden, 2.0) / hidden)
@@ -154,10 +158,10 @@ def _distance_keys(longest, by_place, heads):
 
 
 def _shift(scores, span):
-    """Scores by distance `[.., span, 2 span]` to scores by key.
+    """Turns scores by distance `[.., span, 2 span]` into scores by key.
 
-    Key j of query i is at column j - i + span, hence in the flat rows at
-    i (2 span - 1) + j + span.
+    Key j of query i is in column j - i + span, so in the flattened rows it is
+    at i (2 span - 1) + j + span.
     """
     rows, heads = tf.unstack(tf.shape(scores)[:2])
     flat = tf.reshape(scores, [rows, heads, 2 * span * span])[:, :, span:]
@@ -166,7 +170,8 @@ def _shift(scores, span):
 
 
 def _differs(lengths, span):
-    """`[rows, 1, span, span]`: 1 where just one of two is the last token."""
+    """Returns 1 where one of two tokens is the last, `[rows, 1, span, span]`.
+    """
     last = tf.range(span) == lengths[:, tf.newaxis] - 1
     last = last[:, tf.newaxis]
     both = last[..., tf.newaxis] != last[:, :, tf.newaxis]

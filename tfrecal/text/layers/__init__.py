@@ -1,1 +1,1 @@
-"""What are the layers of a transformer made of?"""
+"""How do the layers of a transformer compute?"""

@@ -1,8 +1,8 @@
-"""Products with int8 kernels, by an operation that stock servers have.
+"""Products with int8 kernels, by an operation that all servers have.
 
-`QuantizedMatMulWithBias` is part of TensorFlow itself and run by oneDNN on
-x86 (`AVX512_VNNI` and alike make it fast). It multiplies unsigned activations
-by signed kernels; scales of each token and of each column are put on here.
+`QuantizedMatMulWithBias` belongs to TensorFlow itself, and oneDNN runs it on
+x86 (fast with `AVX512_VNNI` and the like). It multiplies unsigned activations
+by signed kernels. This module applies the scales of tokens and columns.
 """
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple, Sequence
 
 import tensorflow as tf
 
-# Processors without VNNI add two products of u8 and s8 in 16 bits: with
-# kernels of seven bits 2 * 255 * 64 still fits. Activations, whose largest
-# values lie far out, need their eight bits more.
+# Largest value of a kernel. Processors without VNNI add two products of u8
+# and s8 in 16 bits; with kernels of seven bits, 2 * 255 * 64 still fits.
+# Activations have outliers and need the eight bits more than kernels do.
 _MOST = 64
 _HALF, _ZERO = 127, 128
 
@@ -26,13 +26,13 @@ class Kernel(NamedTuple):
 
     @classmethod
     def spec(cls, shape: Sequence[int]) -> Kernel:
-        """The `TensorSpec`s of a kernel of this shape."""
+        """Returns the `TensorSpec`s of a kernel of this shape."""
         return cls(tf.TensorSpec(shape, tf.int8), tf.TensorSpec(shape[1:]),
                    tf.TensorSpec(shape[1:], tf.int32))
 
 
 def quantise(kernel: tf.Tensor) -> Kernel:
-    """Float32 `[into, out]` to int8, each column by its largest value."""
+    """Rounds float32 `[into, out]` to int8, scaled column by column."""
     values, scale = rounded(kernel, 0, _MOST)
     total = tf.reduce_sum(tf.cast(values, tf.int32), 0)
     return Kernel(values, tf.reshape(scale, [-1]), -_ZERO * total)
@@ -40,21 +40,21 @@ def quantise(kernel: tf.Tensor) -> Kernel:
 
 def rounded(values: tf.Tensor, axis: int, most: int = 127
             ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Float32 `[n, m]` to int8, and their scales along an axis, kept."""
+    """Rounds float32 `[n, m]` to int8; returns them and scales by an axis."""
     scale = tf.reduce_max(tf.abs(values), axis, keepdims=True) / most
     scale = tf.where(scale > 0, scale, 1.0)
     return tf.cast(tf.round(values / scale), tf.int8), scale
 
 
 def product(values: tf.Tensor, kernel: Kernel) -> tf.Tensor:
-    """`values @ kernel`, of activations rounded token by token.
+    """Computes `values @ kernel` with activations rounded token by token.
 
-    The kernel must be a constant of the graph: oneDNN brings it into its own
-    order at the first call and keeps it.
+    The kernel must be a constant of the graph: oneDNN reorders it at the
+    first call and keeps the result.
 
     Args:
         values: `[tokens, into]` float32.
-        kernel: of `quantise`.
+        kernel: what `quantise` returned.
 
     Returns:
         `[tokens, out]` float32.
@@ -72,7 +72,9 @@ def product(values: tf.Tensor, kernel: Kernel) -> tf.Tensor:
 
 
 class Table:
-    """Rows in int8, a scale for each: a quarter of the memory.
+    """A table with rows in int8 and a scale for each row.
+
+    It takes a quarter of the memory of float32.
 
     Args:
         rows: `[n, width]` float32.
@@ -84,6 +86,6 @@ class Table:
                           tf.Variable(scale, trainable=False)]
 
     def gather(self, places: tf.Tensor) -> tf.Tensor:
-        """Float32 `[m, width]`."""
+        """Returns the rows at some places, float32 `[m, width]`."""
         values, scale = (tf.gather(v, places) for v in self.variables)
         return tf.cast(values, tf.float32) * scale

@@ -2,8 +2,8 @@
 
 Hu et al. 2021, LoRA (arXiv 2106.09685), eq. 3: a kernel W is used as
 W + (alpha / rank) B A, and only B and A are trained. The sum is made in each
-step, for kernels are small beside the tokens of a batch; an export has it
-once and for all.
+step, because kernels are small beside the tokens of a batch; an export holds
+the sums.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfrecal import checks
-from tfrecal.text.layers.transformer import Parts
+from tfrecal.text.layers.transformer import LayerWeights
 
 PROJECTIONS = ("query", "key", "value", "out", "inner", "outer")
 
@@ -20,25 +20,25 @@ class LoRA(tf.Module):
     """The updates of all layers of a transformer.
 
     Args:
-        parts: of each distinct layer, which tell the sizes.
-        rank: of an update.
+        layers: the weights of each distinct layer, whose shapes are used.
+        rank: the rank of an update.
         alpha: scales the updates by alpha / rank.
-        projections: which kernels have one, of `PROJECTIONS`.
-        seed: of the first weights.
+        projections: the kernels that get an update, of `PROJECTIONS`.
+        seed: seed of the first weights.
 
     Attributes:
-        weights: the variables, two a kernel.
+        weights: the variables, two for each kernel.
     """
 
-    def __init__(self, parts: list[Parts], rank: int, alpha: float,
+    def __init__(self, layers: list[LayerWeights], rank: int, alpha: float,
                  projections: tuple[str, ...], seed: int = 0):
         super().__init__(name="lora")
         self._scale = alpha / rank
         self._pairs = []
-        for number, one in enumerate(parts):
+        for number, layer in enumerate(layers):
             pairs = {}
             for name in projections:
-                rows, columns = getattr(one, name)[0].shape
+                rows, columns = getattr(layer, name)[0].shape
                 place = number * len(PROJECTIONS) + PROJECTIONS.index(name)
                 # An update is zero at first: B A with random A and B = 0.
                 down = tf.random.stateless_normal(
@@ -54,17 +54,17 @@ class LoRA(tf.Module):
         return [weight for pairs in self._pairs
                 for pair in pairs.values() for weight in pair]
 
-    def adapt(self, parts: Parts, number: int) -> Parts:
-        """The weights of distinct layer `number` with its updates."""
-        return parts._replace(**{
-            name: (getattr(parts, name)[0]
+    def adapt(self, weights: LayerWeights, number: int) -> LayerWeights:
+        """Adds its updates to the weights of distinct layer `number`."""
+        return weights._replace(**{
+            name: (getattr(weights, name)[0]
                    + self._scale * tf.matmul(down, up),
-                   getattr(parts, name)[1])
+                   getattr(weights, name)[1])
             for name, (down, up) in self._pairs[number].items()})
 
 
 def check(rank, alpha, projections) -> None:
-    """Raises a TypeError or ValueError for a LoRA that cannot be."""
+    """Raises a TypeError or ValueError for options that LoRA cannot have."""
     checks.whole(1, rank=rank, cure="4 to 16 are usual.")
     checks.positive(alpha=alpha, cure="Once or twice the rank is usual.")
     checks.finite(alpha=alpha)

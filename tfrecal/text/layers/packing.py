@@ -1,8 +1,8 @@
-"""The layout of a batch of texts without padding: tokens side by side.
+"""Lays out a batch of texts without padding, one token after the other.
 
-A batch is one `[tokens, hidden]` matrix. All that a transformer does token by
-token runs on that matrix; only attention sees rows, padded to the longest of
-their length bucket, so that one long text costs what it costs and no more.
+A batch is one `[tokens, hidden]` matrix. All operations on single tokens run
+on that matrix. Only attention sees rows, padded to the longest row of their
+length bucket, so one long text does not make the others more expensive.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import tensorflow as tf
 
 
 class Packing(NamedTuple):
-    """Where each token of a batch lies; made once a batch, used by all layers.
+    """Where each token of a batch lies; made for a batch, used by all layers.
 
-    Rows are put in order of length, so that each bucket is one slice. In a
-    bucket of `r` rows padded to `w`, attention works on `[r, heads, w, d]`,
-    d elements of one head of one token: a slot. The buckets' slots lie behind
-    each other.
+    Rows are sorted by length, so each bucket is one slice. In a bucket of `r`
+    rows padded to `w`, attention works on `[r, heads, w, d]`. The d elements
+    of one head of one token are a slot. The slots of one bucket follow those
+    of the one before.
     """
 
     token_index: tf.Tensor  # [tokens] int32, in the store the rows came from
@@ -36,9 +36,11 @@ class Packing(NamedTuple):
 
     @classmethod
     def spec(cls, buckets: int, shared: Sequence[int] = (1, 2)) -> Packing:
-        """The `TensorSpec`s of packings with so many buckets.
+        """Returns the `TensorSpec`s of packings with so many buckets.
 
-        `shared` are the axes of the biases whose length is 1.
+        Args:
+            buckets: number of buckets.
+            shared: the axes of the biases whose length is 1.
         """
         axes = [1 if axis in shared else None for axis in range(4)]
         ints = tf.TensorSpec([None], tf.int32)
@@ -51,7 +53,8 @@ class Packing(NamedTuple):
 
 
 def bucket_bounds(longest: int) -> tuple[int, ...]:
-    """Upper lengths of the buckets: steps of 4, then of about a quarter."""
+    """Returns the buckets' longest lengths, in steps of 4, then of a quarter.
+    """
     bounds = [8]
     while bounds[-1] < longest:
         bounds.append(bounds[-1] + max(4, 2 ** (bounds[-1].bit_length() - 3)))
@@ -64,11 +67,12 @@ def pack(
     """Lays out rows of tokens without padding.
 
     Args:
-        starts: `[rows]` integers, first token of each row in its store.
-        lengths: `[rows]` integers, tokens of each row; 0 is allowed, more
-            than the last bound is not.
-        bounds: upper lengths of the buckets, ascending; a tensor may come too.
-        heads: attention heads.
+        starts: `[rows]` integers, the place of each row's first token in the
+            array of tokens.
+        lengths: `[rows]` integers, the number of tokens of each row, from 0
+            to the last bound.
+        bounds: the buckets' longest lengths, ascending, also as a tensor.
+        heads: number of attention heads.
 
     Returns:
         The `Packing` of the rows.
@@ -81,7 +85,7 @@ def pack(
     row, position = _rows_and_places(ends, first)
     starts = tf.gather(tf.cast(starts, tf.int32), order)
 
-    # Rows are sorted, so a bucket is a slice and its width its last length.
+    # Rows are sorted, so a bucket is a slice; its width is its last length.
     limits = tf.convert_to_tensor(bounds, tf.int32)
     buckets = limits.shape[0]
     last = tf.searchsorted(lengths, limits, "right")
@@ -122,7 +126,7 @@ def pack(
 
 
 def _rows_and_places(ends, first):
-    """Row of each element of rows laid behind each other, and place in it."""
+    """Returns the row of each element of joined rows, and its place in it."""
     total = tf.concat([[0], ends], 0)[-1]
     elements = tf.range(total)
     row = tf.searchsorted(ends, elements, "right")
@@ -130,29 +134,29 @@ def _rows_and_places(ends, first):
 
 
 def _biases(lengths, rows, width, count):
-    """Per bucket 0 for tokens and -1e9 for padding, `[rows, 1, 1, width]`."""
-    parts = tf.split(lengths, rows, num=count)
+    """Returns 0 for tokens and -1e9 for padding, bucket by bucket."""
+    of_buckets = tf.split(lengths, rows, num=count)
     return [
         tf.where(
-            tf.range(width[n]) < part[:, tf.newaxis, tf.newaxis, tf.newaxis],
+            tf.range(width[n]) < some[:, tf.newaxis, tf.newaxis, tf.newaxis],
             0.0,
             -1e9,
         )
-        for n, part in enumerate(parts)
+        for n, some in enumerate(of_buckets)
     ]
 
 
 def pool(hidden: tf.Tensor, packing: Packing, pooling: str) -> tf.Tensor:
-    """One vector a row, rows as given to `pack`; zeros for an empty row.
+    """Makes one vector for each row, in the order given to `pack`.
 
     Args:
         hidden: `[tokens, hidden]`.
         packing: the layout of the tokens.
-        pooling: `"mean"` of all tokens, `"cls"`, the first token, or
+        pooling: `"mean"` of all tokens, `"cls"` for the first token, or
             `"last"`.
 
     Returns:
-        `[rows, hidden]` float32.
+        `[rows, hidden]` float32; zeros for an empty row.
     """
     if pooling == "mean":
         rows = tf.shape(packing.length)[0]

@@ -1,7 +1,8 @@
-"""The layers of transformers on packed tokens, of TF-Transformers' weights.
+"""Runs layers of transformers on packed tokens, with weights of `base`.
 
-Same numbers as `TFBertLayer`, fewer passes over memory: gradients are written
-out where TensorFlow's own would scatter, transpose or keep more than needed.
+It gives the numbers of `TFBertLayer` with fewer passes over memory. Gradients
+are written out where TensorFlow's own would scatter, transpose or keep more
+than is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tfrecal.text.layers.packing import Packing
 
 
 class Form(NamedTuple):
-    """What all layers of a model have in common."""
+    """The sizes and options that all layers of a model have in common."""
 
     hidden: int  # width of the hidden states
     inner: int  # width between the two dense layers
@@ -27,11 +28,11 @@ class Form(NamedTuple):
     norm_first: bool = False  # before each sublayer, or after its sum
     # Axes of an attention bias [rows, heads, width, width] that are 1.
     shared: tuple[int, ...] = (1, 2)
-    extra: tuple[tuple[int, ...], ...] = ()  # shapes of `Parts.extra`
+    extra: tuple[tuple[int, ...], ...] = ()  # shapes of `LayerWeights.extra`
 
 
-class Parts(NamedTuple):
-    """The weights of one layer: `(kernel, bias)`, `(gamma, beta)`."""
+class LayerWeights(NamedTuple):
+    """The weights of one layer, as `(kernel, bias)` or `(gamma, beta)`."""
 
     query: tuple[tf.Tensor, tf.Tensor]
     key: tuple[tf.Tensor, tf.Tensor]
@@ -44,18 +45,26 @@ class Parts(NamedTuple):
     extra: tuple[tf.Tensor, ...] = ()  # further arguments of attention
 
 
-def layer_weights(
-    parts: Parts, form: Form, precision: str = "float32", plain: bool = False
+def prepare_weights(
+    weights: LayerWeights,
+    form: Form,
+    precision: str = "float32",
+    plain: bool = False,
 ):
-    """The weights of a layer, as the layer function takes them.
+    """Prepares the weights of a layer for the function of `make_layer`.
 
-    Query, key and value side by side; factors that would be applied to
-    activations are in the kernels, which are far smaller; kernels in the
-    precision of their products. `plain` as in `make_layer`.
+    Query, key and value are joined. Factors that would be applied to
+    activations are multiplied into the kernels, which are far smaller.
+    Kernels are cast to the precision of their products.
+
+    Args:
+        weights: the layer's weights.
+        form: the form of the layers.
+        precision, plain: see `make_layer`.
     """
     scale = (form.hidden // form.heads) ** -0.5
     factor = 1.0 if plain else _gelu_factor(form)
-    query, key, value, out, inner, outer, norm, last, extra = parts
+    query, key, value, out, inner, outer, norm, last, extra = weights
     kernels = [
         tf.concat([query[0] * scale, key[0], value[0]], 1),
         out[0],
@@ -72,7 +81,10 @@ def layer_weights(
 
 
 def _gelu_factor(form) -> float:
-    """gelu(x) = u (1 + erf(u)) / sqrt(2) with u = x / sqrt(2)."""
+    """Returns the factor of gelu(x) = u (1 + erf(u)) / sqrt(2).
+
+    Here u = x / sqrt(2).
+    """
     return math.sqrt(0.5) if form.activation == "gelu" else 1.0
 
 
@@ -84,26 +96,27 @@ def make_layer(
     attention: Callable | None = None,
     plain: bool = False,
 ) -> Callable:
-    """One transformer layer as a graph that all layers of a model share.
+    """Makes a graph of one transformer layer, which all layers share.
 
-    Traced once and called a layer, it takes a fraction of the time to build
-    (layers differ in their weights only, and those are arguments).
+    Layers differ in their weights only, and weights are arguments. So the
+    graph is traced once and called for each layer, which takes a fraction of
+    the time to build.
 
     Args:
-        form: of the layers.
-        buckets: length buckets of the packings.
+        form: the form of the layers.
+        buckets: number of length buckets of the packings.
         dropout: rate of attention weights and of sublayers' outputs.
-        precision: `"float32"`, or, for the factors of products with
-            weights, `"bfloat16"` or `"int8"`, which has no gradients.
-        attention: what stands in for `packed_attention`; takes
-            `Parts.extra` besides.
-        plain: for use without gradients: TensorFlow runs product, bias and
-            GELU in one operation. With bfloat16, biases and what stands
-            between the dense layers are rounded too.
+        precision: precision of the factors of products with weights:
+            `"float32"`, `"bfloat16"`, or `"int8"`, which has no gradients.
+        attention: function in place of `packed_attention`, or None; it takes
+            `LayerWeights.extra` as well.
+        plain: whether it is used without gradients: TensorFlow then runs
+            product, bias and GELU in one operation. With bfloat16, biases
+            and values between the dense layers are then rounded too.
 
     Returns:
         A function of hidden states `[tokens, hidden]`, a `Packing`, what
-        `layer_weights` gives, and a seed `[2]` int32 for dropout.
+        `prepare_weights` returned, and a seed `[2]` int32 for dropout.
     """
     heads, epsilon = form.heads, form.epsilon
     attention = attention or packed_attention
@@ -127,7 +140,7 @@ def make_layer(
             values, dropout, seed + [0, place]
         )
 
-    # Without a signature, eager calls would trace every number of tokens.
+    # Without a signature, eager calls would trace for every number of tokens.
     @tf.function(
         autograph=False,
         input_signature=_signature(form, buckets, precision),
@@ -180,13 +193,13 @@ def _signature(form, buckets, precision):
 
 
 def _as_kernel(values, kernel):
-    """`values @ kernel` in the precision of the kernel."""
+    """Computes `values @ kernel` in the precision of the kernel."""
     return tf.matmul(tf.cast(values, kernel.dtype), kernel)
 
 
 @tf.custom_gradient
 def _bfloat16_product(values, kernel):
-    """`values @ kernel` of a bfloat16 kernel, rounded to bfloat16."""
+    """Computes `values @ kernel` with bfloat16 factors, rounded to bfloat16."""
     left = tf.cast(values, tf.bfloat16)
 
     def gradient(upstream):
@@ -200,7 +213,7 @@ def _bfloat16_product(values, kernel):
 
 @tf.custom_gradient
 def _u_erf(values):
-    """`u (1 + erf(u))`."""
+    """Computes `u (1 + erf(u))`."""
     one_and_erf = tf.math.erf(values) + 1.0
 
     def gradient(upstream):
@@ -212,9 +225,10 @@ def _u_erf(values):
 
 @tf.custom_gradient
 def _gelu_new(values):
-    """`u (1 + tanh(c (u + a u^3))) / 2`, of GPT-2 and ALBERT.
+    """Computes `u (1 + tanh(c (u + a u^3))) / 2`, for GPT-2 and ALBERT.
 
-    TensorFlow's own gradient would be a sum of three (see `sums`).
+    TensorFlow's own gradient would be a sum of three terms, whose order is
+    not fixed (see `model.exact_sums`).
     """
     cubic, factor = 0.044715, math.sqrt(2 / math.pi)
     square = values * values
@@ -231,7 +245,7 @@ def _gelu_new(values):
 def layer_norm(
     values: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
-    """Layer normalisation of `[tokens, hidden]` over the last axis."""
+    """Applies layer normalisation to the last axis of `[tokens, hidden]`."""
 
     @tf.custom_gradient
     def normalised(values, gamma, beta):
@@ -241,7 +255,7 @@ def layer_norm(
         normal = centred * inverse
 
         def gradient(upstream):
-            # Sums along rows and columns as matrix products: they are
+            # Sums along rows and columns are matrix products, which are
             # faster than reductions.
             width = values.shape[-1]
             column = gamma[:, tf.newaxis] / width
@@ -267,14 +281,14 @@ def packed_attention(
     dropout: float = 0.0,
     seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Multi-head self-attention of each row to itself.
+    """Computes multi-head self-attention within each row.
 
     Args:
         mixed: `[tokens, 3 * hidden]`: query (already divided by the root of
-            the head's width), key and value side by side.
+            the head's width), key and value, joined.
         packing: the layout of the tokens.
         heads: number of heads.
-        dropout: rate of attention weights to drop.
+        dropout: dropout rate of attention weights.
         seed: `[2]` int32 for dropout.
 
     Returns:
@@ -283,7 +297,8 @@ def packed_attention(
     hidden = mixed.shape[-1] // 3
     width = hidden // heads
     slots = tf.shape(packing.token_head)[0]
-    # A row of `mixed` is 3 x heads pieces; their places, and the way back.
+    # A row of `mixed` has 3 x heads pieces. `piece` and `slot` hold their
+    # places and the way back.
     piece = packing.token_head + packing.token_head // heads * (2 * heads)
     piece = tf.concat([piece + part * heads for part in range(3)], 0)
     slot = tf.reshape(packing.slot, [-1, 1, heads])
@@ -328,7 +343,7 @@ def packed_attention(
                     tf.matmul(_times(weights, kept), up, transpose_a=True)
                 )
                 of_weights = tf.matmul(up, value, transpose_b=True)
-                # sum(weights * their gradient), by way of the context.
+                # This is sum(weights * their gradient), from the context.
                 mean = tf.reduce_sum(up * context, -1, keepdims=True)
                 of_scores = weights * (_times(of_weights, kept) - mean)
                 of_query.append(tf.matmul(of_scores, key))
@@ -349,7 +364,7 @@ def _times(values, factor):
 def drop_weights(
     weights: tf.Tensor, rate: float, seed: tf.Tensor, bucket: int
 ) -> tf.Tensor:
-    """Attention weights of a bucket, some of them dropped."""
+    """Applies dropout to the attention weights of a bucket."""
     if not rate:
         return weights
     return tf.nn.experimental.stateless_dropout(

@@ -1,4 +1,4 @@
-"""Byte-level BPE: the texts of RoBERTa and GPT-2 to token ids, on the host."""
+"""Byte-level BPE outside of graphs: token ids for RoBERTa and GPT-2."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PARTS = ("vocab.json", "merges.txt")
 
 
 class BytePairs:
-    """Texts to ids between marks, as Hugging Face's fast tokenizers do it.
+    """Makes ids of texts as Hugging Face's fast tokenizers do.
 
     TensorFlow Text has no such op, so it runs outside of graphs: a
-    `tf.function`, and a served model, must be given ids.
+    `tf.function` and a served model must be given ids.
 
-    One difference is meant: `"</s>"` written in a text is text, never a
-    special token.
+    There is one intended difference: `"</s>"` written in a text is text,
+    never a special token.
 
     Args:
-        tokenizer: of the `tokenizers` library; altered.
+        tokenizer: a `Tokenizer` of the `tokenizers` library; it is altered.
         before, after: special tokens around a text.
 
     Raises:
@@ -59,7 +59,7 @@ class BytePairs:
         self._ids = TextIds(
             tokenizer, [tokenizer.token_to_id(token) for token in before],
             [tokenizer.token_to_id(token) for token in after], 0)
-        # As it is without truncation: a client needs just this.
+        # A client needs the tokenizer as it is without truncation.
         self.whole = tokenizer.to_str()
 
     @property
@@ -69,7 +69,7 @@ class BytePairs:
 
     @property
     def client_facts(self) -> dict:
-        """What a client needs beside `whole`, for the manifest."""
+        """What a client needs besides `whole`, for the manifest."""
         return {"tokenizer_file": FILE, "tokenizer_before": self._ids.before,
                 "tokenizer_after": self._ids.after}
 
@@ -85,14 +85,14 @@ class BytePairs:
         """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`.
 
         Args:
-            folder: of the checkpoint.
-            vocab_size: tokens that there must be.
-            kind: begins the name of the tokenizer that it may ask for.
+            folder: the checkpoint's folder.
+            vocab_size: the number of tokens that there must be.
+            kind: what the name of its tokenizer class must begin with.
             before, after: special tokens around a text.
 
         Raises:
-            ValueError: the files are missing, broken or not of `vocab_size`
-                tokens, or the options ask for another kind of tokenizer.
+            ValueError: the files are missing or broken, do not have
+                `vocab_size` tokens, or ask for another kind of tokenizer.
         """
         folder = Path(folder)
         options = _options(folder, kind)
@@ -122,10 +122,14 @@ class BytePairs:
         return cls(tokenizer, before, after)
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`.
+        """Turns strings `[n]` into int32 ids `[n, None]`.
+
+        Args:
+            texts: the strings.
+            max_length: the largest number of ids of a text.
 
         Raises:
-            ValueError: in a graph.
+            ValueError: it is called in a graph.
         """
         if tf.is_symbolic_tensor(texts):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""TextIds: texts to the token ids of a byte-level BPE, without TensorFlow."""
+"""TextIds: makes token ids by byte-level BPE, without TensorFlow."""
 from __future__ import annotations
 
 import json
@@ -12,13 +12,15 @@ _MANIFEST = "tfrecal.json"
 
 
 class TextIds:
-    """Texts to ids, as the model was trained with; for clients, too.
+    """Makes the ids of texts that the model was trained with.
+
+    Clients use it too.
 
     Args:
-        tokenizer: of the `tokenizers` library; altered so that special
-            tokens written in a text are text.
+        tokenizer: a `Tokenizer` of the `tokenizers` library; it is altered
+            so that special tokens written in a text are text.
         before, after: ids around each text.
-        max_length: ids of a text at most, those around it included.
+        max_length: the largest number of ids of a text, with those around it.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int],
@@ -31,7 +33,7 @@ class TextIds:
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
+        """Returns the ids of each text."""
         most = self.max_length - len(self.before) - len(self.after)
         return [
             self.before + found.ids[:most] + self.after
@@ -40,17 +42,17 @@ class TextIds:
 
     @classmethod
     def from_export(cls, folder) -> TextIds | None:
-        """The tokenizer that an export brings along.
+        """Reads the tokenizer that an export brings along.
 
         Args:
             folder: a version folder, the base path above it (the newest
                 version counts), or a copy of its `assets.extra`.
 
         Returns:
-            None where the model reads texts as they are.
+            The tokenizer, or None where the model reads texts as they are.
 
         Raises:
-            ValueError: no export, or one that is not whole.
+            ValueError: the folder holds no export, or one that is not whole.
         """
         place = _extra(Path(folder))
         manifest = _read(place / _MANIFEST)
@@ -74,7 +76,7 @@ class TextIds:
 
 
 def _extra(folder: Path) -> Path:
-    """Where the manifest lies."""
+    """Returns the folder that holds the manifest."""
     versions = []
     if folder.is_dir():
         versions = sorted(

@@ -1,4 +1,4 @@
-"""The small JSON files of a checkpoint, read or refused."""
+"""Reads the small JSON files of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def read_options(path: Path) -> dict:
-    """What a JSON file holds; nothing where there is none.
+    """Reads a JSON object; returns an empty dict where there is no file.
 
     Values of null count as left out.
 
     Raises:
-        ValueError: it cannot be read, or holds no object.
+        ValueError: the file cannot be read, or holds no object.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""SentencePiece in the graph: texts to the token ids of ALBERT and XLNet."""
+"""SentencePiece in the graph: token ids for ALBERT and XLNet."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _FILE = "spiece.model"
 
 
 class SentencePiece(tf.Module):
-    """Texts to ids between marks, as Hugging Face's slow tokenizers do it.
+    """Makes ids of texts as Hugging Face's slow tokenizers do.
 
     Args:
         model: the bytes of a SentencePiece model.
-        lower_case: whether to lower-case.
-        keep_accents: whether to leave accents and compatibility characters.
+        lower_case: whether to turn texts into lower case.
+        keep_accents: whether to keep accents and compatibility characters.
         before, after: special tokens around a text.
 
     Raises:
-        ValueError: `model` is none, or lacks a special token.
+        ValueError: `model` is no SentencePiece model, or lacks a special
+            token.
     """
 
     in_graph = True
@@ -88,15 +89,16 @@ class SentencePiece(tf.Module):
         """Reads `spiece.model` and `tokenizer_config.json` of a checkpoint.
 
         Args:
-            folder: of the checkpoint.
-            vocab_size: pieces that there must be.
-            kind: begins the name of the tokenizer that it may ask for.
-            lower_case: where the folder does not say.
+            folder: the checkpoint's folder.
+            vocab_size: the number of pieces that there must be.
+            kind: what the name of its tokenizer class must begin with.
+            lower_case: whether to turn texts into lower case where the
+                folder does not say.
             before, after: special tokens around a text.
 
         Raises:
-            ValueError: the model is missing or not of `vocab_size` pieces,
-                or the options ask for another kind of tokenizer.
+            ValueError: the model is missing, does not have `vocab_size`
+                pieces, or the options ask for another kind of tokenizer.
         """
         path = Path(folder) / _FILE
         if not path.is_file():
@@ -120,7 +122,12 @@ class SentencePiece(tf.Module):
         return made
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`."""
+        """Turns strings `[n]` into int32 ids `[n, None]`.
+
+        Args:
+            texts: the strings.
+            max_length: the largest number of ids of a text.
+        """
         tokens = self._tokenizer.tokenize(self._normalise(texts))
         if self._split is not None:
             tokens = tf.gather(self._split, tokens).merge_dims(1, 2)
@@ -143,7 +150,8 @@ class SentencePiece(tf.Module):
             texts = tf_text.normalize_utf8(texts, "NFKD")
             texts = replace(texts, self._accents, "")
         if self.lower_case:
-            # ASCII first, so that no locale has its own idea of "I".
+            # ASCII first, because some locales lower-case "I" in their own
+            # way.
             texts = tf.strings.lower(tf.strings.lower(texts), encoding="utf-8")
         return texts
 
@@ -166,9 +174,10 @@ def _options(folder, kind):
 
 
 def _split_commas(model, pieces, tokenizer) -> tf.RaggedTensor | None:
-    """Ids of what a piece such as "9," is split into; None without any.
+    """Returns the ids into which each piece such as "9," is split.
 
-    A row a piece; most are the piece itself.
+    There is a row for each piece; most hold the piece itself. The result is
+    None where no piece is split.
     """
     ends = [n for n, p in enumerate(pieces)
             if len(p) > 1 and p[-1] == "," and p[-2].isdigit()]
@@ -187,7 +196,7 @@ def _split_commas(model, pieces, tokenizer) -> tf.RaggedTensor | None:
 
 
 def _characters(wanted: Callable[[str], object]) -> str:
-    """Characters of a kind as a class of a regular expression."""
+    """Returns characters of a kind as a class of a regular expression."""
     places = [c for c in range(sys.maxunicode + 1) if wanted(chr(c))]
     ends = [p for p, after in zip(places, [*places[1:], -1]) if after != p + 1]
     starts = [p for p, last in zip(places, [-1, *places]) if p != last + 1]

@@ -1,4 +1,4 @@
-"""WordPiece in the graph: texts to the token ids of BERT and its kin."""
+"""WordPiece in the graph: token ids for BERT and similar models."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import tensorflow_text as tf_text
 
 from tfrecal.text.tokenizers.json_files import read_options
 
-# What Hugging Face's BERT tokenizer deletes: control, format and private-use
-# characters but not \t \n \r. TF-Text would make each a space, which splits
-# words and joined emoji.
+# Characters that Hugging Face's BERT tokenizer deletes: control, format and
+# private-use characters except \t \n \r. TF-Text would make each a space,
+# which splits words and joined emoji.
 _DELETED = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\p{Cf}\p{Co}\x{fffd}]"
 )
-# Hugging Face counts a word of more than 100 characters as unknown, TF-Text
-# one of more than so many bytes. Four bytes hold any character; long runs of
-# ASCII are made unknown beforehand.
+# TF-Text takes a word of more than so many bytes as unknown. Hugging Face
+# takes one of more than 100 characters. Four bytes hold any character; long
+# words of ASCII are made unknown beforehand.
 _MOST_BYTES = 400
 _LONG_WORD = r"[0-9A-Za-z]{101,}"
 _UNKNOWN = "[UNK]"
 
 
 class WordPiece(tf.Module):
-    """Texts to ids between two marks, as Hugging Face makes them.
+    """Makes ids of texts as Hugging Face does.
 
-    One difference is meant: `"[SEP]"` written in a text is text, never a
-    special token.
+    There is one intended difference: `"[SEP]"` written in a text is text,
+    never a special token.
 
     Args:
         vocabulary: the word pieces; a piece's id is its place.
-        lower_case: whether to lower-case and strip accents.
-        marks: what stands before and after a text.
+        lower_case: whether to turn texts into lower case without accents.
+        marks: the special tokens before and after a text.
     """
 
     in_graph = True
@@ -58,14 +58,14 @@ class WordPiece(tf.Module):
             )
         self._first, self._last = map(vocabulary.index, marks)
         pieces = set(vocabulary)
-        # A character that makes any word unknown, out of the Gothic alphabet.
+        # A character of the Gothic alphabet that makes any word unknown.
         self._unknown = next(
             c
             for c in map(chr, range(0x10330, 0x1034B))
             if c not in pieces and "##" + c not in pieces
         )
-        # TF-Text's own lower-casing also folds (a superscript 2 becomes 2),
-        # which Hugging Face's does not; `_normalise` does it instead.
+        # `_normalise` lower-cases, because TF-Text's own lower-casing also
+        # folds (a superscript 2 becomes 2), which Hugging Face does not.
         self._tokenizer = tf_text.FastBertTokenizer(
             vocabulary,
             max_bytes_per_word=_MOST_BYTES,
@@ -88,10 +88,14 @@ class WordPiece(tf.Module):
     ) -> WordPiece:
         """Reads `vocab.txt` and `tokenizer_config.json` of a checkpoint.
 
-        `kinds` begin the names of the tokenizers that it may ask for.
+        Args:
+            folder: the checkpoint's folder.
+            vocab_size: the number of pieces that there must be.
+            marks: the special tokens before and after a text.
+            kinds: the name of its tokenizer class must begin with one.
 
         Raises:
-            ValueError: the vocabulary is missing or not of `vocab_size`
+            ValueError: the vocabulary is missing, does not have `vocab_size`
                 pieces, or the options ask for another kind of tokenizer.
         """
         path = Path(folder) / "vocab.txt"
@@ -127,7 +131,12 @@ class WordPiece(tf.Module):
         return cls(vocabulary, _lower_case(Path(folder), kinds), marks)
 
     def tokenize(self, texts: tf.Tensor, max_length: int) -> tf.RaggedTensor:
-        """Strings `[n]` to int32 ids `[n, None]`, at most `max_length`."""
+        """Turns strings `[n]` into int32 ids `[n, None]`.
+
+        Args:
+            texts: the strings.
+            max_length: the largest number of ids of a text.
+        """
         tokens = self._tokenizer.tokenize(self._normalise(texts))
         tokens = tokens[:, : max_length - 2]
         edge = tf.ones([tokens.nrows(), 1], tf.int32)
@@ -139,8 +148,8 @@ class WordPiece(tf.Module):
         if self.lower_case:
             texts = tf_text.normalize_utf8(texts, "NFD")
             texts = replace(texts, r"\p{Mn}", "")
-            # ASCII first, so that no locale has its own idea of "I"; and
-            # capital sigma by itself, for ICU looks at where it stands.
+            # ASCII first, because some locales lower-case "I" in their own
+            # way. Capital sigma by itself, because ICU looks at its place.
             texts = replace(tf.strings.lower(texts), "\u03a3", "\u03c3")
             texts = tf.strings.lower(texts, encoding="utf-8")
         return replace(texts, _LONG_WORD, self._unknown)

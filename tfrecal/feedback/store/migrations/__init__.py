@@ -1,7 +1,7 @@
-"""Brings a database to the schema of this package, by Alembic.
+"""Brings a database to the schema of this package, with Alembic.
 
-A new revision is a file in `versions/` (see the last one there) and its name
-in `schema.HEAD`. Revisions that were released are never changed.
+A new revision is a file in `versions/` (see the last one there), and its name
+goes into `schema.HEAD`. Revisions that were released are never changed.
 """
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from tfrecal.feedback.store import schema
 
 FOLDER = Path(__file__).parent
-# Alembic keeps the running migration in a module.
+# Alembic keeps the running migration in a global variable.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def current(connection) -> str | None:
-    """The revision that a database is of; None where it has none of ours."""
+    """Returns a database's revision; None where it has none of tfrecal's."""
     if not sa.inspect(connection).has_table(schema.VERSION_TABLE):
         return None
     version = sa.table(schema.VERSION_TABLE, sa.column("version_num"))
@@ -29,16 +29,17 @@ def upgrade(connection) -> None:
     """Upgrades a database inside the connection's transaction.
 
     Args:
-        connection: in a transaction that holds the lock of writers.
+        connection: a connection in a transaction that holds the writers'
+            lock.
 
     Raises:
-        ValueError: the database is of a revision that is not known here, or
-            has tables of these names that are not ours.
+        ValueError: the database has a revision that is not known here, or
+            has tables of these names that tfrecal did not make.
     """
     found = current(connection)
     if found == schema.HEAD:
         return
-    # Here, because few openings need it and it takes a quarter second.
+    # Imported here: it takes a quarter of a second and is rarely needed.
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory

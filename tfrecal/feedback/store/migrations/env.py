@@ -1,4 +1,4 @@
-"""What Alembic runs; the connection, with its lock, comes from `upgrade`."""
+"""Alembic runs this; the connection, with its lock, comes from `upgrade`."""
 from __future__ import annotations
 
 from alembic import context
@@ -8,7 +8,7 @@ from tfrecal.feedback.store import schema
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=schema.metadata, version_table=schema.VERSION_TABLE,
-    # SQLite can: the transaction was begun by hand.
+    # SQLite can roll DDL back, because the transaction was begun by hand.
     transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

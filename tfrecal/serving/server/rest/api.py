@@ -30,7 +30,7 @@ from tfrecal.serving.server.rest.tensors import response_json
 from tfrecal.serving.server.servable import DEFAULT_SIGNATURE
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-# As in the real server, these match the query too.
+# These match the query too, as in the real server.
 _FORMS = {
     "POST": r"/v1/models/(?P<name>[^/:]+)" + _VERSION
     + ":(?P<verb>predict|classify|regress)",
@@ -42,18 +42,19 @@ _LARGEST_VERSION = 2 ** 63 - 1
 
 
 class RestRequest:
-    """What a request's method and path say.
+    """A request, as its method and path describe it.
 
     Args:
-        method: of HTTP.
-        path: with the query, not decoded.
+        method: the HTTP method.
+        path: the path with the query, not decoded.
 
     Attributes:
-        name, label: of the model, "" where there is none.
-        version: its number or None.
+        name, label: the model and its version label, "" where the path has
+            none.
+        version: the version's number, or None.
         verb: `predict`, `classify`, `regress` or "".
-        metadata: whether the path ends in it.
-        fault: what is wrong with it, or None.
+        metadata: whether the path ends in `/metadata`.
+        fault: what is wrong with the request, or None.
     """
 
     def __init__(self, method: str, path: str):
@@ -75,11 +76,11 @@ class RestRequest:
 
     @property
     def version_too_large(self) -> bool:
-        """Whether the version is no int64."""
+        """Whether the version does not fit into an int64."""
         return (self.version or 0) > _LARGEST_VERSION
 
     def model_spec(self, signature: str = "") -> model_pb2.ModelSpec:
-        """The model, as gRPC names it."""
+        """Returns the ModelSpec with which gRPC names the model."""
         spec = model_pb2.ModelSpec(name=self.name, signature_name=signature)
         if self.version is not None:
             spec.version.value = self.version
@@ -101,10 +102,10 @@ class RestApi:
         self.timeout = timeout
 
     def answer(self, request: RestRequest, body: bytes) -> bytes:
-        """The JSON that answers a request.
+        """Returns the JSON that answers a request.
 
         Raises:
-            ServingError: as TensorFlow Serving fails.
+            ServingError: the request fails as in TensorFlow Serving.
         """
         if request.version_too_large:
             raise invalid(f"Failed to convert version: {request.version} "

@@ -25,10 +25,10 @@ _FLOAT_MAX = 3.4028234663852886e38
 
 
 def examples_input(request: dict) -> input_pb2.Input:
-    """The examples and the context of a request.
+    """Reads the examples and the context of a request.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if these are no examples.
+        ServingError: INVALID_ARGUMENT if the request holds no examples.
     """
     found = input_pb2.Input()
     target = found.example_list
@@ -52,14 +52,14 @@ def examples_input(request: dict) -> input_pb2.Input:
 
 def classification_json(
         result: classification_pb2.ClassificationResult) -> bytes:
-    """`[[label, score], ...]` of each example."""
+    """Returns `[[label, score], ...]` for each example, as JSON."""
     return dump("results", [
         [[entry.label, decimal(entry.score)] for entry in part.classes]
         for part in result.classifications])
 
 
 def regression_json(result: regression_pb2.RegressionResult) -> bytes:
-    """One number for each example."""
+    """Returns one number for each example, as JSON."""
     return dump("results", [decimal(part.value)
                             for part in result.regressions])
 

@@ -35,7 +35,7 @@ _CORS = [("Access-Control-Allow-Origin", "*"),
 _NOT_FOUND = (b"<html><head><title>404 Not Found</title></head>"
               b"<body><h1>Not Found</h1></body></html>\n")
 _MAX_BODY = 100 << 20
-# Below this a body stays in memory, so that the common one needs no disk.
+# A body below this size stays in memory, so that most bodies need no disk.
 _IN_MEMORY = 16 << 20
 _MAX_CONNECTIONS = 500
 _IDLE_SECONDS = 60
@@ -47,7 +47,7 @@ class RestServer:
     """Serves `/v1/models/...` and the metrics over HTTP.
 
     One thread reads all connections and hands whole requests to the
-    workers, so a client that hangs keeps no other waiting.
+    workers, so a client that stops sending keeps no other waiting.
 
     Args:
         manager: a started `ModelManager`.
@@ -58,7 +58,7 @@ class RestServer:
             metrics are not served).
 
     Attributes:
-        port: where it listens; None before `start`.
+        port: the port where it listens; None before `start`.
     """
 
     def __init__(self, manager, monitor, options):
@@ -89,7 +89,7 @@ class RestServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Closes the port; requests that run are answered first."""
+        """Answers the requests that run, then closes the port."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -159,7 +159,7 @@ class RestServer:
 
 
 def _listener(port: int) -> socket.socket:
-    """A socket for IPv6 and IPv4, or where IPv6 is missing for IPv4."""
+    """Returns a socket for IPv6 and IPv4; without IPv6, for IPv4 only."""
     both = socket.has_dualstack_ipv6()
     try:
         return socket.create_server(
@@ -173,10 +173,10 @@ def _listener(port: int) -> socket.socket:
 
 
 def _body(environ) -> bytes:
-    """The request's body, unpacked.
+    """Returns the request's body, unpacked.
 
     Raises:
-        ServingError: INVALID_ARGUMENT for one that cannot be unpacked,
+        ServingError: INVALID_ARGUMENT for a body that cannot be unpacked,
             RESOURCE_EXHAUSTED for one of more than 100 MB.
     """
     body = environ["wsgi.input"].read()
@@ -197,5 +197,5 @@ def _body(environ) -> bytes:
 
 
 def _error_json(message: str) -> bytes:
-    """ASCII, whatever the message quotes."""
+    """Writes an error as ASCII, whatever the message quotes."""
     return f'{{\n    "error": {json.dumps(message)}\n}}'.encode()

@@ -18,7 +18,7 @@ from tfrecal.serving.server.rest.tensors import (
 
 
 def parse_request(body: bytes) -> dict:
-    """The JSON object that a body starts with.
+    """Reads the JSON object that a body starts with.
 
     Text after it is ignored. Strings that are not UTF-8 keep their bytes
     (as surrogate escapes), since ids are byte strings.
@@ -47,7 +47,7 @@ def parse_request(body: bytes) -> dict:
 
 
 def signature_name(request: dict) -> str:
-    """The request's `signature_name`, "" where it has none."""
+    """Returns the request's `signature_name`, "" where it has none."""
     name = request.get("signature_name", "")
     if not isinstance(name, str) or not is_text(name, "strict"):
         raise invalid(
@@ -58,15 +58,16 @@ def signature_name(request: dict) -> str:
 
 def request_arrays(request: dict, inputs: Mapping
                    ) -> tuple[dict[str, np.ndarray], bool]:
-    """Arrays of a predict request.
+    """Reads the arrays of a predict request.
 
     Args:
-        request: as `parse_request` returns it.
-        inputs: name to TensorInfo, of the signature.
+        request: what `parse_request` returned.
+        inputs: the signature's inputs, name -> TensorInfo.
 
     Returns:
-        Name to array (strings as bytes objects), and whether the request
-        has the row format, in which the answer then is given.
+        Name -> array (strings as bytes objects), and whether the request
+        has the row format, which the answer then has too.
+
     Raises:
         ServingError: INVALID_ARGUMENT; UNIMPLEMENTED for a dtype that JSON
             does not carry.
@@ -78,7 +79,7 @@ def request_arrays(request: dict, inputs: Mapping
     if "instances" not in request:
         if "inputs" not in request:
             raise invalid("Missing 'inputs' or 'instances' key")
-        return _columns(request["inputs"], dtypes), False
+        return _arrays_of_columns(request["inputs"], dtypes), False
     rows = request["instances"]
     if "inputs" in request:
         fault = ("Not formatted correctly expecting only one of 'inputs' or "
@@ -88,11 +89,11 @@ def request_arrays(request: dict, inputs: Mapping
     elif not rows:
         fault = "No values in 'instances' array"
     else:
-        return _rows(rows, dtypes), True
+        return _arrays_of_rows(rows, dtypes), True
     raise invalid(f"JSON Value: {shown(request)} {fault}")
 
 
-def _columns(value, dtypes: Mapping) -> dict[str, np.ndarray]:
+def _arrays_of_columns(value, dtypes: Mapping) -> dict[str, np.ndarray]:
     if is_object(value):
         for name in dtypes:
             if name not in value:
@@ -108,7 +109,7 @@ def _columns(value, dtypes: Mapping) -> dict[str, np.ndarray]:
     return {name: array_of(value, dtype)}
 
 
-def _rows(rows: list, dtypes: Mapping) -> dict[str, np.ndarray]:
+def _arrays_of_rows(rows: list, dtypes: Mapping) -> dict[str, np.ndarray]:
     objects = is_object(rows[0])
     if not objects and len(dtypes) > 1:
         raise invalid(
@@ -145,7 +146,7 @@ def _wrong_keys(number: int, row: dict, dtypes: Mapping) -> ServingError:
 
 
 def _stacked(items: list, dtype: tf.DType, key: str) -> np.ndarray:
-    """One array of all rows; on failure it says which row is at fault."""
+    """Returns one array of all rows; an error names the row at fault."""
     try:
         return array_of(items, dtype)
     except ServingError:

@@ -1,4 +1,4 @@
-"""JSON of TensorFlow Serving's REST interface, from and to arrays."""
+"""Turns JSON of TensorFlow Serving's REST interface into arrays and back."""
 from __future__ import annotations
 
 import base64
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfrecal.serving.server.errors import ServingError, invalid
 
-# Of a value in an error message: the body may hold 100 MB.
+# Characters of a value in an error message: the body may hold 100 MB.
 _SHOWN = 500
 # NumPy's limit.
 _MAX_RANK = 64
@@ -22,7 +22,7 @@ _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 
 
 def array_of(value, dtype: tf.DType) -> np.ndarray:
-    """The array of a JSON value; strings as bytes in an object array.
+    """Returns the array of a JSON value, strings as bytes in an object array.
 
     Raises:
         ServingError: INVALID_ARGUMENT unless all lists of a level are
@@ -59,7 +59,7 @@ def array_of(value, dtype: tf.DType) -> np.ndarray:
 
 
 def _typed(values: list, dtype: tf.DType) -> np.ndarray:
-    """Values of exactly the JSON type that belongs to the dtype."""
+    """Returns an array of values that all have the dtype's JSON type."""
     types = set(map(type, values))
     if dtype == tf.string:
         _check_types(values, types, {str, dict}, dtype)
@@ -101,7 +101,7 @@ def _check_lossless(values: list, dtype: tf.DType) -> None:
 
 
 def string_of(value: str | dict) -> bytes:
-    """The bytes of a JSON string or of its base64 form."""
+    """Returns the bytes of a JSON string or of its base64 form."""
     if isinstance(value, dict):
         if is_object(value):
             raise invalid(f"JSON Value: {shown(value)} not formatted "
@@ -119,11 +119,11 @@ def string_of(value: str | dict) -> bytes:
 
 
 def response_json(outputs: Mapping[str, np.ndarray], row: bool) -> bytes:
-    """The answer to a predict request, in the request's format.
+    """Writes the answer to a predict request, in the request's format.
 
-    Strings are written as they are, even where they are not UTF-8; those
-    of an output whose name ends in `_bytes` as base64. A float has the
-    digits that give the same float again.
+    Strings are written as they are, even where they are not UTF-8; strings
+    of an output whose name ends in `_bytes` are written as base64. A float
+    has the digits that give the same float again.
 
     Raises:
         ServingError: INVALID_ARGUMENT for a dtype that JSON does not carry,
@@ -145,13 +145,13 @@ def response_json(outputs: Mapping[str, np.ndarray], row: bool) -> bytes:
 
 
 def dump(key: str, value) -> bytes:
-    """A JSON object with one key; strings may hold bytes as surrogates."""
+    """Writes a JSON object of one key; strings may hold surrogate bytes."""
     text = json.dumps(value, ensure_ascii=False)
     return f'{{\n    "{key}": {text}\n}}'.encode("utf-8", "surrogateescape")
 
 
 def decimal(value: float) -> float:
-    """A float32, so that it prints without noise."""
+    """Returns a float32 as the float that prints without noise."""
     return _short_decimals(np.array(value, np.float32)).item()
 
 
@@ -170,7 +170,7 @@ def _check_batch_sizes(outputs: Mapping[str, np.ndarray]) -> None:
 
 
 def _plain(array: np.ndarray, name: str):
-    """Nested lists of what `json` writes."""
+    """Returns an array as nested lists that `json` can write."""
     if array.dtype == np.float32:
         return _short_decimals(array).tolist()
     if array.dtype.kind in "OSU":
@@ -186,10 +186,9 @@ def _plain(array: np.ndarray, name: str):
 
 
 def _short_decimals(array: np.ndarray) -> np.ndarray:
-    """float64 that print with six digits where these give the same float32.
+    """Returns float64 with six digits where these give the same float32.
 
-    Printed as they are, all float32 would have noise: 0.2 would be
-    0.20000000298023224.
+    A float32 printed as it is has noise: 0.2 would be 0.20000000298023224.
     """
     values = array.ravel().tolist()
     short = np.array([float(f"{value:.6g}") for value in values])
@@ -207,13 +206,13 @@ def _text(value: bytes | str, as_base64: bool):
 
 
 def is_object(value) -> bool:
-    """A JSON object that is not the base64 form of a string."""
+    """Whether a value is a JSON object, other than a string in base64."""
     return isinstance(value, dict) and not (
         len(value) == 1 and isinstance(value.get("b64"), str))
 
 
 def is_text(value: str, surrogates: str = "surrogateescape") -> bool:
-    """Whether it has no lone surrogate, but for those that are bytes."""
+    """Whether a text has no lone surrogate except those that are bytes."""
     try:
         value.encode("utf-8", surrogates)
     except UnicodeEncodeError:
@@ -222,7 +221,7 @@ def is_text(value: str, surrogates: str = "surrogateescape") -> bool:
 
 
 def shown(value) -> str:
-    """The beginning of a value, for a message."""
+    """Returns the beginning of a value, for a message."""
     try:
         text = json.dumps(value)
     except RecursionError:
@@ -231,7 +230,7 @@ def shown(value) -> str:
 
 
 def json_type(value) -> str:
-    """The name that RapidJSON has for the type of a value."""
+    """Returns the name that RapidJSON has for the type of a value."""
     if isinstance(value, bool):
         return str(value)
     return {dict: "Object", list: "Array", str: "String", int: "Number",
@@ -245,6 +244,6 @@ def _wrong_type(value, dtype: tf.DType) -> ServingError:
 
 
 def _name(dtype: tf.DType) -> str:
-    """As TensorFlow's C++ calls it."""
+    """Returns the name that a dtype has in TensorFlow's C++."""
     names = {"float32": "float", "float64": "double", "float16": "half"}
     return names.get(dtype.name, dtype.name)

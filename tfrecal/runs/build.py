@@ -1,4 +1,4 @@
-"""The parts of a run: data, split, pool, model, as its config says."""
+"""Builds a run from its config: data, split, pool and model."""
 from __future__ import annotations
 
 import dataclasses
@@ -21,13 +21,20 @@ from tfrecal.runs.config import RunConfig
 from tfrecal.text import simcse
 from tfrecal.text.encoder import TextEncoder
 
-# As SimCSE's paper has it; only in the warm-up.
+# Dropout of SimCSE's paper, used in the warm-up only.
 _WARM_UP_DROPOUT = 0.1
 
 
 @dataclasses.dataclass
 class Run:
-    """The parts of a run, made from its config."""
+    """A run that is built from its config and ready to train.
+
+    Attributes:
+        config: what decides the run.
+        split: training, validation and test part of the data.
+        pool: the pool over the training part.
+        model: the compiled model.
+    """
 
     config: RunConfig
     split: splits.Split
@@ -35,7 +42,7 @@ class Run:
     model: TwoTower
 
     def target(self) -> Target | None:
-        """The audience that the config names; None for the whole pool."""
+        """Returns the audience that the config names, or None without one."""
         config, traffic = self.config, self.split.train
         if config.target_users or config.target_items:
             return Target.segment(
@@ -47,7 +54,12 @@ class Run:
         return None
 
     def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
-        """The callback that buys labels as the config says."""
+        """Returns the callback that buys labels as the config says.
+
+        Args:
+            oracle: the `Oracle` that answers.
+            **options: options of `AcquireLabels`, in place of the config's.
+        """
         config = self.config
         return callbacks.AcquireLabels(
             self.pool, config.strategy, oracle, budget=config.budget,
@@ -57,7 +69,11 @@ class Run:
 
 
 def load_data(config: RunConfig) -> Interactions:
-    """The data set or the user's own files."""
+    """Loads the data set or the user's own files.
+
+    Raises:
+        ValueError: the config names neither, or all labels are equal.
+    """
     known = [data_set.name for data_set in datasets.names()]
     if config.data in known:
         if config.users or config.items:
@@ -84,7 +100,7 @@ def load_data(config: RunConfig) -> Interactions:
 
 def load_split(config: RunConfig,
                data: Interactions | None = None) -> splits.Split:
-    """The config's data, loaded unless they are given, in three parts."""
+    """Splits the config's data into three parts; loads them if not given."""
     data = load_data(config) if data is None else data
     if config.split in ("temporal", "leave_last_n"):
         return getattr(splits, config.split)(data)
@@ -96,13 +112,15 @@ def load_split(config: RunConfig,
 
 def build(config: RunConfig, data: Interactions | None = None,
           warm: bool = True) -> Run:
-    """Data, split, pool and compiled model; deterministic by the seed.
+    """Makes the split, the pool and the compiled model of a run.
+
+    The seed of the config decides all random draws.
 
     Args:
-        config: of the run.
-        data: in place of the config's.
-        warm: whether to warm the encoder up, where the config wants it;
-            not where stored weights come next.
+        config: what decides the run.
+        data: the data; None loads the config's.
+        warm: whether to warm the encoder up if the config says so; not
+            needed where stored weights are loaded next.
     """
     tf_keras.utils.set_random_seed(config.seed)
     split = load_split(config, data)
@@ -113,10 +131,10 @@ def build(config: RunConfig, data: Interactions | None = None,
 
 
 def first_pool(config: RunConfig, split: splits.Split) -> Pool:
-    """The pool that a run begins with.
+    """Makes the pool that a run begins with.
 
     Raises:
-        ValueError: not one of its rows has a label.
+        ValueError: no row of the pool has a label.
     """
     if config.oracle == "people":
         pool = Pool.cross(split.train, [split.validation, split.test])
@@ -134,15 +152,15 @@ def first_pool(config: RunConfig, split: splits.Split) -> Pool:
 def make_model(config: RunConfig, data: Interactions, mean: float,
                seed: int | None = None, warm: bool = False,
                **options) -> TwoTower:
-    """The config's model over tables, with fresh weights, compiled.
+    """Makes the config's model over tables, with fresh weights, compiled.
 
     Args:
-        config: whose model settings hold.
-        data: whose tables it covers.
-        mean: of the known labels.
-        seed: in place of the config's.
-        warm: whether to warm the encoder up, where the config wants it.
-        **options: of `TwoTower.from_interactions`.
+        config: the config with the model's settings.
+        data: the `Interactions` whose users and items it covers.
+        mean: the mean of the known labels.
+        seed: seed of the weights; None takes the config's.
+        warm: whether to warm the encoder up if the config says so.
+        **options: options of `TwoTower.from_interactions`.
     """
     encoder = make_encoder(config, data, warm)
     model = TwoTower.from_interactions(
@@ -160,17 +178,17 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
 
 def make_encoder(config: RunConfig, data: Interactions,
                  warm: bool = False) -> TextEncoder | None:
-    """The config's encoder; None without one, or without texts.
+    """Makes the config's encoder; None without an encoder or without texts.
 
     Args:
-        config: whose settings of the encoder hold.
-        data: whose item texts warm it up.
-        warm: whether they do, where the config wants it.
+        config: the config with the encoder's settings.
+        data: the `Interactions` whose item texts warm it up.
+        warm: whether to warm it up if the config says so.
     """
     if config.encoder == "none" or not len(data.items.columns):
         return None
 
-    def made(dropout):
+    def encoder_with(dropout):
         return TextEncoder(
             config.encoder, tuning=config.tuning, top_n=config.top_n,
             rank=config.rank, alpha=config.alpha, dropout=dropout,
@@ -178,14 +196,14 @@ def make_encoder(config: RunConfig, data: Interactions,
                          in config.projections.split(",")],
             max_length=config.max_length, precision=config.precision)
 
-    encoder = made(0.0)
+    encoder = encoder_with(0.0)
     if warm and config.warm_up:
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise ValueError(
                 "A warm-up trains on one device. Received: warm_up="
                 f"{config.warm_up} with several workers or devices. Leave it "
                 "out, or begin the run on one and resume it on several.")
-        warmed = made(_WARM_UP_DROPOUT)
+        warmed = encoder_with(_WARM_UP_DROPOUT)
         simcse.warm_up(warmed, default_template(data.items)(data.items),
                        epochs=config.warm_up, seed=config.seed)
         for weight, value in zip(encoder.weights, warmed.weights):
@@ -194,33 +212,40 @@ def make_encoder(config: RunConfig, data: Interactions,
 
 
 def restore(folder: RunFolder) -> tuple[Run, dict]:
-    """The parts of a stored run as of its last whole epoch, and its state."""
-    parts = build(RunConfig.from_file(folder / "config.json"),
+    """Builds a stored run as it was after its last whole epoch.
+
+    Returns:
+        The run, and its state as `RunFolder.state` holds it.
+    """
+    built = build(RunConfig.from_file(folder / "config.json"),
                   folder.data(), warm=not folder.state)
-    state = folder.state  # of now: a run that is under way has gone on
+    state = folder.state  # read again: a run under way may have gone on
     if state:
-        parts.pool = folder.pool(parts.split.train)
-        parts.model.check_encoder(
+        built.pool = folder.pool(built.split.train)
+        built.model.check_encoder(
             state.get("encoder", ""), folder.path)
-        tf.train.Checkpoint(model=parts.model).restore(
+        tf.train.Checkpoint(model=built.model).restore(
             str(folder / "weights" / state["checkpoint"])).expect_partial()
-    return parts, state
+    return built, state
 
 
 def restore_trained(folder: RunFolder, purpose: str) -> Run:
-    """As `restore`, of a run with a trained model.
+    """Builds a stored run like `restore`, and requires a trained model.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         purpose: what needs the model, for the error.
+
+    Returns:
+        The run.
 
     Raises:
         ValueError: no epoch of the run has ended.
     """
-    parts, state = restore(folder)
+    built, state = restore(folder)
     if not state:
         raise ValueError(
             f"{purpose} needs a trained model. Received: {folder.path}, "
             "whose first epoch never ended. Go on with "
             f"`tfrecal run --resume {folder.path}`.")
-    return parts
+    return built
