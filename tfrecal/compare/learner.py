@@ -16,7 +16,7 @@ from tfrecal.oracles import ReplayOracle
 from tfrecal.scoring.graphs import ModelGraphs
 from tfrecal.scoring.scorer import PoolScorer
 
-# A round trains each label twice at least, be there ever so many.
+# Each round trains each label at least twice, however many there are.
 PASSES = 2
 
 
