@@ -108,6 +108,25 @@ def test_the_test_part_is_left_alone_until_training_ends(split, made):
     assert np.isfinite(test.found["test_rmse"])
 
 
+def test_the_test_part_is_of_the_weights_that_are_kept(split, made):
+    """`EarlyStopping` before it sets them back when training ends."""
+    pool, model = made
+    validation = EvaluateRetrieval(pool, split.validation)
+    test = EvaluateRetrieval(pool, split.test, part="test")
+    early = tf_keras.callbacks.EarlyStopping(
+        "labelled", patience=1, restore_best_weights=True)
+    constant = tf_keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(labelled=1))
+    model.fit(pool.sequence(64), epochs=3, verbose=0,
+              callbacks=[validation, constant, early, test])
+    assert early.stopped_epoch == 1 and early.best_epoch == 0
+    user, item, label = (split.test.user_code, split.test.item_code,
+                         split.test.label)
+    rmse = np.sqrt(np.mean((
+        PoolScorer(model, pool).predict(user, item) - label) ** 2))
+    assert test.found["test_rmse"] == pytest.approx(rmse, rel=1e-6)
+
+
 def interrupt():
     raise KeyboardInterrupt
 

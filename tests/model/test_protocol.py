@@ -9,8 +9,11 @@ from plain_towers import PlainTowers, Twin
 
 from tfrecal import AcquireLabels, Pool, ReplayOracle, TwoTower
 from tfrecal.export import export_model
-from tfrecal.model import protocol
-from tfrecal.model.protocol import Offers
+from tfrecal.model import probe
+from tfrecal.model.protocol import EMBED, Offers
+from tfrecal.scoring.scorer import PoolScorer
+
+UNSEEN = "i18"  # not among those looked at when `fit` begins
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +37,12 @@ def changed(model, name, function):
 
 
 def test_what_both_kinds_offer(shop, pool, towers):
-    plain = protocol.check(towers, pool)
+    plain = probe.check(towers, pool)
     assert plain == Offers("strings", ("user_id",), ("item_id",), True, False)
     own = TwoTower.from_interactions(shop, embedding_dim=4)
-    found = protocol.check(own, pool)
+    found = probe.check(own, pool)
     assert found.passes and found.labels and found.ids == "codes"
-    assert protocol.check(Twin(own), pool).passes
+    assert probe.check(Twin(own), pool).passes
 
 
 @pytest.mark.parametrize("name, function, message", [
@@ -61,35 +64,37 @@ def test_what_both_kinds_offer(shop, pool, towers):
     ("embed_queries", lambda found: 0 * found + 1, "must tell ids apart")])
 def test_towers_of_another_shape(pool, towers, name, function, message):
     with pytest.raises(ValueError, match=message):
-        protocol.check(changed(towers, name, function), pool)
+        probe.check(changed(towers, name, function), pool)
 
 
 def test_ids_of_another_type(pool):
     """Integers where the pool has strings, and another vocabulary."""
     strange = PlainTowers(["u-1", "u-2"], pool.item_ids)
     with pytest.raises(ValueError, match="tell ids apart.*another vocabular"):
-        protocol.check(strange, pool)
+        probe.check(strange, pool)
     numbers = PlainTowers(pool.user_ids, pool.item_ids)
     numbers.user_model = tf_keras.Sequential([
         tf_keras.layers.IntegerLookup(vocabulary=[1, 2, 3]),
         tf_keras.layers.Embedding(4, 8)])
     with pytest.raises(ValueError, match=r"must embed the pool's features "
                        r"\(user_id: string \[8\]\). Received: \w+"):
-        protocol.check(numbers, pool)
+        probe.check(numbers, pool)
 
 
 def test_a_model_without_the_functions(pool):
     with pytest.raises(TypeError, match="a Sequential without "
                        "`embed_queries`, `embed_candidates`"):
-        protocol.check(tf_keras.Sequential(), pool)
+        probe.check(tf_keras.Sequential(), pool)
     half = PlainTowers(pool.user_ids, pool.item_ids)
     half.query_parts = half.embed_queries
     with pytest.raises(TypeError, match="without `candidate_parts`"):
-        protocol.check(half, pool)
+        probe.check(half, pool)
 
 
 @pytest.mark.parametrize("name, value, error, message", [
     ("query_features", "user_id", TypeError, "a tuple of names"),
+    ("query_features", (), TypeError, "at least one. Received: .*=()"),
+    ("query_features", None, TypeError, "a tuple of names"),
     ("query_features", ("user_id", "years"), ValueError,
      "may name user_id, history, and columns of the users table"),
     ("candidate_features", ("history",), ValueError, "of the items table"),
@@ -101,7 +106,7 @@ def test_a_model_without_the_functions(pool):
 def test_wrong_declarations(pool, towers, name, value, error, message):
     setattr(towers, name, value)
     with pytest.raises(error, match=message):
-        protocol.check(towers, pool)
+        probe.check(towers, pool)
 
 
 def bought(pool, model, strategy, shop, **options):
@@ -180,3 +185,95 @@ def test_columns_of_tables_reach_the_towers(shop):
         shop.users["segment"].fillna("").iloc[2])
     with pytest.raises(ValueError, match="'colour', which is in none"):
         pool.sequence(16, ids="strings", columns=["colour"])
+
+
+def test_a_tower_that_reads_rows_beside_its_own(pool, towers):
+    """Normalised by the batch, as in training: no two calls tell it."""
+    norm = tf_keras.layers.BatchNormalization()
+    with pytest.raises(ValueError, match="each vector of its own row"):
+        probe.check(changed(towers, "embed_candidates", lambda found: norm(
+            found, training=True)), pool)
+    fresh = PlainTowers(pool.user_ids, pool.item_ids)
+    probe.check(changed(fresh, "embed_candidates", lambda found: norm(
+        found, training=False)), pool)
+
+
+def test_a_vocabulary_that_lacks_most_items(pool):
+    """Cold items share a vector, the first eight among them."""
+    probe.check(PlainTowers(pool.user_ids, pool.item_ids[12:13]), pool)
+
+
+def test_functions_without_a_name(pool, towers):
+    class Layer(tf_keras.layers.Layer):
+        def call(self, features):
+            return towers.user_model(features["user_id"])
+    towers.embed_queries = Layer()
+    assert probe.check(towers, pool).labels
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_vectors_of_another_precision(pool, towers, dtype):
+    """Are scored as float32."""
+    plain = PoolScorer.of(towers, pool).vectors()
+    for name in EMBED.values():
+        changed(towers, name, lambda found: tf.cast(found, dtype))
+    probe.check(towers, pool)
+    for found, wanted in zip(PoolScorer(
+            PlainTwin(towers), pool).vectors(), plain):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, rtol=0.01, atol=1e-3)
+
+
+class PlainTwin:
+    """Offers what another model does, and is no Keras model."""
+
+    def __init__(self, model):
+        self.embed_queries = model.embed_queries
+        self.embed_candidates = model.embed_candidates
+        self.predict_label = model.predict_label
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (lambda item, found: found + tf.where(
+        item == UNSEEN, np.nan, 0.)[:, None],
+     "Vectors of `embed_candidates` must be finite. Received: 1 of 30"),
+    (lambda item, found: tf.cond(
+        tf.reduce_any(item == UNSEEN), lambda: tf.ensure_shape(
+            found + tf.zeros([tf.size(item) + 1, 1]), found.shape),
+        lambda: found),
+     r"must embed the pool's features \(item_id: string \[30\]\). "
+     "Received: InvalidArgumentError: .*ncompatible shapes"),
+    (lambda item, found: tf.cond(
+        tf.size(item) > 20, lambda: found[:, :5], lambda: found),
+     "one width. Received: `embed_queries` with 8, `embed_candidates` with 5")
+])
+def test_items_that_only_scoring_meets(shop, wrong, message):
+    """They end the first round."""
+    pool = Pool.from_interactions(shop, initial=0.3, seed=0)
+    model = PlainTowers(pool.user_ids, pool.item_ids)
+    model.compile(tf_keras.optimizers.SGD(0.01))
+    item_model = model.item_model
+    model.embed_candidates = lambda features: wrong(
+        features["item_id"], item_model(features["item_id"]))
+    model.compute_loss = lambda features, training=False: tf.reduce_mean(
+        item_model(features["item_id"]))
+    probe.check(model, pool)
+    with pytest.raises(ValueError, match=message):
+        bought(pool, model, "vopt", shop)
+    assert pool.spent == 0 and not pool.pending
+
+
+def test_one_model_on_two_pools(shop):
+    """Whose tables hold a column as other kinds of numbers."""
+    model = PlainTowers(shop.user_ids, shop.item_ids)
+    model.candidate_features = ("item_id", "price")
+    plain = model.embed_candidates
+    model.embed_candidates = lambda features: plain(features) + tf.cast(
+        features["price"], tf.float32)[:, None]
+    whole = Pool.from_interactions(shop, initial=0.3, seed=0)
+    whole.item_table = whole.item_table.assign(price=1)
+    part = Pool.from_interactions(shop, initial=0.3, seed=0)
+    part.item_table = part.item_table.assign(price=1.5)
+    scorers = [PoolScorer.of(model, one) for one in (whole, part)]
+    one, other = (scorer.vectors()[1][1:] for scorer in scorers)
+    np.testing.assert_allclose(one + 0.5, other, rtol=1e-5)

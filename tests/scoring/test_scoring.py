@@ -198,3 +198,19 @@ class Ranks(Strategy):
 def test_what_cannot_be_streamed(scorer, strategy, options, match):
     with pytest.raises(ValueError, match=match):
         scorer.top(strategy, **{"n": 5, **options})
+
+
+def test_weights_that_change_without_a_step(shop, pool, tmp_path):
+    """Restored from a file, averaged, or set back to the best epoch's."""
+    model = make_towers(shop, 0, 3.0)
+    scorer = PoolScorer(model, pool)
+    first = [vectors.copy() for vectors in scorer.vectors()]
+    parts = scorer.parts("query")
+    assert scorer.parts("query") is parts
+    model.save_weights(tmp_path / "weights")
+    table = model.user_model.layers[-1].embeddings
+    table.assign(table[::-1])
+    assert not np.array_equal(scorer.vectors()[0], first[0])
+    model.load_weights(tmp_path / "weights")
+    for found, wanted in zip(scorer.vectors(), first):
+        np.testing.assert_array_equal(found, wanted)

@@ -61,7 +61,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
     Raises:
         ValueError: the server is unknown or cannot run the index, the
             encoder's vectors are not like the model's, or
-            `model.protocol.check` refuses the model, or it changes meanwhile.
+            `model.probe.check` refuses the model, or it changes meanwhile.
     """
     check_server(server, index)
     scorer = PoolScorer.of(model, pool)

@@ -8,14 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import tensorflow as tf
-
 from tfrecal.pool.features import PoolFeatures
 from tfrecal.pool.label_head import LabelHead
 
 BLOCKS = ("rating", "retrieval")
-_PROBED = 8  # users and items that are embedded before anything is bought
+EMBED = {"query": "embed_queries", "candidate": "embed_candidates"}
 
 
 @runtime_checkable
@@ -33,7 +30,8 @@ class Recommends(Protocol):
         Names of what the two functions read: `user_id`, `history` (items
         that the user liked, ragged `[B, None]`) and columns of the users
         table; `item_id` and columns of the items table. By default the ids
-        alone.
+        alone. A column comes as texts ("" where missing), int64, or float32
+        (NaN where missing, 0 and 1 for booleans).
     `predict_label(score)`
         Returns the labels of scores `[B]`; for labels of 0 and 1, the
         probabilities of 1. Without it there are lists, but no predicted
@@ -61,14 +59,18 @@ class Recommends(Protocol):
     """
 
     def embed_queries(self, features: dict) -> Any:
-        """Returns the vectors of users.
+        """Returns the vectors of users as they are served: without dropout.
+
+        A function that is trained through too may take `training=False` and
+        hand it to its layers; Keras does not do so by itself.
 
         Args:
             features: name -> `[B]`, see `query_features`.
 
         Returns:
-            float32 `[B, d]`; or a dict with `"rating"` (predicts labels) and
-            `"retrieval"` (ranks the catalogue), two blocks of vectors.
+            floats `[B, d]`, scored as float32; or a dict with `"rating"`
+            (predicts labels) and `"retrieval"` (ranks the catalogue), two
+            blocks of vectors.
         """
 
     def embed_candidates(self, features: dict) -> Any:
@@ -146,10 +148,10 @@ class Offers:
 
 def _names(model, name, default):
     found = getattr(model, name, default)
-    if isinstance(found, str) or not all(
-            isinstance(each, str) for each in found):
-        raise TypeError(f"`{name}` must be a tuple of names. Received: "
-                        f"{name}={found!r}.")
+    if not (isinstance(found, (tuple, list)) and found and all(
+            isinstance(each, str) for each in found)):
+        raise TypeError(f"`{name}` must be a tuple of names, at least one. "
+                        f"Received: {name}={found!r}.")
     return tuple(found)
 
 
@@ -189,125 +191,3 @@ def blocks_of(found, name: str) -> dict:
             f"`{name}` must return vectors [B, d], or a dict with 'rating' "
             f"and 'retrieval'. Received: a dict with {sorted(found)}.")
     return {block: found[block] for block in BLOCKS}
-
-
-def check(model, pool) -> Offers:
-    """Checks a model before anything is bought or exported.
-
-    It embeds a few of the pool's users and items.
-
-    Args:
-        model: any model.
-        pool: the `Pool` whose users and items are embedded.
-
-    Returns:
-        What the model offers.
-
-    Raises:
-        TypeError: it lacks a function.
-        ValueError: the functions fail on the pool's ids, or return another
-            rank, number of rows or width than they must, numbers that are
-            not finite, different vectors in a second call, or the same for
-            all ids.
-    """
-    offers = Offers.of(model)
-    features = offers.features(pool)
-    found = {}
-    for side, function, ids in (
-            ("query", model.embed_queries, pool.user_ids),
-            ("candidate", model.embed_candidates, pool.item_ids)):
-        codes = np.arange(1, min(len(ids), _PROBED) + 1, dtype=np.int32)
-        found[side] = _checked_blocks(
-            function, features(side, codes), len(codes),
-            offers.ids == "strings")
-    for block in BLOCKS:
-        widths = [found[side][block].shape[1] for side in found]
-        if widths[0] != widths[1]:
-            raise ValueError(
-                "Queries and candidates must have vectors of one width. "
-                f"Received: `embed_queries` with {widths[0]}, "
-                f"`embed_candidates` with {widths[1]}"
-                + ("" if block == "rating" else f" (block {block!r})") + ".")
-    if offers.labels:
-        _check_labels(model)
-    return offers
-
-
-def _checked_blocks(function, features, rows,
-                    by_lookup) -> dict[str, np.ndarray]:
-    """Returns the blocks of a few rows, checked."""
-    name = function.__name__
-    given = {key: tf.convert_to_tensor(value) if not isinstance(
-        value, tf.RaggedTensor) else value for key, value in features.items()}
-    try:
-        twice = [blocks_of(function(given), name) for _ in range(2)]
-        twice = [{block: np.asarray(value) for block, value in one.items()}
-                 for one in twice]
-    except ValueError as error:
-        if "must return vectors" in str(error):
-            raise
-        raise _failure(name, given, error) from error
-    except Exception as error:  # of layers, lookups, operations
-        raise _failure(name, given, error) from error
-    for block, vectors in twice[0].items():
-        where = f"`{name}`" if vectors is twice[0]["rating"] else (
-            f"`{name}` ({block!r})")
-        if vectors.ndim != 2 or len(vectors) != rows or (
-                not vectors.shape[1]) or vectors.dtype.kind != "f":
-            raise ValueError(
-                f"{where} must return float vectors [B, d], a row for each "
-                f"of B={rows}. Received: shape={vectors.shape}, "
-                f"dtype={vectors.dtype}.")
-        if not np.isfinite(vectors).all():
-            raise ValueError(
-                f"{where} must return finite vectors. Received: "
-                f"{int((~np.isfinite(vectors)).any(axis=1).sum())} of {rows} "
-                "rows with NaN or infinite numbers. A model that diverged "
-                "gives them: train it anew with a lower learning rate.")
-        if not np.array_equal(vectors, twice[1][block]):
-            raise ValueError(
-                f"{where} must return the same vectors each time. Received: "
-                "others in a second call with the same features. Turn "
-                "dropout and noise off in it: they belong to training.")
-        if by_lookup and rows > 1 and vectors.any() and (
-                vectors == vectors[0]).all():
-            raise ValueError(
-                f"{where} must tell ids apart. Received: one vector for the "
-                f"first {rows} ids, such as {_first_id(given)!r}. Has your "
-                "lookup another vocabulary, or ids of another type? Those "
-                "of the pool are strings.")
-    return twice[0]
-
-
-def _failure(name, given, error):
-    what = ", ".join(f"{key}: {value.dtype.name} {list(value.shape)}"
-                     for key, value in given.items())
-    said = str(error).strip().split("\n")[0][:300]
-    return ValueError(
-        f"`{name}` must embed the pool's features ({what}). Received: "
-        f"{type(error).__name__}: {said}. Declare what it reads in "
-        "`query_features` and `candidate_features`; ids are strings, or "
-        "codes with `ids = \"codes\"`.")
-
-
-def _first_id(given):
-    value = next(iter(given.values()))
-    if isinstance(value, tf.RaggedTensor):
-        return value[0].numpy()
-    first = value[0].numpy()
-    return first.decode() if isinstance(first, bytes) else first
-
-
-def _check_labels(model) -> None:
-    score = np.linspace(-1, 1, 5, dtype=np.float32)
-    try:
-        label = np.asarray(model.predict_label(score.copy()))
-    except Exception as error:
-        raise ValueError(
-            "`predict_label` must turn scores [B] into labels [B]. Received: "
-            f"{type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0][:300]}.") from error
-    if label.shape != score.shape or not np.isfinite(label).all():
-        raise ValueError(
-            "`predict_label` must turn scores [B] into finite labels [B]. "
-            f"Received: shape={label.shape} for 5 scores from -1 to 1.")

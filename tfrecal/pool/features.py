@@ -8,6 +8,8 @@ import tensorflow as tf
 from tfrecal.pool.histories import ragged_histories
 
 IDS = ("codes", "strings")
+# What a batch of training holds beside features, see `PoolSequence`.
+_OF_ROWS = ("user_id", "item_id", "label", "weight", "positive", "log_q")
 
 
 class PoolFeatures:
@@ -48,6 +50,12 @@ class PoolFeatures:
             for name in self.names[side]:
                 if name == own or name in more:
                     continue
+                if name in _OF_ROWS and name in table.columns:
+                    raise ValueError(
+                        f"`{side}_features` may not name a column that is "
+                        "called as something of the row itself "
+                        f"({', '.join(_OF_ROWS)}). Received: {name!r}. "
+                        "Rename the column.")
                 if name not in table.columns:
                     raise ValueError(
                         f"`{side}_features` may name {own}, "

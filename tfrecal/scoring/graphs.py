@@ -5,7 +5,8 @@ import weakref
 
 import tensorflow as tf
 
-from tfrecal.model.protocol import BLOCKS, Offers, blocks_of
+from tfrecal.model.probe import explained
+from tfrecal.model.protocol import BLOCKS, EMBED, Offers, blocks_of
 
 _LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
@@ -42,22 +43,28 @@ class ModelGraphs:
             features: see `PoolFeatures`.
             specs: their `tf.TypeSpec`s, for any number of rows.
         """
-        if side not in self._parts:
+        key = side, *specs.items()  # pools may have other columns
+        if key not in self._parts:
             # A user's own model may hold Python control flow; it is converted.
-            self._parts[side] = tf.function(
+            self._parts[key] = tf.function(
                 self._parts_function(side), input_signature=[specs],
                 autograph=not self.offers.passes)
-        return self._parts[side](features)
+        if self.offers.passes:
+            return self._parts[key](features)
+        with explained(EMBED[side], features):
+            return self._parts[key](features)
 
     def _parts_function(self, side):
         model = self.model
         if self.offers.passes:
             return (model.query_parts if side == "query"
                     else model.candidate_parts)
-        name = "embed_queries" if side == "query" else "embed_candidates"
+        name = EMBED[side]
 
         def blocks(features):
-            return blocks_of(getattr(model, name)(features), name)
+            found = blocks_of(getattr(model, name)(features), name)
+            return {block: tf.cast(vectors, tf.float32)
+                    for block, vectors in found.items()}
         return blocks
 
     def vectors(self, side: str, block: str, parts: dict,

@@ -5,12 +5,14 @@ Users and items are encoded once a round; pairs are inner products.
 from __future__ import annotations
 
 import weakref
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
 from tfrecal.acquisition import View
-from tfrecal.model import protocol
+from tfrecal.model import probe
+from tfrecal.model.protocol import EMBED
 from tfrecal.pool.target import Target
 from tfrecal.scoring.anchored_heads import head_vectors
 from tfrecal.scoring.calibration import Calibration
@@ -63,28 +65,36 @@ class PoolScorer:
         return found
 
     def check(self) -> None:
-        """Raises where the model cannot score the pool; see `protocol`."""
-        protocol.check(self.model, self.pool)
+        """Raises where the model cannot score the pool; see `probe`."""
+        probe.check(self.model, self.pool)
 
     def encode(self) -> None:
         """Encodes every user and item, unless nothing changed since."""
-        stamp = self._state_now()
-        if stamp is not None and stamp == self._stamp:
+        if self._stamp is not None and self._stamp == self._state_now():
             return
         histories = self.pool.histories()
         self._parts = {
             side: self._encode_codes(side, len(ids), histories)
             for side, ids in (("query", self.pool.user_ids),
                               ("candidate", self.pool.item_ids))}
-        self._stamp = stamp
+        self._stamp = self._state_now()  # the first call makes the weights
 
     def _state_now(self):
-        """Returns what the vectors depend on; None where steps are not
-        counted."""
-        optimizer = getattr(self.model, "optimizer", None)
-        steps = getattr(optimizer, "iterations", None)
-        return None if steps is None else (
-            int(steps.numpy()), self.pool.version)
+        """Returns what the vectors depend on; None where that is not known.
+
+        Weights also change without a step: they are restored from a file,
+        averaged, or set back to those of the best epoch.
+        """
+        try:
+            variables = self.model.variables
+        except (AttributeError, ValueError):  # none, or not all are made
+            return None
+        stamp = 0
+        for variable in variables:
+            if not hasattr(variable, "numpy"):  # a vocabulary of Keras'
+                continue
+            stamp = zlib.crc32(variable.numpy().tobytes(), stamp)
+        return stamp, self.pool.version
 
     def _encode_codes(self, side, total, histories) -> dict:
         """Returns the parts of all codes, from 0 (unknown) to `total`."""
@@ -147,9 +157,13 @@ class PoolScorer:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
         self.encode()
-        return tuple(
+        query, candidate = (
             self.graphs.vectors(side, block, self._parts[side], salt).numpy()
-            for side in ("query", "candidate"))
+            for side in EMBED)
+        probe.check_finite(EMBED["query"], query[1:])
+        probe.check_finite(EMBED["candidate"], candidate[1:])
+        probe.check_width(query, candidate, block)
+        return query, candidate
 
     def scores(self, user, item, vectors) -> np.ndarray:
         """Returns inner products of pairs, float32 `[n]`; works in tiles.
