@@ -23,6 +23,7 @@ from tfrecal.scoring.stream.pair_tiles import Tile
 from tfrecal.scoring.stream.tile_scores import Products
 
 _LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_LONG = 1 << 20  # elements of a variable
 
 
 class PoolScorer:
@@ -93,7 +94,10 @@ class PoolScorer:
         for variable in variables:
             if not hasattr(variable, "numpy"):  # a vocabulary of Keras'
                 continue
-            stamp = zlib.crc32(variable.numpy().tobytes(), stamp)
+            # A frozen encoder stays as it is, and is long to read.
+            if variable.trainable or variable.shape.num_elements() < _LONG:
+                stamp = zlib.crc32(
+                    np.ascontiguousarray(variable.numpy()), stamp)
         return stamp, self.pool.version
 
     def _encode_codes(self, side, total, histories) -> dict:
@@ -157,6 +161,9 @@ class PoolScorer:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
         self.encode()
+        return self._vectors_of_parts(block, salt)
+
+    def _vectors_of_parts(self, block, salt):
         query, candidate = (
             self.graphs.vectors(side, block, self._parts[side], salt).numpy()
             for side in EMBED)
@@ -340,8 +347,10 @@ class PoolScorer:
         """
         if uncertainty == "dropout":
             self.check_dropout()
-            return [self.products(7_000_003 * (seed + 1) + number)
-                    for number in range(passes)]
+            self.encode()
+            return [Products(*self._vectors_of_parts(
+                "rating", 7_000_003 * (seed + 1) + number))
+                for number in range(passes)]
         if uncertainty != "heads":
             raise ValueError("`uncertainty` must be 'dropout' or 'heads'. "
                              f"Received: uncertainty={uncertainty!r}.")
