@@ -271,7 +271,7 @@ def test_samples_that_were_not_written(data, model, pool, tmp_path):
     {"k": 0}, {"k": 2.5}, {"k": True}, {"unknown": "skip"},
     {"users": "nothing-*.parquet"}])
 def test_wrong_options(vectors, tmp_path, wrong):
-    with pytest.raises((ValueError, OSError), match="|".join(
+    with pytest.raises((ValueError, TypeError, OSError), match="|".join(
             ["`k` must be", "`unknown` must be", "No files found"])):
         jobs.recommend(vectors, tmp_path / "out", **wrong)
     with pytest.raises(ValueError, match="`n` must be"):

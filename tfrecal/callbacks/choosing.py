@@ -7,6 +7,7 @@ import numpy as np
 
 from tfrecal.pool.priors import Product
 from tfrecal.pool.rateability import Rateability
+from tfrecal.scoring.stream.whole_pool import check_pair_by_pair
 
 _EXPLAINED = 5  # picks of a round
 _BESIDE = 2000  # candidates to compare them with, where all are streamed
@@ -52,6 +53,19 @@ class Choice:
             scorer.check_dropout()
         if samples or needs & {"mean", "probabilities"}:
             scorer.labels()
+        if self.acquire.candidates == "all":
+            self._check_streamed()
+
+    def _check_streamed(self):
+        """Raises ValueError where the strategy cannot score every pair."""
+        strategy = self.acquire.strategy
+        check_pair_by_pair(strategy)
+        if strategy.quotas or self._reads_rateability():
+            raise ValueError(
+                "candidates=\"all\" streams over single pairs and keeps "
+                "neither quotas nor rateability. Received: a strategy with "
+                "`quotas`, `rateable` or the need of rateability. Score a "
+                "sample: candidates=200_000.")
 
     def choose(self) -> tuple[Chosen, str]:
         """Returns the next picks, and if there are none, why."""
@@ -90,12 +104,7 @@ class Choice:
     def _pick_from_all(self, user, item) -> Chosen:
         """Picks the best of all pairs; `user`, `item` are a sample."""
         acquire, strategy = self.acquire, self.acquire.strategy
-        if strategy.quotas or self._reads_rateability():
-            raise ValueError(
-                "candidates=\"all\" streams over single pairs and keeps "
-                "neither quotas nor rateability. Received: a strategy with "
-                "`quotas`, `rateable` or the need of rateability. Score a "
-                "sample: candidates=200_000.")
+        self._check_streamed()
         found = acquire.scorer.top(
             strategy, acquire.per_round, calibration=self._held_out_pairs(),
             target=acquire.target, prior=self.prior,

@@ -31,6 +31,10 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
     part are `test_ndcg@10` and so on; `History` holds NaN for the epochs
     before the last.
 
+    Callbacks run in their order: one that sets other weights when training
+    ends, as `EarlyStopping(restore_best_weights=True)`, comes before that of
+    the test part.
+
     Args:
         pool: the `Pool` that is trained on.
         held_out: `Interactions` over the same tables; labels at or above

@@ -52,6 +52,7 @@ class Rounds:
             per_round=per_round, every=every, budget=budget, rounds=rounds,
             expire_after=expire_after,
             candidates=None if candidates == "all" else candidates))
+        checks.one_of("uncertainty", uncertainty, ("dropout", "heads"))
         self.pool = pool
         self.strategy = (acquisition.get(strategy)
                          if isinstance(strategy, str) else strategy)

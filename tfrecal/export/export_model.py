@@ -76,11 +76,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         likeness = model.served_likeness(encoder, precision)
     if server == "stock":
         index = "exact"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = folder.resolve().name  # `resolve` gives "." a name too
     query, candidate = scorer.vectors("retrieval")
-    _check_finite(query, candidate)
     users = np.flatnonzero(query.any(axis=1))
     made = indexes.build_index(
         candidate[1:], k=min(k, len(candidate) - 1), kind=index,
@@ -89,6 +85,9 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
     serving = ServingModel(scorer, made, k, encoder, precision)
     about = {"data_fingerprint": fingerprint, "run": run,
              "metrics": metrics or {}, **likeness}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = folder.resolve().name  # `resolve` gives "." a name too
     with filelock.FileLock(folder / ".lock"):
         version = _next_version(folder)
         with replace_folder(folder / str(version)) as beside:
@@ -157,17 +156,6 @@ def without_advice():
         yield
     finally:
         logger.setLevel(level)
-
-
-def _check_finite(*sides) -> None:
-    wrong = sum(int((~np.isfinite(vectors)).any(axis=1).sum())
-                for vectors in sides)
-    if wrong:
-        raise ValueError(
-            "Vectors of an export must be finite. Received: "
-            f"{wrong} users and items with NaN or infinite numbers. A model "
-            "that diverged gives them: train it anew with a lower learning "
-            "rate.")
 
 
 def _next_version(folder: Path) -> int:

@@ -100,7 +100,9 @@ class ServingModel(tf.Module):
             trained = np.zeros(len(query), bool)
             trained[pool.user[pool.labelled_rows()]] = True
             # A tower that reads columns knows something of everybody.
-            known = trained | (len(scorer.offers.query_features) > 1)
+            known = trained | any(
+                name not in ("user_id", "history")
+                for name in scorer.offers.query_features)
             known[0] = False
         self._user_known = _table(known)
         self._user_trained = _table(trained if trained.any() else ~trained)
@@ -133,9 +135,16 @@ class ServingModel(tf.Module):
             return
         self._predict = label_head(scorer.model)
         if self._predict is None:
-            self._predict = tf.function(
-                scorer.model.predict_label).get_concrete_function(
-                    tf.TensorSpec([None], tf.float32))
+            try:
+                self._predict = tf.function(
+                    scorer.model.predict_label).get_concrete_function(
+                        tf.TensorSpec([None], tf.float32))
+            except Exception as error:  # of code that is no graph
+                raise ValueError(
+                    "`predict_label` must work on tensors to be exported. "
+                    f"Received: {type(error).__name__} for a tensor of "
+                    "scores. Write it with TensorFlow's operations in place "
+                    "of NumPy's.") from error
             # Kept as an attribute, so that they are exported.
             self._label_variables = list(self._predict.variables)
 

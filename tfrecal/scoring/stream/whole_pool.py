@@ -32,7 +32,7 @@ def top(scorer, strategy, n: int, *, users, items, calibration, target,
         score = _named_score(scorer, strategy, passes, uncertainty, seed)
     else:
         shape, strategy = VIEW_SHAPE, acquisition.get(strategy)
-        _check_pair_by_pair(strategy)
+        check_pair_by_pair(strategy)
         if strategy.per_cost and cost is None:
             raise ValueError(
                 f"`{strategy.name}` with per_cost=True needs `cost`. "
@@ -97,7 +97,7 @@ def _codes(name, codes, size):
     return codes.astype(np.int32)
 
 
-def _check_pair_by_pair(strategy) -> None:
+def check_pair_by_pair(strategy) -> None:
     """Raises ValueError where a strategy cannot be streamed."""
     for method in ("select", "cap", "weigh"):
         if getattr(type(strategy), method) is not getattr(Strategy, method):
