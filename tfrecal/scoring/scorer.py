@@ -90,8 +90,14 @@ class PoolScorer:
             variables = self.model.variables
         except (AttributeError, ValueError):  # none, or not all are made
             return None
+        metrics = {id(one) for metric in getattr(self.model, "metrics", ())
+                   for one in metric.variables}
         stamp = 0
         for variable in variables:
+            if id(variable) in metrics:
+                continue
+            # This worker's own copy: reading the whole may ask the others.
+            variable = getattr(variable, "values", [variable])[0]
             if not hasattr(variable, "numpy"):  # a vocabulary of Keras'
                 continue
             # A frozen encoder stays as it is, and is long to read.
