@@ -23,7 +23,8 @@ def split(shop):
     return splits.random(shop, seed=0)
 
 
-@pytest.fixture(params=["two_tower", "own_towers"])
+@pytest.fixture(params=[
+    "two_tower", pytest.param("own_towers", marks=pytest.mark.large)])
 def kind(request):
     """Both kinds of model: ours, and plain TFRS towers of a user's."""
     return request.param
@@ -265,6 +266,7 @@ def test_a_plateau_lowers_the_rate_while_labels_come(split):
         history["lr"], [start, start, start / 2, start / 4])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("strategy", ["vopt", "bald", "core_set", "badge"])
 def test_a_twin_behind_other_classes_buys_the_same_pairs(split, strategy):
     """Number for number, through three rounds of training."""
