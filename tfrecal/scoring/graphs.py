@@ -6,7 +6,7 @@ import weakref
 import tensorflow as tf
 
 from tfrecal.model.probe import explained
-from tfrecal.model.protocol import BLOCKS, EMBED, Offers, blocks_of
+from tfrecal.model.protocol import EMBED, Offers, blocks_of
 
 _LIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
@@ -94,6 +94,3 @@ def unknown_row(parts: dict) -> dict:
     """Returns parts with a row of zeros in front, for code 0."""
     return {name: tf.pad(part, [[1, 0]] + [[0, 0]] * (part.shape.rank - 1))
             for name, part in parts.items()}
-
-
-__all__ = ["BLOCKS", "ModelGraphs", "unknown_row"]
