@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tfrecal import files
 from tfrecal.serving.server.errors import ServingError
 from tfrecal.serving.server.server import Server, main, options_of
 
@@ -169,8 +170,13 @@ def test_config_file_is_followed(base, exported, tmp_path):
     file = tmp_path / "models.config"
     put(exported, base, 2)
 
+    def replace(text):
+        # Whole or not at all: a poll that reads an emptied file takes all
+        # models out, and a label of the next one then never comes true.
+        files.replace_file(file, lambda part: part.write_text(text))
+
     def write(*names, versions=""):
-        file.write_text("model_config_list {" + "".join(
+        replace("model_config_list {" + "".join(
             f'config {{ name: "{name}" base_path: {json.dumps(str(base))} '
             f'model_platform: "tensorflow" {versions} }}'
             for name in names) + "}")
@@ -183,7 +189,7 @@ def test_config_file_is_followed(base, exported, tmp_path):
         write("m", "n", versions="model_version_policy { all {} }")
         until(lambda: server.manager.available() == {
             "m": [1, 2], "n": [1, 2]})
-        file.write_text("model_config_list { config { name: 5 } }")
+        replace("model_config_list { config { name: 5 } }")
         time.sleep(0.2)
         write("m", versions="model_version_policy { specific { versions: 1 "
               "} }")
