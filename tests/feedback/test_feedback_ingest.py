@@ -76,7 +76,8 @@ def test_rejected_rows_of_a_csv(sqlite, tmp_path):
     assert rows[0]["user_id"] == "'=1+1" and rows[0]["value"] == "-3"
     assert rows[1]["reason"] == "7 cells under 6 columns"
     assert rows[1]["content"] == "c;u1;i1;5;click;1;more"
-    assert rows[2]["user_id"] == "\\udcff"
+    assert rows[2]["reason"] == "bytes that are no utf-8"
+    assert rows[2]["content"] == "d;\\udcff;i1;5;click;1"
     stored = sqlite.responses()
     assert stored["item_id"].tolist() == ["i\n1", "i1"]
     assert stored["user_id"][0] == "=HYPERLINK(1)"
@@ -163,9 +164,9 @@ def test_interrupted_and_begun_again(store, tmp_path, monkeypatch):  # noqa: F81
 
 @pytest.mark.parametrize("name, content, message", [
     ("events.txt", b"", "must end in"),
-    ("events.csv", b"", "`event_id`"),
+    ("events.csv", b"", "which is empty"),
     ("events.csv", b"a,b\n1,2\n", "`event_id`"),
-    ("events.csv", "event_id,kind\n".encode("utf-16"), "`event_id`"),
+    ("events.csv", "event_id,kind\n".encode("utf-16"), "UTF-16"),
     ("events.csv", b"event_id,user_id,item_id\n", "without time, kind"),
     ("events.csv", b"user,event\n", "event_id, request_id, .*, kind, value"),
     ("lists.csv", b"user,event\n", "request_id, rank, .*, propensity"),

@@ -1,10 +1,8 @@
 """Files of events (CSV, JSON lines, Parquet), read chunk by chunk."""
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tfrecal.data.csv_records import CsvRecords
 from tfrecal.feedback.store import rows
 
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -67,13 +66,8 @@ class EventFile:
         self._chunks = {".csv": self._csv, ".jsonl": self._json,
                         ".parquet": self._parquet}[form]
         if form == ".csv":
-            with open(self.path, **_UTF8) as file:
-                try:
-                    self.columns = next(_reader(file), [])
-                except csv.Error as error:
-                    raise ValueError(
-                        "A CSV file must begin with a line of column names. "
-                        f"Received: {self.path}: {error}.") from error
+            self._records = CsvRecords(self.path)
+            self.columns = self._records.header
             self._check_columns()
         elif form == ".parquet":
             file = self._open_parquet()
@@ -109,19 +103,10 @@ class EventFile:
         return _table_of(self.columns)
 
     def _csv(self, size: int) -> Iterator[FileChunk]:
-        table, width = self._table, len(self.columns)
-        with open(self.path, **_UTF8) as file:
-            lines = _Lines(file)
-            reader = _reader(file, lines)
-            next(reader)
-            found = _read_records(reader, lines, width)
-            while some := list(islice(found, size)):
-                good = [row for row in some if len(row) == 2]
-                faults = [row for row in some if len(row) == 3]
-                frame = pd.DataFrame(
-                    [cells for _, cells in good], columns=self.columns,
-                    index=[line for line, _ in good], dtype=object)
-                yield FileChunk({table: frame}, faults, file.buffer.tell())
+        for some in self._records.chunks(size):
+            frame = pd.DataFrame(some.cells, columns=self.columns,
+                                 index=some.lines, dtype=object)
+            yield FileChunk({self._table: frame}, some.faults, some.done)
 
     def _json(self, size: int) -> Iterator[FileChunk]:
         with open(self.path, **_UTF8) as file:
@@ -175,61 +160,6 @@ def _table_of(columns) -> str:
     if "event_id" in columns:
         return "responses"
     return "shown" if "rank" in columns else ""
-
-
-def _reader(file, lines=None):
-    head = file.readline()
-    file.seek(0)
-    # Without `strict`, a quote that is not closed would reach to the next
-    # quote, or unnoticed to the end of the file.
-    return csv.reader(lines or file, delimiter=max(",;\t", key=head.count),
-                      strict=True)
-
-
-class _Lines:
-    """Iterates over a file's lines; a record's lines can be read again."""
-
-    def __init__(self, file):
-        self._file, self._again = file, deque()
-        self.number, self.record = 0, []
-
-    def __iter__(self):
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._file)
-        self.number += 1
-        self.record.append(line)
-        return line
-
-    def back(self) -> None:
-        """Goes back to the second line of the record."""
-        self._again.extendleft(reversed(self.record[1:]))
-        self.number -= len(self.record) - 1
-
-
-def _read_records(reader, lines: _Lines, width: int):
-    """Yields `(line, cells)`, or `(line, reason, content)` of a bad record."""
-    while True:
-        lines.record = []
-        line = lines.number + 1
-        try:
-            cells, reason = next(reader), ""
-        except StopIteration:
-            return
-        except csv.Error as error:
-            cells, reason = [], f"not CSV: {error}"
-        if cells and len(cells) != width:
-            reason = f"{len(cells)} cells under {width} columns"
-        if reason and len(lines.record) > 1:
-            # The open quote has swallowed the next lines; `back` makes sure
-            # that no other record is lost by it.
-            reason = "a quote that is not closed"
-            lines.back()
-        if reason:
-            yield line, reason, lines.record[0].rstrip("\r\n")
-        elif cells:
-            yield line, cells
 
 
 def _object(text: str) -> dict | None:
