@@ -468,7 +468,12 @@ def test_what_spreadsheets_do_is_understood(tmp_path):
     ("ticket,user_id,item_id,label\n3,-u,007,4,5\n",
      "line 2: 5 cells under 4 columns .*4.5"),
     ("ticket,user_id,item_id,label\n\n\"3\",-u,\"007\",\"a\nb\"\n8,v,@y,6\n",
-     "line 3: label 'a.*; line 5: label '6'")])
+     "line 3: label 'a.*; line 5: label '6'"),
+    ("ticket,user_id,item_id,label\n3,-u,007,\"1\n8,v,@y,2\n",
+     "line 2: a quote that is not closed"),
+    ("ticket,user_id,item_id,label\n3,-u,007,0_3\n", "line 2: label '0_3'"),
+    ("ticket,user_id,item_id,label\n0_3,-u,007,3\n", "line 2: ticket '0_3'"),
+])
 def test_wrong_lines_are_named(tmp_path, content, message):
     path = tmp_path / "a.csv"
     path.write_text(content)
@@ -488,10 +493,20 @@ def test_wrong_json_and_wrong_files(tmp_path):
                  "line 5: not a JSON object", "line 6: not a JSON object"):
         assert part in str(error.value)
     (tmp_path / "a.csv").write_bytes("é".encode("latin-1"))
-    with pytest.raises(ValueError, match="not in UTF-8"):
+    with pytest.raises(ValueError, match="no utf-8 in line 1.*as UTF-8"):
         read_answers(tmp_path / "a.csv", ASKED, (1, 5))
     with pytest.raises(ValueError, match="a.xlsx"):
         read_answers(tmp_path / "a.xlsx", ASKED, (1, 5))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", b"ticket,user_id,item_id,label\n3,-u,007,1\n8,v,@y\xff,2\n"),
+    ("a.jsonl", b'{"ticket": 3, "user_id": "-u", "item_id": "007", '
+     b'"label": 1}\n\n{"ticket": 8, "user_id": "\xff"}\n')])
+def test_a_bad_byte_names_its_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="line 3: bytes that are no utf-8"):
+        read_answers(tmp_path / name, ASKED, (1, 5))
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "os.replace"])

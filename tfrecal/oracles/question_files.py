@@ -6,6 +6,7 @@ number on the scale, or `decline` (or `skip`); empty means not answered yet.
 """
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import on_scale
+from tfrecal.data.csv_records import CsvRecords
 from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Questions
@@ -194,11 +196,13 @@ def read_rows(path: Path, wrong: list[str]):
     """
     form = check_format(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        wrong.append("all lines: not in UTF-8; save as CSV UTF-8")
-        return
-    rows = _csv_rows(text) if form == "csv" else _json_rows(text)
+        yield from _whole_rows(
+            _csv_rows(path) if form == "csv" else _json_rows(path), wrong)
+    except ValueError as error:  # the file as a whole
+        wrong.append(str(error))
+
+
+def _whole_rows(rows, wrong: list[str]):
     for line, row in rows:
         if isinstance(row, str):
             wrong.append(f"line {line}: {row}")
@@ -206,47 +210,44 @@ def read_rows(path: Path, wrong: list[str]):
         missing = [name for name in COLUMNS if name not in row]
         if missing:
             wrong.append(f"line {line}: no {', '.join(missing)}")
-            if form == "csv":  # the header lacks it, and so every line
-                return
             continue
         yield line, {name: _stripped(row[name]) for name in COLUMNS}
 
 
-def _csv_rows(text):
-    head = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""),
-                        delimiter=max(",;\t", key=head.count))
-    header, end = None, 0
-    try:
-        for cells in reader:
-            line, end = end + 1, reader.line_num
-            if not any(cells):
-                continue
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                twice = [name for name in COLUMNS if header.count(name) > 1]
-                if twice:
-                    yield line, f"column {twice[0]} is there twice"
-                    return
-                if not set(COLUMNS) <= set(header):
-                    yield line, dict.fromkeys(header)
-                    return
-            elif len(cells) != len(header):
-                yield line, (
-                    f"{len(cells)} cells under {len(header)} columns (4,5 is "
-                    "written 4.5, a text with commas in quotes)")
-            else:
-                yield line, dict(zip(header, cells))
-    except csv.Error as error:
-        yield end + 1, str(error)
+def _csv_rows(path: Path):
+    if not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
+        return
+    records = CsvRecords(path)
+    header = [cell.strip() for cell in records.header]
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        yield 1, f"column {twice[0]} is there twice"
+        return
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        yield 1, f"no {', '.join(missing)}"
+        return
+    for line, *found in records:
+        if len(found) == 1:
+            if any(found[0]):
+                yield line, dict(zip(header, found[0]))
+        elif "cells" in found[0]:
+            yield line, (f"{found[0]} (4,5 is written 4.5, a text with "
+                         "commas in quotes)")
+        else:
+            yield line, found[0]
 
 
-def _json_rows(text):
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
+def _json_rows(path: Path):
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    for line, text in enumerate(content.split(b"\n"), start=1):
+        if not text.strip():
             continue
         try:
-            row = json.loads(content, object_pairs_hook=_distinct)
+            row = json.loads(text.decode(), object_pairs_hook=_distinct)
+        except UnicodeDecodeError:
+            yield line, "bytes that are no utf-8"
+            continue
         except (ValueError, RecursionError):
             row = None
         yield line, (row if isinstance(row, dict) else
@@ -271,12 +272,19 @@ def ticket_number(value) -> int:
         ValueError: it is not a whole number.
     """
     try:
-        number = float(value)
-        if number == int(number) and not isinstance(value, bool):
+        number = _number(value)
+        if number == int(number):
             return int(number)
     except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(f"ticket {value!r} is not a whole number")
+
+
+def _number(value) -> float:
+    # Python would read "1_5" as 15, and True as 1.
+    if isinstance(value, bool) or isinstance(value, str) and "_" in value:
+        raise ValueError
+    return float(value)
 
 
 def check_pair(row: dict, questions: Questions) -> None:
@@ -313,7 +321,7 @@ def _label_of_cell(value, scale) -> float | None:
     if str(value).lower() in _DECLINED:
         return None
     try:
-        label = np.nan if isinstance(value, bool) else float(value)
+        label = _number(value)
     except (TypeError, ValueError, OverflowError):
         label = np.nan
     if not on_scale(label, scale):
