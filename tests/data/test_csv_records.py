@@ -108,8 +108,8 @@ def test_separators(tmp_path):
     (b"\x1f\x8b\x08\0\xff", {}, "must be text"),
     (b"a,\xff\n", {}, "bytes that are no utf-8 in line 1.*--encoding"),
     (b"\na,\"b\n1,2\n", {}, "line 2: a quote that is not closed"),
-    (b"a,b\n", {"encoding": "klingon"}, "`encoding` must be one"),
-    (b"a,b\n", {"encoding": "rot13"}, "`encoding` must be one")])
+    (b"a,b\n", {"encoding": "klingon"}, "`encoding` .* must be one"),
+    (b"a,b\n", {"encoding": "rot13"}, "`encoding` .* must be one")])
 def test_refused_files(tmp_path, content, options, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, content, **options)

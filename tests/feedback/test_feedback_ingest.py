@@ -61,12 +61,12 @@ def test_rejected_rows_of_a_csv(sqlite, tmp_path):
     path = tmp_path / "events.csv"
     path.write_bytes(
         b"\xef\xbb\xbfevent_id;user_id;item_id;time;kind;value\n"
-        b"a;=HYPERLINK(1);\"i\n1\";5;click;\n"
+        b"a;=HYPERLINK(1);\"i\n1\";1e9;click;\n"
         b"b;=1+1;i1;-5;rating;-3\n"
         b"\n"
-        b"c;u1;i1;5;click;1;more\n"
-        b"d;\xff;i1;5;click;1\n"
-        b"e;u2;i1;5;skip;0")
+        b"c;u1;i1;1e9;click;1;more\n"
+        b"d;\xff;i1;1e9;click;1\n"
+        b"e;u2;i1;1e9;skip;0")
     result = ingest(sqlite, path, progress=False)
     assert (result.new, result.rejected) == (2, 3)
     assert result.rejected_path == tmp_path / "events.csv.rejected.csv"
@@ -75,9 +75,9 @@ def test_rejected_rows_of_a_csv(sqlite, tmp_path):
     assert "since 1970" in rows[0]["reason"]
     assert rows[0]["user_id"] == "'=1+1" and rows[0]["value"] == "-3"
     assert rows[1]["reason"] == "7 cells under 6 columns"
-    assert rows[1]["content"] == "c;u1;i1;5;click;1;more"
+    assert rows[1]["content"] == "c;u1;i1;1e9;click;1;more"
     assert rows[2]["reason"] == "bytes that are no utf-8"
-    assert rows[2]["content"] == "d;\\udcff;i1;5;click;1"
+    assert rows[2]["content"] == "d;\\udcff;i1;1e9;click;1"
     stored = sqlite.responses()
     assert stored["item_id"].tolist() == ["i\n1", "i1"]
     assert stored["user_id"][0] == "=HYPERLINK(1)"
@@ -99,20 +99,20 @@ def test_json_lines_may_mix_both_tables(sqlite, tmp_path):
     rows = rejected_rows(result)
     assert [row["line"] for row in rows] == ["6", "8", "9", "10"]
     assert [row["reason"] for row in rows] == [
-        "not a JSON object", "event_id is no valid text",
+        "not a JSON object", "event_id is no valid text or exact whole number",
         "neither `event_id` nor `rank`", "not a JSON object"]
     assert [row["content"] for row in rows] == [
         "[1]", "", '{"other": 1}', lines[0][:30]]
 
 
 @pytest.mark.parametrize("lines, bad", [
-    (['a,u,"i,5,click', "b,u,i,5,click"], "a"),  # too few cells
-    (['a,u,i,5,"click', "b,u,i,5,click"], "a"),  # all in one cell, to the end
-    (['a,u,i,5,"click', 'b,"u",i,5,click'], "a"),
-    (['a,u,i,5,"click', 'b,u,"i\n1",5,click'], "a"),
-    (['a,"u,i,5,click', 'b,"u,i,5,click', "c,u,i,5,click"], "ab"),  # 5 cells
-    (["a,u,i,5,click", 'b,u,i,5,"click'], "b"),
-    (['a,u,i,5,"cl"ick', "b,u,i,5,click"], "a")])
+    (['a,u,"i,1e9,click', "b,u,i,1e9,click"], "a"),  # too few cells
+    (['a,u,i,1e9,"click', "b,u,i,1e9,click"], "a"),  # all in one cell, to the end
+    (['a,u,i,1e9,"click', 'b,"u",i,1e9,click'], "a"),
+    (['a,u,i,1e9,"click', 'b,u,"i\n1",1e9,click'], "a"),
+    (['a,"u,i,1e9,click', 'b,"u,i,1e9,click', "c,u,i,1e9,click"], "ab"),  # 5 cells
+    (["a,u,i,1e9,click", 'b,u,i,1e9,"click'], "b"),
+    (['a,u,i,1e9,"cl"ick', "b,u,i,1e9,click"], "a")])
 def test_a_quote_that_is_not_closed_costs_one_line(
         sqlite, tmp_path, lines, bad):
     path = tmp_path / "events.csv"

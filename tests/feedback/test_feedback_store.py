@@ -99,11 +99,23 @@ class TestRows:
             added = store.add_responses(rows)
             assert store.responses()["value"].tolist() == [3.0]
             assert "from 1 to 5" in added.rejected["reason"].iloc[0]
+        with FeedbackStore(database_url) as store:  # the database keeps it
+            assert store.scale == (1, 5)
+            assert store.add_responses(rows).known == 1
+        with pytest.raises(ValueError, match="ratings from 3 to 3"):
+            FeedbackStore(database_url, scale=(4, 5))
+        with FeedbackStore(database_url, scale=(0.5, 5)) as store:
+            assert store.add_responses(rows).new == 1
         with FeedbackStore(database_url) as store:
-            store.add_responses(rows)
-            assert sorted(store.responses()["value"]) == [0.5, 3.0]
+            assert store.scale == (0.5, 5)
         with pytest.raises(ValueError, match="scale="):
             FeedbackStore(database_url, scale=(5, 1))
+
+    def test_without_a_scale_any_rating_from_0_on_is_taken(
+            self, store):  # noqa: F811
+        assert store.scale is None
+        rows = clicks("abc", kind="rating", value=[0.5, 300, -1])
+        assert store.add_responses(rows).new == 2
 
     def test_a_frame_of_something_else(self, store):  # noqa: F811
         with pytest.raises(ValueError, match="without propensity"):
@@ -136,11 +148,11 @@ class TestRows:
 
     def test_received_rises_when_the_clock_goes_back(
             self, store, monkeypatch):  # noqa: F811
-        store.add_responses(clicks("a", time=5.0))
+        store.add_responses(clicks("a", time=1e9))
         until = store.latest()
         monkeypatch.setattr("tfrecal.feedback.store.store.time",
-                            types.SimpleNamespace(time=lambda: 10.0))
-        store.add_responses(clicks("b", time=5.0))
+                            types.SimpleNamespace(time=lambda: 1e9 + 1))
+        store.add_responses(clicks("b", time=1e9))
         assert store.responses(since=until)["event_id"].tolist() == ["b"]
 
 

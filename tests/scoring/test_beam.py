@@ -94,10 +94,11 @@ def test_lists_of_all_users(vectors, model, pool, tmp_path, k, known,
     assert counts == {"users": 500, "unknown": 0}
     assert lists(tmp_path / "out") == in_process(model, pool, k, known)
     assert left(tmp_path) == ["out"]
-    assert all(name == "about.json" or name.startswith("part-")
+    assert all(name == "_about.json" or name.startswith("part-")
                for name in left(tmp_path / "out"))
-    about = json.loads((tmp_path / "out" / "about.json").read_text())
+    about = json.loads((tmp_path / "out" / "_about.json").read_text())
     assert about["k"] == k and about["users"] == 500
+    assert len(pd.read_parquet(tmp_path / "out")) == 500
 
 
 @pytest.mark.parametrize("options", [

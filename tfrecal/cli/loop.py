@@ -1,14 +1,18 @@
 """Commands of the feedback loop: feedback, retrain, rollback, status."""
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import shlex
+import sys
 import time
 from pathlib import Path
 
 from tfrecal import checks
 from tfrecal.cli.options import given_fields
 
+_SEPARATORS = {"tab": "\t", "\\t": "\t"}
 _STORE = ("file or URL of the store (default: the environment variable "
           "TFRECAL_FEEDBACK)")
 
@@ -60,7 +64,17 @@ def _feedback_arguments(command) -> None:
             action.add_argument("files", nargs="+", help="files of events, "
                                 "or folders in which logs left their rows")
             action.add_argument("--scale", nargs=2, type=float,
-                                metavar=("LOW", "HIGH"), help="of ratings")
+                                metavar=("LOW", "HIGH"), help="of ratings; the "
+                                "store keeps it")
+            action.add_argument("--columns", type=_columns,
+                                metavar="NAME=COLUMN,...", help="columns "
+                                "that the files name otherwise, such as "
+                                "user=customer,time=at,label=stars")
+            action.add_argument("--encoding", default="utf-8", help="of CSV "
+                                "and JSONL (default: utf-8)")
+            action.add_argument("--separator", help="of CSV; tab for a tab "
+                                "(default: comma, semicolon or tab, as in "
+                                "the header)")
             action.add_argument("--quiet", action="store_true",
                                 help="no progress bar")
         if name == "erase":
@@ -70,6 +84,16 @@ def _feedback_arguments(command) -> None:
         if name == "drop":
             action.add_argument("--days", type=float, required=True,
                                 help="that are kept")
+
+
+def _columns(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    found = {name.strip(): column.strip() for name, _, column in pairs}
+    if not all(found) or not all(found.values()) or len(found) < len(pairs):
+        raise argparse.ArgumentTypeError(
+            "must be pairs NAME=COLUMN with commas between them, each name "
+            f"once. Received: {text!r}")
+    return found
 
 
 def _package():
@@ -92,12 +116,13 @@ def feedback(arguments) -> int:
         checks.at_least(0, days=arguments.days)
     from tfrecal.feedback.log.delivery import take_spilled
     package = _package()
-    if arguments.action == "erase" and not arguments.user:
-        raise ValueError("`user` must be an id. Received: user=''.")
+    if arguments.action == "erase" and not arguments.user.strip():
+        raise ValueError("`--user` must be an id. Received: "
+                         f"{arguments.user!r}.")
     with package.named_store(arguments.feedback, scale,
                              arguments.action != "ingest") as store:
         if arguments.action == "ingest":
-            rejected = 0
+            rejected = ratings = 0
             for path in arguments.files:
                 if Path(path).is_dir():
                     found = take_spilled(store, path)
@@ -106,12 +131,24 @@ def feedback(arguments) -> int:
                     rejected += found["rejected"]
                     continue
                 found = package.ingest(
-                    store, path, progress=not arguments.quiet)
+                    store, path, progress=not arguments.quiet,
+                    columns=arguments.columns, encoding=arguments.encoding,
+                    separator=_SEPARATORS.get(arguments.separator,
+                                              arguments.separator))
                 where = (f" (see {found.rejected_path})"
                          if found.rejected else "")
                 print(f"{path}: {found.new:,} new, {found.known:,} known, "
                       f"{found.rejected:,} rejected{where}")
+                if found.new_users or found.new_items:
+                    print(f"{path}: {found.new_users:,} users and "
+                          f"{found.new_items:,} items that the store had "
+                          "never seen")
                 rejected += found.rejected
+                ratings += found.ratings
+            if ratings and store.scale is None:
+                print("The store knows no scale: any rating from 0 on was "
+                      "taken. Give `--scale LOW HIGH` once, and it is kept.",
+                      file=sys.stderr)
             return 0 if not rejected else 1
         if arguments.action == "erase":
             if arguments.spill:
@@ -123,7 +160,32 @@ def feedback(arguments) -> int:
                 time.time() - 86_400 * arguments.days)
     print("deleted: " + ", ".join(
         f"{number:,} {name}" for name, number in counts.items()))
+    if arguments.action == "erase":
+        print(_not_reached(arguments.user.strip(), store))
     return 0
+
+
+def _not_reached(user: str, store) -> str:
+    """Returns where an erased user may still be, and what clears it."""
+    places = [
+        ("files of events and tables", "take the user's lines out; events "
+         "that are ingested again are refused"),
+        ("rejected rows", "rm FILE.rejected.csv SPILL/*.rejected"),
+        ("rows that logs have spilled", "tfrecal feedback erase --user "
+         f"{shlex.quote(user)} --spill SPILL"),
+        ("question and answer files", "rm -r QUEUE/questions QUEUE/answers"),
+        ("the loop and the served model", "tfrecal retrain -o LOOP, which "
+         "leaves the user out; then rm -r LOOP/runs/OLDER"),
+        ("older exported versions", "rm -r BASE/VERSION; a rollback to one "
+         "brings the user back"),
+        ("run folders", "tfrecal run on tables without the user; then rm -r "
+         "RUN")]
+    if not store.url.startswith("sqlite"):
+        places.append(("PostgreSQL's write-ahead log, replicas, backups",
+                       "they keep the rows until they are recycled"))
+    width = max(len(place) for place, _ in places)
+    return "\n".join(["not reached by this command:", *(
+        f"  {place:<{width}}  {cure}" for place, cure in places)])
 
 
 def retrain(arguments) -> int:

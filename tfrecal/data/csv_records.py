@@ -71,9 +71,10 @@ class CsvRecords:
         self.encoding = encoding
         if separator == "" or set(separator or "") & set("\"\r\n\0"):
             raise ValueError(
-                "`separator` must be a character that stands between cells, "
-                f"and no quote or line break. Received: {separator!r}.")
-        with self._open() as file:
+                "`separator` (`--separator`) must be a character that stands "
+                "between cells, and no quote or line break. Received: "
+                f"{separator!r}.")
+        with open_text(self.path, self.encoding) as file:
             lines = _Lines(file, self._not_text)
             self.size = self.path.stat().st_size
             self.separator = separator or _guess_separator(lines)
@@ -82,7 +83,7 @@ class CsvRecords:
     def chunks(self, size: int) -> Iterator[CsvChunk]:
         """Yields the records after the header, at most some `size` a chunk.
         """
-        with self._open() as file:
+        with open_text(self.path, self.encoding) as file:
             lines = _Lines(file, self._not_text)
             self._read_header(lines)
             while True:
@@ -103,19 +104,6 @@ class CsvRecords:
         for chunk in self.chunks(_BLOCK):
             found = [*zip(chunk.lines, chunk.cells), *chunk.faults]
             yield from sorted(found, key=lambda record: record[0])
-
-    def _open(self):
-        # A byte that is no text becomes half of a surrogate pair, so that
-        # its line can be named.
-        plain = self.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        try:
-            return open(self.path, newline="", errors="surrogateescape",
-                        encoding="utf-8-sig" if plain else self.encoding)
-        except LookupError as error:
-            raise ValueError(
-                "`encoding` must be one that Python knows, such as utf-8, "
-                "cp1252, utf-16 or gb18030. Received: "
-                f"encoding={self.encoding!r}.") from error
 
     def _not_text(self, received: str) -> ValueError:
         return ValueError(
@@ -170,7 +158,7 @@ class CsvRecords:
     def _plain_rows(self, block: list[str]) -> list[list[str]] | None:
         """Returns the cells of lines, if each is a whole, good record."""
         text = "".join(block)
-        if "\0" in text or not _is_text(text):
+        if "\0" in text or not is_text(text):
             return None
         try:
             rows = list(self._reader(block))
@@ -215,7 +203,7 @@ class CsvRecords:
                 lines.give_back(lines.record[1:])
             elif "\0" in text:
                 reason = "a NUL"
-            elif not _is_text(text):
+            elif not is_text(text):
                 reason = f"bytes that are no {self.encoding}"
             if reason:
                 yield line, reason, lines.record[0].rstrip("\r\n")
@@ -273,8 +261,29 @@ def _guess_separator(lines: _Lines) -> str:
     return max(SEPARATORS, key=bare.count)
 
 
-def _is_text(text: str) -> bool:
-    """Whether all bytes could be decoded."""
+def open_text(path, encoding: str):
+    """Opens a text file so that the line of a bad byte can be named.
+
+    A byte that is no text becomes half of a surrogate pair (see `is_text`).
+    Ends of lines stay as they are, and a byte-order mark is skipped.
+
+    Raises:
+        ValueError: the encoding is unknown.
+        OSError: the file cannot be read.
+    """
+    plain = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    try:
+        return open(path, newline="", errors="surrogateescape",
+                    encoding="utf-8-sig" if plain else encoding)
+    except LookupError as error:
+        raise ValueError(
+            "`encoding` (`--encoding`) must be one that Python knows, such as "
+            "utf-8, cp1252, utf-16 or gb18030. Received: "
+            f"encoding={encoding!r}.") from error
+
+
+def is_text(text: str) -> bool:
+    """Whether all bytes behind a text could be decoded."""
     if text.isascii():
         return True
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from tfrecal import checks
+from tfrecal.data.columns import clean_id
 from tfrecal.feedback.log.throttled_log import Notices
 from tfrecal.feedback.wanted_pairs import Wanted
 from tfrecal.serving.client.connection import ServingUnavailable
@@ -134,7 +135,8 @@ class Exploration:
         count = int(self.share * len(items) + 1e-9)
         if not count:
             return {}
-        free, taken = [], {*items, *exclude}
+        free, taken = [], {*items, *(clean_id(item, "item_id")
+                                     for item in exclude)}
         for pair in self.wanted.of(user):
             if pair[0] not in taken:
                 taken.add(pair[0])

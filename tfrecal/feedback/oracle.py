@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal import checks
+from tfrecal.data.columns import clean_id
 from tfrecal.feedback.labels import label_values
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 
@@ -132,6 +133,9 @@ class FeedbackOracle(Oracle):
 
 
 def _joined(questions: list[Questions]) -> pd.DataFrame:
-    return pd.DataFrame({name: np.concatenate([
+    found = pd.DataFrame({name: np.concatenate([
         np.zeros(0, object), *(getattr(some, name) for some in questions)])
         for name in ("ticket", *_PAIR)}).astype({"ticket": np.int64})
+    # As the store has them.
+    return found.assign(**{
+        name: [clean_id(id, name) for id in found[name]] for name in _PAIR})

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from tfrecal.data.columns import clean_id
 from tfrecal.feedback.log.throttled_log import Notices
 
 
@@ -33,13 +34,17 @@ class Wanted:
             self._process = os.getpid()
             threading.Thread(target=self._run, daemon=True,
                              name="wanted pairs").start()
-        return self._found.get(user_id, [])
+        return self._found.get(clean_id(user_id, "user_id"), [])
 
     def refresh(self) -> None:
         """Calls `read` now."""
         try:
+            found: dict[str, list] = {}
+            for user_id, pairs in self.read().items():
+                found.setdefault(clean_id(user_id, "user_id"), []).extend(
+                    pairs)
             self._found = {user_id: _best_first(pairs)
-                           for user_id, pairs in self.read().items()}
+                           for user_id, pairs in found.items()}
         except Exception as error:  # whatever a database may raise
             self._notices.say("read", (
                 "`wanted` must return {user id: [(item id, strategy, "
@@ -53,7 +58,8 @@ class Wanted:
 
 
 def _best_first(pairs) -> list[tuple[str, str]]:
-    found = [(item_id, strategy) for item_id, strategy, _ in sorted(
+    found = [(clean_id(item_id, "item_id"), strategy)
+             for item_id, strategy, _ in sorted(
         pairs, key=lambda pair: -math.inf if pair[2] != pair[2] else pair[2],
         reverse=True)]  # NaN last
     for pair in found:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from tfrecal.files import sync_folder
+from tfrecal.files import make_folder, sync_folder
 
 # Bytes after which a segment is finished and the next one begun.
 _SEGMENT = 8 << 20
@@ -37,7 +37,10 @@ class Spill:
     def __init__(self, folder):
         self.folder = Path(folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            made = not self.folder.is_dir()
+            make_folder(self.folder)
+            if made:  # rows say what people did
+                self.folder.chmod(0o700)
         except OSError as error:
             raise ValueError(
                 "`spill` must be a folder that can be made. Received: "

@@ -7,8 +7,10 @@ and no row of a user comes in while that user is being erased.
 """
 from __future__ import annotations
 
+import logging
 import math
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,8 @@ from sqlalchemy.engine import URL, make_url
 from tfrecal.feedback.store import migrations
 from tfrecal.files import make_folder
 
+_log = logging.getLogger(__name__)
+
 WRITERS = 5_206_372  # key of the advisory lock: any fixed number
 # SQLSTATE classes and codes of PostgreSQL's passing errors: connections,
 # transactions rolled back, too many clients, locks, shutdown.
@@ -26,6 +30,8 @@ _PASSING = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03")
 # PostgreSQL's messages while connecting, where it gives no code.
 _LASTING = ("authentication failed", "no password", "does not exist",
             "pg_hba.conf", "translate host name")
+_STARTING = ("starting up", "shutting down", "accepting connections",
+             "in recovery mode")
 _BUGS = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError,
          sa.exc.NotSupportedError)
 _DENIED = "42501"
@@ -110,15 +116,50 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise self._error(error) from error
 
-    def scrub(self) -> None:
-        """Makes SQLite empty its journal, which keeps deleted rows.
+    def scrub(self, tables=()) -> None:
+        """Overwrites what was deleted.
 
-        While another process reads, the journal stays until the next call.
+        An SQLite file gets an empty journal, which otherwise keeps deleted
+        rows while nobody else reads the database.
+
+        Args:
+            tables: names of the tables whose rows were erased: an SQLite
+                file is written anew, because its pages keep parts of rows
+                that were moved; PostgreSQL frees the rows of these tables.
+
+        Raises:
+            FeedbackUnavailable: `tables` are named, and another process
+                holds the database for longer than `patience`.
         """
-        if self.sqlite:
-            with self._connect(writing=False) as connection:
-                raw = connection.connection.driver_connection
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not self.sqlite:
+            if tables:
+                self._vacuum(tables)
+            return
+        with self._connect(writing=False) as connection:
+            raw = connection.connection.driver_connection
+            try:
+                if tables:
+                    raw.execute("VACUUM")
+                busy, *_ = raw.execute(
+                    "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError as error:
+                busy = str(error)
+        if busy and tables:
+            raise FeedbackUnavailable(
+                "An SQLite file must be written anew before what was deleted "
+                f"is in none of its bytes. Received: {self.name}, which "
+                "another process reads"
+                + (f" ({busy})" if isinstance(busy, str) else "")
+                + ". The rows are deleted; do the same again when it has "
+                "ended.")
+
+    def _vacuum(self, tables) -> None:
+        try:
+            with self._connect(writing=True).execution_options(
+                    isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM " + ", ".join(tables))
+        except sa.exc.DBAPIError as error:
+            raise self._error(error) from error
 
     def close(self) -> None:
         self._engine.dispose()
@@ -168,7 +209,12 @@ class Database:
             return "locked" in said or "busy" in said
         if state is not None:
             return state.startswith(_PASSING)
-        if "starting up" in said or "shutting down" in said:
+        if any(text in said for text in _STARTING):
+            if opening:
+                _log.warning(
+                    "The feedback database %s does not take connections yet; "
+                    "waiting for it, for %g s at most.", self.name,
+                    self.patience)
             return True
         # A wrong address must be noticed before `patience` is over.
         return (not opening and isinstance(error, sa.exc.OperationalError)

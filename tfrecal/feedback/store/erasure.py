@@ -11,25 +11,39 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
 import secrets
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from tfrecal.data.columns import clean_id
 from tfrecal.feedback.store import schema
+from tfrecal.feedback.store.settings import read_setting, write_setting
 
 _HOLDERS = (schema.shown, schema.responses, schema.questions)
 _KEYS = 5_000
+_GONE = "(erased)"
 
 
 def erase_user(connection, user_id: str, now: float) -> dict[str, int]:
-    """Deletes a user's rows, and remembers that they are gone."""
+    """Deletes a user's rows, and remembers that they are gone.
+
+    Args:
+        connection: a connection in a transaction.
+        user_id: the cleaned id. Rows that a version before this one stored
+            with white space around it are deleted too.
+        now: seconds since the epoch.
+    """
+    spelled = _spellings(connection, user_id)
     last = [connection.execute(sa.select(sa.func.max(table.c.time)).where(
-        table.c.user_id == user_id)).scalar() for table in _HOLDERS[:2]]
+        table.c.user_id.in_(spelled))).scalar() for table in _HOLDERS[:2]]
     counts = {table.name: connection.execute(
-        table.delete().where(table.c.user_id == user_id)).rowcount
+        table.delete().where(table.c.user_id.in_(spelled))).rowcount
         for table in _HOLDERS}
+    _forget_in_runs(connection, user_id)
     mark = _mark(_key(connection), user_id)
     # A client whose clock is ahead may have sent times after `now`.
     until = max([now, *(time for time in last if time is not None)])
@@ -39,20 +53,70 @@ def erase_user(connection, user_id: str, now: float) -> dict[str, int]:
     return counts
 
 
+def _spellings(connection, user_id: str) -> list[str]:
+    """Returns the stored ids that are this one when cleaned, and itself."""
+    found = {user_id}
+    for table in _HOLDERS:
+        like = connection.execute(sa.select(table.c.user_id).distinct().where(
+            table.c.user_id.contains(user_id, autoescape=True))).scalars()
+        found.update(text for text in like
+                     if clean_id(text, "user_id") == user_id)
+    return sorted(found)
+
+
+def _forget_in_runs(connection, user_id: str) -> None:
+    """Takes an id out of the records of retrainings.
+
+    An error's text may quote the id, or hold it as a word. A number is an
+    id only in quotes or after the word user, because counts are numbers too.
+    """
+    word = re.escape(user_id)
+    pattern = rf"(?<![\w])(?:{word})(?![\w])"
+    if re.fullmatch(r"[\d.,+-]+", user_id):
+        pattern = (rf"""(?<=')(?:{word})(?=')|(?<=")(?:{word})(?=")|"""
+                   rf"""(?<=\buser )(?:{word})(?![\w.])|"""
+                   rf"""(?<=\buser_id=)(?:{word})(?![\w.])""")
+    table, found = schema.runs, re.compile(pattern)
+    for run_id, reason, record in connection.execute(
+            sa.select(table.c.run_id, table.c.reason, table.c.record)).all():
+        kept = _without(json.loads(record), user_id, found)
+        new = {"reason": found.sub(_GONE, reason),
+               "record": json.dumps(kept, sort_keys=True)}
+        if new["reason"] != reason or kept != json.loads(record):
+            connection.execute(table.update().where(
+                table.c.run_id == run_id).values(new))
+
+
+def _without(value, user_id: str, found: re.Pattern):
+    """Returns a value of JSON in which no text names a user."""
+    if isinstance(value, str):
+        return _GONE if value == user_id else found.sub(_GONE, value)
+    if isinstance(value, list):
+        return [_without(part, user_id, found) for part in value]
+    if isinstance(value, dict):
+        return {_without(name, user_id, found): _without(part, user_id, found)
+                for name, part in value.items()}
+    return value
+
+
 def erased(connection, user_ids) -> dict[str, float]:
     """Returns erased user -> the time up to which events are refused."""
     some = sa.select(sa.exists().select_from(schema.erased))
     if not connection.execute(some).scalar():
         return {}
     key = _key(connection)
-    marks = {_mark(key, user): user for user in set(map(str, user_ids))}
-    names = list(marks)
+    users: dict[str, list[str]] = {}
+    for user in set(map(str, user_ids)):
+        users.setdefault(_mark(key, clean_id(user, "user_id")), []).append(
+            user)
+    names = list(users)
     found = {}
     for start in range(0, len(names), _KEYS):
         rows = connection.execute(
             sa.select(schema.erased.c.mark, schema.erased.c.until).where(
                 schema.erased.c.mark.in_(names[start:start + _KEYS])))
-        found.update((marks[mark], until) for mark, until in rows)
+        for mark, until in rows:
+            found.update(dict.fromkeys(users[mark], until))
     return found
 
 
@@ -87,34 +151,22 @@ def drop_before(connection, time: float) -> dict[str, int]:
         counts[table.name] = connection.execute(
             table.delete().where(table.c[when] < time)).rowcount
     if time > kept_since(connection):
-        _write_setting(connection, "kept_since", repr(float(time)))
+        write_setting(connection, "kept_since", repr(float(time)))
     return counts
 
 
 def kept_since(connection) -> float:
     """Returns the time before which everything was dropped."""
-    return float(_read_setting(connection, "kept_since") or "-inf")
+    return float(read_setting(connection, "kept_since") or "-inf")
 
 
 def _key(connection) -> bytes:
-    key = _read_setting(connection, "erasure_key")
+    key = read_setting(connection, "erasure_key")
     if key is None:
         key = secrets.token_hex(32)
-        _write_setting(connection, "erasure_key", key)
+        write_setting(connection, "erasure_key", key)
     return bytes.fromhex(key)
 
 
 def _mark(key: bytes, user_id: str) -> str:
     return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
-
-
-def _read_setting(connection, name: str) -> str | None:
-    table = schema.settings
-    return connection.execute(
-        sa.select(table.c.value).where(table.c.name == name)).scalar()
-
-
-def _write_setting(connection, name: str, value: str) -> None:
-    table = schema.settings
-    connection.execute(table.delete().where(table.c.name == name))
-    connection.execute(table.insert().values(name=name, value=value))

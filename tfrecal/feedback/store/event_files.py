@@ -1,6 +1,7 @@
 """Files of events (CSV, JSON lines, Parquet), read chunk by chunk."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.csv_records import CsvRecords
+from tfrecal.data.csv_records import CsvRecords, is_text, open_text
 from tfrecal.feedback.store import rows
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 _COLUMNS = list(dict.fromkeys([*rows.SHOWN, *rows.RESPONSES]))
-_UTF8 = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+# Short names in `columns`, as `tfrecal run` has them.
+_SHORT = {"user": "user_id", "item": "item_id", "label": "value"}
 
 
 @dataclasses.dataclass
@@ -43,9 +45,15 @@ class EventFile:
     Args:
         path: a file that ends in .csv (a header; commas, semicolons or
             tabs), .jsonl or .parquet.
+        columns: name in the store -> name in the file, where they differ;
+            `user`, `item` and `label` are short for `user_id`, `item_id` and
+            `value`.
+        encoding: the encoding of CSV and JSON lines.
+        separator: what stands between the cells of CSV; None takes the
+            comma, semicolon or tab that is most frequent in the header.
 
     Attributes:
-        columns: the names of the file's columns.
+        columns: the names of the file's columns, in the store's words.
         total: the value of `FileChunk.done` at the end of the file.
         unit: the unit of `total`.
 
@@ -54,26 +62,33 @@ class EventFile:
             damaged Parquet file.
     """
 
-    def __init__(self, path):
-        self.path = Path(path)
+    def __init__(self, path, columns: dict[str, str] | None = None,
+                 encoding: str = "utf-8", separator: str | None = None):
+        self.path, self.encoding = Path(path), encoding
+        self._names = _by_own_name(columns or {})
         form = self.path.suffix.lower()
         if form not in FORMATS:
             raise ValueError(
                 "A file of feedback must end in .csv, .jsonl or .parquet. "
-                f"Received: {self.path.name}.")
+                f"Received: {self.path.name}. Rename it, unpack it, or write "
+                "it again in one of these forms.")
         self.total, self.unit = self.path.stat().st_size, "B"
         self.columns = _COLUMNS
         self._chunks = {".csv": self._csv, ".jsonl": self._json,
                         ".parquet": self._parquet}[form]
         if form == ".csv":
-            self._records = CsvRecords(self.path)
-            self.columns = self._records.header
+            self._records = CsvRecords(self.path, separator, encoding)
+            self.columns = self._renamed(
+                [name.strip() for name in self._records.header])
             self._check_columns()
         elif form == ".parquet":
             file = self._open_parquet()
             self.total, self.unit = file.metadata.num_rows, " rows"
-            self.columns = file.schema_arrow.names
+            self.columns = self._renamed(file.schema_arrow.names)
             self._check_columns()
+            self.columns = [name for name in self.columns if name in _COLUMNS]
+        else:
+            open_text(self.path, encoding).close()
 
     def chunks(self, size: int) -> Iterator[FileChunk]:
         """Yields the file in chunks of at most `size` rows."""
@@ -98,6 +113,15 @@ class EventFile:
         else:
             rows.check_shown(empty, 0.0)
 
+    def _renamed(self, names: list[str]) -> list[str]:
+        missing = [name for name in self._names if name not in names]
+        if missing:
+            raise ValueError(
+                "`columns` (`--columns`) must name columns of the file. "
+                f"Received: {ascii(missing)}, and {self.path} has the "
+                f"columns {ascii(names)}.")
+        return [self._names.get(name, name) for name in names]
+
     @property
     def _table(self) -> str:
         return _table_of(self.columns)
@@ -109,7 +133,7 @@ class EventFile:
             yield FileChunk({self._table: frame}, some.faults, some.done)
 
     def _json(self, size: int) -> Iterator[FileChunk]:
-        with open(self.path, **_UTF8) as file:
+        with open_text(self.path, self.encoding) as file:
             numbered = enumerate(file, start=1)
             while some := list(islice(numbered, size)):
                 found = {"shown": ([], []), "responses": ([], [])}
@@ -117,11 +141,11 @@ class EventFile:
                 for line, text in some:
                     if not text.strip():
                         continue
-                    row = _object(text)
-                    name = "" if row is None else _table_of(row)
+                    row = self._object(text)
+                    name = "" if isinstance(row, str) else _table_of(row)
                     if not name:
                         faults.append((
-                            line, "not a JSON object" if row is None
+                            line, row if isinstance(row, str)
                             else "neither `event_id` nor `rank`",
                             text.rstrip("\r\n")))
                         continue
@@ -134,25 +158,98 @@ class EventFile:
                      for name, (lines, cells) in found.items()},
                     faults, file.buffer.tell())
 
+    def _object(self, text: str) -> dict | str:
+        """Returns the object of a line, or why it is none."""
+        if not is_text(text):
+            return f"bytes that are no {self.encoding}"
+        try:
+            row = json.loads(text, object_pairs_hook=self._object_of)
+        except (ValueError, RecursionError) as error:
+            return (f"not a JSON object: {error}"
+                    if isinstance(error, _Twice) else "not a JSON object")
+        return row if isinstance(row, dict) else "not a JSON object"
+
+    def _object_of(self, pairs: list[tuple]) -> dict:
+        row = dict(pairs)
+        if self._names:
+            pairs = [(self._names.get(name, name), value)
+                     for name, value in pairs]
+            row = dict(pairs)
+        if len(row) < len(pairs):
+            raise _Twice("a name is there twice")
+        return row
+
     def _parquet(self, size: int) -> Iterator[FileChunk]:
         table, done = self._table, 0
-        for some in self._open_parquet().iter_batches(batch_size=size):
-            frame = some.to_pandas()
+        own = {new: old for old, new in self._names.items()}
+        wanted = [own.get(name, name) for name in self.columns]
+        batches = self._open_parquet().iter_batches(
+            batch_size=size, columns=wanted)
+        while True:
+            with self._as_value_error():
+                some = next(batches, None)
+                if some is None:
+                    return
+                frame = pd.DataFrame({
+                    name: _exact_column(some.column(old))
+                    for name, old in zip(self.columns, wanted)})
             frame.index = np.arange(done, done + len(frame)) + 1
             done += len(frame)
             yield FileChunk({table: frame}, [], done)
 
     def _open_parquet(self):
-        import pyarrow
         from pyarrow.parquet import ParquetFile
 
-        try:
+        with self._as_value_error():
             return ParquetFile(self.path)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+
+    @contextlib.contextmanager
+    def _as_value_error(self):
+        import pyarrow
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{self.path} must be a Parquet file. Received: "
                              f"{error}. Write it again.") from error
+
+
+class _Twice(ValueError):
+    """A name stands twice in a JSON object."""
+
+
+def _by_own_name(columns: dict[str, str]) -> dict[str, str]:
+    """Returns name in the file -> name in the store."""
+    names = {old: _SHORT.get(new, new) for new, old in columns.items()}
+    odd = sorted(set(names.values()) - set(_COLUMNS))
+    if odd or len(set(names.values())) < len(columns):
+        raise ValueError(
+            "`columns` (`--columns`) must map names of the store to names of "
+            f"the file, each once. Received: {columns}. Names of the store "
+            f"are {', '.join([*_SHORT, *_COLUMNS])}.")
+    return names
+
+
+def _exact_column(column) -> pd.Series:
+    """Returns a column of Arrow without a change of any value.
+
+    pandas alone would make floats of whole numbers beside a missing one.
+    """
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if types.is_timestamp(column.type) and column.type.tz:
+        # The instant stays; pandas may not know the zone's name.
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    whole = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(),
+             pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(),
+             pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype(),
+             pa.uint32(): pd.UInt32Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    return column.to_pandas(types_mapper=whole.get)
 
 
 def _table_of(columns) -> str:
@@ -160,11 +257,3 @@ def _table_of(columns) -> str:
     if "event_id" in columns:
         return "responses"
     return "shown" if "rank" in columns else ""
-
-
-def _object(text: str) -> dict | None:
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None

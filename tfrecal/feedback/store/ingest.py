@@ -4,6 +4,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,17 +28,25 @@ class Ingested:
         new: number of rows that were stored.
         known: number of rows that were there before.
         rejected: number of rows that were refused.
+        ratings: number of rows of the kind "rating".
+        new_users, new_items: number of users and of items that the store had
+            never seen before; None where it had no rows at all.
         rejected_path: file of the refused rows, or None.
     """
 
     new: int = 0
     known: int = 0
     rejected: int = 0
+    ratings: int = 0
+    new_users: int | None = None
+    new_items: int | None = None
     rejected_path: Path | None = None
 
 
 def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
-           progress: bool = True) -> Ingested:
+           progress: bool = True, columns: dict[str, str] | None = None,
+           encoding: str = "utf-8", separator: str | None = None
+           ) -> Ingested:
     """Stores the events of a file.
 
     Each chunk of the file is stored in one transaction. After an interruption
@@ -55,6 +65,7 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         chunk: number of rows that are stored at a time; memory does not
             grow with the file.
         progress: whether to show a bar on stderr.
+        columns, encoding, separator: see `EventFile`.
 
     Returns:
         What became of the rows.
@@ -63,12 +74,12 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         ValueError: the file is of another kind.
         OSError: the file cannot be read, or the database does not answer.
     """
-    file = EventFile(path)
+    file = EventFile(path, columns, encoding, separator)
     rejected = Path(f"{path}.rejected.csv" if rejected is None else rejected)
     if rejected.resolve() == file.path.resolve():
         raise ValueError("`rejected` must be another file than `path`. "
                          f"Received: rejected={rejected}.")
-    result = Ingested()
+    result, before = Ingested(), store.latest()
     with tempfile.TemporaryFile() as bad, tqdm(
             total=file.total, desc=file.path.name, unit=file.unit,
             unit_scale=True, disable=not progress) as bar:
@@ -90,18 +101,25 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         elif rejected.exists():  # unlink fails where all is read-only
             rejected.unlink()
         text.detach()
+    if result.new and before > -math.inf:
+        seen = store.first_seen(before)
+        result.new_users, result.new_items = seen["users"], seen["items"]
     return result
 
 
 def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
     """Stores a chunk; returns lines for the file of rejected rows."""
-    lines = [[line, reason, *[""] * len(names), _cell(content[:_LONGEST])]
+    lines = [[line, reason, *[""] * len(names),
+              _cell(_kept_content(store, content))]
              for line, reason, content in read.faults]
     for table, frame in read.tables.items():
         if not len(frame):
             continue
         added = (store.add_shown if table == "shown"
                  else store.add_responses)(frame)
+        if table == "responses":
+            result.ratings += int((
+                frame["kind"].astype(str).str.strip() == "rating").sum())
         result.new += added.new
         result.known += added.known
         bad = added.rejected
@@ -112,6 +130,16 @@ def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
                 bad.index.tolist(), bad["reason"].tolist(),
                 cells.where(cells.notna(), "").to_numpy().tolist()))
     return sorted(lines, key=lambda line: line[0])
+
+
+def _kept_content(store, content: str) -> str:
+    """Returns what is kept of a line that is no row.
+
+    Nothing is kept where an erased user may stand in it.
+    """
+    words = {word.strip() for word in re.split("[,;\t\"{}\\[\\]:]", content)}
+    words = {word for word in words if word.isprintable()}
+    return "" if store.erased(words) else content[:_LONGEST]
 
 
 def _cell(value) -> str:

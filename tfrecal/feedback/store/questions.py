@@ -8,7 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from tfrecal import checks
-from tfrecal.feedback.store import erasure, schema
+from tfrecal.feedback.store import erasure, rows, schema
 from tfrecal.feedback.store.schema import STATES
 
 _TABLE = schema.questions
@@ -38,6 +38,9 @@ class QuestionTable:
             raise ValueError(
                 "Questions must have the columns `user_id` and `item_id`. "
                 f"Received: columns={list(frame.columns)}.")
+        frame = frame.assign(**{
+            name: rows.clean_ids(frame[name].tolist(), name)
+            for name in ("user_id", "item_id")})
         names = [name for name in _COLUMNS
                  if name in frame and name not in ("ticket", "state")]
         wanted = frame[names].astype(object)
@@ -57,15 +60,14 @@ class QuestionTable:
                 sa.select(sa.func.max(_TABLE.c.ticket))).scalar() or 0
             new = []
             for row in wanted:
-                pair = str(row["user_id"]), str(row["item_id"])
+                pair = row["user_id"], row["item_id"]
                 if pair[0] in gone:
                     tickets.append(0)
                     continue
                 if pair not in open_:
                     last += 1
                     open_[pair] = last
-                    new.append({**defaults, **row, "ticket": last,
-                                "user_id": pair[0], "item_id": pair[1]})
+                    new.append({**defaults, **row, "ticket": last})
                 tickets.append(open_[pair])
             if new:
                 connection.execute(_TABLE.insert(), new)
@@ -89,7 +91,7 @@ class QuestionTable:
             statement = statement.where(_TABLE.c.state == state)
         if user_ids is not None:
             statement = statement.where(_TABLE.c.user_id.in_(
-                sorted(set(map(str, user_ids)))))
+                sorted(set(rows.clean_ids(list(user_ids), "user_id")))))
         found = self._database.read(
             lambda connection: connection.execute(statement).all())
         return pd.DataFrame(found, columns=_COLUMNS).astype({

@@ -1,12 +1,14 @@
 """Checks rows that come in: gives typed columns and reasons of refusals."""
 from __future__ import annotations
 
+import datetime
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
 from tfrecal.checks import on_scale
+from tfrecal.data.columns import as_seconds, clean_id
 from tfrecal.feedback.store.schema import KINDS
 
 SHOWN = ("request_id", "rank", "time", "user_id", "item_id", "score",
@@ -18,6 +20,11 @@ _DEFAULTS = {"request_id": "", "score": np.nan, "model": "", "version": 0,
              "strategy": "", "value": np.nan}
 _VALUES = {"click": 1.0, "purchase": 1.0, "skip": 0.0}
 
+_IDS = ("user_id", "item_id")
+
+# Feedback of a server is not older. As seconds, dates such as 20260501,
+# years, and days or minutes of any calendar lie before 1974.
+FIRST = 631_152_000.0  # 1990-01-01
 AHEAD = 300.0  # seconds that the clock of a client may be ahead
 LONGEST = 500  # characters; an index of PostgreSQL takes 2,700 bytes
 # The largest whole numbers that a column of integers and a float can hold.
@@ -57,39 +64,45 @@ class Checked:
         self.reason[np.asarray(wrong, bool) & (self.reason == "")] = reason
 
     def texts(self, name: str, required: bool = True) -> np.ndarray:
-        """Reads a column of texts; a whole number becomes its digits."""
+        """Reads a column of texts, without white space around them.
+
+        A whole number becomes its digits. Ids of users and items follow
+        `clean_id`, as everywhere.
+        """
         if name not in self.frame:
             return self.keep(name, np.full(
                 len(self.frame), _DEFAULTS[name], object))
-        values, wrong = _texts(self.frame[name])
-        self.refuse(wrong | ~_storable(values), f"{name} is no valid text")
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        if required:
-            self.refuse(lengths == 0, f"no {name}")
-        self.refuse(lengths > LONGEST,
-                    f"{name} is longer than {LONGEST} characters")
-        return self.keep(name, values)
+        places, texts, wrong = _distinct_texts(self.frame[name], name)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        for bad, reason in (
+                (wrong | ~_storable(texts), f"{name} is no valid text or exact "
+                 "whole number"),
+                (required & (lengths == 0), f"no {name}"),
+                (lengths > LONGEST,
+                 f"{name} is longer than {LONGEST} characters")):
+            if bad.any():
+                self.refuse(bad[places], reason)
+        return self.keep(name, texts[places])
 
-    def numbers(self, name: str, must: str = "") -> np.ndarray:
-        """Reads a column of numbers; an empty cell becomes NaN.
+    def ids(self, name: str) -> np.ndarray:
+        """Returns a column of ids that was read, also those refused."""
+        return self._read[name]
 
-        Args:
-            name: the column.
-            must: what must hold, for the reason given to cells that are no
-                numbers.
-        """
+    def numbers(self, name: str) -> np.ndarray:
+        """Reads a column of numbers; an empty cell becomes NaN."""
         if name not in self.frame:
             return self.keep(name, np.full(
                 len(self.frame), _DEFAULTS[name], np.float64))
         column = self.frame[name]
-        values = pd.to_numeric(_numbers(column), errors="coerce").to_numpy(
-            np.float64, na_value=np.nan)
-        empty = (column.isna() | column.eq("")).to_numpy(bool)
+        values = _as_floats(column)
+        empty = column.isna().to_numpy(bool, copy=True)
+        odd = np.flatnonzero(np.isnan(values) & ~empty)
+        empty[odd] = [isinstance(value, str) and not value.strip()
+                      for value in column.iloc[odd]]
         if name in _DEFAULTS:
             values = np.where(empty, _DEFAULTS[name], values)
         self.refuse((np.isnan(values) & ~empty) | np.isinf(values),
-                    f"{must}; this is not a finite number" if must
-                    else f"{name} is not a finite number")
+                    f"{name} is not a finite number")
         if name in _WHOLE:
             self.refuse((np.mod(values, 1) > 0)
                         | (np.abs(values) > _WHOLE[name]),
@@ -102,11 +115,37 @@ class Checked:
         return values
 
     def times(self, now: float) -> None:
-        """Reads the column `time`."""
-        must = "time must be seconds since 1970 (UTC), such as 1795550915.8"
-        time = self.numbers("time", must)
-        self.refuse(np.isnan(time) | (time <= 0), must)
+        """Reads the column `time`: seconds, ISO 8601, or objects of time.
+
+        Each cell is read by what it is. Times without a zone are in UTC.
+        """
+        must = ("time must be seconds since 1970 (UTC), such as "
+                "1795550915.8, or ISO 8601, such as 2026-11-29T12:00:00Z")
+        column = self.frame["time"]
+        if _exact_to(column.dtype) < FIRST:
+            self.refuse(np.ones(len(column), bool),
+                        f"time is {column.dtype}, which rounds seconds; "
+                        "write float64")
+        time = _seconds(column)
+        self.keep("time", time)
+        self.refuse(~np.isfinite(time), f"{must}; this is none")
+        for unit, per in (("milliseconds", 1e3), ("microseconds", 1e6),
+                          ("nanoseconds", 1e9)):
+            self.refuse((time / per >= FIRST) & (time / per <= now + AHEAD),
+                        f"{must}; this looks like {unit}")
         self.refuse(time > now + AHEAD, "time is in the future")
+        early = time < FIRST
+        if early.any():
+            whole = time % 1 == 0
+            self.refuse(whole & (time >= 19000101) & (time <= 21001231)
+                        & (time // 100 % 100 >= 1) & (time // 100 % 100 <= 12)
+                        & (time % 100 >= 1) & (time % 100 <= 31),
+                        f"{must}; this looks like a date without dashes")
+            self.refuse(whole & (time >= 1900) & (time <= 2100),
+                        f"{must}; this looks like a year")
+            self.refuse((time >= 20_000) & (time <= 80_000),
+                        f"{must}; this looks like days of a spreadsheet")
+            self.refuse(early, f"{must}; this lies before 1990")
 
     def good(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns the places of the rows without a fault, and their columns."""
@@ -167,30 +206,108 @@ def check_responses(frame: pd.DataFrame, now: float,
     return found
 
 
-def _texts(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Returns strings, object `[n]`, and which cells are no ids, bool `[n]`.
+def clean_ids(ids, name: str) -> np.ndarray:
+    """Returns ids as the store keeps them, object `[n]`; "" where missing.
 
-    An empty cell becomes "".
+    Args:
+        ids: strings or whole numbers.
+        name: `user_id` or `item_id`.
+
+    Raises:
+        ValueError: an id is neither.
     """
-    missing = column.isna().to_numpy()
-    values = column.to_numpy(object)
-    if not missing.any() and pd.api.types.infer_dtype(column) == "string":
-        return values, np.zeros(len(values), bool)
-    values = ["" if gone else _text(value)
-              for value, gone in zip(values, missing)]
-    wrong = np.array([value is None for value in values], bool)
-    return np.array([value or "" for value in values], object), wrong
+    places, texts, wrong = _distinct_texts(
+        pd.Series(ids, dtype=object), name)
+    if wrong.any():
+        odd = ids[int(np.flatnonzero(wrong[places])[0])]
+        raise ValueError(f"`{name}` must hold strings or whole numbers. "
+                         f"Received: {odd!r:.100}.")
+    return texts[places]
 
 
-def _text(value) -> str | None:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bool, np.bool_)):
+def _distinct_texts(column: pd.Series, name: str
+                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns texts, each of a few cells; "" where a cell is empty.
+
+    Returns:
+        `(places, texts, wrong)`: row n holds `texts[places[n]]`, and `wrong`
+        says which texts stand for a cell that is no id.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        places, values = column.cat.codes.to_numpy(), column.cat.categories
+    elif pd.api.types.infer_dtype(column, skipna=True) in (
+            "string", "integer", "floating", "empty"):
+        places, values = pd.factorize(column)
+    else:  # pandas would take True for 1
+        values = column.to_numpy(object)
+        places = np.where(column.isna(), -1, np.arange(len(values)))
+    exact = _exact_to(column.dtype)
+    cells = [_text(value, name, exact)
+             for value in np.asarray(values, dtype=object)]
+    cells.append("")  # of missing cells, whose place is -1
+    return (places, np.array([cell or "" for cell in cells], object),
+            np.array([cell is None for cell in cells]))
+
+
+def _text(value, name: str, exact: float) -> str | None:
+    """Returns the text of a cell; None where it holds no id."""
+    if isinstance(value, str) and name not in _IDS:
+        return value.strip()  # "1.0" and "1" may be two events
+    if isinstance(value, np.floating):
+        exact = min(exact, _exact_to(value.dtype))
+    if isinstance(value, (float, np.floating)) and abs(value) >= exact:
         return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        # pandas reads whole numbers as floats where some are missing.
-        return f"{value:.0f}"
-    return str(value) if isinstance(value, (int, np.integer)) else None
+    if isinstance(value, Decimal):
+        if not value.is_finite() or value.adjusted() > LONGEST or (
+                value != int(value)):
+            return None
+        value = int(value)
+    try:
+        return clean_id(value, name)
+    except ValueError:
+        return None
+
+
+def _exact_to(dtype) -> float:
+    """Returns up to which floats of a type hold all whole numbers."""
+    dtype = getattr(dtype, "numpy_dtype", dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        return float(2 ** (np.finfo(dtype).nmant + 1))
+    return float(2 ** 53)
+
+
+def _seconds(column: pd.Series) -> np.ndarray:
+    """Returns seconds since 1970, float64 `[n]`; NaN where there is none."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    numbers = _as_floats(column)
+    if column.dtype != object and not isinstance(
+            column.dtype, pd.StringDtype):
+        return numbers
+    left = np.flatnonzero(np.isnan(numbers) & column.notna().to_numpy())
+    if len(left):
+        places, values = pd.factorize(
+            column.iloc[left].map(_iso).to_numpy(object))
+        found = as_seconds(pd.Series(values, dtype=object))
+        numbers[left] = np.append(found, np.nan)[places]
+    return numbers
+
+
+def _iso(value) -> str | None:
+    if isinstance(value, str):
+        text = value.strip()
+        return text if text[:1].isdigit() else None  # "now" is no time
+    if isinstance(value, (datetime.date, np.datetime64)):
+        try:
+            return pd.Timestamp(value).isoformat()
+        except ValueError:  # in no year that pandas knows
+            return None
+    return None
+
+
+def _as_floats(column: pd.Series) -> np.ndarray:
+    return pd.to_numeric(_numbers(column), errors="coerce").to_numpy(
+        np.float64, na_value=np.nan, copy=True)
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -200,16 +317,24 @@ def _numbers(column: pd.Series) -> pd.Series:
         zero = pd.Timestamp(0, tz="UTC" if column.dt.tz else None).as_unit(
             column.dt.unit)
         return (column - zero).dt.total_seconds()
-    if column.dtype != object:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if column.dtype == object:
+        return column.map(_number)
+    if isinstance(column.dtype, pd.StringDtype) or (
+            pd.api.types.is_numeric_dtype(column.dtype)
+            and not pd.api.types.is_bool_dtype(column.dtype)):
         return column
-    return column.map(_number)
+    return pd.Series(np.nan, column.index)
 
 
 def _number(value):
     # JSON holds lists, and whole numbers that no float can.
     if isinstance(value, str):
         return value
-    fits = (isinstance(value, (int, float, Decimal, np.number))
+    if isinstance(value, Decimal):
+        value = float(value) if value.is_finite() else np.nan
+    fits = (isinstance(value, (int, float, np.integer, np.floating))
             and not isinstance(value, bool) and abs(value) < 1e300)
     return value if fits else np.nan
 

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 
 from tfrecal.checks import check_scale
 from tfrecal.feedback.log.delivery import ERASED
-from tfrecal.feedback.store import erasure, rows, schema, writing
+from tfrecal.feedback.store import erasure, ratings, rows, schema, writing
 from tfrecal.feedback.store.database import Database, is_there
 from tfrecal.feedback.store.questions import QuestionTable
 from tfrecal.feedback.store.retrainings import RetrainingTable
 
+_HOLDERS = ("shown", "responses", "questions", "runs")
 _TABLES = {"shown": schema.shown, "responses": schema.responses}
 _FLOATS = {"time", "score", "propensity", "value", "received"}
 
@@ -33,12 +34,15 @@ class FeedbackStore(QuestionTable, RetrainingTable):
     Args:
         url: `sqlite:///file`, `postgresql://user:password@host/name`, or the
             path of an SQLite file, which is made.
-        scale: `(lowest, highest)` rating; by default any from 0 on.
+        scale: `(lowest, highest)` rating, which the database keeps for later;
+            by default the one that it was given last, or any rating from 0
+            on.
         patience: seconds for which a call tries again while the database is
             locked, restarts or is down.
 
     Raises:
-        ValueError, ImportError, FeedbackUnavailable: see `Database`.
+        ValueError: a stored rating lies off the scale; also see `Database`.
+        ImportError, FeedbackUnavailable: see `Database`.
 
     Example:
         with FeedbackStore("feedback.db") as store:
@@ -52,8 +56,16 @@ class FeedbackStore(QuestionTable, RetrainingTable):
                  patience: float = 30.0):
         if scale is not None:
             check_scale(scale)
-        self.scale = scale
         self._database = Database(url, patience)
+        self.scale = self._database.read(ratings.kept_scale)
+        if scale is not None and tuple(map(float, scale)) != self.scale:
+            try:
+                self._database.write(
+                    lambda connection: ratings.keep_scale(connection, scale))
+            except ValueError:
+                self.close()
+                raise
+            self.scale = tuple(map(float, scale))
 
     @property
     def url(self) -> str:
@@ -136,8 +148,7 @@ class FeedbackStore(QuestionTable, RetrainingTable):
         """
         if "user_id" not in checked.frame:
             return
-        users = [str(user) for user in
-                 checked.frame["user_id"].to_numpy(object)[bad]]
+        users = checked.ids("user_id")[bad]
         # No database holds halves of surrogate pairs.
         erased = self.erased({user for user in users if user.isprintable()})
         gone = [user in erased for user in users]
@@ -196,23 +207,38 @@ class FeedbackStore(QuestionTable, RetrainingTable):
         the user back. Later events are accepted: the user has signed up
         again. Pools, models and exports that were made before are not
         touched; the next retraining leaves the user out (`erased`). Files of
-        rejected rows and of spilled logs are left to the caller. In an SQLite
-        file the rows are overwritten; PostgreSQL frees them at its next
-        VACUUM, and backups keep what they hold. Only a keyed hash of the
-        user's id remains (`erasure.py`).
+        rejected rows and of spilled logs are left to the caller. An SQLite
+        file is written anew without the rows (VACUUM). PostgreSQL is told to
+        VACUUM; its write-ahead log, replicas and backups keep what they hold.
+        Only a keyed hash of the user's id remains (`erasure.py`).
+
+        Args:
+            user_id: the user's id, as in logs: white space around it is cut.
 
         Returns:
             The number of deleted rows by table.
+
+        Raises:
+            ValueError: the id is empty.
+            FeedbackUnavailable: besides the usual, another process still
+                reads an SQLite file as it was: the rows are deleted, and
+                their bytes go when the user is erased again.
         """
+        user_id = rows.clean_ids([user_id], "user_id")[0]
+        if not user_id:
+            raise ValueError("`user_id` must be an id. Received: an empty "
+                             "one.")
         counts = self._database.write(lambda connection: erasure.erase_user(
-            connection, str(user_id), time.time()))
-        self._database.scrub()
+            connection, user_id, time.time()))
+        self._database.scrub(_HOLDERS)
         return counts
 
     def erased(self, user_ids) -> dict[str, float]:
         """Returns the erased among users -> the time up to which they are.
 
-        Labels from before that time must not be learned from.
+        The keys are the users as given; they are compared without white
+        space around them. Labels from before that time must not be learned
+        from.
         """
         return self._database.read(
             lambda connection: erasure.erased(connection, user_ids))
@@ -237,6 +263,32 @@ class FeedbackStore(QuestionTable, RetrainingTable):
             lambda connection: erasure.drop_before(connection, limit))
         self._database.scrub()
         return counts
+
+    def first_seen(self, since: float) -> dict[str, int]:
+        """Counts users and items of whom nothing is known from before.
+
+        Args:
+            since: what was received later is asked about.
+
+        Returns:
+            The number of `users` and `items` of lists and responses received
+            after `since` that stand in none received until then.
+        """
+        def distinct(column, later: bool):
+            return sa.union(*(sa.select(table.c[column]).where(
+                (table.c.received > since) if later
+                else (table.c.received <= since))
+                for table in _TABLES.values()))
+
+        def work(connection):
+            return {name: connection.execute(
+                sa.select(sa.func.count()).select_from(sa.except_(
+                    distinct(column, True).subquery().select(),
+                    distinct(column, False).subquery().select()).subquery())
+            ).scalar() for name, column in (
+                ("users", "user_id"), ("items", "item_id"))}
+
+        return self._database.read(work)
 
     def counts(self, since: float | None = None) -> dict[str, int]:
         """Counts what the store holds.

@@ -41,9 +41,10 @@ def recommend(vectors, output, k: int = 20, *, users=None,
         vectors: folder of `write_vectors`.
         output: new folder, whole or not at all: `part-*.parquet` with
             `user_id`, `item_ids`, `scores` (shorter than `k` where no more
-            items are left), in no order of users; `about.json`. On object
+            items are left), in no order of users; `_about.json`, a name that
+            Spark and pyarrow skip when they read the folder. On object
             stores, whose folders cannot be renamed in one step, it is whole
-            once `about.json` is there.
+            once `_about.json` is there.
         k: items of a list, >= 1.
         users: glob of Parquet files with a column `user_id`; each user is
             answered once. By default all users of the vectors.
@@ -159,7 +160,7 @@ def _run(vectors, pool, output, build, schema, shards, options, about):
         if pool is not None:
             vectors.check_pool(pool, "while a job read its vectors")
         about = {**about, "vectors": vectors.fingerprint, **counts}
-        with FileSystems.create(f"{beside}/about.json") as file:
+        with FileSystems.create(f"{beside}/_about.json") as file:
             file.write(json.dumps(about, indent=1).encode())
     return counts
 
