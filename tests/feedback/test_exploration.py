@@ -348,3 +348,16 @@ def test_arguments_that_cannot_be(arguments, text):
 def test_a_client_does_not_explore_without_a_log():
     with pytest.raises(ValueError, match="`explore` must come with a `log`"):
         client_module.Recommender("localhost:1", explore=Exploration(dict))
+
+
+def test_ids_are_those_of_tables():
+    wanted = Exploration(lambda: {" u": [("i77 ", "BALD", 2.0)],
+                                  "u\u00a0": [("i78", "BALD", 1.0)]},
+                         epsilon=1.0)
+    for user in ("u", "\u3000u "):
+        seen = {item for row in lists(wanted, 20, user=user)
+                for item in row.item_ids}
+        assert seen >= {"i77", "i78"} and "i77 " not in seen
+    seen = {item for row in lists(wanted, 20, exclude=["\u2003i77"])
+            for item in row.item_ids}
+    assert "i77" not in seen and "i78" in seen

@@ -1,9 +1,12 @@
 """Databases that are down, full, locked, restarted, of another schema."""
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import sqlite3
 import stat
+import struct
 import sys
 import threading
 import time
@@ -230,3 +233,90 @@ def _execute(path, statement):
     with connection:
         connection.execute(statement)
     connection.close()
+
+
+class _Starting(threading.Thread):
+    """A PostgreSQL that says `said` to the first callers, then another's."""
+
+    def __init__(self, port: int, times: int, said: str, state: str):
+        super().__init__(daemon=True)
+        self.target, self.times = port, times
+        self.error = b"".join(
+            part.encode() + b"\0" for part in (
+                "SFATAL", "VFATAL", f"C{state}", f"M{said}")) + b"\0"
+        self.calls = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def run(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            self.calls += 1
+            if self.calls > self.times:
+                server = socket.create_connection(("127.0.0.1", self.target))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pipe, args=pair,
+                                     daemon=True).start()
+                continue
+            while True:  # requests of encryption come first
+                size, code = struct.unpack("!ii", client.recv(8))
+                if code not in (80877103, 80877104):
+                    break
+                client.sendall(b"N")
+            client.recv(size - 8)
+            client.sendall(b"E" + struct.pack("!i", 4 + len(self.error))
+                           + self.error)
+            client.close()
+
+    @staticmethod
+    def _pipe(source, sink):
+        with contextlib.suppress(OSError):
+            while content := source.recv(65536):
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("said", [
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "the database system is in recovery mode"])
+def test_a_server_that_starts_is_waited_for(postgres_server, said,  # noqa: F811,E501
+                                            caplog):
+    url = sa.make_url(postgres_server.new_database())
+    server = _Starting(url.port, 3, said, "57P03")
+    server.start()
+    with FeedbackStore(url.set(port=server.port, host="127.0.0.1")
+                       .render_as_string(False), patience=20) as store:  # noqa: F811,E501
+        assert store.counts()["responses"] == 0
+    server.socket.close()
+    assert server.calls > 3
+    assert sum("does not take connections yet" in text
+               for text in caplog.messages) == 1
+
+
+def test_it_is_waited_for_with_a_bound():
+    server = _Starting(0, 10 ** 6, "the database system is starting up",
+                       "57P03")
+    server.start()
+    began = time.monotonic()
+    with pytest.raises(FeedbackUnavailable, match="is starting up"):
+        FeedbackStore(f"postgresql://u:secret@127.0.0.1:{server.port}/x",
+                      patience=1.0)
+    server.socket.close()
+    assert 0.5 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("said, state", [
+    ('password authentication failed for user "u"', "28P01"),
+    ('database "x" does not exist', "3D000")])
+def test_a_wrong_password_is_not_waited_for(said, state):
+    server = _Starting(0, 10 ** 6, said, state)
+    server.start()
+    with pytest.raises(FeedbackUnavailable, match=said):
+        FeedbackStore(f"postgresql://u:secret@127.0.0.1:{server.port}/x",
+                      patience=30)
+    server.socket.close()
+    assert server.calls == 1

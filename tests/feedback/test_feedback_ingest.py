@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from feedback_stores import (  # noqa: F401
     NOW,
@@ -14,6 +17,7 @@ from feedback_stores import (  # noqa: F401
     shown_rows,
     store,
 )
+from pyarrow import parquet
 
 from tfrecal.feedback import FeedbackStore, ingest
 
@@ -107,10 +111,11 @@ def test_json_lines_may_mix_both_tables(sqlite, tmp_path):
 
 @pytest.mark.parametrize("lines, bad", [
     (['a,u,"i,1e9,click', "b,u,i,1e9,click"], "a"),  # too few cells
-    (['a,u,i,1e9,"click', "b,u,i,1e9,click"], "a"),  # all in one cell, to the end
+    (['a,u,i,1e9,"click', "b,u,i,1e9,click"], "a"),  # one cell to the end
     (['a,u,i,1e9,"click', 'b,"u",i,1e9,click'], "a"),
     (['a,u,i,1e9,"click', 'b,u,"i\n1",1e9,click'], "a"),
-    (['a,"u,i,1e9,click', 'b,"u,i,1e9,click', "c,u,i,1e9,click"], "ab"),  # 5 cells
+    (['a,"u,i,1e9,click', 'b,"u,i,1e9,click', "c,u,i,1e9,click"],
+     "ab"),  # 5 cells
     (["a,u,i,1e9,click", 'b,u,i,1e9,"click'], "b"),
     (['a,u,i,1e9,"cl"ick', "b,u,i,1e9,click"], "a")])
 def test_a_quote_that_is_not_closed_costs_one_line(
@@ -188,3 +193,122 @@ def test_no_file(sqlite, tmp_path):
     with pytest.raises(ValueError, match="`rejected`"):
         ingest(sqlite, path, rejected=path, progress=False)
     assert path.stat().st_size > 0
+
+
+HEAD = "event_id,user_id,item_id,time,kind\n"
+
+
+def test_one_bad_byte_is_one_rejected_row(sqlite, tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_bytes(HEAD.encode() + b"e1,u1,i1,1e9,click\n"
+                     b"e2,u2,i2,17955509\xff5.1,click\n"
+                     b"e3,u3,i3,1e9,click\n")
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (2, 1)
+    row, = rejected_rows(result)
+    assert row["line"] == "3" and "no utf-8" in row["reason"]
+    path = tmp_path / "events.jsonl"
+    row = b'{"event_id": "%s", "user_id": "u", "item_id": "i", "time": 1e9, '
+    row += b'"kind": "click"}'
+    path.write_bytes(b"\n".join([row % b"f1", row % b"f\xff", row % b"f3"]))
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (2, 1)
+    assert rejected_rows(result)[0]["line"] == "2"
+
+
+def test_names_encodings_and_separators(sqlite, tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_bytes("id|kunde|item_id|wann|kind|sterne\n"
+                     "e1|Jürgen|i1|2026-05-01|rating|4\n".encode("cp1252"))
+    names = {"event_id": "id", "user": "kunde", "time": "wann",
+             "label": "sterne"}
+    result = ingest(sqlite, path, progress=False, columns=names,
+                    encoding="cp1252", separator="|")
+    assert (result.new, result.ratings) == (1, 1)
+    stored = sqlite.responses()
+    assert stored["user_id"].tolist() == ["Jürgen"]
+    assert stored["time"].tolist() == [1_777_593_600.0]
+    frame = clicks("ab", time=1e9).rename(columns={"user_id": "kunde"})
+    for form in ("parquet", "jsonl"):
+        path = write(frame, tmp_path / f"more.{form}")
+        result = ingest(sqlite, path, progress=False,
+                        columns={"user_id": "kunde"})
+        assert result.new + result.known == 2
+    for columns, message in (
+            ({"user": "nobody"}, "must name columns of the file"),
+            ({"user": "kunde", "user_id": "kunde"}, "each once"),
+            ({"customer": "kunde"}, "names of the store")):
+        with pytest.raises(ValueError, match=message):
+            ingest(sqlite, tmp_path / "more.parquet", progress=False,
+                   columns=columns)
+
+
+def test_a_file_with_its_header_twice(sqlite, tmp_path):
+    path = tmp_path / "events.csv"
+    line = "e1, u1 ,i1,1e9,click\n"
+    path.write_text(HEAD.replace(",", " , ") + line + HEAD + line)
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.known, result.rejected) == (1, 1, 1)
+    assert sqlite.responses()["user_id"].tolist() == ["u1"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_parquet_types_are_exact(sqlite, tmp_path, chunk):
+    users = pa.array([2 ** 60 + 1, None, 2 ** 60 + 2, 7])
+    table = pa.table({
+        "event_id": pa.array([10, 11, 12, 13], pa.int8()),
+        "user_id": users, "kind": pa.array(["click"] * 4).dictionary_encode(),
+        "item_id": pa.array([2 ** 63 + 1, 2 ** 63, 2 ** 64 - 1, 7],
+                            pa.uint64()),
+        "time": pa.array([10 ** 18 + 1] * 4, pa.timestamp("ns", "Mars/City")),
+        "value": pa.array([Decimal("1.0")] * 4), "extra": pa.array(
+            [{"a": 1}] * 4)})
+    path = tmp_path / "events.parquet"
+    parquet.write_table(table, path)
+    result = ingest(sqlite, path, chunk=chunk, progress=False)
+    assert (result.new, result.rejected) == (3, 1)
+    stored = sqlite.responses()
+    assert stored["user_id"].tolist() == [
+        str(2 ** 60 + 1), str(2 ** 60 + 2), "7"]
+    assert stored["item_id"].tolist() == [
+        str(2 ** 63 + 1), str(2 ** 64 - 1), "7"]
+    assert set(stored["time"]) == {1e9}
+    assert rejected_rows(result)[0]["reason"] == "no user_id"
+
+
+@pytest.mark.parametrize("column, values, reason", [
+    ("time", pa.array([1.7e9], pa.float32()), "rounds seconds"),
+    ("user_id", pa.array([2.0 ** 24], pa.float32()), "exact whole number"),
+    ("user_id", pa.array([True]), "no valid text"),
+    ("time", pa.array([5], pa.duration("s")), "this is none"),
+    ("time", pa.array([datetime.date(9999, 12, 31)]), "time"),
+    ("user_id", pa.array([b"u"]), "no valid text")])
+def test_parquet_types_that_are_refused(
+        sqlite, tmp_path, column, values, reason):
+    cells = {"event_id": ["a"], "user_id": ["u"], "item_id": ["i"],
+             "time": [1e9], "kind": ["click"]}
+    path = tmp_path / "events.parquet"
+    parquet.write_table(pa.table({**cells, column: values}), path)
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (0, 1)
+    assert reason in rejected_rows(result)[0]["reason"]
+
+
+def test_strangers_are_counted(store, tmp_path):  # noqa: F811
+    path = write(clicks("ab", user_id=["u1", "u2"], item_id=["i1", "i1"]),
+                 tmp_path / "events.csv")
+    result = ingest(store, path, progress=False)
+    assert (result.new_users, result.new_items) == (None, None)
+    write(clicks("abcd", user_id=["u1", "u2", " u2", "u3"],
+                 item_id=["i1", "i1", "i1", "i9"]), path)
+    result = ingest(store, path, progress=False)
+    assert (result.new, result.new_users, result.new_items) == (2, 1, 1)
+
+
+def test_a_broken_line_of_an_erased_user_is_not_kept(sqlite, tmp_path):
+    sqlite.erase_user("gone")
+    path = tmp_path / "events.csv"
+    path.write_text(HEAD + "a, gone,i,1e9,click,more\nb,u,i,1e9,click,more\n")
+    result = ingest(sqlite, path, progress=False)
+    assert [row["content"] for row in rejected_rows(result)] == [
+        "", "b,u,i,1e9,click,more"]

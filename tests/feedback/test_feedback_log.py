@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from memory_store import MemoryStore
 
+from tfrecal.feedback import FeedbackStore
 from tfrecal.feedback.log import delivery, spill
 from tfrecal.feedback.log.feedback_log import FeedbackLog
 from tfrecal.feedback.log.spill import Spill
@@ -540,3 +542,22 @@ def test_a_client_records_its_lists(make, store):
     assert (rows["propensity"] == 1).all() and (rows["strategy"] == "").all()
     shop.log = None
     assert shop.recommend([b"u", 7, "v"]).request_ids == ()
+
+
+def test_what_is_spilled_is_private_and_cleaned(tmp_path, monkeypatch):
+    folder = tmp_path / "logs" / "spill"
+    old = os.umask(0o022)
+    try:
+        with FeedbackLog(None, folder) as log:
+            log.shown(" u1\u00a0", ["i1 ", " i2"])
+            log.response("", "\u3000i1", "click", user_id="u1 ")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode)
+            for path in folder.iterdir()} == {0o600}
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        delivery.take_spilled(store, folder)
+        for frame in (store.shown(), store.responses()):
+            assert set(frame["user_id"]) == {"u1"}
+            assert set(frame["item_id"]) <= {"i1", "i2"}

@@ -1,7 +1,9 @@
 """The feedback store, on SQLite and PostgreSQL."""
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import threading
 import time
 import types
@@ -17,7 +19,8 @@ from feedback_stores import (  # noqa: F401
     store,
 )
 
-from tfrecal.feedback import FeedbackStore
+from tfrecal.feedback import FeedbackStore, FeedbackUnavailable
+from tfrecal.feedback.store import schema
 
 
 class TestRows:
@@ -286,6 +289,120 @@ class TestErasure:
             assert any(b"unforgettable" in file.read_bytes()
                        for file in tmp_path.iterdir())
             store.erase_user("unforgettable")
+            assert not any(b"unforgettable" in file.read_bytes()
+                           for file in tmp_path.iterdir())
+
+    @pytest.mark.parametrize("user", ["unforgettable-%d", "%d", "d'Üser %d"])
+    def test_a_hundred_users_are_in_no_byte(self, tmp_path, user):
+        path = tmp_path / "feedback.db"
+        rng = np.random.default_rng(0)
+        users = [user % (918_273_000 + n) for n in range(100)]
+        others = [f"kept {n}" for n in range(40)]
+        with FeedbackStore(path) as store:  # noqa: F811
+            for batch in range(5):
+                who = rng.permutation(np.repeat([*users, *others], 3))
+                names = [f"{batch}.{n}" for n in range(len(who))]
+                store.add_responses(clicks(
+                    names, user_id=who,
+                    request_id=[f"r of {one}" for one in who]))
+                store.add_shown(pd.DataFrame({
+                    "request_id": names, "rank": 1, "time": NOW - 9,
+                    "user_id": who, "item_id": "i", "propensity": 1}))
+                store.ask(pd.DataFrame({
+                    "user_id": who, "item_id": f"i{batch}"}))
+            for one in users[:9]:
+                run_id = store.begin_retraining(1, {"user_id": one})
+                store.finish_retraining(
+                    run_id, "failed", reason=f"no row of '{one}'",
+                    record={"users": [one], "counts": {one: 1, "rows": 7}})
+            for one in rng.permutation(users):
+                store.erase_user(one)
+            for file in tmp_path.iterdir():
+                content = file.read_bytes()
+                assert not [one for one in users
+                            if one.encode() in content], file
+            assert len(store.retrainings()) == 9
+            assert '"rows": 7' in store.retrainings()["record"].iloc[0]
+            assert set(store.responses()["user_id"]) == set(others)
+            assert store.add_responses(clicks(
+                "xy", user_id=[users[0], f" {users[1]}\u3000"])).new == 0
+
+    def test_numbers_in_records_are_no_users(self, store):  # noqa: F811
+        run_id = store.begin_retraining(1)
+        reason = "7 users of version 7: '7' and user 7 have user_id=7"
+        store.finish_retraining(run_id, "failed", reason=reason, record={
+            "count": 7, "user": "7", "7": ["7", "17"]})
+        store.erase_user("7")
+        found = store.retrainings().iloc[0]
+        assert found["reason"] == (
+            "7 users of version 7: '(erased)' and user (erased) have "
+            "user_id=(erased)")
+        assert json.loads(found["record"]) == {
+            "count": 7, "user": "(erased)", "(erased)": ["(erased)", "17"]}
+
+    def test_ids_are_cleaned_here_too(self, store):  # noqa: F811
+        store.add_responses(clicks("ab", user_id=[" u1", "u2"]))
+        store.ask(pd.DataFrame({"user_id": ["u1\u00a0"], "item_id": [" i"]}))
+        assert store.questions()["item_id"].tolist() == ["i"]
+        assert len(store.questions(user_ids=["u1 "])) == 1
+        assert store.erase_user("\u3000u1 ") == {
+            "shown": 0, "responses": 1, "questions": 1}
+        assert list(store.erased([" u1", "u2"])) == [" u1"]
+        for empty in ("", " ", None):
+            with pytest.raises(ValueError, match="must be an id"):
+                store.erase_user(empty)
+
+    def test_ids_of_earlier_versions_are_erased_too(
+            self, store):  # noqa: F811
+        store.add_responses(clicks("abc", user_id=["x%y", "x%yz", "xaay"]))
+        store._database.write(lambda connection: connection.execute(
+            schema.responses.update().where(
+                schema.responses.c.user_id == "x%y").values(
+                    user_id="\u00a0x%y")))
+        assert store.erase_user("x%y")["responses"] == 1
+        assert set(store.responses()["user_id"]) == {"x%yz", "xaay"}
+
+    def test_while_another_reads(self, tmp_path):
+        path = tmp_path / "feedback.db"
+        with FeedbackStore(path, patience=0.3) as store:  # noqa: F811
+            store.add_responses(clicks("ab", user_id=["unforgettable", "u"]))
+            reader = sqlite3.connect(path, isolation_level=None)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM responses").fetchone()
+            with pytest.raises(FeedbackUnavailable, match="another process"):
+                store.erase_user("unforgettable")
+            assert store.counts()["responses"] == 1
+            reader.execute("COMMIT")
+            assert store.erase_user("unforgettable")["responses"] == 0
+            assert not any(b"unforgettable" in file.read_bytes()
+                           for file in tmp_path.iterdir())
+
+    def test_beside_a_writer(self, database_url, tmp_path):  # noqa: F811
+        stop, told = threading.Event(), []
+
+        def write():
+            with FeedbackStore(database_url) as other:
+                n = 0
+                while not stop.is_set():
+                    n += 1
+                    told.append(other.add_responses(clicks(
+                        [f"w{n}", f"x{n}"], user_id=["unforgettable", "u"])))
+
+        writer = threading.Thread(target=write)
+        with FeedbackStore(database_url) as store:  # noqa: F811
+            writer.start()
+            try:
+                for _ in range(5):
+                    time.sleep(0.2)
+                    store.erase_user("unforgettable")
+            finally:
+                stop.set()
+                writer.join()
+            store.erase_user("unforgettable")
+            assert len(told) > 5
+            # Events of that moment are of before: their time is past.
+            assert len(store.responses()) == len(told)
+        if database_url.startswith("sqlite"):
             assert not any(b"unforgettable" in file.read_bytes()
                            for file in tmp_path.iterdir())
 

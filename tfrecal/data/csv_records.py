@@ -13,7 +13,10 @@ SEPARATORS = ",;\t"
 _BLOCK = 1_000  # lines that are parsed at once where nothing is wrong
 _OPEN = "a quote that is not closed"
 _MARK = "\ufeff"  # byte-order mark
-_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its marks, read as UTF-8
+# How files of other kinds begin, read as UTF-8.
+_OTHERS = {"\udcff\udcfe": "UTF-16", "\udcfe\udcff": "UTF-16",
+           "\x1f\udc8b": "a gzip archive", "PK\x03\x04":
+           "a ZIP archive or a workbook", "PAR1": "Parquet"}
 
 
 @dataclasses.dataclass
@@ -117,8 +120,8 @@ class CsvRecords:
                 first, *names = record[1]
                 return [first.removeprefix(_MARK), *names]
             line, reason, content = record
-            if content.startswith(_UTF16):
-                reason = "UTF-16"
+            reason = next((kind for begin, kind in _OTHERS.items()
+                           if content.startswith(begin)), reason)
             if "CSV" not in reason and "quote" not in reason:
                 raise self._not_text(f"{reason} in line {line}")
             raise ValueError(

@@ -71,6 +71,7 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = self._make_engine()
         self._pid = os.getpid()
+        self._told = False  # that the server is awaited
         self.write(migrations.upgrade, opening=True)
 
     @property
@@ -210,7 +211,8 @@ class Database:
         if state is not None:
             return state.startswith(_PASSING)
         if any(text in said for text in _STARTING):
-            if opening:
+            if opening and not self._told:
+                self._told = True
                 _log.warning(
                     "The feedback database %s does not take connections yet; "
                     "waiting for it, for %g s at most.", self.name,

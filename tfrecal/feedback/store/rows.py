@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import on_scale
-from tfrecal.data.columns import as_seconds, clean_id
+from tfrecal.data.columns import clean_id
 from tfrecal.feedback.store.schema import KINDS
 
 SHOWN = ("request_id", "rank", "time", "user_id", "item_id", "score",
@@ -241,7 +241,8 @@ def _distinct_texts(column: pd.Series, name: str
     else:  # pandas would take True for 1
         values = column.to_numpy(object)
         places = np.where(column.isna(), -1, np.arange(len(values)))
-    exact = _exact_to(column.dtype)
+    exact = min(_exact_to(column.dtype),
+                _exact_to(getattr(values, "dtype", None)))
     cells = [_text(value, name, exact)
              for value in np.asarray(values, dtype=object)]
     cells.append("")  # of missing cells, whose place is -1
@@ -288,7 +289,8 @@ def _seconds(column: pd.Series) -> np.ndarray:
     if len(left):
         places, values = pd.factorize(
             column.iloc[left].map(_iso).to_numpy(object))
-        found = as_seconds(pd.Series(values, dtype=object))
+        found = _since_1970(pd.Series(pd.to_datetime(
+            values, errors="coerce", utc=True, format="ISO8601")))
         numbers[left] = np.append(found, np.nan)[places]
     return numbers
 
@@ -305,6 +307,14 @@ def _iso(value) -> str | None:
     return None
 
 
+def _since_1970(times: pd.Series) -> np.ndarray:
+    """Returns the seconds of times, each the nearest float64."""
+    # The column keeps its own unit, because nanoseconds end in 2262.
+    whole = times.to_numpy(f"datetime64[{times.dt.unit}]").astype(np.int64)
+    per = np.timedelta64(1, "s") // np.timedelta64(1, times.dt.unit)
+    return np.where(times.isna(), np.nan, whole // per + whole % per / per)
+
+
 def _as_floats(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(_numbers(column), errors="coerce").to_numpy(
         np.float64, na_value=np.nan, copy=True)
@@ -313,10 +323,7 @@ def _as_floats(column: pd.Series) -> np.ndarray:
 def _numbers(column: pd.Series) -> pd.Series:
     """Returns a column's numbers and texts; anything else becomes NaN."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        # The column keeps its own unit, because nanoseconds end in 2262.
-        zero = pd.Timestamp(0, tz="UTC" if column.dt.tz else None).as_unit(
-            column.dt.unit)
-        return (column - zero).dt.total_seconds()
+        return pd.Series(_since_1970(column), column.index)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(object)
     if column.dtype == object:
