@@ -4,6 +4,9 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import subprocess
+import sys
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -312,3 +315,48 @@ def test_a_broken_line_of_an_erased_user_is_not_kept(sqlite, tmp_path):
     result = ingest(sqlite, path, progress=False)
     assert [row["content"] for row in rejected_rows(result)] == [
         "", "b,u,i,1e9,click,more"]
+
+
+@pytest.mark.large
+def test_killed_in_ingest_and_in_erase(tmp_path):
+    path = tmp_path / "events.csv"
+    size = 60_000
+    clicks(range(size), user_id=[f"unforgettable{n % 9}" for n in
+                                 range(size)]).to_csv(path, index=False)
+    store = tmp_path / "store" / "feedback.db"
+    store.parent.mkdir()
+    code = """
+import sys
+from tfrecal.feedback import FeedbackStore, ingest
+with FeedbackStore(sys.argv[1]) as store:
+    print("begun", flush=True)
+    if sys.argv[2] == "ingest":
+        ingest(store, sys.argv[3], chunk=2000, progress=False)
+    else:
+        for user in range(9):
+            store.erase_user(f"unforgettable{user}")
+"""
+
+    def run(action, seconds):
+        with subprocess.Popen(
+                [sys.executable, "-c", code, store, action, path],
+                stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "begun\n"
+            if seconds is not None:
+                time.sleep(seconds)
+                process.kill()
+        return process.returncode
+
+    killed = [run("ingest", 0.07 * n) for n in range(1, 5)]
+    assert killed.count(-9) > 1
+    assert run("ingest", None) == 0
+    with FeedbackStore(store) as opened:
+        assert opened.counts()["responses"] == size
+        assert ingest(opened, path, progress=False).known == size
+    killed = [run("erase", 0.05 * n) for n in range(1, 5)]
+    assert killed.count(-9) > 1
+    assert run("erase", None) == 0
+    with FeedbackStore(store) as opened:
+        assert opened.counts()["responses"] == 0
+    for file in store.parent.iterdir():
+        assert b"unforgettable" not in file.read_bytes()
