@@ -111,3 +111,53 @@ def test_rows_that_a_log_left_are_taken_in(tfrecal, tmp_path):
     assert "u1" in left and "u2" not in left
     with FeedbackStore(tmp_path / "feedback.db") as there:
         assert set(there.responses()["user_id"]) == {"u1"}
+
+
+def test_ingest_says_what_it_understood(tfrecal, tmp_path):
+    store = "--feedback", tmp_path / "feedback.db", "--quiet"
+    path = tmp_path / "events.csv"
+    path.write_bytes("id\twer\titem_id\tam\tkind\tvalue\n"
+                     "a\tJörg\ti1\t2026-05-01\trating\t9\n".encode("cp1252"))
+    options = ("--encoding", "cp1252", "--separator", "tab", "--columns",
+               "event_id=id,user=wer,time=am")
+    code, text = tfrecal("feedback", "ingest", path, *options, *store)
+    assert code == 0 and "1 new" in text
+    assert "knows no scale" in text and "--scale LOW HIGH" in text
+    code, text = tfrecal("feedback", "ingest", path, *options, *store,
+                         "--scale", 1, 5)
+    assert code == 2 and "ratings from 9 to 9" in text
+    tfrecal("feedback", "ingest", path, *options, *store, "--scale", 1, 10)
+    path.write_text("event_id,user_id,item_id,time,kind,value\n"
+                    "b,u,i1,2026-05-01,rating,0\nc,u,i1,2026-05-01,click,\n")
+    code, text = tfrecal("feedback", "ingest", path, *store)
+    assert code == 1 and "1 new, 0 known, 1 rejected" in text
+    assert "1 users and 0 items that the store had never seen" in text
+    assert "knows no scale" not in text
+    assert "2,value is off the scale from 1 to 10" in (
+        tmp_path / "events.csv.rejected.csv").read_text()
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--columns", "user"], "pairs NAME=COLUMN"),
+    (["--columns", "user=a,user=b"], "each name once"),
+    (["--columns", "customer=a"], "`columns` (`--columns`)"),
+    (["--encoding", "klingon"], "`encoding` (`--encoding`)"),
+    (["--separator", '"'], "`separator` (`--separator`)"),
+    (["--scale", 5, 1], "scale")])
+def test_wrong_options_of_ingest(tfrecal, tmp_path, options, message):
+    path = tmp_path / "events.csv"
+    path.write_text("event_id,user_id,item_id,time,kind\n")
+    code, text = tfrecal("feedback", "ingest", path, *options,
+                         "--feedback", tmp_path / "feedback.db")
+    assert code == 2 and message in text and "Traceback" not in text
+
+
+def test_erase_cleans_the_id_and_names_what_is_left(tfrecal, tmp_path):
+    store = "--feedback", tmp_path / "feedback.db"
+    with FeedbackStore(tmp_path / "feedback.db") as there:
+        there.ask(pd.DataFrame({"user_id": ["u 1"], "item_id": ["i"]}))
+    code, text = tfrecal("feedback", "erase", "--user", " u 1\u3000", *store)
+    assert code == 0 and "1 questions" in text
+    assert "feedback erase --user 'u 1' --spill" in text
+    code, text = tfrecal("feedback", "erase", "--user", " ", *store)
+    assert code == 2 and "`--user` must be an id" in text

@@ -323,8 +323,8 @@ def test_killed_in_ingest_and_in_erase(tmp_path):
     size = 60_000
     clicks(range(size), user_id=[f"unforgettable{n % 9}" for n in
                                  range(size)]).to_csv(path, index=False)
-    store = tmp_path / "store" / "feedback.db"
-    store.parent.mkdir()
+    database = tmp_path / "store" / "feedback.db"
+    database.parent.mkdir()
     code = """
 import sys
 from tfrecal.feedback import FeedbackStore, ingest
@@ -339,7 +339,7 @@ with FeedbackStore(sys.argv[1]) as store:
 
     def run(action, seconds):
         with subprocess.Popen(
-                [sys.executable, "-c", code, store, action, path],
+                [sys.executable, "-c", code, database, action, path],
                 stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "begun\n"
             if seconds is not None:
@@ -350,13 +350,13 @@ with FeedbackStore(sys.argv[1]) as store:
     killed = [run("ingest", 0.07 * n) for n in range(1, 5)]
     assert killed.count(-9) > 1
     assert run("ingest", None) == 0
-    with FeedbackStore(store) as opened:
+    with FeedbackStore(database) as opened:
         assert opened.counts()["responses"] == size
         assert ingest(opened, path, progress=False).known == size
     killed = [run("erase", 0.05 * n) for n in range(1, 5)]
     assert killed.count(-9) > 1
     assert run("erase", None) == 0
-    with FeedbackStore(store) as opened:
+    with FeedbackStore(database) as opened:
         assert opened.counts()["responses"] == 0
-    for file in store.parent.iterdir():
+    for file in database.parent.iterdir():
         assert b"unforgettable" not in file.read_bytes()

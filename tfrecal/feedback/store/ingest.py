@@ -18,6 +18,7 @@ from tfrecal.feedback.store.store import FeedbackStore
 from tfrecal.files import replace_file
 
 _LONGEST = 1_000  # characters of a line that is no row
+_BETWEEN = r"[,;\t\"'{}\[\]:|]"  # what may stand between the cells of one
 
 
 @dataclasses.dataclass
@@ -109,9 +110,9 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
 
 def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
     """Stores a chunk; returns lines for the file of rejected rows."""
-    lines = [[line, reason, *[""] * len(names),
-              _cell(_kept_content(store, content))]
-             for line, reason, content in read.faults]
+    kept = _kept_contents(store, [content for *_, content in read.faults])
+    lines = [[line, reason, *[""] * len(names), _cell(content)]
+             for (line, reason, _), content in zip(read.faults, kept)]
     for table, frame in read.tables.items():
         if not len(frame):
             continue
@@ -132,14 +133,17 @@ def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
     return sorted(lines, key=lambda line: line[0])
 
 
-def _kept_content(store, content: str) -> str:
-    """Returns what is kept of a line that is no row.
+def _kept_contents(store, contents: list[str]) -> list[str]:
+    """Returns what is kept of lines that are no rows.
 
-    Nothing is kept where an erased user may stand in it.
+    Nothing is kept of a line in which an erased user may stand.
     """
-    words = {word.strip() for word in re.split("[,;\t\"{}\\[\\]:]", content)}
-    words = {word for word in words if word.isprintable()}
-    return "" if store.erased(words) else content[:_LONGEST]
+    words = [{word.strip() for word in re.split(_BETWEEN, content)}
+             for content in contents]
+    erased = set(store.erased({
+        word for line in words for word in line if word.isprintable()}))
+    return ["" if erased & line else content[:_LONGEST]
+            for line, content in zip(words, contents)]
 
 
 def _cell(value) -> str:
