@@ -180,6 +180,7 @@ def test_interrupted_and_begun_again(store, tmp_path, monkeypatch):  # noqa: F81
     ("lists.csv", b"user,event\n", "request_id, rank, .*, propensity"),
     ("lists.csv", b"request_id,rank\n", "without time"),
     ("events.csv", b"event_id,event_id\n", "once"),
+    ("events.csv", b"PAR1\0\0", "Parquet in line 1"),
     ("events.parquet", b"PAR1", "Parquet"),
     ("events.parquet", b"", "Parquet")])
 def test_other_files(sqlite, tmp_path, name, content, message):
@@ -187,6 +188,14 @@ def test_other_files(sqlite, tmp_path, name, content, message):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         ingest(sqlite, path, progress=False)
+
+
+def test_an_encoding_that_is_not_that_of_the_file(sqlite, tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes("{}\n".encode("utf-16") + b"\x00\xd8\x31\x00\n")
+    with pytest.raises(ValueError, match="events.jsonl must be text in utf"):
+        ingest(sqlite, path, progress=False, encoding="utf-16")
+    assert ingest(sqlite, path, progress=False).rejected > 0
 
 
 def test_no_file(sqlite, tmp_path):

@@ -135,7 +135,7 @@ class EventFile:
     def _json(self, size: int) -> Iterator[FileChunk]:
         with open_text(self.path, self.encoding) as file:
             numbered = enumerate(file, start=1)
-            while some := list(islice(numbered, size)):
+            while some := self._next_lines(numbered, size):
                 found = {"shown": ([], []), "responses": ([], [])}
                 faults = []
                 for line, text in some:
@@ -157,6 +157,15 @@ class EventFile:
                                         dtype=object)
                      for name, (lines, cells) in found.items()},
                     faults, file.buffer.tell())
+
+    def _next_lines(self, numbered, size: int) -> list[tuple[int, str]]:
+        try:
+            return list(islice(numbered, size))
+        except UnicodeDecodeError as error:  # where no line can be told
+            raise ValueError(
+                f"{self.path} must be text in {self.encoding}. Received: "
+                f"{error}. Name its encoding (`encoding`, `--encoding`)."
+            ) from error
 
     def _object(self, text: str) -> dict | str:
         """Returns the object of a line, or why it is none."""
