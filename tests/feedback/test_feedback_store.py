@@ -15,6 +15,7 @@ from feedback_stores import (  # noqa: F401
     NOW,
     clicks,
     database_url,
+    postgres_server,
     shown_rows,
     store,
 )
@@ -326,6 +327,22 @@ class TestErasure:
             assert set(store.responses()["user_id"]) == set(others)
             assert store.add_responses(clicks(
                 "xy", user_id=[users[0], f" {users[1]}\u3000"])).new == 0
+
+    def test_postgres_is_vacuumed(self, postgres_server):  # noqa: F811
+        with FeedbackStore(postgres_server.new_database()) as store:  # noqa: F811,E501
+            store.add_responses(clicks("ab", user_id=["u1", "u2"]))
+            assert store.erase_user("u1")["responses"] == 1
+
+            def last(connection):
+                return connection.exec_driver_sql(
+                    "SELECT last_vacuum FROM pg_stat_user_tables "
+                    "WHERE relname = 'responses'").scalar()
+
+            deadline = time.monotonic() + 10  # statistics come late
+            while store._database.read(last) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert store.responses()["user_id"].tolist() == ["u2"]
 
     def test_numbers_in_records_are_no_users(self, store):  # noqa: F811
         run_id = store.begin_retraining(1)

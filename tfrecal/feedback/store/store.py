@@ -31,6 +31,14 @@ class FeedbackStore(QuestionTable, RetrainingTable):
     the later one is rejected. A row may name users, items and requests that
     no other row names, because logs may come late.
 
+    Ids of users and items are cleaned as in tables (`clean_id`), everywhere
+    that a method takes one: white space around them is cut, and 7 and 7.0
+    become "7". Ids of events and requests lose white space only. Numbers that
+    a float has rounded are refused. Times are seconds or ISO 8601, each cell
+    by itself; times without a zone are in UTC, and times before 1990 are
+    refused, because dates such as 20260501, years and days of a spreadsheet
+    lie there.
+
     Args:
         url: `sqlite:///file`, `postgresql://user:password@host/name`, or the
             path of an SQLite file, which is made.
