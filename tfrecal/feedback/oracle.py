@@ -138,4 +138,5 @@ def _joined(questions: list[Questions]) -> pd.DataFrame:
         for name in ("ticket", *_PAIR)}).astype({"ticket": np.int64})
     # As the store has them.
     return found.assign(**{
-        name: [clean_id(id, name) for id in found[name]] for name in _PAIR})
+        name: np.array([clean_id(id, name) for id in found[name]], object)
+        for name in _PAIR})
