@@ -137,7 +137,7 @@ TIMES = [1e9, "1e9", " 1000000000 ", "2001-09-09T01:46:40Z",
          "2001-09-09T01:46:40", "2001-09-09 03:46:40+02:00",
          "20010909T014640Z", Decimal(10 ** 9),
          datetime.datetime(2001, 9, 9, 1, 46, 40),
-         datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC),
+         datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.timezone.utc),
          pd.Timestamp("2001-09-09T03:46:40+02:00"),
          np.datetime64("2001-09-09T01:46:40")]
 
