@@ -19,42 +19,13 @@ from transformers.utils import logging
 
 from tfrecal.text import weight_files
 from tfrecal.text.architectures import ARCHITECTURES, Architecture
-from tfrecal.text.tokenizers.json_files import read_options
+from tfrecal.text.sentence_folder import find_folder, read_sentence_folder
 
 _WEIGHTS = {
     "model.safetensors": True,
     weight_files.INDEX: True,
     "tf_model.h5": False,
 }
-# Names of sentence-transformers -> names of `TextEncoder`.
-POOLING_MODES = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
-
-
-def find_folder(checkpoint: str) -> Path:
-    """Finds a checkpoint's folder; downloads it if it has a known name.
-
-    Args:
-        checkpoint: a local folder, a name, or a Hugging Face name.
-
-    Raises:
-        ValueError: the path does not exist.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or checkpoint.startswith((".", "~")):
-        raise ValueError(
-            "`checkpoint` must be a folder that exists, a named encoder or a "
-            f"Hugging Face name. Received: checkpoint={checkpoint!r}, where "
-            "there is no folder."
-        )
-    from tfrecal.data.assets import encoder_folder
-
-    return Path(encoder_folder(checkpoint))
 
 
 def read_architecture(folder: Path) -> Architecture:
@@ -69,7 +40,7 @@ def read_architecture(folder: Path) -> Architecture:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError(f"no object but {str(config):.40}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             "A checkpoint folder must hold a readable `config.json`. "
             f"Received: {folder}: {error}. Give the folder that has the "
@@ -84,7 +55,8 @@ def read_architecture(folder: Path) -> Architecture:
         )
     architecture = ARCHITECTURES[kind]
     for name, wanted in architecture.settings:
-        if config.get(name, wanted) != wanted:
+        value = config.get(name, wanted)
+        if type(value) is not type(wanted) or value != wanted:
             raise ValueError(
                 f"A {kind} checkpoint must have {name}={wanted!r}. Received: "
                 f"{name}={config[name]!r} in {path}. Choose another "
@@ -94,6 +66,16 @@ def read_architecture(folder: Path) -> Architecture:
     made = architecture(of_kind.from_dict(config))
     _check_form(made, path)
     return made
+
+
+def architecture_of(checkpoint: str) -> Architecture:
+    """Reads the kind of a checkpoint as `TextEncoder` takes it.
+
+    Raises:
+        ValueError: it is not there, or of a kind that cannot be read.
+    """
+    folder = read_sentence_folder(find_folder(checkpoint)).transformer
+    return read_architecture(folder)
 
 
 def _check_form(architecture, path) -> None:
@@ -119,30 +101,6 @@ def _check_form(architecture, path) -> None:
             "config.json must describe a transformer. Received: "
             f"{'; '.join(wrong)} in {path}. Fetch it again."
         )
-
-
-def stored_pooling(folder: Path) -> str | None:
-    """Reads the pooling that sentence-transformers trained with.
-
-    Returns:
-        A `pooling` of `TextEncoder`, or None where the folder does not say.
-
-    Raises:
-        ValueError: the checkpoint has another kind of pooling.
-    """
-    path = Path(folder) / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return None
-    modes = read_options(path)
-    used = [name for name, on in modes.items()
-            if name.startswith("pooling_mode_") and on is True]
-    if len(used) == 1 and used[0] in POOLING_MODES:
-        return POOLING_MODES[used[0]]
-    raise ValueError(
-        f"The pooling must be one of {', '.join(POOLING_MODES)}. Received: "
-        f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "
-        "another, or choose another checkpoint."
-    )
 
 
 def load_base(
