@@ -74,8 +74,9 @@ def architecture_of(checkpoint: str) -> Architecture:
     Raises:
         ValueError: it is not there, or of a kind that cannot be read.
     """
-    folder = read_sentence_folder(find_folder(checkpoint)).transformer
-    return read_architecture(folder)
+    # An argument may replace the pooling.
+    return read_architecture(read_sentence_folder(
+        find_folder(checkpoint), pooling="mean").transformer)
 
 
 def _check_form(architecture, path) -> None:

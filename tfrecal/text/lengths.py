@@ -44,7 +44,7 @@ def token_counts(texts: Sequence[str], encoder: str = "minilm") -> np.ndarray:
             tokenizer is of a kind that only the encoder itself reads.
     """
     texts = check_texts(texts)
-    sentences = read_sentence_folder(find_folder(str(encoder)))
+    sentences = _read(encoder)
     count = _counter(sentences)
     return np.fromiter(count([sentences.prepare(text) for text in texts]),
                        np.int64, len(texts))
@@ -60,8 +60,13 @@ def longest_text(encoder: str, max_length: int) -> int:
         encoder: a checkpoint as `TextEncoder` takes it.
         max_length: as for `TextEncoder`.
     """
-    own = read_sentence_folder(find_folder(str(encoder))).max_length
+    own = _read(encoder).max_length
     return max_length if own is None else min(own, max_length)
+
+
+def _read(encoder: str) -> SentenceFolder:
+    # Tokens do not depend on the pooling, which an argument may replace.
+    return read_sentence_folder(find_folder(str(encoder)), pooling="mean")
 
 
 def _counter(sentences: SentenceFolder) -> Callable:
