@@ -450,3 +450,52 @@ def test_an_export_reads_texts_alike(made, shop, tmp_path):
         "embed_queries", {"text": np.array(texts, object)})["embedding"]
     np.testing.assert_allclose(
         found, tf.split(query.search(vectors), 2, axis=1)[1], atol=1e-4)
+
+
+VALUES = (None, True, 0, -1, 2 ** 70, float("nan"), float("inf"), "", "../x",
+          "gelu", 3.5, [], [1], {}, {"a": 1})
+
+
+def mutated(value, rng):
+    """A JSON value with one thing in it that is another."""
+    if not isinstance(value, (dict, list)) or not value:
+        return VALUES[rng.integers(len(VALUES))]
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key = keys[rng.integers(len(keys))]
+    if rng.random() < 0.2:
+        del value[key]
+    else:
+        value[key] = mutated(
+            value[key] if rng.random() < 0.4 else None, rng)
+    return value
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_folders(made, seed, tmp_path):
+    """They are read or refused in one line, soon."""
+    rng = np.random.default_rng(seed)
+    whole = folder_of(
+        made, tmp_path, [dense(WIDTH, 7), "Normalize"],
+        sentence={"max_seq_length": 20, "do_lower_case": False},
+        prompts={"prompts": {"q": "the "}, "default_prompt_name": "q"})
+    folder = tmp_path / "mutated"
+    for _ in range(60):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        path = files[rng.integers(len(files))]
+        if path.suffix == ".json" and rng.random() < 0.8:
+            put(path, mutated(json.loads(path.read_text()), rng))
+        elif rng.random() < 0.8:
+            content = path.read_bytes()
+            path.write_bytes(content[:rng.integers(len(content) + 1)])
+        else:
+            path.unlink()
+        for read in (lambda: token_counts(TEXTS, str(folder)),
+                     lambda: TextEncoder(str(folder), max_length=12)(
+                         tf.constant(TEXTS))):
+            try:
+                read()
+            except ValueError as error:
+                assert "\n" not in str(error), path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,9 @@ _WEIGHTS = {
     weight_files.INDEX: True,
     "tf_model.h5": False,
 }
+# Largest numbers of a config.json, and of layers: above, building a model
+# would not end.
+_MOST, _MOST_LAYERS = 1 << 24, 1000
 
 
 def read_architecture(folder: Path) -> Architecture:
@@ -63,8 +67,15 @@ def read_architecture(folder: Path) -> Architecture:
                 "checkpoint, such as \"minilm\"."
             )
     of_kind = getattr(transformers, architecture.config_name)
-    made = architecture(of_kind.from_dict(config))
-    _check_form(made, path)
+    wrong = _odd_values(config, of_kind)
+    if not wrong:
+        made = architecture(of_kind.from_dict(config))
+        wrong = _odd_form(made)
+    if wrong:
+        raise ValueError(
+            "config.json must describe a transformer. Received: "
+            f"{'; '.join(wrong)} in {path}. Fetch it again."
+        )
     return made
 
 
@@ -79,8 +90,23 @@ def architecture_of(checkpoint: str) -> Architecture:
         find_folder(checkpoint), pooling="mean").transformer)
 
 
-def _check_form(architecture, path) -> None:
-    """Raises ValueError for numbers that no model can have."""
+def _odd_values(config: dict, of_kind) -> list[str]:
+    """Says which values are of other types than the kind's own, or too large.
+    """
+    own = of_kind().to_dict()
+    wrong = []
+    for name in own.keys() - transformers.PretrainedConfig().to_dict().keys():
+        value, usual = config.get(name, own[name]), own[name]
+        kinds = (int, float) if type(usual) is float else (type(usual),)
+        most = _MOST_LAYERS if re.search("layer|group", name) else _MOST
+        if usual is not None and type(value) not in kinds or (
+                type(value) is int and abs(value) > most):
+            wrong.append(f"{name} is {value!r:.40}")
+    return sorted(wrong)
+
+
+def _odd_form(architecture) -> list[str]:
+    """Says which numbers no model can have."""
     config, form = architecture.config, architecture.form
     whole = {"vocab_size": config.vocab_size,
              "num_hidden_layers": config.num_hidden_layers,
@@ -93,15 +119,11 @@ def _check_form(architecture, path) -> None:
     if not wrong and form.hidden % form.heads:
         wrong.append(f"the hidden size {form.hidden} is no multiple of "
                      f"{form.heads} heads")
-    if not isinstance(form.epsilon, float) or not form.epsilon > 0:
+    if not 0 < form.epsilon < float("inf"):
         wrong.append(f"the epsilon of layer normalisation is {form.epsilon}")
     if form.activation not in ACT2FN:
         wrong.append(f"the activation is {form.activation!r}")
-    if wrong:
-        raise ValueError(
-            "config.json must describe a transformer. Received: "
-            f"{'; '.join(wrong)} in {path}. Fetch it again."
-        )
+    return wrong
 
 
 def load_base(
@@ -136,7 +158,8 @@ def load_base(
     # A TypeError comes from a mistake in transformers' own error message for
     # other shapes.
     except (
-        OSError, ValueError, KeyError, TypeError, SafetensorError
+        OSError, ValueError, LookupError, TypeError, AttributeError,
+        ArithmeticError, SafetensorError, tf.errors.OpError
     ) as error:
         why = ("they have other shapes." if isinstance(error, TypeError)
                else " ".join(str(error).split()))
