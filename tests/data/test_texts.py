@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import unicodedata
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -190,3 +191,50 @@ def test_a_history_is_read_from_its_end():
     ("Señor", "Señor"), ("  a \t b ", "a b"), ("", None)])
 def test_unescape(text, clean):
     assert templates.unescape(text) == clean
+
+
+@pytest.mark.parametrize("value, text", [
+    (Decimal("1984"), "1984"), (Decimal("1984.0"), "1984"),
+    (Decimal("12.50"), "12.50"), (Decimal("NaN"), ""),
+    (Decimal("Infinity"), ""), (np.inf, ""), (-np.inf, ""), (True, "True"),
+    ({"b", "a"}, "a, b"), (frozenset([2, 10]), "2, 10"),
+    (np.datetime64("1995-12-15"), "1995-12-15"), (b"Heat", "Heat"),
+    (np.datetime64("NaT"), ""), (["a|b", None, "c"], "a, b, c")])
+def test_one_rule_of_cells(value, text):
+    items = pd.DataFrame({"x": pd.Series([value], dtype=object)})
+    assert Template("{x}")(items) == [text]
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", object, float])
+def test_numbers_beside_missing_cells(dtype):
+    items = pd.DataFrame({"x": pd.Series([1984, None], dtype=dtype)})
+    assert Template("{x}")(items) == ["1984", ""]
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", object])
+def test_texts_beside_missing_cells(dtype):
+    items = pd.DataFrame({"x": pd.Series(["a|b", None], dtype=dtype)})
+    assert Template("{x}")(items) == ["a, b", ""]
+    assert templates.default_template(items).pattern == "x: {x}"
+
+
+def test_cells_that_are_no_text_are_refused():
+    items = pd.DataFrame({"x": [{"a": 1}]})
+    with pytest.raises(ValueError, match="`x`: A cell must be.*{'a': 1}"):
+        Template("{x}")(items)
+    twice = pd.DataFrame([["a", "b"]], columns=["x", "x"])
+    for use in (Template("{x}"), templates.default_template):
+        with pytest.raises(ValueError, match="2 columns `x`"):
+            use(twice)
+
+
+def test_default_columns_of_other_types():
+    items = pd.DataFrame({
+        "title": ["Heat", 1984], "tags": [{"a"}, {"b"}],
+        "year": [Decimal(1995), Decimal("1984.0")],
+        "year_of_price": [1.5, 2.5], "flag": [True, False],
+        "raw": [{"a": 1}, {"a": 2}]})
+    found = templates.default_template(items)
+    assert found.pattern == "title: {title}; tags: {tags}; year: {year}"
+    assert found(items) == ["title: Heat; tags: a; year: 1995",
+                            "title: 1984; tags: b; year: 1984"]

@@ -399,6 +399,28 @@ class Wider(QueryTower):
                 "second": HistoryPart(self.second)}
 
 
+@pytest.mark.parametrize("space", [" ", "\t\n", "\xa0", "\u3000", "\x1c"])
+def test_white_space_around_ids_is_cut(exported, space):
+    user, item = exported.pool.user_ids[3], exported.pool.item_ids[2:6]
+    given = {"user_id": [user], "history": [item[:2]], "exclude": [item[2:]]}
+    answers = []
+    for around in ("", space):
+        inputs = {name: np.char.add(np.char.add(
+            around, np.array(ids, str)), around).astype(object)
+            for name, ids in given.items()}
+        pair = {"user_id": inputs["user_id"],
+                "item_id": inputs["history"][:, 0]}
+        found = [exported.by_session("recommend", inputs),
+                 exported.by_session(
+                     "recommend", {"user_id": inputs["user_id"]}),
+                 exported.by_session("score", pair),
+                 exported.by_session("embed_candidates", {
+                     "item_id": pair["item_id"]})]
+        answers.append([value for one in found for value in one.values()])
+    for clean, spaced in zip(*answers):
+        np.testing.assert_array_equal(clean, spaced)
+
+
 def test_a_new_part_of_a_tower_is_served_without_a_second_edit(shop):
     pool = Pool.from_interactions(shop, initial=0.9, seed=0)
     plain = TwoTower.from_interactions(shop, embedding_dim=4, dropout=0.1)

@@ -164,7 +164,12 @@ def test_a_file_of_several_is_missing_or_cut_off(folder):
     ({"num_hidden_layers": -1}, ["num_hidden_layers", "-1"]),
     ({"vocab_size": None}, ["vocab_size", "None"]),
     ({"hidden_act": "nosuch"}, ["activation", "nosuch"]),
-    ({"layer_norm_eps": None}, ["epsilon", "None"])])
+    ({"layer_norm_eps": None}, ["layer_norm_eps", "None"]),
+    ({"layer_norm_eps": 0.0}, ["epsilon", "0.0"]),
+    ({"num_hidden_layers": 2 ** 70}, ["num_hidden_layers"]),
+    ({"max_position_embeddings": 2 ** 40}, ["max_position_embeddings"]),
+    ({"type_vocab_size": [2]}, ["type_vocab_size", "[2]"]),
+    ({"hidden_size": True}, ["hidden_size", "True"])])
 def test_configs_that_cannot_be(folder, config, parts):
     path = folder / "config.json"
     if isinstance(config, str):
@@ -238,7 +243,10 @@ def test_the_hub_is_asked_for_all_files_that_are_read(folder, monkeypatch):
     for name in ("config.json", WHOLE, INDEX, "tokenizer.json", "vocab.txt",
                  "model-00001-of-00002.safetensors", "spiece.model",
                  "tokenizer_config.json", "vocab.json", "merges.txt",
-                 "1_Pooling/config.json"):
+                 "1_Pooling/config.json", "modules.json",
+                 "sentence_bert_config.json", "2_Dense/config.json",
+                 "config_sentence_transformers.json",
+                 "2_Dense/model.safetensors"):
         assert any(fnmatch(name, pattern) for pattern in asked), name
     for name in ("pytorch_model.bin", "onnx/model.onnx", "tf_model.h5"):
         assert not any(fnmatch(name, pattern) for pattern in asked), name

@@ -21,8 +21,10 @@ _MOVIELENS_LICENCE = (
 _DAY = 24 * 3600
 # Files of an encoder that are read, beside its weights.
 _ENCODER_FILES = (
-    "config.json", "1_Pooling/config.json", "vocab.txt", "vocab.json",
-    "merges.txt", "spiece.model", "tokenizer.json", "tokenizer_config.json",
+    "config.json", "modules.json", "sentence_*_config.json",
+    "config_sentence_transformers.json", "[0-9]_*/config.json",
+    "[0-9]_*/model.safetensors", "vocab.txt", "vocab.json", "merges.txt",
+    "spiece.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json")
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from numbers import Number
 
 import numpy as np
 import pandas as pd
+
+from tfrecal.data import cells
+from tfrecal.data.columns import as_numbers
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _SPACE = re.compile(r"\s+")
@@ -73,42 +77,44 @@ class Template:
             table: a table with the fields as columns.
 
         Raises:
-            ValueError: a field is no column of the table.
+            ValueError: a field is no column of the table or several, or a
+                cell is nothing that `data.cells` knows.
         """
+        for field in self.fields:
+            cells.check_column(table.get(field), field)
         missing = [f for f in self.fields if f not in table.columns]
         if missing:
             raise ValueError(
                 f"Template fields must be columns. Received: {missing}; the "
                 f"table has {[str(c) for c in table.columns]}.")
-        cells = {f: [self._cell(v) for v in table[f].to_numpy(object)]
-                 for f in self.fields}
-        written = [self._texts_of_segment(segment, cells, len(table))
+        texts = {f: self._column(table[f], f) for f in self.fields}
+        written = [self._texts_of_segment(segment, texts, len(table))
                    for segment in self._segments]
         return [shorten("; ".join(filter(None, row)), self.max_characters)
                 for row in zip(*written)]
 
-    def _texts_of_segment(self, segment, cells, rows: int) -> list[str]:
+    def _column(self, column, name: str) -> list[str]:
+        """Returns the text of every cell of a column."""
+        try:
+            return [self._cell(value) for value in column.to_numpy(object)]
+        except ValueError as error:
+            raise ValueError(f"`{name}`: {error}") from error
+
+    def _texts_of_segment(self, segment, texts, rows: int) -> list[str]:
         """Returns a segment of every row; "" where its fields are empty."""
-        columns = [cells[piece] if is_field else [piece] * rows
+        columns = [texts[piece] if is_field else [piece] * rows
                    for is_field, piece in segment]
-        fields = [cells[piece] for is_field, piece in segment if is_field]
+        fields = [texts[piece] for is_field, piece in segment if is_field]
         filled = [any(row) for row in zip(*fields)] if fields else [
             True] * rows
         return ["".join(row).strip() if there else ""
                 for row, there in zip(zip(*columns), filled)]
 
     def _cell(self, value) -> str:
-        if isinstance(value, (list, tuple, set, np.ndarray)):
-            values = sorted(value) if isinstance(value, set) else value
+        if cells.is_many(value):
+            values = cells.values_of(value)
             return ", ".join(filter(None, map(self._cell, values)))
-        if value is None or value is pd.NA or value != value:
-            return ""
-        if isinstance(value, (float, np.floating)) and (
-                float(value).is_integer()):
-            value = int(value)
-        elif isinstance(value, pd.Timestamp) and value == value.normalize():
-            value = value.date()
-        text = clean(str(value))
+        text = clean(cells.text_of(value))
         if not self.separator or self.separator not in text:
             return text
         values = (value.strip() for value in text.split(self.separator))
@@ -144,18 +150,23 @@ def default_template(table: pd.DataFrame, most: int = 6) -> Template:
 
 
 def _text_like(column: pd.Series, name: str) -> bool:
+    cells.check_column(column, name)
     values = column.dropna()
     if not len(values):
         return False
-    if pd.api.types.is_numeric_dtype(values.dtype):
+    if cells.is_numeric(values):
         year = re.search(r"year", name, re.IGNORECASE)
-        return bool(year) and bool((values % 1 == 0).all())
+        return bool(year) and bool((as_numbers(values) % 1 == 0).all())
     sample = values.iloc[:1000].tolist()
     texts = [value for value in sample
-             if isinstance(value, (str, list, tuple, np.ndarray))]
+             if isinstance(value, str) or cells.is_many(value)]
+    # A title may be a number: "1984" beside "Heat".
+    others = [value for value in sample if isinstance(value, Number)
+              and not isinstance(value, (bool, np.bool_))]
     addresses = sum(isinstance(value, str) and bool(_URL.fullmatch(value))
                     for value in texts)
-    return len(texts) == len(sample) and addresses * 2 < len(texts)
+    return (len(texts) + len(others) == len(sample)
+            and addresses * 2 < len(texts))
 
 
 def history_text(titles: list[str], limit: int = 10) -> str:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrecal.export.index import best_without
 from tfrecal.export.unknown_users import stranger_queries, stranger_rows
-from tfrecal.model.catalogue import lookup
+from tfrecal.model.catalogue import codes_in, lookup
 from tfrecal.model.protocol import label_head
 from tfrecal.pool.histories import ragged_histories
 
@@ -185,7 +185,7 @@ class ServingModel(tf.Module):
 
             @signature(_named(_IDS, "item_id"))
             def embed_candidates(item_id):
-                codes = self._items.lookup(item_id)
+                codes = codes_in(self._items, item_id)
                 return {"embedding": tf.gather(self._candidates, codes)}
         else:
             # Tokens of a client come under the name `token_ids`.
@@ -221,8 +221,8 @@ class ServingModel(tf.Module):
         if text is not None:
             inputs["text"] = text
         inputs = _same_rows(inputs)
-        codes = self._users.lookup(inputs["user_id"])
-        likes = self._items.lookup(inputs["history"])
+        codes = codes_in(self._users, inputs["user_id"])
+        likes = codes_in(self._items, inputs["history"])
         some = tf.reduce_any(likes > 0, axis=1)
         known = tf.gather(self._user_known, codes) | some
 
@@ -248,7 +248,7 @@ class ServingModel(tf.Module):
 
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
-        codes = self._items.lookup(inputs["item_id"])
+        codes = codes_in(self._items, inputs["item_id"])
         new = (codes == 0) & _are_given(inputs["text"])
         return tf.where(
             new[:, tf.newaxis], self._served.embed_texts(inputs["text"]),
@@ -256,7 +256,7 @@ class ServingModel(tf.Module):
 
     def _recommend_by_id(self, user_id):
         """Answers `recommend` where only the user is given."""
-        codes = self._users.lookup(user_id)
+        codes = codes_in(self._users, user_id)
         scores, places = self.index.search(
             tf.gather(self._user_vectors, codes), self.k)
         scores, places = self._with_popular_items(
@@ -271,7 +271,7 @@ class ServingModel(tf.Module):
         An empty id stands where fewer are left.
         """
         exclude = _same_rows({"query": query, "exclude": exclude})["exclude"]
-        excluded = self._items.lookup(exclude) - 1
+        excluded = codes_in(self._items, exclude) - 1
         scores, places = self.index.search(query, self.k, excluded)
         scores, places = self._with_popular_items(
             scores, places, known, lambda: self._most_popular(excluded))
@@ -300,7 +300,7 @@ class ServingModel(tf.Module):
         inputs = _same_rows({"user_id": user_id, "item_id": item_id})
         retrieval, rating, _ = self._query(
             inputs["user_id"], tf.zeros([0, 0], tf.string))
-        codes = self._items.lookup(inputs["item_id"])
+        codes = codes_in(self._items, inputs["item_id"])
         other = tf.gather(self._rating, codes)
         raw = tf.reduce_sum(rating * other, axis=1)
         return {

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfrecal.data.vocabulary import Vocabulary
+from tfrecal.model.white_space import strip
 
 _FILE = "catalogue.parquet"
 
@@ -69,3 +70,11 @@ def lookup(ids) -> tf.lookup.StaticHashTable:
     return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(
         tf.constant(ids or [""]),
         tf.constant(codes if ids else [0], tf.int32)), 0)
+
+
+def codes_in(table: tf.lookup.StaticHashTable, ids) -> tf.Tensor:
+    """Returns int32 codes of strings by a table that `lookup` made.
+
+    White space around an id is cut, as `data.columns.clean_id` does.
+    """
+    return table.lookup(strip(ids))

@@ -171,7 +171,7 @@ class Tower(tf_keras.layers.Layer):
         ids = tf.convert_to_tensor(ids)
         if ids.dtype == tf.string:
             self._check_catalogue()
-            ids = self._lookup.lookup(ids)
+            ids = catalogue.codes_in(self._lookup, ids)
         return tf.cast(ids, tf.int32)
 
     def parts(self, features: dict, training: bool = False,
@@ -535,7 +535,7 @@ class QueryTower(Tower):
             if not isinstance(history, tf.RaggedTensor):
                 history = tf.RaggedTensor.from_tensor(history, padding="")
             found["history"] = tf.ragged.map_flat_values(
-                self._items.lookup, history)
+                lambda ids: catalogue.codes_in(self._items, ids), history)
         return found
 
     def search(self, vectors) -> tf.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -19,42 +20,16 @@ from transformers.utils import logging
 
 from tfrecal.text import weight_files
 from tfrecal.text.architectures import ARCHITECTURES, Architecture
-from tfrecal.text.tokenizers.json_files import read_options
+from tfrecal.text.sentence_folder import find_folder, read_sentence_folder
 
 _WEIGHTS = {
     "model.safetensors": True,
     weight_files.INDEX: True,
     "tf_model.h5": False,
 }
-# Names of sentence-transformers -> names of `TextEncoder`.
-POOLING_MODES = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
-
-
-def find_folder(checkpoint: str) -> Path:
-    """Finds a checkpoint's folder; downloads it if it has a known name.
-
-    Args:
-        checkpoint: a local folder, a name, or a Hugging Face name.
-
-    Raises:
-        ValueError: the path does not exist.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or checkpoint.startswith((".", "~")):
-        raise ValueError(
-            "`checkpoint` must be a folder that exists, a named encoder or a "
-            f"Hugging Face name. Received: checkpoint={checkpoint!r}, where "
-            "there is no folder."
-        )
-    from tfrecal.data.assets import encoder_folder
-
-    return Path(encoder_folder(checkpoint))
+# Largest numbers of a config.json, and of layers: above, building a model
+# would not end.
+_MOST, _MOST_LAYERS = 1 << 24, 1000
 
 
 def read_architecture(folder: Path) -> Architecture:
@@ -69,7 +44,7 @@ def read_architecture(folder: Path) -> Architecture:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError(f"no object but {str(config):.40}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             "A checkpoint folder must hold a readable `config.json`. "
             f"Received: {folder}: {error}. Give the folder that has the "
@@ -84,20 +59,54 @@ def read_architecture(folder: Path) -> Architecture:
         )
     architecture = ARCHITECTURES[kind]
     for name, wanted in architecture.settings:
-        if config.get(name, wanted) != wanted:
+        value = config.get(name, wanted)
+        if type(value) is not type(wanted) or value != wanted:
             raise ValueError(
                 f"A {kind} checkpoint must have {name}={wanted!r}. Received: "
                 f"{name}={config[name]!r} in {path}. Choose another "
                 "checkpoint, such as \"minilm\"."
             )
     of_kind = getattr(transformers, architecture.config_name)
-    made = architecture(of_kind.from_dict(config))
-    _check_form(made, path)
+    wrong = _odd_values(config, of_kind)
+    if not wrong:
+        made = architecture(of_kind.from_dict(config))
+        wrong = _odd_form(made)
+    if wrong:
+        raise ValueError(
+            "config.json must describe a transformer. Received: "
+            f"{'; '.join(wrong)} in {path}. Fetch it again."
+        )
     return made
 
 
-def _check_form(architecture, path) -> None:
-    """Raises ValueError for numbers that no model can have."""
+def architecture_of(checkpoint: str) -> Architecture:
+    """Reads the kind of a checkpoint as `TextEncoder` takes it.
+
+    Raises:
+        ValueError: it is not there, or of a kind that cannot be read.
+    """
+    # An argument may replace the pooling.
+    return read_architecture(read_sentence_folder(
+        find_folder(checkpoint), pooling="mean").transformer)
+
+
+def _odd_values(config: dict, of_kind) -> list[str]:
+    """Says which values are of other types than the kind's own, or too large.
+    """
+    own = of_kind().to_dict()
+    wrong = []
+    for name in own.keys() - transformers.PretrainedConfig().to_dict().keys():
+        value, usual = config.get(name, own[name]), own[name]
+        kinds = (int, float) if type(usual) is float else (type(usual),)
+        most = _MOST_LAYERS if re.search("layer|group", name) else _MOST
+        if usual is not None and type(value) not in kinds or (
+                type(value) is int and abs(value) > most):
+            wrong.append(f"{name} is {value!r:.40}")
+    return sorted(wrong)
+
+
+def _odd_form(architecture) -> list[str]:
+    """Says which numbers no model can have."""
     config, form = architecture.config, architecture.form
     whole = {"vocab_size": config.vocab_size,
              "num_hidden_layers": config.num_hidden_layers,
@@ -110,39 +119,11 @@ def _check_form(architecture, path) -> None:
     if not wrong and form.hidden % form.heads:
         wrong.append(f"the hidden size {form.hidden} is no multiple of "
                      f"{form.heads} heads")
-    if not isinstance(form.epsilon, float) or not form.epsilon > 0:
+    if not 0 < form.epsilon < float("inf"):
         wrong.append(f"the epsilon of layer normalisation is {form.epsilon}")
     if form.activation not in ACT2FN:
         wrong.append(f"the activation is {form.activation!r}")
-    if wrong:
-        raise ValueError(
-            "config.json must describe a transformer. Received: "
-            f"{'; '.join(wrong)} in {path}. Fetch it again."
-        )
-
-
-def stored_pooling(folder: Path) -> str | None:
-    """Reads the pooling that sentence-transformers trained with.
-
-    Returns:
-        A `pooling` of `TextEncoder`, or None where the folder does not say.
-
-    Raises:
-        ValueError: the checkpoint has another kind of pooling.
-    """
-    path = Path(folder) / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return None
-    modes = read_options(path)
-    used = [name for name, on in modes.items()
-            if name.startswith("pooling_mode_") and on is True]
-    if len(used) == 1 and used[0] in POOLING_MODES:
-        return POOLING_MODES[used[0]]
-    raise ValueError(
-        f"The pooling must be one of {', '.join(POOLING_MODES)}. Received: "
-        f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "
-        "another, or choose another checkpoint."
-    )
+    return wrong
 
 
 def load_base(
@@ -177,7 +158,8 @@ def load_base(
     # A TypeError comes from a mistake in transformers' own error message for
     # other shapes.
     except (
-        OSError, ValueError, KeyError, TypeError, SafetensorError
+        OSError, ValueError, LookupError, TypeError, AttributeError,
+        ArithmeticError, SafetensorError, tf.errors.OpError
     ) as error:
         why = ("they have other shapes." if isinstance(error, TypeError)
                else " ".join(str(error).split()))

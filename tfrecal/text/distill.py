@@ -14,8 +14,9 @@ import tf_keras
 from tfrecal import checks
 from tfrecal.files import replace_folder
 from tfrecal.text import encode_many, student_checkpoint
-from tfrecal.text.checkpoints import find_folder, stored_pooling
 from tfrecal.text.encoder import TextEncoder
+from tfrecal.text.options import check_texts
+from tfrecal.text.sentence_folder import find_folder, read_sentence_folder
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -71,7 +72,7 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
         layers: Sanh et al. 2019, DistilBERT (arXiv 1910.01108). MSE of
         sentence vectors: Reimers and Gurevych 2020 (arXiv 2004.09813).
     """
-    texts = list(dict.fromkeys(encode_many.check_texts(texts)))
+    texts = list(dict.fromkeys(check_texts(texts)))
     folder = Path(folder)
     _check(teacher, texts, folder, layers, samples=samples, epochs=epochs,
            batch_size=batch_size, learning_rate=learning_rate)
@@ -99,7 +100,8 @@ def student_of(teacher: TextEncoder, folder, **options) -> TextEncoder:
 
     It pools as its folder says, or else as the teacher does.
     """
-    pooling = stored_pooling(find_folder(str(folder))) or teacher.pooling
+    pooling = read_sentence_folder(
+        find_folder(str(folder))).pooling or teacher.pooling
     return TextEncoder(str(folder), pooling=pooling,
                        max_length=teacher.max_length, **options)
 
@@ -110,6 +112,11 @@ def _check(teacher, texts, folder, layers, **positive):
         raise ValueError(
             f"A teacher must be one of {', '.join(KINDS)}. Received: a "
             f"checkpoint of the kind {kind.kind}, {teacher.checkpoint!r}.")
+    if any(fact != "normalise" for fact in teacher.head.facts):
+        raise ValueError(
+            "A teacher must have no Dense module. Received: "
+            f"{teacher.checkpoint!r}, whose `modules.json` lists one. Choose "
+            "another checkpoint.")
     most = kind.config.num_hidden_layers - 1
     if not (isinstance(layers, int) and 0 <= layers <= most):
         raise ValueError(

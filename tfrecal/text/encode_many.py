@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from tfrecal.data.assets import cache_folder
 from tfrecal.text.layers import packing, transformer
+from tfrecal.text.options import check_texts
 from tfrecal.text.vector_cache import EncodingCache, text_key
 
 # Tokens after which the graph is built: building it takes about a second and
@@ -21,28 +22,6 @@ _WORTH_TOKENS = 2**15
 _BUCKETS = 4
 
 STEP_TOKENS = 4096
-
-
-def check_texts(texts: Sequence[str]) -> list[str]:
-    """Returns the texts as a list of strings.
-
-    Raises:
-        TypeError: `texts` is one string, or an element is no string.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise TypeError(
-            "`texts` must be a sequence of strings. Received: the one "
-            f"string {texts!r:.60}. Put it in a list."
-        )
-    texts = list(texts)
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"`texts` must hold strings only. Received: {text!r:.60} of "
-                f"type {type(text).__name__} at place {place}. Replace "
-                "missing texts by an empty string."
-            )
-    return [str(text) for text in texts]
 
 
 def encode(
@@ -211,7 +190,8 @@ class EncodingGraph:
             for layer in weights:
                 hidden = step(hidden, layout, layer, seed)
             hidden = kind.finish(base, hidden)
-            return packing.pool(hidden, layout, encoder.pooling)
+            return encoder.head(
+                packing.pool(hidden, layout, encoder.pooling))
 
         return encode
 

@@ -16,16 +16,14 @@ import tf_keras
 
 from tfrecal import checks
 from tfrecal.text import encode_many
-from tfrecal.text.checkpoints import (
-    find_folder,
-    load_base,
-    read_architecture,
-    stored_pooling,
-)
+from tfrecal.text.checkpoints import load_base, read_architecture
 from tfrecal.text.encode_many import EncodingGraph
+from tfrecal.text.head import Head
 from tfrecal.text.layers import lora, packing, transformer
 from tfrecal.text.options import PRECISIONS, TUNINGS
 from tfrecal.text.precision import check_policy
+from tfrecal.text.prepared_texts import prepared
+from tfrecal.text.sentence_folder import find_folder, read_sentence_folder
 from tfrecal.text.served_encoder import ServedEncoder
 from tfrecal.text.table import TextTable
 from tfrecal.text.tokenizers import client_tokenizer
@@ -47,12 +45,17 @@ class TextEncoder(tf_keras.layers.Layer):
     `tf.function` and an export take ids. XLM-RoBERTa and other kinds are
     refused.
 
+    The modules of a sentence-transformers folder are followed: its pooling,
+    Normalize and Dense modules, lower-casing, `max_seq_length` and default
+    prompt, which stands before each text. A folder that asks for anything
+    else is refused. A Dense module is not trained.
+
     Args:
         checkpoint: `"minilm"`, a local folder, or a Hugging Face name.
         pooling: how a text's vector is made of its tokens' vectors: `"mean"`
             of all, `"cls"` for the first, or `"last"`. None takes the
-            pooling that sentence-transformers trained the checkpoint with
-            (`1_Pooling/config.json`), else the one of its kind.
+            pooling that sentence-transformers trained the checkpoint with,
+            else the one of its kind.
         tuning: what is trained. `"frozen"`: nothing. `"top_n"`: the last
             `top_n` layers (not for ALBERT, whose layers share their
             weights). `"full"`: everything except MPNet's biases by
@@ -62,7 +65,9 @@ class TextEncoder(tf_keras.layers.Layer):
             these. An encoder without layers (a static student of
             `text.distill`) allows only `"frozen"` and `"full"`.
         top_n: number of layers that `tuning="top_n"` trains.
-        max_length: tokens of a text that are read, special ones included.
+        max_length: tokens of a text that are read, special ones included;
+            the attribute is the checkpoint's own `max_seq_length` where that
+            is lower.
         dropout: dropout rate inside the trained layers; 0 makes training
             deterministic.
         rank, alpha, projections: options of `tuning="lora"`, see
@@ -112,12 +117,18 @@ class TextEncoder(tf_keras.layers.Layer):
         self.rank, self.alpha = rank, alpha
         self.projections = projections
         lora.check(rank, alpha, projections)
-        folder = find_folder(self.checkpoint)
+        sentences = read_sentence_folder(
+            find_folder(self.checkpoint), pooling)
+        folder = sentences.transformer
         kind = self.architecture = read_architecture(folder)
-        self.pooling = pooling or stored_pooling(folder) or kind.pooling
+        self.pooling = sentences.pooling or kind.pooling
         kind.check_options(self.checkpoint, tuning, top_n, max_length)
-        self.dim = kind.form.hidden
-        self._bounds = packing.bucket_bounds(max_length)
+        if sentences.max_length is not None:
+            self.max_length = min(max_length, sentences.max_length)
+        self.head = Head(sentences.after, kind.form.hidden)
+        # Elements of a vector, and of a token's hidden state.
+        self.dim, self.hidden = self.head.dim, kind.form.hidden
+        self._bounds = packing.bucket_bounds(self.max_length)
         # Functions, because Keras would track and export what lists hold.
         self._steps = [
             transformer.make_layer(
@@ -125,7 +136,7 @@ class TextEncoder(tf_keras.layers.Layer):
             )
             for rate in (0.0, dropout)
         ].__getitem__
-        self._tokenizer = kind.tokenizer(folder)
+        self._tokenizer = prepared(kind.tokenizer(folder), sentences)
         # The Keras layer of TF-Transformers, without pooler and heads.
         self.base = load_base(folder, kind)
         layers = kind.layers(self.base)
@@ -150,7 +161,7 @@ class TextEncoder(tf_keras.layers.Layer):
         children = super()._trackable_children(save_type, **kwargs)
         if save_type == "checkpoint":
             children = {name: child for name, child in children.items()
-                        if name not in ("base", "lora")}
+                        if name not in ("base", "lora", "head")}
         return children
 
     @property
@@ -297,7 +308,7 @@ class TextEncoder(tf_keras.layers.Layer):
         for n in range(self._lowest, len(self._layers_run())):
             hidden = self._layer(n, hidden, layout, training)
         hidden = self.architecture.finish(self.base, hidden)
-        return packing.pool(hidden, layout, self.pooling)
+        return self.head(packing.pool(hidden, layout, self.pooling))
 
     def _layer(self, number, hidden, layout, training):
         weights = self._weights_of(number)
@@ -365,7 +376,7 @@ class TextEncoder(tf_keras.layers.Layer):
         return ServedEncoder(
             self.base, self.architecture, self._tokenizer,
             self.distinct_weights(),
-            pooling=self.pooling, max_length=self.max_length,
+            pooling=self.pooling, head=self.head, max_length=self.max_length,
             precision=precision or self.precision,
         )
 
@@ -405,7 +416,7 @@ class TextEncoder(tf_keras.layers.Layer):
     def _digest(self, more, weights):
         digest = hashlib.sha256()
         kept = {**self.architecture.facts, "precision": self.precision}
-        facts = [kept, *self._tokenizer.facts, *more]
+        facts = [kept, *self._tokenizer.facts, *self.head.facts, *more]
         digest.update(json.dumps(facts).encode())
         for weight in weights:
             digest.update(np.ascontiguousarray(weight.numpy()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfrecal import checks
+from tfrecal.text.head import Head
 from tfrecal.text.layers import int8, packing, transformer
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -26,6 +27,7 @@ class ServedEncoder(tf.Module):
         tokenizer: the encoder's tokenizer.
         layers: the `LayerWeights` of each distinct layer.
         pooling, max_length: see `TextEncoder`.
+        head: what follows pooling.
         precision: precision of products with weights, see `TextEncoder`; or
             `"int8"`: kernels in 7 bits, activations and word embeddings in 8.
             `"int8"` runs on x86 with oneDNN, which TensorFlow Serving uses by
@@ -37,11 +39,12 @@ class ServedEncoder(tf.Module):
     """
 
     def __init__(self, base, architecture, tokenizer, layers, *,
-                 pooling: str, max_length: int, precision: str):
+                 pooling: str, head: Head, max_length: int, precision: str):
         super().__init__()
         checks.one_of("precision", precision, PRECISIONS)
         form = architecture.form
         self.pooling = pooling
+        self._head = head
         self.max_length = max_length
         self._heads = form.heads
         self._tokenizer = tokenizer
@@ -126,4 +129,4 @@ class ServedEncoder(tf.Module):
         layout = packing.pack(
             starts, lengths, (self.max_length,), self._heads)
         hidden = self._encode(tf.gather(ids, layout.token_index), layout)
-        return packing.pool(hidden, layout, self.pooling)
+        return self._head(packing.pool(hidden, layout, self.pooling))

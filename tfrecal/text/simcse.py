@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import checks
-from tfrecal.text import encode_many
+from tfrecal.text.options import check_texts
 
 
 def warm_up(encoder, texts: Sequence[str], *, epochs: int = 3,
@@ -52,7 +52,7 @@ def warm_up(encoder, texts: Sequence[str], *, epochs: int = 3,
         Gao et al. 2021, "SimCSE" (arXiv 2104.08821): the loss is eq. 4,
         alignment eq. 2, uniformity eq. 3.
     """
-    texts = list(dict.fromkeys(encode_many.check_texts(texts)))
+    texts = list(dict.fromkeys(check_texts(texts)))
     _check(encoder, texts, epochs=epochs, batch_size=batch_size,
            temperature=temperature, learning_rate=learning_rate)
     tf.random.set_seed(seed)

@@ -57,7 +57,7 @@ def states_of(encoder, texts: Sequence[str]) -> States | None:
     keys = [text_key(text).hex() for text in texts]
     folder = (Path(cache_folder()) / "states"
               / encoder.fingerprint_below()[:32])
-    found = _read_states(folder, keys, encoder.dim)
+    found = _read_states(folder, keys, encoder.hidden)
     if found is None:
         found = _compute_states(encoder, texts, folder, keys)
     elif found.values.nbytes <= IN_MEMORY:
@@ -67,19 +67,19 @@ def states_of(encoder, texts: Sequence[str]) -> States | None:
 
 def _compute_states(encoder, texts, folder, keys) -> States | None:
     ids, lengths = encode_many.tokenize(encoder, texts)
-    size = 4 * encoder.dim * len(ids)
+    size = 4 * encoder.hidden * len(ids)
     if size > ON_DISK:
         return None
     found, held = encode_many.states(encoder, ids, lengths), None
     if size <= IN_MEMORY:
-        values = np.concatenate([np.zeros([0, encoder.dim], "<f4"), *found])
+        values = np.concatenate([np.zeros([0, encoder.hidden], "<f4"), *found])
         held = States(values, np.cumsum(lengths) - lengths, lengths)
         found = [values]
     try:
         _write(folder, keys, found, lengths, size)
     except OSError:  # a full or read-only disk costs the cache only
         return held
-    return held or _read_states(folder, keys, encoder.dim)
+    return held or _read_states(folder, keys, encoder.hidden)
 
 
 def _read_states(folder: Path, keys, dim: int) -> States | None:

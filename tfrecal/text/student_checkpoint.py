@@ -11,7 +11,15 @@ from transformers.modeling_tf_pytorch_utils import (
     convert_tf_weight_name_to_pt_weight_name,
 )
 
-from tfrecal.text.checkpoints import POOLING_MODES, find_folder
+from tfrecal.text.sentence_folder import (
+    LIST,
+    POOLING_MODES,
+    PROMPTS,
+    SENTENCE_CONFIGS,
+    SentenceFolder,
+    find_folder,
+    read_sentence_folder,
+)
 
 
 def begin(teacher, folder, layers: int) -> None:
@@ -22,7 +30,9 @@ def begin(teacher, folder, layers: int) -> None:
         folder: the folder of the checkpoint.
         layers: number of the student's layers.
     """
-    source = find_folder(teacher.checkpoint)
+    sentences = read_sentence_folder(
+        find_folder(teacher.checkpoint), teacher.pooling)
+    source = sentences.transformer
     for name in ("vocab.txt", "tokenizer_config.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -42,7 +52,27 @@ def begin(teacher, folder, layers: int) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(
         {name: mode == pooling for name, mode in POOLING_MODES.items()}))
+    _write_modules(sentences, folder)
     _write(weights, folder)
+
+
+def _write_modules(sentences: SentenceFolder, folder) -> None:
+    """Writes what else the teacher's texts go through, if anything."""
+    if sentences == SentenceFolder(sentences.transformer, sentences.pooling):
+        return
+    kinds = ["Transformer", "Pooling"] + ["Normalize"] * bool(sentences.after)
+    places = ["", "1_Pooling", "2_Normalize"]
+    contents = {
+        LIST: [{"idx": n, "name": str(n), "path": places[n],
+                "type": f"sentence_transformers.models.{kind}"}
+               for n, kind in enumerate(kinds)],
+        SENTENCE_CONFIGS[0]: {"max_seq_length": sentences.max_length,
+                              "do_lower_case": sentences.lower_case},
+        PROMPTS: {"prompts": {"default": sentences.prompt},
+                  "default_prompt_name": "default"}}
+    for name, content in contents.items():
+        (folder / name).write_text(
+            json.dumps(content, indent=1), encoding="utf-8")
 
 
 def save(encoder, folder) -> None:

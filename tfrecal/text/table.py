@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal.text import encode_many, state_cache
+from tfrecal.text.options import check_texts
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
@@ -39,7 +40,7 @@ class TextTable(tf_keras.layers.Layer):
     def __init__(self, encoder, texts: Sequence[str], **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
-        self.texts = encode_many.check_texts(texts)
+        self.texts = check_texts(texts)
         distinct = list(dict.fromkeys(self.texts))
         self.num_texts = len(distinct)
         # `gradient_cache` puts vectors here while a model trains with it.

@@ -24,13 +24,13 @@ def read_by(tower) -> frozenset:
         categories.columns if categories is not None else ())
 
 
-def columns_of(model) -> dict:
-    """Returns the categorical columns of both towers, with their values."""
-    found = {}
-    for tower in (model.query_tower, model.candidate_tower):
-        if getattr(tower, "categories", None) is not None:
-            found.update(tower.categories.columns)
-    return found
+def categories_of(model) -> dict:
+    """Returns the categorical columns of both towers, with their `MultiHot`.
+    """
+    return {name: tower.categories
+            for tower in (model.query_tower, model.candidate_tower)
+            if getattr(tower, "categories", None) is not None
+            for name in tower.categories.columns}
 
 
 def reads_log_q(model) -> bool:

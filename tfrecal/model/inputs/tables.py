@@ -17,8 +17,8 @@ from tfrecal.model.inputs.features import (
     LABELLED,
     OF_A_BATCH,
     batch_message,
+    categories_of,
     check_columns,
-    columns_of,
     read_by,
     reads_log_q,
 )
@@ -32,7 +32,7 @@ def pool_sequence(model, x, y, sample_weight, batch_size):
     frame = _frame(x, y, sample_weight, "fit")
     check_columns(frame, LABELLED, "fit")
     made = (read_by(model.query_tower) | read_by(model.candidate_tower)
-            | {"positive", "log_q"}) - set(IDS) - set(columns_of(model))
+            | {"positive", "log_q"}) - set(IDS) - set(categories_of(model))
     made = sorted(made.intersection(frame.columns))
     if made:
         raise ValueError(
@@ -143,14 +143,16 @@ def _tensors(model, frame) -> dict:
     odd = frame.columns.intersection(OF_A_BATCH)
     if len(odd):
         raise ValueError(batch_message(odd))
-    categories = columns_of(model)
+    categories = categories_of(model)
     readers = read_by(model.query_tower) | read_by(model.candidate_tower)
     for name in sorted(readers.intersection(frame.columns) - set(IDS)):
         column = frame[name]
         if name == "history":
             made[name] = _histories(column)
-        elif name.endswith("_labels") or isinstance(
-                next(iter(categories.get(name, ())), None), float):
+        elif name in categories:
+            made[name] = tf.constant(categories[name].feature(
+                column.map(_decoded), name))
+        elif name.endswith("_labels"):
             made[name] = as_numbers(column).astype(np.float32)
         else:
             made[name] = tf.constant(_texts(column))

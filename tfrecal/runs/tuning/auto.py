@@ -23,7 +23,7 @@ from tfrecal.metrics import t_interval
 from tfrecal.runs.build import first_pool, make_model
 from tfrecal.runs.config import RunConfig
 from tfrecal.scoring.scorer import PoolScorer
-from tfrecal.text.checkpoints import find_folder, read_architecture
+from tfrecal.text.checkpoints import architecture_of
 
 # Ways of tuning, from the cheapest to the dearest. BitFit costs as much as
 # LoRA.
@@ -109,7 +109,7 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
     if not len(split.validation):
         return Choice(first, [
             f"chosen: {tried[0]} (no validation rows to judge by)"], [])
-    able = read_architecture(find_folder(config.encoder)).tunings
+    able = architecture_of(config.encoder).tunings
     tried = [tuning for tuning in tried if tuning in able]
     for tuning in tried:
         trial = _try(dataclasses.replace(config, tuning=tuning), split,

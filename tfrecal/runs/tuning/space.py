@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 from tfrecal.runs.config import RunConfig
-from tfrecal.text.checkpoints import find_folder, read_architecture
+from tfrecal.text.checkpoints import architecture_of
 
 # Settings that may be searched; each comes after those that decide whether it
 # counts.
@@ -41,7 +41,7 @@ def default_space(config: RunConfig, data) -> dict:
              "temperature": {"low": 0.3, "high": 3.0, "log": True},
              "dropout": {"low": 0.0, "high": 0.3}}
     if config.encoder != "none" and len(data.items.columns):
-        kind = read_architecture(find_folder(config.encoder))
+        kind = architecture_of(config.encoder)
         space = {"encoder": [config.encoder, "none"],
                  "tuning": ["frozen", next(
                      way for way in ("top_n", "lora", "full")

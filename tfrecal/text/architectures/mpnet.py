@@ -14,6 +14,7 @@ from tfrecal.text.architectures.base import (
     scaling,
 )
 from tfrecal.text.layers.transformer import LayerWeights
+from tfrecal.text.tokenizers.padding import PAD_ID, check_padding
 from tfrecal.text.tokenizers.wordpiece import WordPiece
 
 _FIRST_PLACE = 2  # place 0 is not used, 1 is for padding
@@ -32,7 +33,7 @@ class MPNet(Architecture):
     kind = "mpnet"
     config_name = "MPNetConfig"
     model_name = "TFMPNetModel"
-    settings = (Setting("is_decoder", False),)
+    settings = (Setting("is_decoder", False), Setting("pad_token_id", PAD_ID))
 
     @property
     def form(self):
@@ -48,9 +49,11 @@ class MPNet(Architecture):
         return {**super().facts, "relative_attention_num_buckets": count}
 
     def tokenizer(self, folder: Path) -> WordPiece:
-        return WordPiece.from_folder(
+        made = WordPiece.from_folder(
             folder, self.config.vocab_size, ("<s>", "</s>"), ("MPNet",)
         )
+        check_padding(folder, made.vocabulary)
+        return made
 
     def weights_of(self, layer):
         own = layer.attention.attn

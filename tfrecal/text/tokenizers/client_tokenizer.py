@@ -21,20 +21,25 @@ class TextIds:
             so that special tokens written in a text are text.
         before, after: ids around each text.
         max_length: the largest number of ids of a text, with those around it.
+        strips: whether white space around a text is cut.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int],
-                 after: Sequence[int], max_length: int):
+                 after: Sequence[int], max_length: int,
+                 strips: bool = False):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.before, self.after = list(before), list(after)
         self.max_length = max_length
+        self.strips = strips
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each text."""
         most = self.max_length - len(self.before) - len(self.after)
+        if self.strips:
+            texts = [text.strip() for text in texts]
         return [
             self.before + found.ids[:most] + self.after
             for found in self._tokenizer.encode_batch(
@@ -72,7 +77,8 @@ class TextIds:
                 f"An export whose texts the client tokenises must bring "
                 f"`{FILE}`. Received: {place / FILE}: {error}. Copy it from "
                 "where the model is served.") from error
-        return cls(tokenizer, *facts)
+        return cls(tokenizer, *facts,
+                   manifest.get("tokenizer_strips") is True)
 
 
 def _extra(folder: Path) -> Path:

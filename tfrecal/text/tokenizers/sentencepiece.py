@@ -11,7 +11,7 @@ from typing import Callable, Sequence
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfrecal.text.tokenizers.json_files import read_options
+from tfrecal.text.tokenizers.json_files import option, read_options
 
 _SPACE = "\u2581"  # how SentencePiece writes the start of a word
 _FILE = "spiece.model"
@@ -159,7 +159,9 @@ class SentencePiece(tf.Module):
 def _options(folder, kind):
     path = folder / "tokenizer_config.json"
     options = read_options(path)
-    asked = options.get("tokenizer_class", f"{kind}Tokenizer")
+    asked = option(options, "tokenizer_class", str, f"{kind}Tokenizer", path)
+    for name in ("do_lower_case", "keep_accents"):
+        option(options, name, bool, None, path)
     if (
         asked.removesuffix("Fast") != f"{kind}Tokenizer"
         or options.get("remove_space", True) is not True
