@@ -179,7 +179,7 @@ def test_config_round_trip(tmp_path):
     (tmp_path / "config.json").write_text('{"runn": "r"}')
     with pytest.raises(ValueError, match="runn"):
         RetrainConfig.from_folder(tmp_path)
-    with pytest.raises(ValueError, match="must hold config.json"):
+    with pytest.raises(ValueError, match="config.json, which is miss"):
         RetrainConfig.from_folder(tmp_path / "none")
 
 

@@ -123,7 +123,7 @@ def test_the_command_line(command_line, tiny_bert_folder, tmp_path):
     (["--tuning", "topn"], ["tuning='topn'", "top_n"]),
     (["--precision", "fp8"], ["precision='fp8'", "bfloat16"]),
     (["--encoder-learning-rate", -1], ["encoder_learning_rate=-1.0"]),
-    (["--rank", 1.5], ["--rank", "1.5"]),
+    (["--rank", 1.5], ["`rank`", "1.5"]),
     (["--rank", 0, "--tuning", "lora"], ["rank=0"]),
     (["--projections", "querry", "--tuning", "lora"], ["querry"]),
     (["--max-length", 1], ["max_length=1"])])

@@ -11,6 +11,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from tfrecal.checks.json_files import parse_json, read_json
+from tfrecal.checks.words import did_you_mean, shown
+
+__all__ = [
+    "at_least", "check_labels", "check_scale", "check_weights",
+    "did_you_mean", "finite", "given", "lies_in", "on_scale", "one_of",
+    "parse_json", "positive", "read_json", "shown", "whole",
+]
+
 
 def positive(*, cure: str = "", **values) -> None:
     """Checks that numbers are above 0.
@@ -107,9 +116,10 @@ def _check(name, value, wanted, cure, holds, kind=Real) -> None:
 
 
 def _message(name, value, wanted, cure) -> str:
-    shown = value if isinstance(value, Real) else repr(value)
+    text = (value if isinstance(value, Real)
+            and not isinstance(value, Integral) else shown(value))
     return " ".join(filter(None, (
-        f"`{name}` {wanted}. Received: {name}={shown}.", cure)))
+        f"`{name}` {wanted}. Received: {name}={text}.", cure)))
 
 
 def check_weights(values, size: int, name: str, *, positive: bool = False,

@@ -14,13 +14,32 @@ def field_arguments(command, kind) -> None:
                 "--" + field.name.replace("_", "-"), action="store_true",
                 default=None, help=shown[field.name].replace("%", "%%"))
             continue
-        of = {"int": int, "float": float}.get(
-            field.type.removesuffix(" | None"), str)
+        of = field.type.removesuffix(" | None")
         command.add_argument(
-            "--" + field.name.replace("_", "-"), dest=field.name, type=of,
-            metavar=of.__name__.upper().replace("STR", "NAME"),
+            "--" + field.name.replace("_", "-"), dest=field.name,
+            type={"int": _whole, "float": _number}.get(of, str),
+            metavar=of.upper().replace("STR", "NAME"),
             help=f"{shown[field.name]} (default: {field.default})".replace(
                 "%", "%%"))
+
+
+def _whole(text: str):
+    """Returns the whole number, or the text, which the config refuses.
+
+    So one message names all wrong options.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _number(text: str):
+    """Returns the number, or the text; see `_whole`."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _documented(kind) -> dict[str, str]:

@@ -4,18 +4,20 @@ This module needs no TensorFlow.
 """
 from __future__ import annotations
 
-import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
 
 from tfrecal import acquisition, checks
 from tfrecal.acquisition import Strategy
+from tfrecal.checks import typed
 
 BASELINE = "random"
+BESIDE = ("primary", "make_model")  # what config.json holds beside the config
 
 
-@dataclasses.dataclass
+@typed.config
 class ComparisonConfig:
     """Everything that decides a comparison; stored as `config.json`.
 
@@ -66,18 +68,22 @@ class ComparisonConfig:
     passes: int = 10
     category: str | None = None
 
+    _above_0 = typed.rule(
+        checks.positive, "draws", "rounds", "steps", "first_steps",
+        "batch_size", "embedding_dim", "learning_rate", "passes")
+    _seeds = typed.rule(functools.partial(
+        checks.at_least, 2,
+        cure="A comparison needs at least two paired seeds; ten tell real "
+        "differences from noise."), "seeds")
+    _first = typed.rule(
+        functools.partial(checks.lies_in, "[0, 4294967295]"), "first_seed")
+    _budget = typed.rule(functools.partial(
+        checks.lies_in, "(0, 1]",
+        cure="It is a share of the labels that can be bought."), "budget")
+    _dropout = typed.rule(
+        functools.partial(checks.lies_in, "[0, 1)"), "dropout")
+
     def __post_init__(self):
-        checks.positive(**{name: getattr(self, name) for name in (
-            "seeds", "draws", "rounds", "budget", "steps", "first_steps",
-            "batch_size", "embedding_dim", "learning_rate", "passes")})
-        if self.seeds < 2:
-            raise ValueError(
-                "A comparison needs at least two paired seeds. Received: "
-                f"seeds={self.seeds}. Ten tell real differences from noise.")
-        if self.budget > 1:
-            raise ValueError(
-                "`budget` is a share of the labels that can be bought. "
-                f"Received: budget={self.budget}.")
         for label in self.labels:
             strategy(label)
 
@@ -93,10 +99,10 @@ class ComparisonConfig:
             raise ValueError(
                 "A comparison folder must hold config.json. Received: "
                 f"{folder}, which has none.")
-        known = {field.name for field in dataclasses.fields(cls)}
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{key: value for key, value in values.items()
-                      if key in known})
+        values = checks.read_json(path, "The config of a comparison")
+        for name in BESIDE:
+            values.pop(name, None)
+        return typed.from_json(cls, path, values)
 
     @property
     def labels(self) -> list[str]:

@@ -5,18 +5,28 @@ This module needs no TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
 
 from tfrecal import checks
+from tfrecal.checks import typed
 from tfrecal.files import replace_file
 
 INDEXES = ("auto", "exact", "scann")
 CORRECTIONS = ("none", "ips", "snips")
 
 
-@dataclasses.dataclass
+def _check_metric(metric: str) -> None:
+    if metric not in ("list_dcg", "rmse") and not re.fullmatch(
+            r"[a-z_]+@[1-9][0-9]*", metric):
+        raise ValueError(
+            "`metric` must be list_dcg, rmse, or one of the catalogue, such "
+            f"as ndcg@10. Received: metric={checks.shown(metric)}.")
+
+
+@typed.config
 class RetrainConfig:
     """Everything that decides a retraining; stored as `config.json`.
 
@@ -108,30 +118,33 @@ class RetrainConfig:
     timeout: float = 120.0
     seed: int = 0
 
+    _above_0 = typed.rule(
+        checks.positive, "passes", "steps", "batch_size", "learning_rate",
+        "encoder_learning_rate", "encoder_every", "clip", "least_users",
+        "expires", "k", "timeout")
+    _least_0 = typed.rule(
+        functools.partial(checks.at_least, 0), "position_bias", "patience",
+        "tolerance", "questions")
+    _seed = typed.rule(
+        functools.partial(checks.lies_in, "[0, 4294967295]"), "seed")
+    _holdout = typed.rule(
+        functools.partial(checks.lies_in, "(0, 1)"), "holdout")
+    _recall = typed.rule(
+        functools.partial(checks.lies_in, "(0, 1]"), "target_recall")
+    _index = typed.one_of(INDEXES, "index")
+    _correction = typed.one_of(CORRECTIONS, "correction")
+    _metric = typed.rule(_check_metric, "metric")
+
     def __post_init__(self):
         for name in ("run", "to"):
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must be a folder. Received: "
                                  f"{name}={getattr(self, name)!r}.")
-        checks.positive(**{name: getattr(self, name) for name in (
-            "passes", "steps", "batch_size", "learning_rate",
-            "encoder_every", "clip", "least_users", "expires", "k",
-            "timeout")})
-        checks.at_least(0, **{name: getattr(self, name) for name in (
-            "position_bias", "patience", "tolerance", "questions", "seed")})
-        checks.lies_in("(0, 1)", holdout=self.holdout)
         if self.feedback and re.search(r"://[^/@]*:[^/@]*@", self.feedback):
             raise ValueError(
                 "`feedback` is stored and must hold no password. Received: a "
                 "URL with one. Give it by the environment variable "
                 "TFRECAL_FEEDBACK.")
-        checks.one_of("index", self.index, INDEXES)
-        name, _, k = (self.metric or "list_dcg").partition("@")
-        if name not in ("list_dcg", "rmse") and not k.isdigit():
-            raise ValueError(
-                "`metric` must be list_dcg, rmse, or one of the catalogue, "
-                f"such as ndcg@10. Received: metric={self.metric!r}.")
-        checks.one_of("correction", self.correction, CORRECTIONS)
 
     def write(self, folder) -> None:
         """Stores the config as `config.json` of the loop's folder.
@@ -150,17 +163,5 @@ class RetrainConfig:
             ValueError: the folder holds no config, or a wrong one.
         """
         path = Path(folder) / "config.json"
-        try:
-            values = dict(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError("The folder of a loop must hold config.json. "
-                             f"Received: {path}: {error}") from error
-        known = {field.name for field in dataclasses.fields(cls)}
-        if set(values) - known:
-            raise ValueError(f"A config may hold {sorted(known)}. Received: "
-                             f"{sorted(set(values) - known)} in {path}.")
-        try:
-            return cls(**{**values, **changes})
-        except TypeError as error:
-            raise ValueError("A config must hold numbers where they belong. "
-                             f"Received: {path}: {error}.") from error
+        values = checks.read_json(path, "The config of a loop")
+        return typed.from_json(cls, path, {**values, **changes})

@@ -1,11 +1,10 @@
 """RunConfig: everything that decides a run. It needs no TensorFlow."""
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
+import functools
 
 from tfrecal import acquisition, checks
+from tfrecal.checks import typed
 from tfrecal.text import options as encoder_options
 from tfrecal.text.options import PRECISIONS
 
@@ -15,7 +14,41 @@ TUNINGS = (*encoder_options.TUNINGS, "auto")
 LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 
-@dataclasses.dataclass
+def _names(text: str) -> list[str]:
+    """Returns comma-separated names, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
+def _check_losses(losses: str) -> None:
+    given = set(_names(losses))
+    if not given <= set(LOSSES) or "rating" not in given or not (
+            {"retrieval", "pairwise"} & given):
+        raise ValueError(
+            f"`losses` must be of {', '.join(LOSSES)}: rating, and retrieval "
+            "or pairwise at least. Received: "
+            f"losses={checks.shown(losses)}.")
+
+
+def _read_weights(weights: str) -> dict[str, float]:
+    found = {}
+    for part in filter(None, map(str.strip, weights.split(","))):
+        name, _, number = part.partition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise ValueError(
+                "`weights` must be of the form name=number,name=number. "
+                f"Received: {checks.shown(part)}.") from error
+        if not 0 < value < float("inf") or name.strip() in found:
+            raise ValueError(
+                "`weights` must be finite numbers above 0, one a loss and "
+                "each once; leave a loss out in `losses`. Received: "
+                f"weights={checks.shown(weights)}.")
+        found[name.strip()] = value
+    return found
+
+
+@typed.config
 class RunConfig:
     """Everything that decides a run; stored as `config.json`.
 
@@ -111,39 +144,30 @@ class RunConfig:
     temperature: float = 1.0
     seed: int = 0
 
-    def __post_init__(self):
-        checks.positive(
-            batch=self.batch, rounds=self.rounds, batch_size=self.batch_size,
-            learning_rate=self.learning_rate, temperature=self.temperature,
-            **checks.given(budget=self.budget, encoder_learning_rate=(
-                self.encoder_learning_rate)))
-        checks.positive(initial=self.initial,
-                        cure="The first epoch needs labels.")
-        for name, known in (("split", SPLITS), ("oracle", ORACLES),
-                            ("tuning", TUNINGS), ("precision", PRECISIONS),
-                            ("strategy", acquisition.names())):
-            checks.one_of(name, getattr(self, name), known)
-        checks.one_of("target_uniform", self.target_uniform,
-                      (None, "users", "items"))
-        checks.at_least(0, final_epochs=self.final_epochs, cost=self.cost,
-                        dropout=self.dropout, seed=self.seed)
-        given = self.loss_names
-        if not set(given) <= set(LOSSES) or "rating" not in given or not (
-                {"retrieval", "pairwise"} & set(given)):
-            raise ValueError(
-                f"`losses` must be of {', '.join(LOSSES)}: rating, and "
-                "retrieval or pairwise at least. Received: "
-                f"losses={self.losses!r}.")
-        self._check_regularisation()
+    _above_0 = typed.rule(
+        checks.positive, "batch", "rounds", "batch_size", "learning_rate",
+        "temperature", "budget", "encoder_learning_rate", "encoder_every",
+        "max_length", "top_n", "rank", "alpha")
+    _initial = typed.rule(functools.partial(
+        checks.positive, cure="The first epoch needs labels."), "initial")
+    _least_0 = typed.rule(
+        functools.partial(checks.at_least, 0), "final_epochs", "cost",
+        "warm_up", "adversarial")
+    _dropout = typed.rule(
+        functools.partial(checks.lies_in, "[0, 1)"), "dropout")
+    _seed = typed.rule(
+        functools.partial(checks.lies_in, "[0, 4294967295]"), "seed")
+    _split = typed.one_of(SPLITS, "split")
+    _oracle = typed.one_of(ORACLES, "oracle")
+    _tuning = typed.one_of(TUNINGS, "tuning")
+    _precision = typed.one_of(PRECISIONS, "precision")
+    _strategy = typed.one_of(acquisition.names(), "strategy")
+    _uniform = typed.one_of(("users", "items"), "target_uniform")
 
-    def _check_regularisation(self) -> None:
-        for name in ("warm_up", "adversarial"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf") or (
-                    name == "warm_up" and value != int(value)):
-                kind = "a whole" if name == "warm_up" else "a finite"
-                raise ValueError(f"`{name}` must be {kind} number of 0 or "
-                                 f"more. Received: {name}={value}.")
+    _losses = typed.rule(_check_losses, "losses")
+    _weights = typed.rule(_read_weights, "weights")
+
+    def __post_init__(self):
         if self.encoder != "none":
             if self.adversarial and self.tuning != "full":
                 raise ValueError(
@@ -165,33 +189,17 @@ class RunConfig:
         if other:
             raise ValueError(
                 f"`weights` must be of the `losses`, {self.losses}. "
-                f"Received: weights={self.weights!r}.")
+                f"Received: weights={checks.shown(self.weights)}.")
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """Loss -> weight, for the losses that are given one."""
-        found = {}
-        for part in filter(None, map(str.strip, self.weights.split(","))):
-            name, _, number = part.partition("=")
-            try:
-                value = float(number)
-            except ValueError as error:
-                raise ValueError(
-                    "`weights` must be of the form name=number,name=number. "
-                    f"Received: {part!r}.") from error
-            if not 0 < value < float("inf") or name.strip() in found:
-                raise ValueError(
-                    "`weights` must be finite numbers above 0, one a loss "
-                    "and each once; leave a loss out in `losses`. Received: "
-                    f"weights={self.weights!r}.")
-            found[name.strip()] = value
-        return found
+        return _read_weights(self.weights)
 
     @property
     def loss_names(self) -> list[str]:
         """The names of the losses, each once."""
-        given = [part.strip() for part in self.losses.split(",")]
-        return list(dict.fromkeys(filter(None, given)))
+        return _names(self.losses)
 
     @property
     def epochs(self) -> int:
@@ -200,19 +208,9 @@ class RunConfig:
 
     @classmethod
     def from_file(cls, path) -> "RunConfig":
-        """Reads a JSON file; refuses unknown names."""
-        try:
-            values = dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError("A config must be a JSON file. Received: "
-                             f"{path}: {error}") from error
-        known = [f.name for f in dataclasses.fields(cls)]
-        wrong = sorted(set(values) - set(known))
-        if wrong:
-            raise ValueError(f"A config may hold {known}. "
-                             f"Received: {wrong} in {path}.")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError("A config must hold numbers where they belong. "
-                             f"Received: {path}: {error}.") from error
+        """Reads a JSON file.
+
+        Raises:
+            ValueError: it is no JSON file, or a value or a name is wrong.
+        """
+        return typed.from_json(cls, path, checks.read_json(path, "A config"))
