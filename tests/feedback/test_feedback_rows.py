@@ -167,7 +167,7 @@ def test_each_time_is_read_by_what_it_is():
     ("2026-13-01", "this is none"), ("01/05/2026", "this is none"),
     (True, "this is none"), ([1e9], "this is none"), ("", "this is none"),
     (datetime.date(9999, 12, 31), ""), (datetime.time(3), "this is none"),
-    (pd.Timedelta(5), "this is none")])
+    (pd.Timedelta(5), "this is none")], ids=lambda _: "")
 def test_times_of_other_kinds(time, reason):
     frame = clicks("ab", time=pd.Series([NOW, time], dtype=object))
     found = rows.check_responses(frame, NOW, None).reason
