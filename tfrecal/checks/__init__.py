@@ -12,12 +12,12 @@ from numbers import Integral, Real
 import numpy as np
 
 from tfrecal.checks.json_files import parse_json, read_json
-from tfrecal.checks.words import did_you_mean, shown
+from tfrecal.checks.words import did_you_mean, is_text, shown
 
 __all__ = [
     "at_least", "check_labels", "check_scale", "check_weights",
-    "did_you_mean", "finite", "given", "lies_in", "on_scale", "one_of",
-    "parse_json", "positive", "read_json", "shown", "whole",
+    "did_you_mean", "finite", "given", "is_text", "lies_in", "on_scale",
+    "one_of", "parse_json", "positive", "read_json", "shown", "whole",
 ]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,7 +17,7 @@ from pydantic import dataclasses as checked_dataclasses
 from typing_extensions import dataclass_transform
 
 from tfrecal import checks
-from tfrecal.checks.words import did_you_mean, shown
+from tfrecal.checks.words import did_you_mean, is_text, shown
 
 Class = TypeVar("Class")
 LARGEST = 2 ** 63 - 1
@@ -118,21 +117,15 @@ def _plain(value, kind: str):
 
 
 def _bounded(value, info):
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float):
         checks.finite(**{info.field_name: value})
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"`{info.field_name}` must have at most 64 bits. "
                          f"Received: {info.field_name}={shown(value)}.")
-    if isinstance(value, str) and (
-            "\0" in value or not value.isascii() and _broken(value)):
+    if isinstance(value, str) and ("\0" in value or not is_text(value)):
         raise ValueError(f"`{info.field_name}` must be text. Received: "
                          f"{info.field_name}={shown(value)}.")
     return value
-
-
-def _broken(text: str) -> bool:
-    """Whether a text has halves of characters, which no file can hold."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _message(error: pydantic.ValidationError, known) -> str:

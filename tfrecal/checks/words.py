@@ -1,4 +1,4 @@
-"""How a message shows what arrived, and the name that was perhaps meant."""
+"""Texts: what a message shows, and whether a text is one at all."""
 from __future__ import annotations
 
 import difflib
@@ -34,6 +34,21 @@ def shown(value) -> str:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return _short.repr_int(int(value), 0)
     return _short.repr(value)
+
+
+def is_text(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair.
+
+    No file in UTF-8 holds one. Bytes that could not be decoded become such
+    halves with `errors="surrogateescape"`.
+    """
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def did_you_mean(name: str, known) -> str:

@@ -14,6 +14,7 @@ from numbers import Number
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import is_text
 from tfrecal.data.columns import as_numbers
 
 SEPARATOR = "|"
@@ -180,9 +181,7 @@ def check_column(column, name: str) -> None:
 
 def _with_form(texts: np.ndarray) -> np.ndarray:
     """Takes away lone surrogates, which have no UTF-8 form."""
-    try:
-        "".join(texts).encode()
+    if is_text("".join(texts)):
         return texts
-    except UnicodeEncodeError:
-        return np.array([text.encode(errors="ignore").decode()
-                         for text in texts], object)
+    return np.array([text.encode(errors="ignore").decode()
+                     for text in texts], object)

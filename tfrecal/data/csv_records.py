@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from tfrecal.checks import is_text
+
 SEPARATORS = ",;\t"
 _BLOCK = 1_000  # lines that are parsed at once where nothing is wrong
 _OPEN = "a quote that is not closed"
@@ -283,14 +285,3 @@ def open_text(path, encoding: str):
             "`encoding` (`--encoding`) must be one that Python knows, such as "
             "utf-8, cp1252, utf-16 or gb18030. Received: "
             f"encoding={encoding!r}.") from error
-
-
-def is_text(text: str) -> bool:
-    """Whether all bytes behind a text could be decoded."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.csv_records import CsvRecords, is_text, open_text
+from tfrecal.checks import is_text
+from tfrecal.data.csv_records import CsvRecords, open_text
 from tfrecal.feedback.store import rows
 
 FORMATS = (".csv", ".jsonl", ".parquet")

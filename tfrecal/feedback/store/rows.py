@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from tfrecal.checks import on_scale
+from tfrecal.checks import is_text, on_scale
 from tfrecal.data.columns import clean_id
 from tfrecal.feedback.store.schema import KINDS
 
@@ -351,11 +351,5 @@ def _storable(values: np.ndarray) -> np.ndarray:
     whole = "".join(values)
     if "\0" not in whole and whole.isprintable():
         return np.ones(len(values), bool)
-    return np.array([_is_text(value) for value in values])
-
-
-def _is_text(value: str) -> bool:
-    try:
-        return b"\0" not in value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
+    return np.array(["\0" not in value and is_text(value)
+                     for value in values])
