@@ -92,6 +92,16 @@ def one_of(choices, *names: str):
     return rule(check, *names)
 
 
+def seed(*names: str):
+    """Returns a rule of a config: these options seed NumPy and TensorFlow."""
+    return rule(functools.partial(checks.lies_in, "[0, 4294967295]"), *names)
+
+
+def listed(text: str) -> list[str]:
+    """Returns the comma-separated names of an option, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
 def from_json(cls: type[Class], path, values: dict) -> Class:
     """Makes a config of the values of a file.
 

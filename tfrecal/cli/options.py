@@ -17,29 +17,25 @@ def field_arguments(command, kind) -> None:
         of = field.type.removesuffix(" | None")
         command.add_argument(
             "--" + field.name.replace("_", "-"), dest=field.name,
-            type={"int": _whole, "float": _number}.get(of, str),
+            type={"int": _read_as(int), "float": _read_as(float)}.get(
+                of, str),
             metavar=of.upper().replace("STR", "NAME"),
             help=f"{shown[field.name]} (default: {field.default})".replace(
                 "%", "%%"))
 
 
-def _whole(text: str):
-    """Returns the whole number, or the text, which the config refuses.
+def _read_as(kind):
+    """Returns a reader of numbers; the config refuses what is none.
 
     So one message names all wrong options.
     """
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    def read(text: str):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
 
-
-def _number(text: str):
-    """Returns the number, or the text; see `_whole`."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return read
 
 
 def _documented(kind) -> dict[str, str]:

@@ -75,8 +75,7 @@ class ComparisonConfig:
         checks.at_least, 2,
         cure="A comparison needs at least two paired seeds; ten tell real "
         "differences from noise."), "seeds")
-    _first = typed.rule(
-        functools.partial(checks.lies_in, "[0, 4294967295]"), "first_seed")
+    _first = typed.seed("first_seed")
     _budget = typed.rule(functools.partial(
         checks.lies_in, "(0, 1]",
         cure="It is a share of the labels that can be bought."), "budget")
@@ -107,14 +106,13 @@ class ComparisonConfig:
     @property
     def labels(self) -> list[str]:
         """The labels of the strategies, the baseline first, each once."""
-        given = [part.strip() for part in self.strategies.split(",")]
-        return list(dict.fromkeys([BASELINE, *filter(None, given)]))
+        return list(dict.fromkeys(
+            [BASELINE, *typed.listed(self.strategies)]))
 
     @property
     def scenario_names(self) -> list[str]:
         """The names of the scenarios, each once."""
-        given = [part.strip() for part in self.scenarios.split(",")]
-        return list(dict.fromkeys(filter(None, given)))
+        return typed.listed(self.scenarios)
 
 
 def strategy(label: str) -> Strategy:

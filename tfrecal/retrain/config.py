@@ -125,8 +125,7 @@ class RetrainConfig:
     _least_0 = typed.rule(
         functools.partial(checks.at_least, 0), "position_bias", "patience",
         "tolerance", "questions")
-    _seed = typed.rule(
-        functools.partial(checks.lies_in, "[0, 4294967295]"), "seed")
+    _seed = typed.seed("seed")
     _holdout = typed.rule(
         functools.partial(checks.lies_in, "(0, 1)"), "holdout")
     _recall = typed.rule(

@@ -14,13 +14,8 @@ TUNINGS = (*encoder_options.TUNINGS, "auto")
 LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 
-def _names(text: str) -> list[str]:
-    """Returns comma-separated names, each once."""
-    return list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
-
-
 def _check_losses(losses: str) -> None:
-    given = set(_names(losses))
+    given = set(typed.listed(losses))
     if not given <= set(LOSSES) or "rating" not in given or not (
             {"retrieval", "pairwise"} & given):
         raise ValueError(
@@ -155,8 +150,7 @@ class RunConfig:
         "warm_up", "adversarial")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout")
-    _seed = typed.rule(
-        functools.partial(checks.lies_in, "[0, 4294967295]"), "seed")
+    _seed = typed.seed("seed")
     _split = typed.one_of(SPLITS, "split")
     _oracle = typed.one_of(ORACLES, "oracle")
     _tuning = typed.one_of(TUNINGS, "tuning")
@@ -199,7 +193,7 @@ class RunConfig:
     @property
     def loss_names(self) -> list[str]:
         """The names of the losses, each once."""
-        return _names(self.losses)
+        return typed.listed(self.losses)
 
     @property
     def epochs(self) -> int:
