@@ -111,9 +111,7 @@ def _read_whole(folder: Path, kind: str) -> Tokenizer:
 
 def _counts_of(tokenizer: Tokenizer, marks: int) -> Callable:
     """Returns a function that counts, with `marks` for special tokens."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
+    client_tokenizer.take_whole_texts(tokenizer)
     return lambda texts: (
         len(found) + marks for found in tokenizer.encode_batch_fast(
             texts, add_special_tokens=False))

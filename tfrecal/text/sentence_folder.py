@@ -242,11 +242,12 @@ def _pooling(folder: Path, prompt: str, given: str | None) -> str | None:
                  *((name, False) for name in (
                      *list(POOLING_MODES)[1:], *_OTHER_MODES))]}
     used = [name for name, on in modes.items() if on]
-    used += [str(options[name]) for name in ("pooling_mode",)
-             if name in options]
-    short = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-    if len(used) == 1 and used[0] in {**POOLING_MODES, **short}:
-        return {**POOLING_MODES, **short}[used[0]]
+    if "pooling_mode" in options:
+        used.append(str(options["pooling_mode"]))
+    known = {**POOLING_MODES, "mean": "mean", "cls": "cls",
+             "lasttoken": "last"}
+    if len(used) == 1 and used[0] in known:
+        return known[used[0]]
     raise ValueError(
         f"The pooling must be one of {', '.join(POOLING_MODES)}. Received: "
         f"{', '.join(used) or 'none'} in {path}. Give `pooling` to have "

@@ -24,6 +24,8 @@ from tfrecal.feedback.store import schema
 from tfrecal.feedback.store.settings import read_setting, write_setting
 
 _HOLDERS = (schema.shown, schema.responses, schema.questions)
+# Names of all tables from which an erasure takes something.
+CHANGED = tuple(table.name for table in (*_HOLDERS, schema.runs))
 _KEYS = 5_000
 _GONE = "(erased)"
 
@@ -79,12 +81,13 @@ def _forget_in_runs(connection, user_id: str) -> None:
     table, found = schema.runs, re.compile(pattern)
     for run_id, reason, record in connection.execute(
             sa.select(table.c.run_id, table.c.reason, table.c.record)).all():
-        kept = _without(json.loads(record), user_id, found)
-        new = {"reason": found.sub(_GONE, reason),
-               "record": json.dumps(kept, sort_keys=True)}
-        if new["reason"] != reason or kept != json.loads(record):
+        values = json.loads(record)
+        kept = _without(values, user_id, found)
+        told = found.sub(_GONE, reason)
+        if told != reason or kept != values:
             connection.execute(table.update().where(
-                table.c.run_id == run_id).values(new))
+                table.c.run_id == run_id).values(
+                    reason=told, record=json.dumps(kept, sort_keys=True)))
 
 
 def _without(value, user_id: str, found: re.Pattern):

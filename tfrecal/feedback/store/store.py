@@ -16,7 +16,6 @@ from tfrecal.feedback.store.database import Database, is_there
 from tfrecal.feedback.store.questions import QuestionTable
 from tfrecal.feedback.store.retrainings import RetrainingTable
 
-_HOLDERS = ("shown", "responses", "questions", "runs")
 _TABLES = {"shown": schema.shown, "responses": schema.responses}
 _FLOATS = {"time", "score", "propensity", "value", "received"}
 
@@ -238,7 +237,7 @@ class FeedbackStore(QuestionTable, RetrainingTable):
                              "one.")
         counts = self._database.write(lambda connection: erasure.erase_user(
             connection, user_id, time.time()))
-        self._database.scrub(_HOLDERS)
+        self._database.scrub(erasure.CHANGED)
         return counts
 
     def erased(self, user_ids) -> dict[str, float]:

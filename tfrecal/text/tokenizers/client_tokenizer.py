@@ -11,6 +11,13 @@ FILE = "tokenizer.json"
 _MANIFEST = "tfrecal.json"
 
 
+def take_whole_texts(tokenizer: Tokenizer) -> None:
+    """Makes a tokenizer cut and pad nothing, and read no special tokens."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+
+
 class TextIds:
     """Makes the ids of texts that the model was trained with.
 
@@ -27,9 +34,7 @@ class TextIds:
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int],
                  after: Sequence[int], max_length: int,
                  strips: bool = False):
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
+        take_whole_texts(tokenizer)
         self._tokenizer = tokenizer
         self.before, self.after = list(before), list(after)
         self.max_length = max_length
