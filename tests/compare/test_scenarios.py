@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tfrecal.compare import scenarios
+from tfrecal.data.query import rows_of
 from tfrecal.pool.pool import LABELLED, UNLABELLED
-from tfrecal.pool.target import rows_of
 
 
 @pytest.fixture(scope="module", params=scenarios.names())

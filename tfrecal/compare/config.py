@@ -12,6 +12,7 @@ from pathlib import Path
 from tfrecal import acquisition, checks
 from tfrecal.acquisition import Strategy
 from tfrecal.checks import typed
+from tfrecal.data.query import check_query
 
 BASELINE = "random"
 BESIDE = ("primary", "make_model")  # what config.json holds beside the config
@@ -81,6 +82,7 @@ class ComparisonConfig:
         cure="It is a share of the labels that can be bought."), "budget")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout")
+    _queries = typed.rule(check_query, "segment")
 
     def __post_init__(self):
         for label in self.labels:

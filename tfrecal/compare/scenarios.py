@@ -14,8 +14,9 @@ import numpy as np
 
 from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.query import rows_of
 from tfrecal.pool.pool import Pool
-from tfrecal.pool.target import Target, rows_of
+from tfrecal.pool.target import Target
 
 INITIAL = 0.02        # share of the pool labelled at first
 COLD, BUSY = 0.3, 0.1  # shares of cold users or items, of busy users

@@ -13,8 +13,8 @@ import pandas as pd
 
 from tfrecal.checks import check_weights
 from tfrecal.data.pairs import Pairs
+from tfrecal.data.query import rows_of
 from tfrecal.data.vocabulary import Vocabulary
-from tfrecal.pool.target import rows_of
 
 
 class Prior:
@@ -100,12 +100,12 @@ class Embargo(Prior):
     Args:
         table: the items table, with the ids as index or column.
         items: ids of forbidden items.
-        query: a `DataFrame.query` on the table, such as
-            `"category == 'gifts'"`; its items are forbidden too.
+        query: a query on the table, such as `"category == 'gifts'"` (see
+            `tfrecal.data.query`); its items are forbidden too.
 
     Raises:
         ValueError: an id is not in the table (a misspelled embargo would
-            not hold), or pandas cannot run the query.
+            not hold), or the query is wrong.
     """
 
     def __init__(self, table: pd.DataFrame, items=(),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tfrecal.checks import check_weights
 from tfrecal.data.pairs import Pairs
+from tfrecal.data.query import rows_of
 
 
 class Target:
@@ -153,12 +154,12 @@ class Target:
 
         Args:
             interactions: the traffic, over the pool's tables.
-            users, items: a `DataFrame.query` on the users or items table,
-                such as `"age <= 21"`.
+            users, items: a query on the users or items table, such as
+                `"age <= 21"`; see `tfrecal.data.query`.
             uniform: see `from_interactions`.
 
         Raises:
-            ValueError: pandas cannot run a query, or no traffic is left.
+            ValueError: a query is wrong, or no traffic is left.
         """
         inside = np.ones(len(interactions), bool)
         for query, table, codes in (
@@ -188,32 +189,3 @@ class Target:
         each = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
         return Target(self.user, self.item, self.weight * each[codes],
                       f"{self.name}, {side} alike")
-
-
-def rows_of(table: pd.DataFrame, query: str) -> np.ndarray:
-    """Returns the rows of a table where a query is true, bool `[rows]`.
-
-    Args:
-        table: a users or items table.
-        query: a condition in the language of `DataFrame.eval`.
-
-    Raises:
-        ValueError: pandas cannot run the query, or it is no condition.
-    """
-    if "@" in query or "__" in query:
-        raise ValueError(
-            "A query compares columns with values. Received: "
-            f"{query!r}, which reaches into Python (`@` or `__`).")
-    try:
-        found = table.eval(query, engine="python")
-        found = np.asarray(found)
-    except Exception as error:
-        raise ValueError(
-            f"A query must be a condition on the columns "
-            f"{list(table.columns)}. Received: {query!r}: {error}"
-        ) from error
-    if found.dtype != bool or found.shape != (len(table),):
-        raise ValueError(
-            "A query must be true or false for each row. Received: "
-            f"{query!r}, which gives {found.dtype}.")
-    return found

@@ -5,6 +5,7 @@ import functools
 
 from tfrecal import acquisition, checks
 from tfrecal.checks import typed
+from tfrecal.data.query import check_query
 from tfrecal.text import options as encoder_options
 from tfrecal.text.options import PRECISIONS
 
@@ -76,8 +77,8 @@ class RunConfig:
             asked with `tfrecal acquire` and answered with `tfrecal label`.
         strategy: name of an acquisition strategy.
         target_users, target_items: the audience, for strategies that know
-            it: a query on the users or items table, such as `"age <= 21"`;
-            by default the whole log.
+            it: a query on the users or items table, such as `"age <= 21"`
+            (see `tfrecal.data.query`); by default the whole log.
         target_uniform: `"users"` or `"items"`, each of which then counts
             the same in the audience.
         initial: share of the pool that is labelled at first, where 1 is all
@@ -160,6 +161,7 @@ class RunConfig:
 
     _losses = typed.rule(_check_losses, "losses")
     _weights = typed.rule(_read_weights, "weights")
+    _queries = typed.rule(check_query, "target_users", "target_items")
 
     def __post_init__(self):
         if self.encoder != "none":
