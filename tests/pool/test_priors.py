@@ -49,7 +49,7 @@ def test_an_embargo_of_ids_and_of_a_query():
         priors.Embargo(ITEMS)(USERS, ["a", "b", "c", "b"]), np.ones(4))
     with pytest.raises(ValueError, match="1 that are not, such as 'd'"):
         priors.Embargo(ITEMS, ["a", "d"])
-    with pytest.raises(ValueError, match="condition on the columns"):
+    with pytest.raises(ValueError, match="no column .price."):
         priors.Embargo(ITEMS, query="price > 3")
 
 

@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from numbers import Integral
 
 _MOST = 100  # characters of a value
+# The password of a URL, and options such as `password=` or `sslpassword=`.
+_PASSWORD = re.compile(r"(?i)(://[^:@\s]*:).*(?=@)|(pass\w*\s*=)[^&\s]+",
+                       re.DOTALL)
 
 
 class _Short(reprlib.Repr):
@@ -15,6 +19,10 @@ class _Short(reprlib.Repr):
         super().__init__()
         self.maxstring = self.maxother = self.maxlong = _MOST
         self.maxlevel, self.maxlist = 4, 6
+
+    def repr_str(self, text, level):
+        return super().repr_str(_PASSWORD.sub(
+            lambda found: (found[1] or found[2]) + "***", text), level)
 
     def repr_int(self, number, level):
         if number.bit_length() > 3.3 * _MOST:
@@ -30,7 +38,10 @@ _short = _Short()
 
 
 def shown(value) -> str:
-    """Returns a value as Python writes it, in one line and cut if long."""
+    """Returns a value as Python writes it, in one line and cut if long.
+
+    Passwords in the texts are left out.
+    """
     if isinstance(value, Integral) and not isinstance(value, bool):
         return _short.repr_int(int(value), 0)
     return _short.repr(value)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfrecal import checks
 from tfrecal.checks import typed
+from tfrecal.feedback.store.address import check_no_password
 from tfrecal.files import replace_file
 
 INDEXES = ("auto", "exact", "scann")
@@ -132,6 +133,7 @@ class RetrainConfig:
         functools.partial(checks.lies_in, "(0, 1]"), "target_recall")
     _index = typed.one_of(INDEXES, "index")
     _correction = typed.one_of(CORRECTIONS, "correction")
+    _feedback = typed.rule(check_no_password, "feedback")
     _metric = typed.rule(_check_metric, "metric")
 
     def __post_init__(self):
@@ -139,11 +141,6 @@ class RetrainConfig:
             if not getattr(self, name):
                 raise ValueError(f"`{name}` must be a folder. Received: "
                                  f"{name}={getattr(self, name)!r}.")
-        if self.feedback and re.search(r"://[^/@]*:[^/@]*@", self.feedback):
-            raise ValueError(
-                "`feedback` is stored and must hold no password. Received: a "
-                "URL with one. Give it by the environment variable "
-                "TFRECAL_FEEDBACK.")
 
     def write(self, folder) -> None:
         """Stores the config as `config.json` of the loop's folder.

@@ -16,9 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
 
 from tfrecal.feedback.store import migrations
+from tfrecal.feedback.store.address import (
+    FORMS,
+    hide_password,
+    hide_secrets,
+    parse_address,
+)
 from tfrecal.files import make_folder
 
 _log = logging.getLogger(__name__)
@@ -35,10 +40,6 @@ _STARTING = ("starting up", "shutting down", "accepting connections",
 _BUGS = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError,
          sa.exc.NotSupportedError)
 _DENIED = "42501"
-
-
-_FORMS = ("The feedback database must be the path of an SQLite file, "
-          "`sqlite:///file`, or `postgresql://user:password@host/name`.")
 
 
 class FeedbackUnavailable(OSError):
@@ -66,7 +67,7 @@ class Database:
     """
 
     def __init__(self, url, patience: float = 30.0):
-        self.url = _parse(url)
+        self.url = parse_address(url)
         self.patience = patience
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = self._make_engine()
@@ -77,7 +78,7 @@ class Database:
     @property
     def name(self) -> str:
         """The URL without its password."""
-        return self.url.set(query={}).render_as_string(hide_password=True)
+        return hide_password(self.url)
 
     def read(self, work: Callable):
         """Runs `work(connection)` in a transaction that reads one snapshot.
@@ -177,6 +178,14 @@ class Database:
                                 sa.func.pg_advisory_xact_lock(WRITERS)))
                         return work(connection)
             except sa.exc.DBAPIError as error:
+                if opening and not self.sqlite and _state(error) is None and (
+                        isinstance(error, sa.exc.ProgrammingError)):
+                    # psycopg itself refuses an option of the URL.
+                    said = str(error.orig).strip().split("\n")[0]
+                    raise ValueError(
+                        f"{FORMS} Received: {self.name} with options that "
+                        "the driver does not take: "
+                        f"{hide_secrets(self.url, said)}.") from None
                 late = time.monotonic() + pause > deadline
                 if late or not self._passes(error, opening):
                     raise self._error(error) from error
@@ -197,7 +206,8 @@ class Database:
         """Returns the exception that a caller gets for a driver's error."""
         if isinstance(error, _BUGS) and _state(error) != _DENIED:
             return error
-        said = str(error.orig).strip().split("\n")[0]
+        said = hide_secrets(
+            self.url, str(error.orig).strip().split("\n")[0])
         return FeedbackUnavailable(
             "The feedback database must answer and take rows. Received: "
             f"{self.name}: {said}. Start it, free it or give it room, then "
@@ -249,26 +259,9 @@ class Database:
         return engine
 
 
-def _parse(url) -> URL:
-    text = str(url)
-    try:
-        parsed = make_url(text) if "://" in text else URL.create(
-            "sqlite", database=text)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        # The text is not shown, because it may hold a password.
-        raise ValueError(f"{_FORMS} Received: text that is no URL.") from error
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        return parsed.set(drivername="sqlite")
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    raise ValueError(
-        f"{_FORMS} Received: {parsed.set(query={}).render_as_string()}.")
-
-
 def is_there(url) -> bool:
     """Whether the file of an SQLite database exists; True for others."""
-    url = _parse(url)
+    url = parse_address(url)
     return (url.get_backend_name() != "sqlite"
             or Path(url.database).is_file())
 

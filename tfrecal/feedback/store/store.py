@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tfrecal.checks import check_scale
 from tfrecal.feedback.log.delivery import ERASED
 from tfrecal.feedback.store import erasure, ratings, rows, schema, writing
+from tfrecal.feedback.store.address import hide_password, parse_address
 from tfrecal.feedback.store.database import Database, is_there
 from tfrecal.feedback.store.questions import QuestionTable
 from tfrecal.feedback.store.retrainings import RetrainingTable
@@ -355,7 +356,8 @@ def named_store(url=None, scale=None, made: bool = False) -> FeedbackStore:
             "feedback.db, or an SQLAlchemy URL.")
     if made and not is_there(url):
         raise ValueError("The feedback store must be there. Received: "
-                         f"{url}, and no such file. Check the name.")
+                         f"{hide_password(parse_address(url))}, and no such "
+                         "file. Check the name.")
     return FeedbackStore(url, scale)
 
 
