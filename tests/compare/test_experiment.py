@@ -1,6 +1,7 @@
 """Comparisons: what is run, what is kept, what is said."""
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_strategies_with_options():
 @pytest.mark.parametrize("label, message", [
     ("cleverest", "must be one of"), ("vopt:depth=3", "depth"),
     ("vopt:deep", "option=value"), ("vopt:../x=1", "is written"),
-    ("mixture", "other options")])
+    ("mixture", "made of others")])
 def test_bad_strategies(label, message):
     with pytest.raises(ValueError, match=message):
         strategy(label)
@@ -157,3 +158,30 @@ class TestCompare:
 def test_report_of_nothing(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", [
+    "vopt:per_cost=5", "vopt:max_per_user=2.5", "vopt:max_per_user=true",
+    "vopt:rateable=yes", "vopt:quotas=5", "vopt:temperature=NaN",
+    "vopt:temperature=1e999", "vopt:batch=top;batch=top", "vopt:self=1",
+    "vopt:__class__=3", "vopt:=3", "mixture:strategies=vopt", "chooser:seed=1",
+    "epsilon_greedy:epsilon=x", "core_set:batch=null", "", ":", "vopt:a\nb=1",
+    "vopt:components=" + "1" * 5000, "x" * 10_000, "vopt:most=1;kappa=x"])
+def test_hostile_labels_are_refused_in_one_line(label):
+    with pytest.raises(ValueError) as error:
+        strategy(label)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_the_config_of_a_folder(tmp_path):
+    config = ComparisonConfig(seeds=3, strategies="ucb:kappa=2")
+    path = tmp_path / "config.json"
+    kept = {**dataclasses.asdict(config), "primary": {"standard": "rmse"},
+            "make_model": None}
+    path.write_text(json.dumps(kept))
+    assert ComparisonConfig.from_folder(tmp_path) == config
+    path.write_text(json.dumps({**kept, "seed": 3, "draws": 0, "steps": "a"}))
+    with pytest.raises(ValueError, match="seed=3; did you mean") as error:
+        ComparisonConfig.from_folder(tmp_path)
+    for part in ("draws=0", "steps='a'", str(path)):
+        assert part in str(error.value)

@@ -1,6 +1,9 @@
 """Which pairs teach most? A strategy takes arrays and returns indices."""
 from __future__ import annotations
 
+import inspect
+
+from tfrecal import checks
 from tfrecal.acquisition.badge import BADGE
 from tfrecal.acquisition.bald import BALD
 from tfrecal.acquisition.base import Strategy
@@ -60,12 +63,30 @@ __all__ = [
     "ProbCover", "QueryByCommittee", "Quota", "Random", "RankVoting",
     "RatingVariance", "Stages", "Strategy", "TargetMatched", "Thompson",
     "TypiClust", "UCB", "UserCoverage", "VOpt", "View", "WeightedSum",
-    "get", "names", "probabilities"]
+    "get", "names", "options_of", "probabilities"]
 
 
 def names() -> list[str]:
     """Returns the names of the strategies that `get` makes without options."""
     return list(_STRATEGIES)
+
+
+def options_of(strategy: str) -> dict[str, str]:
+    """Returns option -> its type as it is written, of a strategy's name.
+
+    It is empty for an unknown name.
+    """
+    kind = {**_STRATEGIES, **_COMBINERS}.get(strategy, object)
+    found = {}
+    for parent in reversed(kind.__mro__[:-1]):
+        if "__init__" in vars(parent):
+            own = inspect.signature(parent.__init__).parameters.values()
+            if not any(one.kind is one.VAR_KEYWORD for one in own):
+                found = {}
+            found.update({one.name: str(one.annotation) for one in own
+                          if one.kind is one.POSITIONAL_OR_KEYWORD
+                          and one.name != "self"})
+    return found
 
 
 def get(strategy: str | Strategy, **options) -> Strategy:
@@ -87,6 +108,6 @@ def get(strategy: str | Strategy, **options) -> Strategy:
         raise ValueError(
             f"`strategy` must be one of {', '.join(names())}, or, with the "
             f"option `strategies`, of {', '.join(_COMBINERS)}. Received: "
-            f"strategy={strategy!r}. Pass an instance of a `Strategy` of "
-            "your own without options.")
+            f"strategy={checks.shown(strategy)}. Pass an instance of a "
+            "`Strategy` of your own without options.")
     return known[strategy](**options)

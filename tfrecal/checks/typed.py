@@ -23,7 +23,8 @@ Class = TypeVar("Class")
 LARGEST = 2 ** 63 - 1
 _KINDS = {"int_type": "a whole number", "float_type": "a number",
           "string_type": "text", "bool_type": "true or false"}
-_UNKNOWN = "unexpected_keyword_argument"
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 @dataclass_transform()
@@ -102,6 +103,39 @@ def listed(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
 
 
+def options(kinds: dict[str, str], values: dict) -> dict:
+    """Checks options of a function, as `config` checks those of a class.
+
+    Args:
+        kinds: name -> type as it is written: `"int"`, `"float | None"`.
+            Options of other types are left out.
+        values: the given options.
+
+    Returns:
+        The options.
+
+    Raises:
+        ValueError: an option is wrong; the message names each one.
+    """
+    types = {name: _TYPES[kind.removesuffix(" | None")]
+             for name, kind in kinds.items()
+             if kind.removesuffix(" | None") in _TYPES}
+    model = pydantic.create_model(
+        "Options", __config__=pydantic.ConfigDict(
+            strict=True, extra="forbid", protected_namespaces=()),
+        __validators__={
+            "bounded": pydantic.field_validator("*")(staticmethod(_bounded))},
+        **{name: (kind | None if " | None" in kinds[name] else kind, None)
+           for name, kind in types.items()})
+    try:
+        found = model.model_validate({
+            name: _plain(value, kinds.get(name, ""))
+            for name, value in values.items()})
+    except pydantic.ValidationError as error:
+        raise ValueError(_message(error, types)) from None
+    return {name: getattr(found, name) for name in values}
+
+
 def from_json(cls: type[Class], path, values: dict) -> Class:
     """Makes a config of the values of a file.
 
@@ -147,7 +181,7 @@ def _message(error: pydantic.ValidationError, known) -> str:
         received = f"Received: {name}={shown(one['input'])}"
         if one["type"] == "value_error":
             said.append(str(one["ctx"]["error"]))
-        elif one["type"] == _UNKNOWN:
+        elif one["type"] in _UNKNOWN:
             near = did_you_mean(name, known)
             far = far or not near
             said.append(f"There is no option `{name}`. {received}"

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 
+from tfrecal import checks
 from tfrecal.cli.options import field_arguments, given_fields
 
 
@@ -162,13 +162,8 @@ def compare(arguments) -> int:
 def tune(arguments) -> int:
     """Search for settings, judged on the validation part."""
     from tfrecal.runs.tuning.search import search
-    space = None
-    if arguments.space:
-        try:
-            space = json.loads(Path(arguments.space).read_text())
-        except ValueError as error:
-            raise ValueError("A space must be a JSON file. Received: "
-                             f"{arguments.space}: {error}.") from error
+    space = (checks.read_json(arguments.space, "A space")
+             if arguments.space else None)
     found = search(
         _run_config(arguments), folder=arguments.output, space=space,
         trials=arguments.trials, seconds=arguments.seconds,

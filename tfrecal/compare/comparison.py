@@ -106,7 +106,7 @@ def _write_config(config, folder, make_model):
         name: scenarios.get(name).metric for name in config.scenario_names},
         "make_model": own}
     if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = checks.read_json(path, "The config of a comparison")
         may = ("scenarios", "strategies", "seeds", "category", "primary")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}

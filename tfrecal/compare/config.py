@@ -131,21 +131,26 @@ def strategy(label: str) -> Strategy:
     if not re.fullmatch(r"[\w:;=.+-]+", label):
         raise ValueError(
             "A strategy is written name:option=value;option=value. "
-            f"Received: {label!r}.")
+            f"Received: {checks.shown(label)}.")
     options = {}
     for part in filter(None, rest.split(";")):
         key, equals, value = part.partition("=")
-        if not equals:
+        if not equals or key in options:
             raise ValueError(
-                "An option of a strategy is written option=value. "
-                f"Received: {part!r} in {label!r}.")
+                "An option of a strategy is written option=value, once. "
+                f"Received: {checks.shown(part)} in {checks.shown(label)}.")
         try:
             options[key] = json.loads(value)
         except ValueError:
             options[key] = value
-    try:
-        return acquisition.get(name, **options)
-    except TypeError as error:
+    kinds = acquisition.options_of(name)
+    if "strategies" in kinds and name not in acquisition.names():
         raise ValueError(
-            f"`{name}` takes other options. Received: {label!r}: {error}."
-        ) from error
+            "A strategy that is made of others cannot be written as a label. "
+            f"Received: {checks.shown(label)}. Choose one of "
+            f"{', '.join(acquisition.names())}.")
+    try:
+        return acquisition.get(name, **typed.options(kinds, options))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error} The strategy is {checks.shown(label)}."
+                         ) from None

@@ -18,7 +18,8 @@ FORMS = ("The feedback database must be the path of an SQLite file, "
 # Text that is no URL and no path: of libpq, or a URL with a slip.
 _FOREIGN = re.compile(
     r"(?i)\b(host(addr)?|port|dbname|user|\w*pass\w*|service)\s*="
-    r"|^\s*(postgres|mysql|mariadb|oracle|mssql|sqlite)[\w+]*:|[^/\s]:(?![\\/])[^@]*@")
+    r"|^\s*(postgres|mysql|mariadb|oracle|mssql|sqlite)[\w+]*:"
+    r"|[^/\s]:(?![\\/])[^@]*@")
 _SQLITE = re.compile(r"sqlite:///[^?]*")
 _SECRET = re.compile(r"(?i)pass|secret|token|pwd|oauth|credential")
 
@@ -49,8 +50,11 @@ def parse_address(address) -> URL:
     text = str(address)
     # Text that cannot be read is not shown, because it may hold a password.
     unread = f"{FORMS} Received: text that is neither."
+    if "\0" in text or not text.strip() or any(
+            "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(unread)
     if "://" not in text:
-        if _FOREIGN.search(text) or not text.strip() or "\0" in text:
+        if _FOREIGN.search(text):
             raise ValueError(unread)
         return URL.create("sqlite", database=text)
     try:
@@ -100,7 +104,9 @@ def _may_hold_password(text: str) -> bool:
         url = make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         return True
-    if url.password or any(map(_SECRET.search, url.query)):
+    if url.password or any(
+            _SECRET.search(f"{key} {value}") or "@" in str(value)
+            for key, value in url.query.items()):
         return True
     return url.get_backend_name() != "sqlite" and _is_torn(url)
 
@@ -108,7 +114,5 @@ def _may_hold_password(text: str) -> bool:
 def _is_torn(url: URL) -> bool:
     """Whether a password with `/`, `@` or `:` in it was read as another part.
     """
-    return ("@" in (url.host or "") or ":" in (url.username or "")
-            or "@" in (url.database or "")
-            or any("@" in str(value) or _SECRET.search(str(value))
-                   for value in url.query.values()))
+    return ("@" in f"{url.host} {url.database}"
+            or ":" in (url.username or ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tfrecal import checks
 from tfrecal.runs.config import RunConfig
 from tfrecal.text.checkpoints import architecture_of
 
@@ -64,11 +65,16 @@ def checked(space: dict, config: RunConfig) -> dict:
     Raises:
         ValueError: a setting cannot be searched, or cannot have a value.
     """
-    wrong = sorted(set(space) - set(SEARCHED)) if isinstance(
-        space, dict) else [space]
-    if wrong or not space:
+    if not isinstance(space, dict) or not space:
         raise ValueError(f"A space may hold {list(SEARCHED)}. Received: "
-                         f"{wrong or 'none of them'}.")
+                         f"{checks.shown(space) if space else 'none of them'}"
+                         ".")
+    wrong = [name for name in space if name not in SEARCHED]
+    if wrong:
+        raise ValueError(
+            f"A space may hold {list(SEARCHED)}. Received: "
+            f"{checks.shown(wrong)}"
+            f"{checks.did_you_mean(str(wrong[0]), SEARCHED) or '.'}")
     kinds = types()
     found = {name: _checked_values(name, space[name], kinds[name])
              for name in SEARCHED if name in space}
@@ -96,19 +102,22 @@ def _checked_values(name, given, kind):
         low, high = (_checked_value(name, given[end], kind)
                      for end in ("low", "high"))
         log = given.get("log", False)
-        if low < high and log in (True, False) and (low > 0 or not log):
+        if low < high and isinstance(log, bool) and (low > 0 or not log):
             return {"low": low, "high": high, "log": log}
     raise ValueError(
         "A setting to be searched must be a list of values"
         + (", or low and high (above 0 where log is true)"
            if kind is not str else "")
-        + f". Received: {name}={given!r}.")
+        + f". Received: {name}={checks.shown(given)}.")
 
 
 def _checked_value(name, value, kind):
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if (isinstance(value, str) if kind is str else number and math.isfinite(
-            value) and kind(value) == value):
-        return kind(value)
+    try:
+        if (isinstance(value, str) if kind is str else number
+                and math.isfinite(value) and kind(value) == value):
+            return kind(value)
+    except OverflowError:
+        pass
     raise ValueError(f"`{name}` must be searched over values of type "
-                     f"{kind.__name__}. Received: {value!r}.")
+                     f"{kind.__name__}. Received: {checks.shown(value)}.")
