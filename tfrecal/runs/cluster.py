@@ -8,6 +8,8 @@ import socket
 import sys
 import time
 
+from tfrecal import checks
+
 _SAY_AGAIN = 30  # seconds
 
 
@@ -35,7 +37,7 @@ class Cluster:
         if not text:
             return None
         try:
-            config = json.loads(text)
+            config = checks.parse_json(text)
             cluster = dict(config.get("cluster") or {})
             task = config.get("task") or {}
             kind, index = task.get("type"), task.get("index")

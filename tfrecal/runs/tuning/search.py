@@ -157,7 +157,7 @@ def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
         replace_file(path, lambda beside: beside.write_text(
             json.dumps(begun, indent=1)))
         return
-    before = json.loads(path.read_text())
+    before = checks.read_json(path, "The plan of a search")
     begun = json.loads(json.dumps(begun))
     other = [name for name in begun if before.get(name) != begun[name]]
     if other:
@@ -285,7 +285,8 @@ class _Tuner(BaseTuner):
 
     def _metrics_of(self, number) -> dict:
         path = self._metrics_path(number)
-        return json.loads(path.read_text()) if path.exists() else {}
+        return (checks.read_json(path, "The metrics of a trial")
+                if path.exists() else {})
 
     def table(self) -> pd.DataFrame:
         """Returns one row a trial; see `Found.trials`."""
