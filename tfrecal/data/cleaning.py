@@ -150,6 +150,7 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
         `(clean, extra)`: bool `[n]` marks the rows that are too many.
     """
     good = np.flatnonzero(~bad)
+    good = good[pd.Series(pair[good]).duplicated(keep=False).to_numpy()]
     order = good[np.lexsort((clean["timestamp"].to_numpy()[good],
                              pair[good]))]
     starts = np.diff(pair[order], prepend=-1) != 0

@@ -8,13 +8,12 @@ some days of January 1970, and every order by time would be wrong.
 from __future__ import annotations
 
 import datetime
-import re
 
 import numpy as np
 import pandas as pd
 
 from tfrecal import checks
-from tfrecal.data.columns import as_numbers
+from tfrecal.data.columns import arrow_texts, as_numbers
 
 _PER_SECOND = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
 UNITS = (*_PER_SECOND, "date", "year", "excel")
@@ -25,10 +24,9 @@ _SMALLEST = 1e8
 _MOST = 0.9
 # A date, perhaps a time of day, perhaps a zone. pandas also takes other texts,
 # some of them as what they do not say.
-_ISO = re.compile(
-    r"([0-9]{4}-[0-9]{2}(-[0-9]{2})?|[0-9]{8})"
-    r"([T ][0-9]{2}(:?[0-9]{2}(:?[0-9]{2}(\.[0-9]{1,9})?)?)?"
-    r" ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?", re.ASCII)
+_ISO = (r"^([0-9]{4}-[0-9]{2}(-[0-9]{2})?|[0-9]{8})"
+        r"([T ][0-9]{2}(:?[0-9]{2}(:?[0-9]{2}([.,][0-9]{1,9})?)?)?"
+        r" ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?$")
 _EXCEL_1970 = 25_569    # days from 1899-12-30
 
 
@@ -106,23 +104,33 @@ def _check_width(column: pd.Series) -> None:
 
 def _of_texts(column: pd.Series) -> np.ndarray:
     """Returns seconds of texts and objects of time; NaN for all else."""
-    places, values = pd.factorize(column.map(_iso).to_numpy(object))
-    times = pd.Series(pd.to_datetime(
-        values, errors="coerce", utc=True, format="ISO8601"))
-    return np.append(_since_1970(times), np.nan)[places]
+    if isinstance(column.dtype, pd.StringDtype):
+        return _of_iso(column)
+    places, values = pd.factorize(column.map(_text).to_numpy(object))
+    found = _of_iso(pd.Series(values, dtype="str"))
+    return np.append(found, np.nan)[places]
 
 
-def _iso(value) -> str | None:
-    """Returns a text that pandas reads as what it says, or None."""
-    if isinstance(value, str):
-        text = value.strip().upper().replace(",", ".")
-        return text if _ISO.fullmatch(text) else None
+def _of_iso(column: pd.Series) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    cells = pc.ascii_upper(pc.utf8_trim_whitespace(arrow_texts(column)))
+    fits = pc.fill_null(pc.match_substring_regex(cells, _ISO), False)
+    cells = pc.if_else(fits, cells, pa.scalar(None, pa.string()))
+    cells = pc.replace_substring(cells, ",", ".")
+    return _since_1970(pd.to_datetime(
+        cells.to_pandas(), errors="coerce", utc=True, format="ISO8601"))
+
+
+def _text(value) -> str | None:
+    """Returns the text of a cell of time, or None."""
     if isinstance(value, (datetime.date, np.datetime64)):
         try:
             return pd.Timestamp(value).isoformat()
         except ValueError:  # in no year that pandas knows
             return None
-    return None
+    return value if isinstance(value, str) else None
 
 
 def _of_numbers(number, finite, unit, only_numbers) -> np.ndarray:
@@ -169,16 +177,18 @@ def _look(numbers: np.ndarray) -> tuple[str, str] | None:
         if size > most:
             return unit, {"ns": "nanoseconds", "us": "microseconds",
                           "ms": "milliseconds"}[unit]
-    whole = numbers % 1 == 0
-    for unit, shown, fits in (
-            ("date", "dates without dashes",
-             whole & np.isfinite(_of_dates(numbers))),
-            ("year", "years", whole & (numbers >= 1900) & (numbers <= 2100)),
-            ("excel", "days of a spreadsheet",
-             (numbers >= 20_000) & (numbers <= 80_000))):
-        if fits.mean() >= _MOST:
-            return unit, shown
-    return None
+    if 1900 <= size <= 2100:
+        unit, shown, fits = "year", "years", (numbers % 1 == 0) & (
+            numbers >= 1900) & (numbers <= 2100)
+    elif 20_000 <= size <= 80_000:
+        unit, shown, fits = "excel", "days of a spreadsheet", (
+            numbers >= 20_000) & (numbers <= 80_000)
+    elif 19000101 <= size <= 21001231:
+        unit, shown, fits = "date", "dates without dashes", np.isfinite(
+            _of_dates(numbers))
+    else:
+        return None
+    return (unit, shown) if fits.mean() >= _MOST else None
 
 
 def _of_dates(numbers: np.ndarray) -> np.ndarray:
