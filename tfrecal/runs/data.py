@@ -1,0 +1,163 @@
+"""From a config to its data, the same for every command; no TensorFlow."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tfrecal.checks import typed
+from tfrecal.data import datasets, splits
+from tfrecal.data.interactions import Interactions
+
+
+@typed.config
+class DataConfig:
+    """Which data to read, and how: what all configs with data share.
+
+    Args:
+        data: name of a data set, or a CSV file of interactions.
+        users, items: CSV files of the tables, where `data` is a file.
+        bad_rows: what to do with bad rows of these files: `"raise"` refuses
+            them, `"drop"` leaves them out and counts them.
+        duplicates: what to do with several rows of one pair: `"raise"`, or
+            keep the `"first"` or `"last"` by time, or the `"mean"` label. By
+            default they are refused, and of clicks the last is kept.
+    """
+
+    data: str = "ml-100k"
+    users: str | None = None
+    items: str | None = None
+    bad_rows: str = "raise"
+    duplicates: str | None = None
+
+    _bad_rows = typed.one_of(("raise", "drop"), "bad_rows")
+    _duplicates = typed.one_of(
+        ("raise", "first", "last", "mean"), "duplicates")
+
+    @property
+    def own_parts(self) -> dict[str, str]:
+        """Part of the split -> the file that holds it, beside `data`."""
+        return {}
+
+
+def load_data(config: DataConfig) -> Interactions:
+    """Loads the data set or the user's own files.
+
+    What was cleaned is said on stderr.
+
+    Returns:
+        All rows; the column `part` tells a run's own parts apart.
+
+    Raises:
+        ValueError: the config names neither, or rows are bad.
+    """
+    known = [data_set.name for data_set in datasets.names()]
+    if config.data in known:
+        own = {name: value for name, value in (
+            ("users", config.users), ("items", config.items),
+            *config.own_parts.items()) if value}
+        if own:
+            raise ValueError(
+                "A named data set brings its own tables and parts. Received: "
+                f"--{next(iter(own))} beside --data {config.data}. Leave it "
+                "out.")
+        return datasets.load(config.data)
+    for name, path in {"data": config.data, **config.own_parts}.items():
+        if not Path(path).is_file():
+            also = f" or one of {known}" if name == "data" else ""
+            raise ValueError(f"`{name}` must be a CSV file{also}. Received: "
+                             f"{name}={path!r}.")
+    data = _read(config, config.data, config.users, config.items)
+    if data.scale[0] == data.scale[1]:
+        raise ValueError(
+            "Labels must differ, or there is nothing to learn. Received: "
+            f"{len(data)} rows with label={data.scale[0]:g}. If they are all "
+            "positives, make them 1, or leave the column out.")
+    parts = {}
+    for name, path in config.own_parts.items():
+        part = _read(config, path, data.users, data.items, data.scale)
+        for other in ({config.data: data, **parts}).items():
+            part = _without_pairs_of(part, path, *other, config.bad_rows)
+        parts[path] = part
+    if not parts:
+        return data
+    return splits.with_parts(data, **dict(zip(
+        config.own_parts, parts.values())))
+
+
+def _read(config, path, users, items, scale=None) -> Interactions:
+    data = Interactions.from_csv(
+        path, users=users, items=items, scale=scale,
+        bad_rows=config.bad_rows, duplicates=config.duplicates)
+    if data.report.counts or data.report.notes:
+        print(f"{path}: {data.report}", file=sys.stderr)
+    return data
+
+
+def _without_pairs_of(part, path, other_path, other, bad_rows):
+    """Returns a held-out part without pairs that stand in another part.
+
+    Raises:
+        ValueError: there are some, and bad rows are not to be dropped.
+    """
+    width = part.item_vocabulary.size
+    mine, others = (one.user_code.astype(np.int64) * width + one.item_code
+                    for one in (part, other))
+    both = np.isin(mine, others)
+    if not both.any():
+        return part
+    first = part.frame.iloc[np.flatnonzero(both)[0]]
+    found = (f"{both.sum():,} of {len(part):,} pairs of {path} are in "
+             f"{other_path} too, the first is user_id={first['user_id']!r}, "
+             f"item_id={first['item_id']!r}")
+    if bad_rows == "raise" or both.all():
+        raise ValueError(
+            f"A pair must be in one part only. Received: {found}. Take them "
+            "out, or leave them out of the held-out part with `--bad-rows "
+            "drop`.")
+    print(f"left out: {found}", file=sys.stderr)
+    return part.take(~both)
+
+
+def load_split(config, data: Interactions | None = None) -> splits.Split:
+    """Splits a run's data into three parts; loads them if not given.
+
+    Parts of the user's own stay as they are. If there is one, the other is
+    cut from the training part by the run's split.
+
+    Args:
+        config: the `RunConfig`.
+        data: its data, if they are loaded already.
+
+    Raises:
+        ValueError: the split leaves a part empty.
+    """
+    data = load_data(config) if data is None else data
+    try:
+        if "part" not in data.frame:
+            return _cut(config, data)
+        number = data.frame["part"].to_numpy()
+        train, *held_out = (data.take(number == part) for part in range(3))
+        for place, part in enumerate(held_out):
+            if not len(part):
+                train, _, held_out[place] = _cut(config, train, one=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} On the command line: choose another `--split`, or "
+            "bring `--validation` and `--test` files.") from None
+    return splits.Split(train, *held_out)
+
+
+def _cut(config, data, one=False) -> splits.Split:
+    """Cuts data by the config's split; `one` puts only a test part aside."""
+    kind, validation = config.split, 0 if one else 1
+    if kind == "leave_last_n":
+        return splits.leave_last_n(data, validation=validation)
+    shares = (0.9, 0.0, 0.1) if one else (0.8, 0.1, 0.1)
+    if kind == "temporal":
+        return splits.temporal(data, shares)
+    if kind == "random":
+        return splits.random(data, shares, seed=config.seed)
+    return getattr(splits, kind)(
+        data, fraction=0.2, validation=validation / 10, seed=config.seed)
