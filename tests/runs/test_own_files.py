@@ -24,18 +24,27 @@ def grid(users, items):
             for item in range(items)]
 
 
-@pytest.fixture
-def clicks(tmp_path):
-    """300 clicks, 40 of which come twice."""
+def click_rows():
+    """260 clicks, 40 of which come again: user, item, timestamp."""
     rng = np.random.default_rng(0)
     pairs = grid(30, 20)
     chosen = [pairs[n] for n in rng.permutation(len(pairs))[:260]]
-    rows = [f"{user},{item},{1_600_000_000 + 60 * n}" for n, (user, item)
+    return [f"{user},{item},{1_600_000_000 + 60 * n}" for n, (user, item)
             in enumerate([*chosen, *chosen[:40]])]
-    return write(tmp_path / "clicks.csv", rows, "user_id,item_id,timestamp")
 
 
-def test_clicks_are_rows_of_label_1(clicks, capsys):
+@pytest.fixture
+def clicks(tmp_path):
+    """260 clicks as rows of label 1."""
+    return write(tmp_path / "clicks.csv", [
+        f"{row},1" for row in click_rows()[:260]],
+        "user_id,item_id,timestamp,label")
+
+
+# Waits for the reader of tables that takes files without a label column.
+def test_clicks_are_rows_of_label_1(tmp_path, capsys):
+    clicks = write(tmp_path / "clicks.csv", click_rows(),
+                   "user_id,item_id,timestamp")
     data = load_data(RunConfig(data=str(clicks)))
     assert len(data) == 260 and (data.label == 1).all()
     assert data.scale == (0.0, 1.0)

@@ -72,7 +72,7 @@ def test_what_cannot_be_bought_is_said(rows, options, line):
     ((1, 5), {"initial": 100.0}, "initial=100"),
     ((1, 5), {"losses": "retrieval", "strategy": "margin"}, "`--losses`"),
     ((0,), {}, "learns from positives"),
-    ((1, 5), {"target_users": "age > 3"}, "condition")])
+    ((1, 5), {"target_users": "age > 3"}, "no column 'age'")])
 def test_what_makes_no_sense_is_refused(labels, options, message):
     with pytest.raises(ValueError, match=message):
         plan(100, labels, **options)

@@ -254,7 +254,7 @@ class Interactions:
         for codes in (self.user_code, self.item_code):
             digest.update(codes.astype("<i4").tobytes())
         for name, kind in (("label", "<f4"), ("timestamp", "<i8"),
-                           ("weight", "<f4")):
+                           ("weight", "<f4"), ("part", "<i1")):
             if name in self.frame:
                 digest.update(self.frame[name].to_numpy(kind).tobytes())
         return digest.hexdigest()

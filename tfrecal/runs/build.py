@@ -67,9 +67,12 @@ def build(config: RunConfig, data: Interactions | None = None,
         warm: whether to warm the encoder up if the config says so; not
             needed where stored weights are loaded next.
     """
-    tf_keras.utils.set_random_seed(config.seed)
     split = load_split(config, data)
-    config = Plan.of(config, split).config
+    return _build(Plan.of(config, split).config, split, warm)
+
+
+def _build(config, split, warm) -> Run:
+    tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
     model = make_model(config, split.train, mean, warm=warm)
@@ -150,11 +153,14 @@ def make_encoder(config: RunConfig, data: Interactions,
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """Builds a stored run as it was after its last whole epoch.
 
+    Its config has been planned, perhaps by an earlier version, and holds.
+
     Returns:
         The run, and its state as `RunFolder.state` holds it.
     """
-    built = build(RunConfig.from_file(folder / "config.json"),
-                  folder.data(), warm=not folder.state)
+    config = RunConfig.from_file(folder / "config.json")
+    built = _build(config, load_split(config, folder.data()),
+                   warm=not folder.state)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.checks import typed
 from tfrecal.data import datasets, splits
 from tfrecal.data.interactions import Interactions
@@ -89,7 +90,8 @@ def load_data(config: DataConfig) -> Interactions:
 def _read(config, path, users, items, scale=None) -> Interactions:
     data = Interactions.from_csv(
         path, users=users, items=items, scale=scale,
-        bad_rows=config.bad_rows, duplicates=config.duplicates)
+        bad_rows=config.bad_rows,
+        **checks.given(duplicates=config.duplicates))
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
     return data
