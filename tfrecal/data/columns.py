@@ -52,6 +52,30 @@ def column_names(columns: dict | None) -> dict[str, str]:
     return given
 
 
+def parse_columns(columns: str | None) -> dict[str, str]:
+    """Reads `user=userId,label=rating`, as `--columns` has it.
+
+    Raises:
+        ValueError: it is no such list, or a name is unknown or there twice.
+    """
+    found = read_pairs(columns)
+    column_names(found)
+    return found
+
+
+def read_pairs(columns: str | None) -> dict[str, str]:
+    """Reads `name=column,...` with any names; see `parse_columns`."""
+    pairs = [part.partition("=") for part in (columns or "").split(",")]
+    found = {name.strip(): old.strip() for name, _, old in pairs}
+    if columns and (not all(found) or not all(found.values())
+                    or len(found) < len(pairs)):
+        raise ValueError(
+            "`columns` (`--columns`) must be pairs NAME=COLUMN with commas "
+            f"between them, each name once. Received: {columns!r}. Write "
+            "user=userId,label=rating.")
+    return found if columns else {}
+
+
 def select_columns(frame: pd.DataFrame, columns: dict | None
                    ) -> pd.DataFrame:
     """Returns the columns of interactions under the names of tfrecal.

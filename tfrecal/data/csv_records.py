@@ -56,9 +56,10 @@ class CsvRecords:
 
     Args:
         path: path of the file; .gz, .bz2 and .xz are unpacked.
-        separator: what stands between cells; None takes the comma, semicolon
-            or tab that is most frequent in the header. Several characters,
-            such as `::`, are taken as they are, and then quotes are text.
+        separator: what stands between cells, or "tab"; None takes the comma,
+            semicolon or tab that is most frequent in the header. Several
+            characters, such as `::`, are taken as they are, and then quotes
+            are text.
         encoding: the encoding of the text; a byte-order mark is skipped.
         header: the names of the columns, of a file without a line of them.
         quotes: False takes quotes as letters, as many TSV dumps write them.
@@ -85,6 +86,7 @@ class CsvRecords:
                  quotes: bool = True):
         self.path = Path(path)
         self.encoding, self._quotes = encoding, quotes
+        separator = "\t" if separator in ("tab", r"\t") else separator
         if separator == "" or set(separator or "") & set("\"\r\n\0"):
             raise ValueError(
                 "`separator` (`--separator`) must be a character that stands "

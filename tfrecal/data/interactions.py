@@ -257,7 +257,7 @@ class Interactions:
         whole = (self.frame["timestamp"] % 1 == 0).all()
         for name, kind in (("label", "<f4"),
                            ("timestamp", "<i8" if whole else "<f8"),
-                           ("weight", "<f4")):
+                           ("weight", "<f4"), ("part", "<i1")):
             if name in self.frame:
                 digest.update(self.frame[name].to_numpy(kind).tobytes())
         return digest.hexdigest()
@@ -340,8 +340,10 @@ class Interactions:
         Args:
             path: path of the file of interactions.
             users, items: paths of files, DataFrames, or None.
-            encoding, separator, header, missing, text, quotes: how the text
-                files are written, see `tfrecal.data.tables.TableFormat`.
+            encoding, separator, missing, text, quotes: how the text files
+                are written, see `tfrecal.data.tables.TableFormat`.
+            header: names of the columns of the first file, if it begins with
+                a row.
             **options: see `from_tables`; reports count lines of the files.
 
         Raises:
@@ -352,11 +354,12 @@ class Interactions:
             Interactions.from_csv("ratings.csv", items="items.csv",
                                   separator=";", missing=["NA"])
         """
-        form = TableFormat(encoding, separator, header, missing, text, quotes)
+        form = TableFormat(encoding, separator, (), missing, text, quotes)
         tables = [None if one is None else read_table(one, form)
-                  for one in (path, users, items)]
+                  for one in (users, items)]
         options.setdefault("name", Path(str(path)).stem)
-        return cls.from_tables(*tables, text=text, **options)
+        return cls.from_tables(read_table(path, replace(form, header=header)),
+                               *tables, text=text, **options)
 
     @classmethod
     def from_parquet(cls, path, users=None, items=None,

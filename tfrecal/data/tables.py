@@ -49,12 +49,6 @@ class TableFormat:
     text: Sequence[str] = ()
     quotes: bool = True
 
-    def separator_of(self, path) -> str | None:
-        """Returns what separates the cells of a file; None is to be seen."""
-        if self.separator is None:
-            return "\t" if suffix(path) in _TABS else None
-        return {"tab": "\t", "\\t": "\t"}.get(self.separator, self.separator)
-
 
 @dataclass
 class Table:
@@ -141,9 +135,11 @@ def read_table(source, form: TableFormat = TableFormat()) -> Table:
 
 
 def _read_text(path: Path, form: TableFormat) -> Table:
+    separator = form.separator
+    if separator is None and suffix(path) in _TABS:
+        separator = "tab"
     records, columns, lines, faults = csv_texts.read(
-        path, form.encoding, form.separator_of(path), form.header,
-        form.quotes)
+        path, form.encoding, separator, form.header, form.quotes)
     names = [name.strip() for name in records.header]
     notes = []
     if "" in names:
