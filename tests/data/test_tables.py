@@ -1,10 +1,15 @@
 """The one reader of tables: CSV, TSV and Parquet files."""
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
 
 GOOD = "user_id,item_id,label,timestamp\n007,x,5,10\n8,y,3,20\n"
@@ -153,3 +158,154 @@ def test_what_is_not_parquet_is_expect_refusal(write, tmp_path):
     whole = (tmp_path / "a.parquet").read_bytes()
     with pytest.raises(ValueError, match="must be a Parquet file"):
         Interactions.from_parquet(write(whole[:-100], "cut.parquet"))
+
+
+# ---- one kind of fault a test ---------------------------------------------
+def test_an_open_quote_in_ids_is_refused_with_its_line(write):
+    path = write("user_id,item_id,label\na,\"x,1\nb,y,2\nc,z\",3\nd,w,5\n")
+    message = expect_refusal(path, "holds a line end.*quote")
+    assert "(lines 2)" in message
+    data = Interactions.from_csv(path, bad_rows="drop")
+    assert data.user_ids.tolist() == ["d"]
+
+
+def test_an_open_quote_in_a_table_costs_its_own_line(write):
+    path = write('item_id,title\nx,"Alien\ny,Heat\nz,"Up"\nw,Brazil\n',
+                 "items.csv")
+    rows = write(GOOD)
+    message = expect_refusal(rows, "items table: the line is no row "
+                             r"\(lines 2\)", items=path)
+    assert "line 2: a quote that is not closed: 'x,\"Alien'" in message
+    data = Interactions.from_csv(rows, items=path, bad_rows="drop")
+    assert data.items["title"].to_dict() == {
+        "y": "Heat", "z": "Up", "w": "Brazil"}
+
+
+def test_line_ends_in_quotes_are_told(write):
+    data = Interactions.from_csv(write(GOOD), items=write(
+        'item_id,title\nx,"Alien\n(1979)"\ny,Heat\n', "items.csv"))
+    assert data.items["title"].tolist() == ["Alien\n(1979)", "Heat"]
+    assert "1 row(s) with line ends in quotes (lines 2)" in str(data.report)
+
+
+def test_words_are_no_missing_cells(write):
+    rows, items = write(GOOD), write(
+        "item_id,title,country,code,year,rest\n"
+        "x,None,NA,01234,1999,\ny,007,null,00501,,\n", "items.csv")
+    data = Interactions.from_csv(rows, items=items)
+    assert data.items["title"].tolist() == ["None", "007"]
+    assert data.items["country"].tolist() == ["NA", "null"]
+    assert data.items["code"].tolist() == ["01234", "00501"]
+    assert data.items["year"].tolist()[0] == 1999.0
+    assert data.items["rest"].isna().all()
+    data = Interactions.from_csv(rows, items=items, missing=["NA", "null"])
+    assert data.items["country"].isna().all()
+    assert data.items["title"].tolist() == ["None", "007"]
+
+
+@pytest.mark.parametrize("cells, kind", [
+    (["007", "1984"], "text"), (["1984", ""], "number"),
+    (["1984", "Heat"], "text"), (["1.5", "-2"], "number"),
+    (["1e5", "1"], "text"), (["1e-05", "1"], "number"),
+    (["1234567890123456", "1"], "text"), (["+3", "1"], "text"),
+    (["1,5", "2"], "text"), (["inf", "1"], "text"), (["nan", "1"], "text"),
+    (["True", "False"], "text"), (["0", "-0.5"], "number")])
+def test_a_column_is_numbers_if_all_cells_are(write, cells, kind):
+    lines = "".join(f'{item},"{cell}"\n' for item, cell in zip("xy", cells))
+    data = Interactions.from_csv(
+        write(GOOD), items=write(f"item_id,c\n{lines}", "items.csv"))
+    found = data.items["c"]
+    assert pd.api.types.is_numeric_dtype(found.dtype) == (kind == "number")
+    if kind == "text":
+        assert found.tolist() == cells
+    else:
+        assert [value for value in found if value == value] == [
+            float(cell) for cell in cells if cell]
+
+
+def test_whole_numbers_of_parquet_stay_whole(tmp_path):
+    frame = pd.DataFrame({
+        "user_id": pd.array([2 ** 60 + 1, 2 ** 60 + 2, None], "Int64"),
+        "item_id": ["x", "y", "x"], "label": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "r.parquet")
+    data = Interactions.from_csv(tmp_path / "r.parquet", bad_rows="drop")
+    assert data.user_ids.tolist() == [str(2 ** 60 + 1), str(2 ** 60 + 2)]
+
+
+@pytest.mark.parametrize("name, separator", [
+    ("r.csv", ","), ("r.csv", ";"), ("r.tsv", "\t"), ("r.txt", "\t")])
+def test_the_separator_is_seen(write, name, separator):
+    data = Interactions.from_csv(write(GOOD.replace(",", separator), name))
+    assert data.frame["user_id"].tolist() == ["007", "8"]
+
+
+@pytest.mark.parametrize("separator", ["::", "|", "tab"])
+def test_the_separator_can_be_named(write, separator):
+    between = "\t" if separator == "tab" else separator
+    path = write(GOOD.replace(",", between), "r.dat")
+    data = Interactions.from_csv(path, separator=separator)
+    assert data.frame["user_id"].tolist() == ["007", "8"]
+
+
+def test_quotes_can_be_letters(write):
+    path = write('user_id\titem_id\tlabel\na\t"x\t1\nb\ty"\t2\n', "r.tsv")
+    expect_refusal(path, r"open quote .*--quotes none.*\(lines 2\)")
+    data = Interactions.from_csv(path, quotes=False)
+    assert data.item_ids.tolist() == ['"x', 'y"']
+
+
+@pytest.mark.parametrize("name, pack", [
+    ("r.csv.gz", gzip.compress), ("r.csv.bz2", bz2.compress),
+    ("r.tsv.xz", lzma.compress)])
+def test_packed_files(write, name, pack):
+    text = GOOD.replace(",", "\t") if ".tsv" in name else GOOD
+    path = write(pack((text * 1).encode()), name)
+    assert Interactions.from_csv(path).frame["user_id"].tolist() == [
+        "007", "8"]
+    path.write_bytes(path.read_bytes()[:-12])
+    expect_refusal(path, "read to its end")
+
+
+def test_clicks_have_no_label(write):
+    path = write("user_id,item_id,timestamp\na,x,2026-05-01T08:00:00Z\n"
+                 "a,x,2026-05-02\nb,y,2026-05-03\n")
+    data = Interactions.from_csv(path)
+    assert data.label.tolist() == [1, 1] and data.scale == (0, 1)
+    assert "each row is a click" in str(data.report)
+    assert data.frame["timestamp"].tolist() == [1777680000, 1777766400]
+    expect_refusal(write("user_id,item_id,rating\na,x,1\n"),
+                   r"label=rating")
+
+
+def test_the_scale_is_taken_before_rows_of_a_pair_are_one(write):
+    path = write("user_id,item_id,label\na,x,0\na,x,1\nb,x,1\n")
+    data = Interactions.from_csv(path, duplicates="mean")
+    assert data.scale == (0, 1) and data.label.tolist() == [0.5, 1]
+    path = write("user_id,item_id,label\na,x,1\na,x,5\nb,x,4\n")
+    assert Interactions.from_csv(path, duplicates="last").scale == (1, 5)
+
+
+def test_order_within_a_second_decides_which_row_is_last(write):
+    path = write("user_id,item_id,label,timestamp\na,x,1,1700000000.900\n"
+                 "a,x,5,1700000000.100\na,y,3,1700000000.700\n"
+                 "a,z,4,1700000000.500\n")
+    data = Interactions.from_csv(path, duplicates="last")
+    assert data.frame.set_index("item_id")["label"].to_dict() == {
+        "x": 1, "y": 3, "z": 4}
+    assert splits.leave_last_n(data, validation=0).test.frame[
+        "item_id"].tolist() == ["x"]
+
+
+def test_ids_with_noise_are_one(write):
+    path = write("user_id,item_id,label\n001,100,5\n002 ,100.0,4\n"
+                 "\u00a0003, 100,3\n")
+    data = Interactions.from_csv(path)
+    assert data.user_ids.tolist() == ["001", "002", "003"]
+    assert data.item_ids.tolist() == ["100"]
+
+
+def test_white_space_of_all_kinds_is_cut_from_categories(write):
+    items = write("item_id,genres\nx,Drama\u00a0\ny,\u3000Action\n", "i.csv")
+    data = Interactions.from_csv(write(GOOD), items=items)
+    assert [value.strip() for value in data.items["genres"]] == [
+        "Drama", "Action"]

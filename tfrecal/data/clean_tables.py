@@ -11,6 +11,7 @@ from tfrecal.checks import check_scale
 from tfrecal.data.cleaning import (
     CleaningReport,
     as_table,
+    broken_ids,
     check_rows,
     merge_duplicates,
 )
@@ -44,8 +45,13 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     ids = {key: factorise_ids(chosen[key], key, report.notes)
            for key in ("user_id", "item_id")}
     missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
-    clean, bad = check_rows(chosen, missing, scale, timestamp_unit, report,
-                            lines)
+    report.add("missing_key", missing, lines)
+    broken = np.logical_or(*(
+        np.append(broken_ids(texts), False)[places]
+        for places, texts in ids.values())) & ~missing
+    report.add("broken_id", broken, lines)
+    clean, bad = check_rows(chosen, missing | broken, scale, timestamp_unit,
+                            report, lines)
     tables, codes, vocabularies = [], [], []
     for table, (key, (places, texts)) in zip((users, items), ids.items()):
         used = np.zeros(len(texts), bool)

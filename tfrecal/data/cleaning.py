@@ -16,6 +16,8 @@ from tfrecal.data.vocabulary import id_column
 KINDS = {
     "bad_line": "the line is no row",
     "missing_key": "`user_id` or `item_id` is empty",
+    "broken_id": "an id holds a line end, as after an open quote "
+    "(`quotes=False`, `--quotes none` takes quotes as letters)",
     "bad_label": "`label` is not a finite number on the scale",
     "bad_timestamp": "`timestamp` is no time (seconds or ISO 8601)",
     "bad_weight": "`weight` is not a number of 0 or more",
@@ -24,9 +26,13 @@ KINDS = {
     "duplicate_pair": "the (user, item) pair occurs more than once",
     "user_table_bad_line": "users table: the line is no row",
     "user_table_missing_id": "users table: `user_id` is empty",
+    "user_table_broken_id": "users table: `user_id` holds a line end, as "
+    "after an open quote",
     "user_table_duplicate_id": "users table: `user_id` is there already",
     "item_table_bad_line": "items table: the line is no row",
     "item_table_missing_id": "items table: `item_id` is empty",
+    "item_table_broken_id": "items table: `item_id` holds a line end, as "
+    "after an open quote",
     "item_table_duplicate_id": "items table: `item_id` is there already"}
 _SHOWN = 5
 
@@ -88,7 +94,7 @@ class CleaningReport:
                 "notes": list(self.notes)}
 
 
-def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
+def check_rows(frame: pd.DataFrame, bad: np.ndarray, scale,
                timestamp_unit: str | None, report: CleaningReport,
                lines: np.ndarray):
     """Returns all columns but the ids in their types, and which rows are bad.
@@ -97,7 +103,7 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
 
     Args:
         frame: as `columns.select_columns` returns it.
-        missing: rows without a user or an item, bool `[n]`.
+        bad: rows that are refused already, bool `[n]`.
         scale: (lowest, highest) label, or None.
         timestamp_unit: unit of times that are numbers.
         report: gets the counts.
@@ -106,8 +112,7 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
     Returns:
         `(clean, bad)`: a typed frame of the same rows, bool `[n]`.
     """
-    clean, bad = pd.DataFrame(index=frame.index), missing
-    report.add("missing_key", bad, lines)
+    clean = pd.DataFrame(index=frame.index)
 
     def refuse(kind, wrong):
         nonlocal bad
@@ -215,7 +220,17 @@ def as_table(table: Table | None, name: str, ids, report: CleaningReport,
     found = as_ids(column, name, report.notes)
     empty = (found == "").to_numpy(bool)
     report.add(f"{kind}_table_missing_id", empty, table.lines)
+    broken = broken_ids(found)
+    report.add(f"{kind}_table_broken_id", broken, table.lines)
+    empty = empty | broken
     twice = found.duplicated().to_numpy() & ~empty
     report.add(f"{kind}_table_duplicate_id", twice, table.lines)
     frame.index = pd.Index(found, name=name, dtype=object)
     return frame[~(empty | twice)]
+
+
+def broken_ids(ids) -> np.ndarray:
+    """Returns which ids hold a line end, as after an open quote, bool `[n]`.
+    """
+    return np.fromiter(("\n" in text or "\r" in text for text in ids), bool,
+                       len(ids))

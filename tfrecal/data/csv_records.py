@@ -19,8 +19,8 @@ SEPARATORS = ",;\t"
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BLOCK = 1_000  # lines that are parsed at once where nothing is wrong
 _OPEN = "a quote that is not closed"
-# What reading a damaged archive raises.
-_DAMAGED = (EOFError, lzma.LZMAError, zlib.error, OSError)
+# What reading a damaged file raises.
+UNREAD = (UnicodeError, EOFError, lzma.LZMAError, zlib.error, OSError)
 _MARK = "\ufeff"  # byte-order mark
 # How files of other kinds begin, read as UTF-8.
 _OTHERS = {"\udcff\udcfe": "UTF-16", "\udcfe\udcff": "UTF-16",
@@ -94,7 +94,7 @@ class CsvRecords:
                 f"{separator!r}.")
         self.is_utf8 = _is_utf8(encoding)
         with open_text(self.path, self.encoding) as file:
-            lines = _Lines(file, self._not_text)
+            lines = _Lines(file, self._unread)
             self.size = self.path.stat().st_size
             self.separator = separator or _guess_separator(lines)
             self._headless = bool(header)
@@ -104,7 +104,7 @@ class CsvRecords:
         """Yields the records after the header, at most some `size` a chunk.
         """
         with open_text(self.path, self.encoding) as file:
-            lines = _Lines(file, self._not_text)
+            lines = _Lines(file, self._unread)
             if not self._headless:
                 self._read_header(lines)
             while True:
@@ -125,6 +125,14 @@ class CsvRecords:
         for chunk in self.chunks(_BLOCK):
             found = [*zip(chunk.lines, chunk.cells), *chunk.faults]
             yield from sorted(found, key=lambda record: record[0])
+
+    def _unread(self, error: Exception) -> ValueError:
+        if isinstance(error, UnicodeError):
+            return self._not_text(str(error))
+        return ValueError(
+            f"{self.path} must be a file that can be read to its end. "
+            f"Received: {str(error) or type(error).__name__}. Write or pack "
+            "it again.")
 
     def _not_text(self, received: str) -> ValueError:
         return ValueError(
@@ -237,8 +245,8 @@ class CsvRecords:
 class _Lines:
     """Iterates over a file's lines; some can be read again."""
 
-    def __init__(self, file, not_text):
-        self._file, self._again, self._not_text = file, deque(), not_text
+    def __init__(self, file, unread):
+        self._file, self._again, self._unread = file, deque(), unread
         self.number, self.record = 0, []
 
     def __iter__(self):
@@ -256,10 +264,8 @@ class _Lines:
                  for _ in range(min(most, len(self._again)))]
         try:
             found.extend(islice(self._file, most - len(found)))
-        except UnicodeError as error:
-            raise self._not_text(str(error)) from error
-        except _DAMAGED as error:
-            raise self._damaged(error) from error
+        except UNREAD as error:
+            raise self._unread(error) from error
         self.number += len(found)
         return found
 
@@ -271,16 +277,8 @@ class _Lines:
     def _read(self) -> str:
         try:
             return next(self._file)
-        except UnicodeError as error:
-            raise self._not_text(str(error)) from error
-        except _DAMAGED as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error) -> ValueError:
-        return ValueError(
-            f"{self._file.name} must be a file that can be read to its end. "
-            f"Received: {str(error) or type(error).__name__}. Write or pack "
-            "it again.")
+        except UNREAD as error:
+            raise self._unread(error) from error
 
 
 def _guess_separator(lines: _Lines) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecal.data.csv_records import COMPRESSED, CsvRecords
+from tfrecal.data.csv_records import COMPRESSED, UNREAD, CsvRecords
 
 _MARK = b"\xef\xbb\xbf"  # byte-order mark
 
@@ -83,16 +83,16 @@ def _quick(records: CsvRecords, headless: bool, quotes: bool):
 def _utf8(records: CsvRecords) -> bytes | None:
     """Returns the bytes of a file in UTF-8, or None if they are no text."""
     unpack = COMPRESSED.get(records.path.suffix.lower(), open)
-    with unpack(records.path, mode="rb") as file:
-        data = file.read()
     try:
+        with unpack(records.path, mode="rb") as file:
+            data = file.read()
         if records.is_utf8:
             if not data.isascii():
                 data.decode()
             return data
         return data.decode(records.encoding).removeprefix("\ufeff").encode()
-    except UnicodeError:
-        return None
+    except UNREAD:
+        return None  # `_slow` says why
 
 
 def _slow(records: CsvRecords):
