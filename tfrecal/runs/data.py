@@ -11,7 +11,7 @@ from tfrecal.checks import check_scale, typed
 from tfrecal.data import datasets, splits
 from tfrecal.data.columns import parse_columns
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.tables import TableFormat
+from tfrecal.data.tables import TableFormat, read_table
 from tfrecal.data.times import UNITS
 
 
@@ -76,9 +76,15 @@ class DataConfig:
 
     @property
     def form(self) -> TableFormat:
-        """How the text files are written."""
+        """How the text file of interactions is written."""
+        return dataclasses.replace(self.form_of_tables,
+                                   header=typed.listed(self.header or ""))
+
+    @property
+    def form_of_tables(self) -> TableFormat:
+        """How the text files of users and items are written."""
         return TableFormat(
-            self.encoding, self.separator, typed.listed(self.header or ""),
+            self.encoding, self.separator, (),
             typed.listed(self.missing or ""), typed.listed(self.text or ""),
             self.quotes == "double")
 
@@ -135,29 +141,24 @@ def load_data(config: DataConfig) -> Interactions:
 
 
 def _read(config, path, users, items, scale=None) -> Interactions:
-    data = read_files(config, path, users, items,
-                      scale=scale or config.scale)
+    tables = [None if one is None else read_table(one, config.form_of_tables)
+              for one in (users, items)]
+    options = table_options(config)
+    data = Interactions.from_tables(
+        read_table(path, config.form), *tables,
+        **{**options, "scale": scale or options["scale"]})
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
     return data
 
 
-def read_files(config, path, users, items, **options) -> Interactions:
-    """Reads files as a config says.
-
-    Args:
-        config: a `DataConfig`.
-        path: path of the file of interactions.
-        users, items: files or tables, or None.
-        **options: options of `Interactions.from_csv` that differ from the
-            config's.
-    """
-    return Interactions.from_csv(path, users, items, **{
-        **dataclasses.asdict(config.form),
-        "columns": parse_columns(config.columns),
-        "timestamp_unit": config.time_unit, "scale": config.scale,
-        "bad_rows": config.bad_rows, "duplicates": config.duplicates,
-        **options})
+def table_options(config: DataConfig) -> dict:
+    """Returns a config's options of `Interactions.from_tables`."""
+    return {"name": Path(config.data).stem,
+            "columns": parse_columns(config.columns),
+            "text": config.form_of_tables.text,
+            "timestamp_unit": config.time_unit, "scale": config.scale,
+            "bad_rows": config.bad_rows, "duplicates": config.duplicates}
 
 
 def _without_pairs_of(part, path, other_path, other, bad_rows):
