@@ -12,10 +12,11 @@ from tfrecal import callbacks
 from tfrecal.data import datasets, splits
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import default_template
+from tfrecal.files import damaged
 from tfrecal.model.tasks import default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
-from tfrecal.pool.run_folder import RunFolder
+from tfrecal.pool.run_folder import AGAIN, RunFolder
 from tfrecal.pool.target import Target
 from tfrecal.runs.config import RunConfig
 from tfrecal.text import simcse
@@ -217,15 +218,21 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
     Returns:
         The run, and its state as `RunFolder.state` holds it.
     """
-    built = build(RunConfig.from_file(folder / "config.json"),
+    built = build(RunConfig.from_file(folder.checked("config.json")),
                   folder.data(), warm=not folder.state)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)
         built.model.check_encoder(
             state.get("encoder", ""), folder.path)
-        tf.train.Checkpoint(model=built.model).restore(
-            str(folder / "weights" / state["checkpoint"])).expect_partial()
+        weights = folder.weights()
+        try:
+            tf.train.Checkpoint(model=built.model).restore(
+                str(weights)).expect_partial()
+        except (tf.errors.OpError, ValueError) as error:
+            raise damaged(
+                weights, "Weights must be those that the run has saved",
+                f"which cannot be read: {error}", AGAIN) from error
     return built, state
 
 
