@@ -99,13 +99,12 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
 
 
 def _write_config(config, folder, make_model):
-    path = folder / "config.json"
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).metric for name in config.scenario_names},
         "make_model": own}
-    if path.exists():
-        old = checks.read_json(path, "The config of a comparison")
+    old = tables.read_config(folder)
+    if old is not None:
         may = ("scenarios", "strategies", "seeds", "category", "primary")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
