@@ -81,8 +81,8 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         the curves, one row a round of a run.
 
     Raises:
-        ValueError: the folder holds a comparison with other settings, or
-            another process is at work in it.
+        ValueError: the folder holds a comparison with other settings, a file
+            of it is damaged, or another process is at work in it.
     """
     folder = Path(folder)
     make_folder(folder)
@@ -93,6 +93,9 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         _write_config(config, folder, make_model)
         wanted = jobs(config)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        for job in wanted:  # what is damaged is told before the work
+            if job not in left:
+                tables.read_run(folder / job.folder)
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
         return gather(folder, wanted, config)

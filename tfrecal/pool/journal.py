@@ -113,7 +113,7 @@ class Journal:
             warnings.warn(
                 "Answers since the last whole epoch may be bought again: "
                 f"there is no journal at {self.path}, and a new one is "
-                "begun.", stacklevel=2)
+                "begun.")  # from here, so that it is said once
             return False
         if position > len(self):
             why = f"with {len(self)} records where {position} are due"

@@ -282,15 +282,16 @@ class RunFolder:
         Args:
             pool: the pool of the state.
         """
-        state = self.state
-        if "files" not in state:
+        state, path = self.state, self / _ASKED
+        if not state:
             return
-        known = state["files"].get(_ASKED, [])
-        path = self / _ASKED
+        asked = run_files.parquet(acquisitions(pool))
+        known = state.get("files", {}).get(_ASKED, [])
         found = file_sum(path) if path.is_file() else None
-        if known and found != known[0]:
-            self._rewrite(_ASKED, run_files.parquet(acquisitions(pool)),
-                          found is not None and found not in known)
+        if found != (known or [[len(asked), zlib.crc32(asked)]])[0]:
+            # An older folder may have the same table in other bytes.
+            self._rewrite(_ASKED, asked, bool(known) and (
+                found is not None and found not in known))
         for name, text in run_files.texts(state).items():
             path = self / name
             content = path.read_bytes() if path.is_file() else b""

@@ -89,8 +89,9 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
             team.copy(folder)
             with team.strategy.scope():
                 built, state = restore(folder)
-            if team.chief:
-                folder.mend(built.pool)
+            team.from_chief(lambda: folder.mend(built.pool))
+            # Checked even if the run has ended.
+            team.from_chief(lambda: len(folder.journal()))
             _check_same(team, built.config, built.split.train)
             return _fit(built, state, folder, quiet, oracle, team)
 
