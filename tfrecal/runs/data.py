@@ -139,8 +139,7 @@ def load_split(config, data: Interactions | None = None) -> splits.Split:
     try:
         if "part" not in data.frame:
             return _cut(config, data)
-        number = data.frame["part"].to_numpy()
-        train, *held_out = (data.take(number == part) for part in range(3))
+        train, *held_out = splits.parts_of(data)
         for place, part in enumerate(held_out):
             if not len(part):
                 train, _, held_out[place] = _cut(config, train, one=True)
