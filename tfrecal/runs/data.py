@@ -57,7 +57,7 @@ def load_data(config: DataConfig) -> Interactions:
     if config.data in known:
         own = {name: value for name, value in (
             ("users", config.users), ("items", config.items),
-            *config.own_parts.items()) if value}
+            *config.own_parts.items()) if value is not None}
         if own:
             raise ValueError(
                 "A named data set brings its own tables and parts. Received: "
@@ -77,7 +77,13 @@ def load_data(config: DataConfig) -> Interactions:
             "positives, make them 1, or leave the column out.")
     parts = {}
     for name, path in config.own_parts.items():
-        part = _read(config, path, data.users, data.items, data.scale)
+        try:
+            part = _read(config, path, data.users, data.items, data.scale)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} The file is {path} (`--{name}`); its users, items "
+                f"and labels must be those of {config.data} or of the "
+                "tables.") from None
         for other in ({config.data: data, **parts}).items():
             part = _without_pairs_of(part, path, *other, config.bad_rows)
         parts[path] = part
@@ -114,10 +120,10 @@ def _without_pairs_of(part, path, other_path, other, bad_rows):
              f"{other_path} too, the first is user_id={first['user_id']!r}, "
              f"item_id={first['item_id']!r}")
     if bad_rows == "raise" or both.all():
-        raise ValueError(
-            f"A pair must be in one part only. Received: {found}. Take them "
-            "out, or leave them out of the held-out part with `--bad-rows "
-            "drop`.")
+        cure = ("Bring another file" if both.all() else "Take them out, or "
+                "leave them out of the held-out part with `--bad-rows drop`")
+        raise ValueError("A pair must be in one part only. Received: "
+                         f"{found}. {cure}.")
     print(f"left out: {found}", file=sys.stderr)
     return part.take(~both)
 

@@ -157,9 +157,9 @@ def _with_rounds(plan: Plan, size: int) -> Plan:
     if config.initial > 1 and first > size - bool(config.rounds):
         raise ValueError(
             "`initial` must be a share, or a number of rows up to "
-            f"{size}, and leave some to ask. Received: initial={first}. Give "
-            "a smaller `--initial`, or `--initial 1 --rounds 0` to train on "
-            "all.")
+            f"{size:,}, and leave some to ask. Received: initial="
+            f"{config.initial:g}. Give a smaller `--initial`, or `--initial 1 "
+            "--rounds 0` to train on all.")
     free = size - first
     end = f"{config.final_epochs} " + ("more " if config.rounds else "") + (
         "epoch" if config.final_epochs == 1 else "epochs")
@@ -194,12 +194,13 @@ def _short_of(config, free: int) -> list[str]:
     why = (f"the pool holds only {free:,}" if free <= paid else
            f"the budget of {config.budget:g} pays for only {paid:,}")
     rounds = math.ceil(min(free, paid) / config.batch)
-    return [f"{why} labels to buy: {rounds:,} "
-            f"{'round' if rounds == 1 else 'rounds'}"]
+    return [f"{why} {'label' if min(free, paid) == 1 else 'labels'} to buy: "
+            f"{rounds:,} {'round' if rounds == 1 else 'rounds'}"]
 
 
 def _paid(config):
     """Returns how many labels the budget pays for."""
     if config.budget is None or not config.cost:
         return math.inf
-    return int(config.budget / config.cost * (1 + 1e-9))
+    paid = config.budget / config.cost * (1 + 1e-9)
+    return paid if paid == math.inf else int(paid)
