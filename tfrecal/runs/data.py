@@ -130,7 +130,13 @@ def load_data(config: DataConfig) -> Interactions:
             "(`--scale 1 5`), or, if they are all positives, make them 1.")
     parts = {}
     for name, path in config.own_parts.items():
-        part = _read(config, path, data.users, data.items, data.scale)
+        try:
+            part = _read(config, path, data.users, data.items, data.scale)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} The file is {path} (`--{name}`); its users, items "
+                f"and labels must be those of {config.data} or of the "
+                "tables.") from None
         for other in ({config.data: data, **parts}).items():
             part = _without_pairs_of(part, path, *other, config.bad_rows)
         parts[path] = part
@@ -178,10 +184,10 @@ def _without_pairs_of(part, path, other_path, other, bad_rows):
              f"{other_path} too, the first is user_id={first['user_id']!r}, "
              f"item_id={first['item_id']!r}")
     if bad_rows == "raise" or both.all():
-        raise ValueError(
-            f"A pair must be in one part only. Received: {found}. Take them "
-            "out, or leave them out of the held-out part with `--bad-rows "
-            "drop`.")
+        cure = ("Bring another file" if both.all() else "Take them out, or "
+                "leave them out of the held-out part with `--bad-rows drop`")
+        raise ValueError("A pair must be in one part only. Received: "
+                         f"{found}. {cure}.")
     print(f"left out: {found}", file=sys.stderr)
     return part.take(~both)
 
@@ -203,8 +209,7 @@ def load_split(config, data: Interactions | None = None) -> splits.Split:
     try:
         if "part" not in data.frame:
             return _cut(config, data)
-        number = data.frame["part"].to_numpy()
-        train, *held_out = (data.take(number == part) for part in range(3))
+        train, *held_out = splits.parts_of(data)
         for place, part in enumerate(held_out):
             if not len(part):
                 train, _, held_out[place] = _cut(config, train, one=True)
