@@ -133,7 +133,7 @@ def earlier(finished, tmp_path):
     state = json.loads((tmp_path / "state.json").read_text())
     (tmp_path / "state.json").write_text(json.dumps({
         name: value for name, value in state.items()
-        if name not in ("sum", "format", "history", "files")}))
+        if name not in ("sum", "format", "files", "history", "test")}))
     return tmp_path
 
 
