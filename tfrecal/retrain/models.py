@@ -1,14 +1,23 @@
 """Models of a loop: made over tables, stored for each retraining, loaded."""
 from __future__ import annotations
 
-import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfrecal.data.interactions import Interactions
-from tfrecal.files import replace_file, sync_tree
+from tfrecal.files import (
+    check_file,
+    damaged,
+    make_private,
+    read_sealed,
+    sums_of,
+    sync_tree,
+    write_sealed,
+)
 from tfrecal.model.transfer import transfer
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
@@ -16,6 +25,10 @@ from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.material import base_labels
 from tfrecal.runs.build import make_model, restore_trained
 from tfrecal.runs.config import RunConfig
+
+_MUST = "The folder of a retraining must hold its whole model"
+_CURE = ("Bring it back from a copy, or go back to a version whose folder is "
+         "whole: `tfrecal rollback`.")
 
 
 class Origin:
@@ -61,10 +74,15 @@ class Origin:
 
 def save_model(model: TwoTower, pool: Pool, tables: Interactions,
                folder) -> None:
-    """Writes weights, pool and tables; `made.json` is written last."""
+    """Writes weights, pool and tables; `made.json` is written last.
+
+    It holds the sums of all of them. What a killed call left goes first.
+    """
     folder = Path(folder)
-    tables.take(np.zeros(0, int)).to_parquet(
-        folder / "tables", overwrite=True)
+    (folder / "made.json").unlink(missing_ok=True)
+    for left in ("tables", "weights"):
+        shutil.rmtree(folder / left, ignore_errors=True)
+    tables.take(np.zeros(0, int)).to_parquet(folder / "tables")
     pool.save(folder / "pool.npz")
     try:
         tf.train.Checkpoint(model=model).write(
@@ -73,10 +91,14 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
         raise OSError(
             f"The weights could not be written to {folder}: {error.message}. "
             "Mend this and retrain again.") from error
+    make_private(folder)
     sync_tree(folder)
-    replace_file(folder / "made.json", lambda path: path.write_text(
-        json.dumps({"users": len(tables.users), "items": len(tables.items),
-                    "encoder": model.fingerprint})))
+    names = ["pool.npz", *(
+        path.relative_to(folder).as_posix() for part in ("tables", "weights")
+        for path in sorted((folder / part).iterdir()))]
+    write_sealed(folder / "made.json", {
+        "users": len(tables.users), "items": len(tables.items),
+        "encoder": model.fingerprint, "files": sums_of(folder, names)})
 
 
 def load_model(origin: Origin,
@@ -84,22 +106,56 @@ def load_model(origin: Origin,
     """Loads what `save_model` wrote: model, tables and pool.
 
     Raises:
-        ValueError: the folder does not hold a whole model.
+        ValueError: a file is missing or damaged.
     """
     folder = Path(folder)
-    if not (folder / "made.json").exists():
-        raise ValueError(
-            "The folder of a retraining must hold its model. Received: "
-            f"{folder}, which has none. Bring it back from a copy, or start "
-            "from the first run with `reset`.")
-    tables = Interactions.load(folder / "tables")
+    made = check_model(folder)
+    tables = _read(lambda path: Interactions.load(path), folder / "tables")
+    have = {"users": len(tables.users), "items": len(tables.items)}
+    if any(made[name] != size for name, size in have.items()):
+        raise damaged(folder / "tables", _MUST, f"which holds {have} where "
+                      f"{made['users']} and {made['items']} were written",
+                      _CURE)
+    pool = _read(lambda path: Pool.load(path, tables), folder / "pool.npz")
     model = origin.fresh(tables, 0)
-    made = json.loads((folder / "made.json").read_text("utf-8"))
     model.check_encoder(made.get("encoder", ""), folder)
-    tf.train.Checkpoint(model=model).read(
-        str(folder / "weights" / "model")).expect_partial()
+    _read(lambda path: tf.train.Checkpoint(model=model).read(
+        str(path)).expect_partial(), folder / "weights" / "model")
     model.compile()
-    return model, tables, Pool.load(folder / "pool.npz", tables)
+    return model, tables, pool
+
+
+def _read(reader, path: Path):
+    """Calls a reader of a file; its errors name the file."""
+    try:
+        return reader(path)
+    except (ValueError, TypeError, LookupError, OSError, EOFError,
+            AttributeError, RecursionError, zipfile.BadZipFile,
+            tf.errors.OpError) as error:
+        said = " ".join(str(getattr(error, "message", error)).split())
+        raise damaged(path, _MUST, f"which cannot be read: {said[:200]}",
+                      _CURE) from error
+
+
+def check_model(folder) -> dict:
+    """Checks that all files of `save_model` are as they were written.
+
+    Returns:
+        What `made.json` holds.
+
+    Raises:
+        ValueError: a file is missing or differs.
+    """
+    folder = Path(folder)
+    made = read_sealed(folder / "made.json", _MUST, _CURE)
+    if not isinstance(made.get("encoder", ""), str) or not isinstance(
+            made.get("files", {}), dict) or not all(
+            isinstance(made.get(name), int) for name in ("users", "items")):
+        raise damaged(folder / "made.json", _MUST, "which is no such file",
+                      _CURE)
+    for name in made.get("files", {}):
+        check_file(folder, name, made["files"], _CURE)
+    return made
 
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,
