@@ -166,6 +166,7 @@ def whole_version(folder):
     ("assets.extra/tfrecal.json", '{"made": '),
     ("assets.extra/tfrecal.json", '{"made": 5, "metrics": {}}'),
     ("assets.extra/tfrecal.json", '{"made": "", "metrics": {"a": "b"}}'),
+    ("assets.extra/tfrecal.json", '{"made": "", "metrics": {}, "scale": 5}'),
     ("assets.extra/tfrecal.json", "[" * 100_000)])
 def test_a_half_version_is_not_gone_back_to(tmp_path, name, content):
     for version in (1, 2):

@@ -85,6 +85,7 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         queries=query[users] if len(users) > 3 else None)
     serving = ServingModel(scorer, made, k, encoder, precision)
     about = {"data_fingerprint": fingerprint, "run": run,
+             "scale": [float(end) for end in pool.scale],
              "metrics": metrics or {}, **likeness}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
