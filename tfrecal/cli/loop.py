@@ -231,7 +231,7 @@ def rollback(arguments) -> int:
     """Go back to the version before, on disk and on the server."""
     from tfrecal.retrain import promotion
     target = promotion.rollback_target(arguments.to, arguments.version)
-    known = _erased_users(arguments, target)
+    known = _known_erased(arguments, target)
     if known and not arguments.force:
         raise ValueError(
             "A version that is served must know no erased user. Received: "
@@ -251,29 +251,56 @@ def rollback(arguments) -> int:
     return 0
 
 
-def _erased_users(arguments, folder) -> int:
-    """Returns how many erased users a version knows; 0 where none can tell.
+def _known_erased(arguments, folder) -> int:
+    """Returns how many erased users a version knows, as `--force` allows.
 
-    Then a line on stderr says why.
+    Raises:
+        ValueError: it cannot be told, because a file is damaged or the store
+            does not answer; with `--force`, a line on stderr says so.
     """
     from tfrecal.retrain import forgotten
     loop = forgotten.loop_folder(arguments.to, arguments.output)
     try:
-        with _store_of(arguments.feedback, loop) as store:
-            return forgotten.erased_users(folder, loop, store)
+        name = _store_name(arguments.feedback, loop)
+        if name is None:
+            return _not_told(folder, "no store is named (`--feedback`)")
+        with _package().named_store(name, made=True) as store:
+            return _erased_users(store, folder, loop)
     except (ValueError, OSError) as error:
-        print(f"tfrecal: whether version {folder.name} knows erased users is "
-              f"not checked: {error}", file=sys.stderr)
-        return 0
+        if arguments.force:
+            return _not_told(folder, error)
+        raise ValueError(
+            f"Whether version {folder.name} knows erased users must be told "
+            f"first. Received: {error} Or give --force to go back all the "
+            "same.") from error
 
 
-def _store_of(feedback, loop):
-    """Opens the store of an option, of the environment, or of a loop."""
+def _erased_users(store, folder, loop) -> int:
+    """Returns how many erased users a version knows; 0 without its tables.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    from tfrecal.retrain import forgotten
+    try:
+        return forgotten.erased_users(folder, loop, store)
+    except forgotten.Unknown as error:
+        return _not_told(folder, error)
+
+
+def _not_told(folder, why) -> int:
+    print(f"tfrecal: whether version {folder.name} knows erased users is not "
+          f"checked: {why}", file=sys.stderr)
+    return 0
+
+
+def _store_name(given: str | None, loop) -> str | None:
+    """Returns the store of an option, of a loop, or of the environment."""
+    from tfrecal.retrain import forgotten
     from tfrecal.retrain.config import RetrainConfig
-    if not feedback and not os.environ.get("TFRECAL_FEEDBACK") and (
-            Path(loop) / "config.json").exists():
-        feedback = RetrainConfig.from_folder(loop).feedback
-    return _package().named_store(feedback, made=True)
+    if not given and forgotten.has_begun(loop):
+        given = RetrainConfig.from_folder(loop).feedback
+    return given or os.environ.get("TFRECAL_FEEDBACK") or None
 
 
 def status(arguments) -> int:
@@ -312,35 +339,35 @@ def status(arguments) -> int:
             words.append(states[version][0])
         print("  ".join(words))
     loop = forgotten.loop_folder(arguments.to, arguments.output)
-    with _store_of(arguments.feedback, loop) as store:
-        if loop.is_dir():
+    with _package().named_store(_store_name(arguments.feedback, loop),
+                                made=True) as store:
+        if forgotten.has_begun(loop):
             try:
                 Loop(loop).check_files(store)
             except ValueError as error:
                 wrong.append(str(error))
-        if store.counts()["erased"]:
-            for version in manifests:
-                known = _erased_users(arguments, found[version])
-                if known:
-                    print(f"version {version} knows {known:,} erased users")
+        for version in manifests:
+            try:
+                known = _erased_users(store, found[version], loop)
+            except ValueError as error:
+                wrong.append(str(error))
+                continue
+            if known:
+                print(f"version {version} knows {known:,} erased users")
         retrainings = store.retrainings()
-        _print_feedback(store, retrainings, max(found),
-                        manifests.get(max(found)))
+        _print_feedback(store, max(found), manifests.get(max(found)))
     _print_retrainings(retrainings, set(found), store.url)
     if wrong:
         raise ValueError("\ntfrecal: ".join(dict.fromkeys(wrong)))
     return 0
 
 
-def _print_feedback(store, retrainings, version: int, manifest) -> None:
+def _print_feedback(store, version: int, manifest) -> None:
     """Prints how much feedback there is, and what would not be learned."""
     from tfrecal.feedback.labels import feedback_labels
     from tfrecal.retrain import material, records
-    served = (manifest or {}).get("run", "")
-    until = -math.inf
-    for row in retrainings[
-            retrainings["run_id"].astype(str) == served].itertuples():
-        until = records.of_row(row, store.url).get("until", -math.inf)
+    made = records.of_run(store, (manifest or {}).get("run", ""))
+    until = made.get("until", -math.inf)
     counts = store.counts(since=until)
     print(f"feedback in {store.url}: {counts['responses']:,} responses, "
           f"{counts['shown']:,} items shown; version {version} has "

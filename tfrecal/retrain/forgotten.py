@@ -1,8 +1,7 @@
 """Which erased users does an exported version still know?
 
 The feedback store keeps a keyed hash of each erased user. The ids that a
-version knows are in the tables of its retraining, or of the first run. This
-module needs no TensorFlow.
+version knows are in the tables of its retraining, or of the first run.
 """
 from __future__ import annotations
 
@@ -13,8 +12,10 @@ import pandas as pd
 
 from tfrecal.data.vocabulary import id_column
 from tfrecal.files import damaged
-from tfrecal.retrain import records, versions
+from tfrecal.pool.run_folder import RunFolder
+from tfrecal.retrain import models, records, versions
 from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.loop import Loop
 
 
 class Unknown(ValueError):
@@ -24,6 +25,12 @@ class Unknown(ValueError):
 def loop_folder(base, loop=None) -> Path:
     """Returns the loop's folder of a base path."""
     return Path(loop) if loop else Path(f"{str(base).rstrip('/')}.loop")
+
+
+def has_begun(loop) -> bool:
+    """Whether a folder is that of a loop, also if its config is gone."""
+    return any((Path(loop) / name).exists()
+               for name in ("config.json", "name", "runs"))
 
 
 def erased_users(version_folder, loop, store) -> int:
@@ -39,41 +46,36 @@ def erased_users(version_folder, loop, store) -> int:
 
     Raises:
         Unknown: the tables of the version are nowhere.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or of another loop.
     """
     if not store.counts()["erased"]:
         return 0
     run = versions.run_of(version_folder)
+    if has_begun(loop):
+        Loop(loop).check_owner(store, run)
     users = _users(Path(loop), run)
-    return sum(until > _until(store, run)
-               for until in store.erased(users).values())
-
-
-def _until(store, run: str) -> float:
-    if not run:
-        return -math.inf
-    found = store.retrainings()
-    row = found[found["run_id"].astype(str) == run]
-    if not len(row):
-        return -math.inf
-    return records.of_row(next(row.itertuples()), store.url).get(
-        "until", -math.inf)
+    made = records.of_run(store, run).get("until", -math.inf)
+    return sum(until > made for until in store.erased(users).values())
 
 
 def _users(loop: Path, run: str) -> list[str]:
+    if not has_begun(loop):
+        raise Unknown(f"{loop} is no folder of a loop (`-o`)")
     if run:
-        path = loop / "runs" / run / "tables" / "users.parquet"
+        folder = loop / "runs" / run
+        if not folder.exists():
+            raise Unknown(f"{folder} is not there")
+        models.check_model(folder)
+        path = folder / "tables" / "users.parquet"
     else:
-        if not (loop / "config.json").is_file():
-            raise Unknown(f"{loop} is no folder of a loop (`-o`)")
-        path = Path(RetrainConfig.from_folder(loop).run) / "data" / (
-            "users.parquet")
-    if not path.is_file():
-        raise Unknown(f"{path} is not there")
+        folder = RetrainConfig.from_folder(loop).run
+        if not Path(folder).exists():
+            raise Unknown(f"{folder} is not there")
+        path = RunFolder.of_run(folder).checked("data/users.parquet")
     try:
         table = pd.read_parquet(path)
         return id_column(table, "user_id").astype(str).tolist()
     except (ValueError, OSError, KeyError) as error:
         raise damaged(path, "The users that a version knows must be read",
-                      f"which is damaged: {str(error).splitlines()[0]}",
+                      f"which cannot be read: {error}",
                       "Bring it back from a copy.") from None

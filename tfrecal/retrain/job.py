@@ -75,6 +75,7 @@ class _Retraining:
         self.store = store
         self.started, self.read_at = time.perf_counter(), time.time()
         version, origin = loop.served()
+        loop.check_owner(store, origin)
         self.record = {"until": self.store.latest(), "now": now,
                        "base_version": version, "base_run": origin,
                        "force": self.config.force,
@@ -125,6 +126,7 @@ class _Retraining:
             if self.run_id is None:
                 self.run_id = self.store.begin_retraining(
                     self.record["base_version"], {"loop": self.loop.name})
+            self.record["loop"] = self.loop.name
             self.loop.keep(self.run_id, self.record)
             self.record["counts"] = material.counts
             self.record["scale"] = list(map(float, material.train.scale))
@@ -231,7 +233,8 @@ class _Retraining:
             raise OSError(
                 "A retraining must know all erasures. Received: a user who "
                 "was erased while it ran. Retrain again.")
-        models.save_model(model, pool, material.train, self._folder)
+        models.save_model(
+            model, pool, material.train, self._folder, self.loop.name)
         self.loop.keep(self.run_id, self.record)
         return self.loop.export(
             model, pool, self.run_id, metrics=found,

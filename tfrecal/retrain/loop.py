@@ -62,8 +62,8 @@ class Loop:
         if not _NAME.fullmatch(found):
             raise damaged(
                 path, "A loop's name must be as it was written", why,
-                "Bring it back from a copy, or remove it where no "
-                "retraining is open (`tfrecal status`): a new name is made.")
+                "Bring it back from a copy. Where nothing was retrained yet, "
+                "remove it: a new name is made.")
         return found
 
     def lock(self):
@@ -137,15 +137,37 @@ class Loop:
         Raises:
             ValueError: one is missing or damaged.
         """
-        if (self.folder / "name").exists():
-            _ = self.name
+        name = self.name if (self.folder / "name").exists() else ""
         run = self.served()[1]
+        self.check_owner(store, run)
         if run:
-            models.check_model(self.of_run(run))
+            models.check_model(self.of_run(run), name)
         retrainings = store.retrainings()
         for run_id in retrainings["run_id"][
                 retrainings["outcome"] == "running"]:
             self.kept(run_id)
+
+    def check_owner(self, store: FeedbackStore, run: str) -> None:
+        """Checks that this loop made a model.
+
+        Args:
+            store: the feedback store.
+            run: the retraining that made it; "" for the first run.
+
+        Raises:
+            ValueError: another one did, so a file or an option names the
+                wrong folder, store or model.
+        """
+        owner = records.of_run(store, run).get("loop")
+        path = self.folder / "name"
+        name = self.name if owner and path.exists() else ""
+        if owner and name != owner:
+            raise damaged(
+                path, "A loop must retrain the model that it made",
+                f"{f'which holds {name!r}' if name else 'which is missing'}, "
+                f"while retraining {run} in {store.url} is of {owner!r}",
+                "Check the folder (`-o`), its config.json and the store; if "
+                f"they are right, write {owner} into {path}.")
 
     def options(self) -> str:
         """Returns the options that decide a candidate and its verdict."""
@@ -190,17 +212,13 @@ class Loop:
         """
         if not run:
             return origin.model, origin.tables, origin.pool
-        return models.load_model(origin, self.of_run(run))
+        return models.load_model(origin, self.of_run(run), self.name)
 
     def until(self, store: FeedbackStore, run: str) -> float:
         """Returns when the newest feedback of a retraining was received."""
         if not run:
             return -np.inf
-        retrainings = store.retrainings()
-        record: dict = {}
-        for row in retrainings[retrainings["run_id"].astype(str) == run
-                               ].itertuples():
-            record = records.of_row(row, store.url)
+        record = records.of_run(store, run)
         if "until" not in record:
             raise ValueError(
                 "The feedback store must be the one of the served model. "

@@ -72,11 +72,16 @@ class Origin:
             embedding_dim=self.model.query_tower.embedding_dim)
 
 
-def save_model(model: TwoTower, pool: Pool, tables: Interactions,
-               folder) -> None:
+def save_model(model: TwoTower, pool: Pool, tables: Interactions, folder,
+               loop: str = "") -> None:
     """Writes weights, pool and tables; `made.json` is written last.
 
     It holds the sums of all of them. What a killed call left goes first.
+
+    Args:
+        model, pool, tables: what is written.
+        folder: the folder of the retraining, named by its `run_id`.
+        loop: the loop's name.
     """
     folder = Path(folder)
     (folder / "made.json").unlink(missing_ok=True)
@@ -98,18 +103,19 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
         for path in sorted((folder / part).iterdir()))]
     write_sealed(folder / "made.json", {
         "users": len(tables.users), "items": len(tables.items),
-        "encoder": model.fingerprint, "files": sums_of(folder, names)})
+        "encoder": model.fingerprint, "loop": loop, "run": folder.name,
+        "files": sums_of(folder, names)})
 
 
-def load_model(origin: Origin,
-               folder) -> tuple[TwoTower, Interactions, Pool]:
+def load_model(origin: Origin, folder, loop: str = ""
+               ) -> tuple[TwoTower, Interactions, Pool]:
     """Loads what `save_model` wrote: model, tables and pool.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: see `check_model`.
     """
     folder = Path(folder)
-    made = check_model(folder)
+    made = check_model(folder, loop)
     tables = _read(lambda path: Interactions.load(path), folder / "tables")
     have = {"users": len(tables.users), "items": len(tables.items)}
     if any(made[name] != size for name, size in have.items()):
@@ -137,14 +143,19 @@ def _read(reader, path: Path):
                       _CURE) from error
 
 
-def check_model(folder) -> dict:
+def check_model(folder, loop: str = "") -> dict:
     """Checks that all files of `save_model` are as they were written.
+
+    Args:
+        folder: the folder of the retraining.
+        loop: the loop's name; "" for any.
 
     Returns:
         What `made.json` holds.
 
     Raises:
-        ValueError: a file is missing or differs.
+        ValueError: a file is missing or differs, or the folder is that of
+            another retraining.
     """
     folder = Path(folder)
     made = read_sealed(folder / "made.json", _MUST, _CURE)
@@ -153,6 +164,10 @@ def check_model(folder) -> dict:
             isinstance(made.get(name), int) for name in ("users", "items")):
         raise damaged(folder / "made.json", _MUST, "which is no such file",
                       _CURE)
+    for name, mine in (("loop", loop), ("run", folder.name)):
+        if mine and made.get(name, mine) != mine:
+            raise damaged(folder / "made.json", _MUST, f"which is of {name} "
+                          f"{str(made[name])[:60]!r}, not {mine!r}", _CURE)
     for name in made.get("files", {}):
         check_file(folder, name, made["files"], _CURE)
     return made

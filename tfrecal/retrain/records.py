@@ -61,6 +61,21 @@ def of_row(row, url: str = "the feedback store") -> dict:
     return record
 
 
+def of_run(store, run: str) -> dict:
+    """Returns the record that a store has of a retraining; empty without.
+
+    Args:
+        store: the `FeedbackStore`.
+        run: the retraining's number, or "".
+
+    Raises:
+        ValueError: see `of_row`.
+    """
+    found = store.retrainings()
+    found = found[found["run_id"].astype(str) == run]
+    return of_row(next(found.itertuples()), store.url) if len(found) else {}
+
+
 def _wrong(record: dict, needed=()) -> str:
     """Returns what is wrong with a record, or ""."""
     for name in needed:

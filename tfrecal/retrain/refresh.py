@@ -42,6 +42,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
     loop.check()
     version, base_run = loop.served()
     with loop.lock(), loop.store(made=False) as store, without_advice():
+        loop.check_owner(store, base_run)
         _end_killed_refresh(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
@@ -74,14 +75,16 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         if len(gone):
             reason += f"{len(gone):,} users were erased, "
         reason += "nothing was trained"
-        record = {"only_grow": True, "until": until, "base_version": version,
-                  "base_run": base_run, "reason": reason,
+        record = {"only_grow": True, "loop": loop.name, "until": until,
+                  "base_version": version, "base_run": base_run,
+                  "reason": reason,
                   "started": time.time(), "now": time.time()}
         loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
         grown = _pool_over(pool, tables, today)
-        models.save_model(model, grown, today, loop.of_run(run_id))
+        models.save_model(
+            model, grown, today, loop.of_run(run_id), loop.name)
         made = loop.export(model, grown, run_id)
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
