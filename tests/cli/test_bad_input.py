@@ -280,7 +280,8 @@ def changed(row, **values):
      "--bad-rows drop"),
     (lambda r: pd.concat([r, r[:2]]), ["2 ", "lines 102, 103", "once"],
      "--duplicates last"),
-    (lambda r: r.drop(columns="label"), ["without ['label']"], "`columns="),
+    (lambda r: r.rename(columns={"label": "rating"}), ["without ['label']"],
+     "`columns="),
     (lambda r: r.rename(columns={"user_id": "userId"}), ["userId"],
      '"user_id": "userId"'),
     (lambda r: r[:0], ["at least one row", "none"], "the right file"),
@@ -312,7 +313,7 @@ def test_bad_items(items, parts, small, tfrecal, tiny_bert_folder, tmp_path):
 
 @pytest.mark.parametrize("options, parts", [
     (["--budget", 0], ["budget=0", "positive"]),
-    (["--budget", "nan"], ["budget=nan", "positive"]),
+    (["--budget", "nan"], ["budget=nan", "finite"]),
     (["--batch", -5], ["batch=-5", "positive"]),
     (["--initial", 1000], ["initial=1000", "up to 80"]),
     (["--items", "nowhere.csv"], ["nowhere.csv"]),

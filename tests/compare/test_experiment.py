@@ -185,3 +185,69 @@ def test_the_config_of_a_folder(tmp_path):
         ComparisonConfig.from_folder(tmp_path)
     for part in ("draws=0", "steps='a'", str(path)):
         assert part in str(error.value)
+
+
+@pytest.mark.large
+def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
+    rows = [f"u{n % 20},i{n % 13},{1 + n * 7 % 5}" for n in range(260)]
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows, "u1,,3"]) + "\n")
+    options = ["compare", "--data", tmp_path / "own.csv", "--encoder",
+               "none", "--seeds", 2, "--draws", 1, "--rounds", 1, "--steps",
+               2, "--first-steps", 2, "--strategies", "vopt", "--workers",
+               1, "--quiet", "-o", tmp_path / "compared"]
+    code, said = command_line(*options)
+    assert code == 2 and "lines 262" in said and "--bad-rows drop" in said
+    code, said = command_line(*options, "--bad-rows", "drop")
+    assert code == 0 and "vopt" in said
+    # A comparison of before these fields came is gone on with.
+    path = tmp_path / "compared" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("duplicates") is None
+    path.write_text(json.dumps(config))
+    assert command_line(*options, "--bad-rows", "drop")[0] == 0
+
+
+@pytest.mark.large
+def test_labels_of_0_and_1_are_judged_by_auc(tmp_path, command_line):
+    rows = [f"u{n % 40},i{n % 37},{n * n % 7 % 2}" for n in range(1200)]
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows]) + "\n")
+    folder = tmp_path / "compared"
+    code, said = command_line(
+        "compare", "--data", tmp_path / "own.csv", "--encoder", "none",
+        "--seeds", 2, "--draws", 1, "--rounds", 1, "--steps", 2,
+        "--first-steps", 2, "--strategies", "vopt", "--scenarios",
+        "standard,redundant,item_averaged,recall", "--workers", 1,
+        "--quiet", "-o", folder)
+    assert code == 0
+    for text in ("standard: the pool looks like the audience (auc)",
+                 "(auc_users)", "(auc_items)", "(recall@10 at 40%"):
+        assert text in said
+    config = json.loads((folder / "config.json").read_text())
+    assert config["primary"]["redundant"] == "auc_users"
+    assert command_line("report", folder)[0] == 0
+
+
+@pytest.mark.parametrize("rows, options, said", [
+    (["u1,i1,1", "u2,i2,1", "u1,i2,1"], [], "tfrecal acquire"),
+    (["u1,i1,1", "u2,i2,0", "u1,i2,1"], [], "part must hold at least one row"),
+    ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
+     ["--rounds", 40], "labels to buy in 40 rounds"),
+    ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
+     ["--scenarios", "segment"], "needs a query"),
+    ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
+     ["--scenarios", "nothing"], "must be one of"),
+    ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
+     ["--category", "genre"], "`category` must be a column"),
+    ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
+     ["--strategies", "random"], "beside the baseline")])
+def test_what_makes_no_sense_is_refused_before_any_work(
+        rows, options, said, tmp_path, command_line):
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows]) + "\n")
+    code, found = command_line(
+        "compare", "--data", tmp_path / "own.csv", "-o", tmp_path / "new",
+        *options)
+    assert code == 2 and said in found and found.count("\n") == 1
+    assert not (tmp_path / "new").exists()

@@ -291,3 +291,21 @@ def test_equals_cornac():
                                    pd_rank=np.argsort(-scores[user]))
                     for user in result.users]
         np.testing.assert_allclose(result.per_user[f"{name}@10"], expected)
+
+
+def test_weighted_auc_counts_pairs_by_the_product_of_their_weights():
+    rng = np.random.default_rng(0)
+    label, score = rng.integers(0, 2, 50), rng.integers(0, 9, 50) / 9
+    weight = rng.random(50) + 0.1
+    above = total = 0.0
+    for good in np.flatnonzero(label == 1):
+        for bad in np.flatnonzero(label == 0):
+            both = weight[good] * weight[bad]
+            total += both
+            above += both * ((score[good] > score[bad])
+                             + (score[good] == score[bad]) / 2)
+    found = metrics.weighted_auc(label, score, weight)
+    assert found == pytest.approx(above / total)
+    assert metrics.weighted_auc(label, score, np.full(50, 3.0)) == (
+        pytest.approx(metrics.auc(label, score)))
+    assert np.isnan(metrics.weighted_auc(label * 0, score, weight))

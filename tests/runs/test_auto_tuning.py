@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfrecal import datasets, metrics, splits
-from tfrecal.runs import run
+from tfrecal.runs import data, run
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.tuning import auto as auto_tuning
 from tfrecal.runs.tuning.auto import Trial
@@ -106,7 +106,7 @@ def test_a_run_writes_why_and_can_be_resumed(tiny_bert_folder, tmp_path):
 @pytest.mark.large
 def test_a_way_that_takes_too_long_is_cut_off(tiny_bert_folder):
     config = dataclasses.replace(CONFIG, encoder=str(tiny_bert_folder))
-    split = run.load_split(config, datasets.load("shop"))
+    split = data.load_split(config, datasets.load("shop"))
     choice = auto_tuning.choose(
         config, split, tried=("frozen", "full"), seconds=1e-3, epochs=3)
     assert choice.config.tuning == "frozen"
@@ -114,7 +114,7 @@ def test_a_way_that_takes_too_long_is_cut_off(tiny_bert_folder):
 
 
 def test_without_texts_there_is_nothing_to_tune():
-    split = run.load_split(CONFIG, datasets.load("shop"))
+    split = data.load_split(CONFIG, datasets.load("shop"))
     choice = auto_tuning.choose(
         dataclasses.replace(CONFIG, encoder="none"), split)
     assert choice.config.tuning == "frozen" and not choice.trials

@@ -66,7 +66,8 @@ class RoundLines(tf_keras.callbacks.Callback):
         write_bytes(self.path, history_text(self.rows))
         if not self.quiet:
             shown = [(title, format(logs[key], form))
-                     for title, key, form in self.columns if key in logs]
+                     for title, key, form in self.columns
+                     if logs.get(key) == logs.get(key, np.nan)]
             widths = [max(len(title), len(text), 8) for title, text in shown]
             if epoch == self.first:
                 print("  ".join(title.rjust(w) for (title, _), w

@@ -15,13 +15,20 @@ def field_arguments(command, kind) -> None:
                 default=None, help=shown[field.name].replace("%", "%%"))
             continue
         of = field.type.removesuffix(" | None")
+        if of == "tuple[float, float]":
+            command.add_argument(
+                "--" + field.name.replace("_", "-"), nargs=2,
+                type=_read_as(float), metavar=("LOW", "HIGH"),
+                help=shown[field.name].replace("%", "%%"))
+            continue
         command.add_argument(
             "--" + field.name.replace("_", "-"), dest=field.name,
             type={"int": _read_as(int), "float": _read_as(float)}.get(
                 of, str),
             metavar=of.upper().replace("STR", "NAME"),
-            help=f"{shown[field.name]} (default: {field.default})".replace(
-                "%", "%%"))
+            help=(shown[field.name] + (
+                "" if field.default is None
+                else f" (default: {field.default})")).replace("%", "%%"))
 
 
 def _read_as(kind):
@@ -39,8 +46,13 @@ def _read_as(kind):
 
 
 def _documented(kind) -> dict[str, str]:
-    """Reads name -> text of the arguments in a class's docstring."""
-    text = kind.__doc__.partition("Args:\n")[2]
+    """Reads name -> text of the arguments in docstrings of a class.
+
+    Those of the classes that it is built on count too.
+    """
+    text = "".join(
+        (one.__doc__ or "").partition("Args:\n")[2].rstrip() + "\n"
+        for one in reversed(kind.__mro__) if dataclasses.is_dataclass(one))
     found = {}
     for part in re.split(r"\n {4,8}(?=\w[\w, ]*: )", "\n" + text):
         names, _, shown = part.strip().partition(": ")

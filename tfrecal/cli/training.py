@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -106,18 +107,33 @@ def demo(arguments) -> int:
 
 
 def _run(config, arguments) -> int:
-    from tfrecal.runs.run import run as run_config
-    from tfrecal.runs.run import verdict
     folder = arguments.output or time.strftime(
         f"runs/{config.strategy}-%Y%m%d-%H%M%S")
-    if not arguments.quiet:
+    data = None
+    # Several workers first meet, so that all of them hear of an error.
+    if "TF_CONFIG" not in os.environ:
+        data = _check_run(config, folder, arguments.quiet)
+    from tfrecal.runs.run import run as run_config
+    from tfrecal.runs.run import verdict
+    history = run_config(config, folder, quiet=arguments.quiet, data=data)
+    print(verdict(history))
+    return 0
+
+
+def _check_run(config, folder, quiet):
+    """Checks folder and data, and says the plan, before TensorFlow loads."""
+    from tfrecal.pool.run_folder import RunFolder
+    from tfrecal.runs.data import load_data, load_split
+    from tfrecal.runs.plan import Plan
+    RunFolder(folder).check_new()
+    data = load_data(config)
+    plan = Plan.of(config, load_split(config, data))
+    if not quiet:
         text = "no text encoder" if config.encoder == "none" else (
             f"{config.encoder} ({config.tuning})")
         print(f"{config.data}, {text}, strategy {config.strategy}, run "
-              f"folder {folder}", file=sys.stderr)
-    history = run_config(config, folder, quiet=arguments.quiet)
-    print(verdict(history))
-    return 0
+              f"folder {folder}\n{plan}", file=sys.stderr)
+    return data
 
 
 def acquire(arguments) -> int:
@@ -152,6 +168,10 @@ def compare(arguments) -> int:
     config = dataclasses.replace(
         ComparisonConfig.from_folder(arguments.output) if begun
         else ComparisonConfig(), **given_fields(arguments, ComparisonConfig))
+    if len(config.labels) < 2:
+        raise ValueError(
+            "A comparison needs a strategy beside the baseline. Received: "
+            f"--strategies {config.strategies}. Name another one.")
     curves = comparison.compare(config, arguments.output, arguments.workers,
                                 quiet=arguments.quiet)
     print(comparison.spoken(comparison.summary(curves)))
@@ -161,11 +181,14 @@ def compare(arguments) -> int:
 
 def tune(arguments) -> int:
     """Search for settings, judged on the validation part."""
-    from tfrecal.runs.tuning.search import search
+    from tfrecal.runs.data import load_data
+    config = _run_config(arguments)
     space = (checks.read_json(arguments.space, "A space")
              if arguments.space else None)
+    data = load_data(config)  # before TensorFlow is
+    from tfrecal.runs.tuning.search import search
     found = search(
-        _run_config(arguments), folder=arguments.output, space=space,
+        config, data, folder=arguments.output, space=space,
         trials=arguments.trials, seconds=arguments.seconds,
         objective=arguments.objective, overwrite=arguments.overwrite,
         quiet=arguments.quiet)

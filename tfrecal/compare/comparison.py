@@ -25,9 +25,12 @@ from tfrecal import checks
 from tfrecal.compare import config as comparison_config
 from tfrecal.compare import savings, scenarios, tables, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
+from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, make_folder
+from tfrecal.runs.data import load_data
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_FEW_ROWS = 20_000  # of a log whose scenarios are checked with every seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,31 +84,69 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         the curves, one row a round of a run.
 
     Raises:
-        ValueError: the folder holds a comparison with other settings, or
-            another process is at work in it.
+        ValueError: the folder holds a comparison with other settings,
+            another process is at work in it, or a scenario makes no sense on
+            the data; see `check`.
     """
     folder = Path(folder)
-    make_folder(folder)
     checks.at_least(1, workers=workers)
+    wanted = jobs(config)
+    if all((folder / job.folder).is_dir() for job in wanted):
+        binary = "rmse" not in pd.read_parquet(
+            folder / wanted[0].folder / "curves.parquet")
+    else:
+        binary = scenarios.is_binary(check(config))
+    make_folder(folder)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
-        _write_config(config, folder, make_model)
-        wanted = jobs(config)
+        _write_config(config, folder, make_model, binary)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
         return gather(folder, wanted, config)
 
 
-def _write_config(config, folder, make_model):
+def check(config: ComparisonConfig) -> Interactions:
+    """Checks a comparison before anything is done; needs no TensorFlow.
+
+    Returns:
+        Its data.
+
+    Raises:
+        ValueError: the data cannot be read or hold nothing to ask, there is
+            no such scenario or column, or a scenario makes no sense on them.
+    """
+    for name in config.scenario_names:
+        scenarios.get(name)
+    data = load_data(config)
+    if data.label.min() == data.label.max():
+        raise ValueError(
+            "A comparison buys labels, which must differ. Received: "
+            f"{len(data):,} rows of label={data.label.min():g} in "
+            f"{config.data}. Bring negatives too, or train on these with "
+            "`tfrecal run` and ask people with `tfrecal acquire`.")
+    categories(data.items, config.category)
+    first = config.first_seed
+    # A long log has rows for every seed if it has them for one.
+    seeds = config.seeds if len(data) < _FEW_ROWS else 1
+    for name in config.scenario_names:
+        for seed in range(first, first + seeds):
+            scenarios.check(data, name, seed, config)
+    return data
+
+
+def _write_config(config, folder, make_model, binary):
     path = folder / "config.json"
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
-        name: scenarios.get(name).metric for name in config.scenario_names},
+        name: scenarios.get(name).judged_by(binary)
+        for name in config.scenario_names},
         "make_model": own}
     if path.exists():
-        old = checks.read_json(path, "The config of a comparison")
+        # Fields that have come since then had their defaults.
+        old = {**dataclasses.asdict(ComparisonConfig()),
+               **checks.read_json(path, "The config of a comparison")}
         may = ("scenarios", "strategies", "seeds", "category", "primary")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
@@ -163,7 +204,6 @@ def _start_worker(parent: int):
 def _learner(settings: str, make_model):
     """The data and the one learner of a process."""
     from tfrecal.compare.learner import Learner
-    from tfrecal.runs.build import load_data
     from tfrecal.text.encoder import TextEncoder
     config = ComparisonConfig(**json.loads(settings))
     data = load_data(config)
@@ -238,7 +278,8 @@ def categories(items: pd.DataFrame, column: str | None) -> np.ndarray | None:
     if column not in items:
         raise ValueError(
             f"`category` must be a column of the items table: "
-            f"{', '.join(items.columns)}. Received: category={column!r}.")
+            f"{', '.join(items.columns) or 'there is none'}. Received: "
+            f"category={column!r}.")
     return items[column].astype(object).where(
         items[column].notna(), "").astype(str).str.split(
             "|").str[0].to_numpy(object)
@@ -270,6 +311,7 @@ def summary(curves: pd.DataFrame, baselines=("random", "target_matched")
     for name in curves["scenario"].unique():
         scenario = scenarios.get(name)
         part = curves[curves["scenario"] == name]
+        metric = scenario.judged_by(binary="rmse" not in part)
         keys = [key for key in part.columns
                 if key not in savings.metric_names(part)]
         for baseline in baselines:
@@ -278,7 +320,7 @@ def summary(curves: pd.DataFrame, baselines=("random", "target_matched")
             if baseline in set(own["strategy"]) and (
                     own["strategy"].nunique() > 1):
                 rows.append(savings.compare(
-                    own[[*keys, scenario.metric]], baseline,
+                    own[[*keys, metric]], baseline,
                     at=(scenario.at,)))
     return pd.concat(rows, ignore_index=True)
 
@@ -290,7 +332,8 @@ def spoken(table: pd.DataFrame) -> str:
         scenario = scenarios.get(name)
         share = "" if scenario.at == 1 else (
             f" at {scenario.at:.0%} of random's budget")
-        lines = [f"{name}: {scenario.says} ({scenario.metric}{share})"]
+        lines = [f"{name}: {scenario.says} ({rows['metric'].iloc[0]}"
+                 f"{share})"]
         for row in rows.itertuples():
             lines.append(f"  {row.strategy:32} beside {row.baseline:14} "
                          f"{row.labels:5.2f} [{row.low:.2f}, {row.high:.2f}]"

@@ -13,18 +13,19 @@ from tfrecal import acquisition, checks
 from tfrecal.acquisition import Strategy
 from tfrecal.checks import typed
 from tfrecal.data.query import check_query
+from tfrecal.runs.data import DataConfig
 
 BASELINE = "random"
 BESIDE = ("primary", "make_model")  # what config.json holds beside the config
 
 
 @typed.config
-class ComparisonConfig:
+class ComparisonConfig(DataConfig):
     """Everything that decides a comparison; stored as `config.json`.
 
+    The fields of `DataConfig` come first.
+
     Args:
-        data: name of a data set, or a CSV file of interactions.
-        users, items: CSV files of the tables, where `data` is a file.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`. The
             encoder is not trained.
         scenarios: comma-separated names, see `tfrecal.compare.scenarios`.
@@ -48,9 +49,6 @@ class ComparisonConfig:
         category: column of the items table that the report groups by.
     """
 
-    data: str = "ml-100k"
-    users: str | None = None
-    items: str | None = None
     encoder: str = "minilm"
     scenarios: str = "standard"
     strategies: str = "target_matched,vopt"

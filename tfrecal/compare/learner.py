@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfrecal.callbacks import AcquireLabels, EvaluateRetrieval
 from tfrecal.callbacks.learning_rate import RoundCosine
+from tfrecal.metrics import weighted_auc
 from tfrecal.model.tasks import default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.oracles import ReplayOracle
@@ -165,8 +166,9 @@ class Judge(EvaluateRetrieval):
     The curve is kept here and not written into `logs`, so that nothing in
     the run can choose by it.
 
-    Beside the metrics of `EvaluateRetrieval`: `rmse_users` and `rmse_items`,
-    in which every user or item of the test rows counts the same.
+    Beside the metrics of `EvaluateRetrieval`: `rmse_users` and `rmse_items`
+    (for 0/1 labels `auc_users` and `auc_items`), in which every user or item
+    of the test rows counts the same.
     """
 
     def __init__(self, problem):
@@ -189,14 +191,16 @@ class Judge(EvaluateRetrieval):
             "bought": labelled - self.initial, "cost": self.pool.spent,
             "train_seconds": self._training, **self.evaluate(self.model)})
 
-    def _pointwise(self, loss, label, predicted):
-        found = super()._pointwise(loss, label, predicted)
-        error = (label - predicted) ** 2
-        for name, codes in (("rmse_users", self.held_out.user_code),
-                            ("rmse_items", self.held_out.item_code)):
-            each = np.bincount(codes, error) / np.maximum(
-                np.bincount(codes), 1)
-            found[name] = float(np.sqrt(each[np.unique(codes)].mean()))
+    def _label_metrics(self, loss, label, predicted):
+        found = super()._label_metrics(loss, label, predicted)
+        for side, codes in (("users", self.held_out.user_code),
+                            ("items", self.held_out.item_code)):
+            weight = 1 / np.bincount(codes)[codes]
+            if loss == "mse":
+                found[f"rmse_{side}"] = float(np.sqrt(np.average(
+                    (label - predicted) ** 2, weights=weight)))
+            else:
+                found[f"auc_{side}"] = weighted_auc(label, predicted, weight)
         return found
 
     def curve(self) -> pd.DataFrame:

@@ -52,7 +52,8 @@ class Scenario:
     Args:
         name: the scenario's name.
         says: what it is about in a few words, for tables and reports.
-        metric: the metric that judges it, a column of the curves.
+        metric: the metric that judges it where labels are ratings; see
+            `judged_by`.
         at: share of the random baseline's budget whose quality is to be
             reached.
         make: `(data, seed, segment) -> Problem`.
@@ -63,6 +64,14 @@ class Scenario:
     metric: str
     at: float
     make: Callable
+
+    def judged_by(self, binary: bool) -> str:
+        """Returns the metric that judges it, a column of the curves.
+
+        Args:
+            binary: whether labels are 0 and 1, of which there is no RMSE.
+        """
+        return self.metric.replace("rmse", "auc") if binary else self.metric
 
 
 def standard(data, seed, segment=None) -> Problem:
@@ -166,6 +175,52 @@ def get(name: str) -> Scenario:
         raise ValueError(f"A scenario must be one of {', '.join(_ALL)}. "
                          f"Received: {name!r}.")
     return _ALL[name]
+
+
+def check(data, name: str, seed: int, config) -> None:
+    """Checks that a scenario makes sense on the data.
+
+    Args:
+        data: the `Interactions`.
+        name: name of the scenario.
+        seed: a seed of the comparison.
+        config: the `ComparisonConfig`.
+
+    Raises:
+        ValueError: the scenario cannot be made, or there is too little to
+            ask or to judge by.
+    """
+    try:
+        problem = get(name).make(data, seed, config.segment)
+    except ValueError as error:
+        raise ValueError(
+            f"The scenario `{name}` cannot be made of {len(data):,} rows: "
+            f"{error}") from None
+    pool, found = problem.pool, []
+    free = pool.counts["unlabelled"]
+    bought = round(config.budget * free)
+    if not pool.counts["labelled"]:
+        found.append("no label to begin with")
+    if bought < config.rounds:
+        found.append(f"{bought} labels to buy in {config.rounds} rounds")
+    if not len(problem.validation):
+        found.append("no validation row")
+    good = problem.test.label >= pool.positive
+    if not good.any():
+        found.append("no positive among the test rows")
+    elif good.all() and is_binary(data):
+        found.append("no negative among the test rows")
+    if found:
+        raise ValueError(
+            f"The scenario `{name}` needs labels to begin with, to buy and "
+            f"to judge by. Received: {', '.join(found)} of {len(data):,} "
+            f"rows with seed {seed}. Bring more rows, or choose fewer "
+            "`--rounds`, a larger `--budget` or other `--scenarios`.")
+
+
+def is_binary(data) -> bool:
+    """Returns whether the labels of `Interactions` are 0 and 1."""
+    return tuple(map(float, data.scale)) == (0.0, 1.0)
 
 
 def _split(data, seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from tfrecal import checks
 from tfrecal.data.interactions import Interactions
@@ -126,6 +127,22 @@ def cold_items(interactions: Interactions, fraction: float = 0.2,
     """
     return _split_codes(interactions, interactions.item_code, fraction,
                         validation, seed)
+
+
+def with_parts(train: Interactions, validation: Interactions | None = None,
+               test: Interactions | None = None) -> Interactions:
+    """Puts parts of one's own together; the column `part` tells them apart.
+
+    Args:
+        train: the training part.
+        validation, test: further parts over the same tables, or None.
+
+    Returns:
+        All rows, with `part` 0, 1 or 2 in the order of `Split`.
+    """
+    frames = [part.frame.assign(part=np.int8(number)) for number, part
+              in enumerate((train, validation, test)) if part is not None]
+    return train.with_frame(pd.concat(frames, ignore_index=True))
 
 
 def check_leakage(user, item, held_out: Interactions) -> None:

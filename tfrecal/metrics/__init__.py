@@ -1,7 +1,14 @@
 """How good are lists and predictions?"""
 from __future__ import annotations
 
-from tfrecal.metrics.pointwise import auc, log_loss, mae, mid_ranks, rmse
+from tfrecal.metrics.pointwise import (
+    auc,
+    log_loss,
+    mae,
+    mid_ranks,
+    rmse,
+    weighted_auc,
+)
 from tfrecal.metrics.ranking import (
     RankingResult,
     item_slices,
@@ -14,4 +21,4 @@ from tfrecal.metrics.ranking import (
 
 __all__ = ["RankingResult", "auc", "item_slices", "log_loss", "mae",
            "mid_ranks", "pairs", "ranking", "ranking_from_scores", "rmse",
-           "slices", "t_interval"]
+           "slices", "t_interval", "weighted_auc"]

@@ -48,6 +48,26 @@ def auc(label, score) -> float:
     return float(above / (positives * negatives))
 
 
+def weighted_auc(label, score, weight) -> float:
+    """Returns `auc` where a pair of rows counts by the product of weights.
+
+    Args:
+        label: 0 and 1, `[n]`.
+        score: `[n]`.
+        weight: weights above 0, `[n]`.
+
+    Returns:
+        The area, or NaN where there is only one class.
+    """
+    label, score = _checked_pair(label, score, binary=True)
+    level = np.unique(score, return_inverse=True)[1]
+    good, bad = (np.bincount(level, np.asarray(weight) * (label == kind),
+                             minlength=1) for kind in (1, 0))
+    both = good.sum() * bad.sum()
+    below = np.cumsum(bad) - bad / 2  # ties count a half
+    return float((good * below).sum() / both) if both else float("nan")
+
+
 def log_loss(label, probability) -> float:
     """Returns the mean negative log-likelihood of 0/1 labels, in nats.
 

@@ -6,9 +6,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.columns import WHOLE_FLOAT, clean_id
+from tfrecal.data.columns import clean_id
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.feedback.labels import feedback_labels
 from tfrecal.pool.pool import Pool
 
@@ -82,7 +81,7 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     """Puts labels, feedback and tables together.
 
     Ids of the feedback are those of the tables, also where an older store
-    holds them with white space or as "42.0" (see `Vocabulary`).
+    holds them with white space or as "42.0" (see `clean_id`).
 
     Args:
         base: what `base_labels` returned.
@@ -111,8 +110,7 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
         tables.users.drop(index=gone, errors="ignore"), users)
     item_table = grown_table(tables.items, items)
     number = len(responses)
-    responses, shown = merge_ids(
-        responses, shown, user_table.index, item_table.index, notes)
+    responses, shown = merge_ids(responses, shown, notes)
     old_responses, old_shown = (
         frame[frame["received"] <= served_until]
         for frame in (responses, shown))
@@ -188,21 +186,20 @@ def tell_left_out(counts: dict, scale=None) -> str:
             f"learned from: {', '.join(told)}") if told else ""
 
 
-def merge_ids(responses, shown, users, items, notes: list[str]):
-    """Returns feedback with the ids of tables; rows without ids are left out.
+def merge_ids(responses, shown, notes: list[str]):
+    """Returns feedback with clean ids; rows without ids are left out.
 
     Args:
         responses, shown: frames of the feedback store.
-        users, items: ids of the tables.
         notes: gets a sentence for ids that were written otherwise.
     """
     frames = [responses, shown]
-    for name, known in (("user_id", users), ("item_id", items)):
-        vocabulary = Vocabulary(known, name)
+    for name in _PAIR:
         merged = set()
         for number, frame in enumerate(frames):
             places, values = pd.factorize(frame[name])
-            texts = _table_ids(values, vocabulary)
+            texts = np.array([clean_id(value, name) for value in values],
+                             object)
             wrong = texts != values
             if wrong.any():
                 merged.update(values[wrong])
@@ -215,19 +212,6 @@ def merge_ids(responses, shown, users, items, notes: list[str]):
                 f"feedback: {len(merged):,} `{name}` with white space or "
                 f"\".0\", such as {min(merged)!r}, are read without")
     return frames
-
-
-def _table_ids(values, vocabulary: Vocabulary) -> np.ndarray:
-    """Returns distinct ids as a vocabulary has them, else cleaned."""
-    values = np.asarray(values, object)
-    codes = vocabulary.codes(values)
-    texts = np.array([clean_id(value, vocabulary.name) for value in values],
-                     object)
-    for place in np.flatnonzero(codes == 0):
-        if WHOLE_FLOAT.fullmatch(texts[place]):
-            texts[place] = texts[place].split(".")[0]
-    texts[codes > 0] = vocabulary.ids(codes[codes > 0])
-    return texts
 
 
 def _strangers(kind: str, ids, known, what: str) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.columns import as_ids, as_numbers
+from tfrecal.data import kinds
+from tfrecal.data.columns import as_ids, as_numbers, parse_columns
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.kinds import in_kinds, kinds_of
 from tfrecal.data.tables import TableFormat, read_table
 from tfrecal.data.vocabulary import Vocabulary, id_column
 
@@ -72,9 +72,10 @@ def read_today(tables: Interactions, users=None, items=None, *,
         if source is None:
             made.append(table.iloc[:0])
             continue
-        reader = _Reader(option, table, form, columns or {}, forget)
+        reader = _Reader(table, forget if option == "users" else ())
         try:
-            made.append(reader.read(source, bad_rows == "drop"))
+            made.append(reader.read(
+                source, option, form, columns or {}, bad_rows == "drop"))
         except (ValueError, TypeError, OSError) as error:
             faults.append(f"`{option}` (`--{option}`): {error}")
         faults += reader.faults
@@ -91,10 +92,12 @@ def read_without_erased(store, config, origin, tables: Interactions,
                         until: float):
     """Reads today's tables; users who were erased lose their served rows.
 
+    The files are read as the files of the run were.
+
     Args:
         store: the `FeedbackStore`, which knows the erased.
         config: the `RetrainConfig`, which names the files.
-        origin: the loop's `Origin`; its run says what becomes of bad rows.
+        origin: the loop's `Origin`.
         tables: the served model's tables.
         until: time of reception up to which these have heard of erasures.
 
@@ -105,9 +108,11 @@ def read_without_erased(store, config, origin, tables: Interactions,
     ids = {*tables.users.index, *origin.labels["user_id"]}
     erased = store.erased(ids)
     forget = {user for user, time in erased.items() if time > until}
+    run = origin.config
     today = read_today(
         tables, config.users, config.items, forget=forget,
-        bad_rows=origin.config.bad_rows)
+        form=dataclasses.replace(run.form, header=()),
+        columns=parse_columns(run.columns), bad_rows=run.bad_rows)
     erased.update(store.erased(today.users.index))
     return today, erased, forget
 
@@ -115,87 +120,64 @@ def read_without_erased(store, config, origin, tables: Interactions,
 class _Reader:
     """Reads one table; `faults` and `notes` say what was found."""
 
-    def __init__(self, option: str, table: pd.DataFrame, form: TableFormat,
-                 columns: dict, forget):
-        self.option, self.table, self.form = option, table, form
-        self.columns = columns
-        self.forget = forget if option == "users" else ()
+    def __init__(self, table: pd.DataFrame, forget):
+        self.table, self.forget = table, forget
         self.key = table.index.name
+        self.names = list(map(str, table.columns))
         self.faults: list[str] = []
         self.notes: list[str] = []
 
-    def read(self, source, drop: bool) -> pd.DataFrame:
+    def read(self, source, option: str, form: TableFormat, columns: dict,
+             drop: bool) -> pd.DataFrame:
         """Returns the rows of new ids; faults of rows are collected."""
-        read = read_table(source, self.form)
-        self.source = (f"--{self.option} {read.path}" if read.path
-                       else f"the {self.option} table")
+        read = read_table(source, form)
+        self.source = (f"--{option} {read.path}" if read.path
+                       else f"the {option} table")
+        self.lines = read.lines
         self.notes += read.notes
-        frame, self.lines = read.frame, read.lines
-        other = self.columns.get(self.key, self.key)
+        if read.faults:
+            self.faults.append(f"{self.source}: {read.said_faults()}.")
+        frame, other = read.frame, columns.get(self.key, self.key)
         if self.key not in frame and other in frame:
             frame = frame.rename(columns={other: self.key})
         ids = as_ids(id_column(frame, self.key), self.key,
                      self.notes).to_numpy(object)
-        frame = frame.drop(columns=self.key, errors="ignore").reset_index(
-            drop=True)
-        frame.columns = [str(name) for name in frame.columns]
-        frame = self._served_columns(frame)
+        frame = self._served_columns(frame.drop(
+            columns=self.key, errors="ignore").reset_index(drop=True))
         bad = self._odd_ids(ids)
-        for name in frame.columns:
-            bad |= self._odd_cells(frame, name)
-        if bad.any():
-            if not drop:
-                return self.table.iloc[:0]
-            self.notes += [f"left out: {fault}" for fault in self.faults]
-            self.faults = []
-            frame, ids = frame[~bad].reset_index(drop=True), ids[~bad]
-            self.lines = self.lines[~bad]
-        frame = self._in_served_kinds(frame)
-        return self._new_rows(frame, ids)
+        for name, served in zip(self.names, self.table.items()):
+            odd, kind = _odd_cells(frame[name], served[1])
+            self._add(odd, f"`{name}` must be {kind}",
+                      frame[name].to_numpy(object))
+            bad |= odd
+        if self.faults and not drop:
+            return self.table.iloc[:0]
+        self.notes += [f"left out: {fault}" for fault in self.faults]
+        self.faults, self.lines = [], self.lines[~bad]
+        frame = frame[~bad].reset_index(drop=True)
+        return self._new_rows(self._in_served_kinds(frame), ids[~bad])
 
     def _served_columns(self, frame) -> pd.DataFrame:
-        lacking = [name for name in map(str, self.table.columns)
-                   if name not in frame]
+        frame.columns = [str(name) for name in frame.columns]
+        lacking = [name for name in self.names if name not in frame]
         if lacking:
             raise ValueError(
                 f"{self.source} must have the served table's columns. "
                 f"Received: columns={list(frame.columns)}, without "
                 f"{lacking}. Add them; their cells may be empty.")
-        more = [name for name in frame.columns
-                if name not in set(map(str, self.table.columns))]
+        more = [name for name in frame.columns if name not in self.names]
         if more:
             self.notes.append(
                 f"{self.source}: columns {more} are left out, because the "
                 "served model has never seen them; a new run reads them")
-        return frame[[str(name) for name in self.table.columns]]
+        return frame[self.names]
 
     def _odd_ids(self, ids) -> np.ndarray:
         missing = ids == ""
         twice = pd.Series(ids).duplicated().to_numpy() & ~missing
-        for wrong, why in ((missing, f"`{self.key}` is empty"),
-                           (twice, f"`{self.key}` is there already")):
-            self._add(wrong, why, ids)
+        self._add(missing, f"`{self.key}` is empty", ids)
+        self._add(twice, f"`{self.key}` is there already", ids)
         return missing | twice
-
-    def _odd_cells(self, frame, name: str) -> np.ndarray:
-        """Returns which cells are not of the served column's kind."""
-        served, column = self.table[name], frame[name]
-        there = column.notna().to_numpy(bool)
-        if not served.notna().any():
-            return np.zeros(len(frame), bool)
-        if pd.api.types.is_bool_dtype(served.dtype):
-            wrong, kind = there & ~_is_truth(column), "true or false"
-        elif pd.api.types.is_datetime64_any_dtype(served.dtype):
-            wrong = there & pd.to_datetime(
-                column, errors="coerce", utc=True).isna().to_numpy(bool)
-            kind = "a time"
-        elif pd.api.types.is_numeric_dtype(served.dtype):
-            wrong, kind = there & ~np.isfinite(as_numbers(column)), "a number"
-        else:
-            return np.zeros(len(frame), bool)
-        self._add(wrong, f"`{name}` must be {kind}",
-                  column.to_numpy(object))
-        return wrong
 
     def _add(self, wrong, why: str, cells) -> None:
         if not wrong.any():
@@ -211,25 +193,18 @@ class _Reader:
             f"{why}.")
 
     def _in_served_kinds(self, frame) -> pd.DataFrame:
-        kinds = kinds_of(self.table)
-        for name in self.table.columns:
-            dtype = self.table[name].dtype
-            if pd.api.types.is_bool_dtype(dtype):
-                frame = frame.assign(**{str(name): _as_truth(frame[name])})
-                kinds.pop(str(name), None)
-            elif pd.api.types.is_datetime64_any_dtype(dtype):
-                frame = frame.assign(**{str(name): pd.to_datetime(
-                    frame[name], utc=getattr(
-                        dtype, "tz", None) is not None).astype(dtype)})
-                kinds.pop(str(name), None)
-        frame = in_kinds(frame, kinds, self.lines, self.source)
-        for name in frame:
+        wanted = kinds.kinds_of(self.table)
+        for name, (_, served) in zip(self.names, self.table.items()):
+            read = _OTHER_KINDS.get(served.dtype.kind, (None,))[0]
+            if read is not None and wanted.pop(name, None):
+                frame = frame.assign(**{name: read(frame[name], served.dtype)})
+        frame = kinds.in_kinds(frame, wanted, self.lines, self.source)
+        for name, (_, served) in zip(self.names, self.table.items()):
             # Whole numbers stay whole: 1997 is no 1997.0 in a text.
-            dtype = self.table[name].dtype
-            if pd.api.types.is_integer_dtype(dtype) and (
-                    pd.api.types.is_float_dtype(frame[name].dtype)
-                    and np.mod(frame[name], 1).eq(0).all()):
-                frame = frame.assign(**{name: frame[name].astype(dtype)})
+            if served.dtype.kind in "iu" and frame[name].dtype.kind == "f" \
+                    and np.mod(frame[name], 1).eq(0).all():
+                frame = frame.assign(**{name: frame[name].astype(
+                    served.dtype)})
         return frame.set_axis(self.table.columns, axis=1)
 
     def _new_rows(self, frame, ids) -> pd.DataFrame:
@@ -237,7 +212,7 @@ class _Reader:
         code = Vocabulary(table.index, self.key).codes(ids)
         frame.index = pd.Index(ids, name=self.key, dtype=object)
         new, known = code == 0, code > 0
-        changed = _differ(frame[known], table.iloc[code[known] - 1])
+        changed = _count_changed(frame[known], table.iloc[code[known] - 1])
         if new.any() or changed:
             self.notes.append(
                 f"{self.source}: {len(ids):,} rows, of which {new.sum():,} "
@@ -253,31 +228,52 @@ class _Reader:
         return frame[new]
 
 
-def _is_truth(column) -> np.ndarray:
-    return column.astype(str).str.strip().str.lower().isin(
-        _TRUTH).to_numpy(bool)
+def _odd_cells(column, served) -> tuple[np.ndarray, str]:
+    """Returns which cells are not of a served column's kind, and the kind."""
+    none = np.zeros(len(column), bool)
+    if not served.notna().any():
+        return none, ""
+    there = column.notna().to_numpy(bool)
+    read, kind = _OTHER_KINDS.get(served.dtype.kind, (None, "a number"))
+    if read is not None:
+        return there & read(column, served.dtype).isna().to_numpy(bool), kind
+    if pd.api.types.is_numeric_dtype(served.dtype):
+        return there & ~np.isfinite(as_numbers(column)), kind
+    return none, ""
 
 
-def _as_truth(column) -> pd.Series:
-    """Returns a column of True, False and missing cells."""
+def _truths(column, dtype) -> pd.Series:
+    """Returns True, False, and None for all else."""
     found = column.astype(str).str.strip().str.lower().map(_TRUTH)
     return found.astype(bool) if found.notna().all() else found.astype(
         object).where(found.notna(), None)
 
 
-def _differ(frame, served) -> int:
+def _times(column, dtype) -> pd.Series:
+    """Returns times, NaT for all else."""
+    found = pd.to_datetime(column, errors="coerce", utc=True,
+                           format="ISO8601")
+    zone = getattr(dtype, "tz", None)
+    return (found.dt.tz_localize(None) if zone is None
+            else found.dt.tz_convert(zone)).astype(dtype)
+
+
+# Kinds that only tables of Parquet files and frames have.
+_OTHER_KINDS = {"b": (_truths, "true or false"), "M": (_times, "a time")}
+
+
+def _count_changed(frame, served) -> int:
     """Returns how many rows of two frames of the same shape differ."""
     wrong = np.zeros(len(frame), bool)
     for place in range(frame.shape[1]):
         one, other = frame.iloc[:, place], served.iloc[:, place]
-        gone = one.isna().to_numpy(bool), other.isna().to_numpy(bool)
         if pd.api.types.is_numeric_dtype(other.dtype):
             same = as_numbers(one) == as_numbers(other)
         else:
             same = (one.astype(str).to_numpy(object)
                     == other.astype(str).to_numpy(object))
-        wrong |= ~(np.asarray(same, bool) & ~gone[0] & ~gone[1]
-                   | (gone[0] & gone[1]))
+        gone = one.isna().to_numpy(bool), other.isna().to_numpy(bool)
+        wrong |= ~np.where(gone[0] | gone[1], gone[0] & gone[1], same)
     return int(wrong.sum())
 
 

@@ -10,8 +10,9 @@ from tfrecal.oracles import CallableOracle, Questions, write_questions
 from tfrecal.oracles.question_files import check_format, read_labels
 from tfrecal.pool.pool import ASKED
 from tfrecal.pool.run_folder import RunFolder
-from tfrecal.runs.build import load_split, restore_trained
+from tfrecal.runs.build import restore_trained
 from tfrecal.runs.config import RunConfig
+from tfrecal.runs.data import load_split
 
 
 def acquire(folder, to, *, strategy: str | None = None,
@@ -62,7 +63,9 @@ def acquire(folder, to, *, strategy: str | None = None,
             chosen = callback.choose()
             if not len(chosen[0]):
                 raise ValueError("There must be something to ask. Received: "
-                                 f"{callback.exhausted}.")
+                                 f"{callback.exhausted}. A run with "
+                                 "`--oracle people` asks pairs outside of "
+                                 "its log.")
             questions = callback.ask(*chosen)
             folder.write(pool)
         data = built.split.train

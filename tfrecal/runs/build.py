@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
 
 from tfrecal import callbacks
-from tfrecal.data import datasets, splits
+from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import default_template
 from tfrecal.files import damaged
@@ -17,8 +15,9 @@ from tfrecal.model.tasks import default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.pool.run_folder import AGAIN, RunFolder
-from tfrecal.pool.target import Target
 from tfrecal.runs.config import RunConfig
+from tfrecal.runs.data import load_split
+from tfrecal.runs.plan import Plan, labelled_first, target_of
 from tfrecal.text import simcse
 from tfrecal.text.encoder import TextEncoder
 
@@ -31,7 +30,7 @@ class Run:
     """A run that is built from its config and ready to train.
 
     Attributes:
-        config: what decides the run.
+        config: what decides the run, with all numbers (`Plan`).
         split: training, validation and test part of the data.
         pool: the pool over the training part.
         model: the compiled model.
@@ -41,18 +40,6 @@ class Run:
     split: splits.Split
     pool: Pool
     model: TwoTower
-
-    def target(self) -> Target | None:
-        """Returns the audience that the config names, or None without one."""
-        config, traffic = self.config, self.split.train
-        if config.target_users or config.target_items:
-            return Target.segment(
-                traffic, users=config.target_users,
-                items=config.target_items, uniform=config.target_uniform)
-        if config.target_uniform:
-            return Target.from_interactions(
-                traffic, uniform=config.target_uniform)
-        return None
 
     def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
         """Returns the callback that buys labels as the config says.
@@ -64,51 +51,9 @@ class Run:
         config = self.config
         return callbacks.AcquireLabels(
             self.pool, config.strategy, oracle, budget=config.budget,
-            seed=config.seed, target=self.target(),
+            seed=config.seed, target=target_of(config, self.split.train),
             calibration=self.split.validation,
             **{"per_round": config.batch, **options})
-
-
-def load_data(config: RunConfig) -> Interactions:
-    """Loads the data set or the user's own files.
-
-    Raises:
-        ValueError: the config names neither, or all labels are equal.
-    """
-    known = [data_set.name for data_set in datasets.names()]
-    if config.data in known:
-        if config.users or config.items:
-            raise ValueError(
-                "A named data set brings its own tables. Received: --users "
-                f"or --items beside --data {config.data}. Leave them out.")
-        return datasets.load(config.data)
-    if not Path(config.data).is_file():
-        raise ValueError(
-            f"`data` must be a CSV file or one of {known}. "
-            f"Received: data={config.data!r}.")
-    data = Interactions.from_csv(
-        config.data, users=config.users, items=config.items,
-        bad_rows=config.bad_rows, duplicates=config.duplicates)
-    if data.scale[0] == data.scale[1]:
-        raise ValueError(
-            "Labels must differ, or there is nothing to learn. Received: "
-            f"{len(data)} rows with label={data.scale[0]:g}. If they are all "
-            "positives, make them 1.")
-    if data.report.counts:
-        print(data.report, file=sys.stderr)
-    return data
-
-
-def load_split(config: RunConfig,
-               data: Interactions | None = None) -> splits.Split:
-    """Splits the config's data into three parts; loads them if not given."""
-    data = load_data(config) if data is None else data
-    if config.split in ("temporal", "leave_last_n"):
-        return getattr(splits, config.split)(data)
-    if config.split == "random":
-        return splits.random(data, seed=config.seed)
-    return getattr(splits, config.split)(
-        data, fraction=0.2, validation=0.1, seed=config.seed)
 
 
 def build(config: RunConfig, data: Interactions | None = None,
@@ -123,8 +68,12 @@ def build(config: RunConfig, data: Interactions | None = None,
         warm: whether to warm the encoder up if the config says so; not
             needed where stored weights are loaded next.
     """
-    tf_keras.utils.set_random_seed(config.seed)
     split = load_split(config, data)
+    return _build(Plan.of(config, split).config, split, warm)
+
+
+def _build(config, split, warm) -> Run:
+    tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
     model = make_model(config, split.train, mean, warm=warm)
@@ -132,22 +81,12 @@ def build(config: RunConfig, data: Interactions | None = None,
 
 
 def first_pool(config: RunConfig, split: splits.Split) -> Pool:
-    """Makes the pool that a run begins with.
-
-    Raises:
-        ValueError: no row of the pool has a label.
-    """
+    """Makes the pool that a run begins with."""
     if config.oracle == "people":
-        pool = Pool.cross(split.train, [split.validation, split.test])
-    else:
-        initial = (float(config.initial) if config.initial <= 1
-                   else int(config.initial))
-        pool = Pool.from_interactions(split.train, initial, seed=config.seed)
-    if not len(pool.labelled_rows()):
-        raise ValueError(
-            "Training needs at least one labelled row. Received: initial="
-            f"{config.initial} of {len(pool)} pairs. Choose a larger share.")
-    return pool
+        return Pool.cross(split.train, [split.validation, split.test])
+    return Pool.from_interactions(
+        split.train, labelled_first(config, len(split.train)),
+        seed=config.seed)
 
 
 def make_model(config: RunConfig, data: Interactions, mean: float,
@@ -215,11 +154,14 @@ def make_encoder(config: RunConfig, data: Interactions,
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """Builds a stored run as it was after its last whole epoch.
 
+    Its config has been planned, perhaps by an earlier version, and holds.
+
     Returns:
         The run, and its state as `RunFolder.state` holds it.
     """
-    built = build(RunConfig.from_file(folder.checked("config.json")),
-                  folder.data(), warm=not folder.state)
+    config = RunConfig.from_file(folder.checked("config.json"))
+    built = _build(config, load_split(config, folder.data()),
+                   warm=not folder.state)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)

@@ -6,6 +6,7 @@ import functools
 from tfrecal import acquisition, checks
 from tfrecal.checks import typed
 from tfrecal.data.query import check_query
+from tfrecal.runs.data import DataConfig
 from tfrecal.text import options as encoder_options
 from tfrecal.text.options import PRECISIONS
 
@@ -17,12 +18,10 @@ LOSSES = ("rating", "retrieval", "pairwise", "search")
 
 def _check_losses(losses: str) -> None:
     given = set(typed.listed(losses))
-    if not given <= set(LOSSES) or "rating" not in given or not (
-            {"retrieval", "pairwise"} & given):
+    if not given <= set(LOSSES) or not {"retrieval", "pairwise"} & given:
         raise ValueError(
-            f"`losses` must be of {', '.join(LOSSES)}: rating, and retrieval "
-            "or pairwise at least. Received: "
-            f"losses={checks.shown(losses)}.")
+            f"`losses` must be of {', '.join(LOSSES)}: retrieval or pairwise "
+            f"at least. Received: losses={checks.shown(losses)}.")
 
 
 def _read_weights(weights: str) -> dict[str, float]:
@@ -45,16 +44,15 @@ def _read_weights(weights: str) -> dict[str, float]:
 
 
 @typed.config
-class RunConfig:
+class RunConfig(DataConfig):
     """Everything that decides a run; stored as `config.json`.
 
+    The fields of `DataConfig` come first.
+
     Args:
-        data: name of a data set, or a CSV file of interactions.
-        users, items: CSV files of the tables, where `data` is a file.
-        bad_rows: what to do with bad rows of these files: `"raise"` refuses
-            them, `"drop"` leaves them out and counts them.
-        duplicates: what to do with several rows of one pair: `"raise"`, or
-            keep the `"first"` or `"last"` by time, or the `"mean"` label.
+        validation, test: files of a validation and a test part of one's own,
+            of users and items of `data` or of the tables. A part that is not
+            given is cut from `data` by `split`.
         split: `"random"` and `"temporal"` (80/10/10), `"leave_last_n"`,
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
@@ -83,8 +81,12 @@ class RunConfig:
             the same in the audience.
         initial: share of the pool that is labelled at first, where 1 is all
             of it; a value above 1 is a number of labels.
-        batch: labels bought in a round (`per_round` of `AcquireLabels`).
-        rounds: number of rounds of acquisition; each takes one epoch.
+        batch: labels bought in a round (`per_round` of `AcquireLabels`); by
+            default such that all rounds together buy 60% of the pool, or
+            what is left of it. The run's config.json has the number.
+        rounds: number of rounds of acquisition; each takes one epoch. 0
+            buys nothing and trains on what is labelled at first for
+            `final_epochs` epochs: with `--initial 1`, on all of the log.
         final_epochs: epochs after the last round.
         budget: what all labels may cost, or None.
         cost: cost of a label.
@@ -95,19 +97,17 @@ class RunConfig:
         encoder_every: batches for one step of the encoder; see
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
-        losses: comma-separated: `rating`, one or both of `retrieval` and
-            `pairwise`, and `search`, which is left out without texts.
+        losses: comma-separated: one or both of `retrieval` and `pairwise`;
+            `rating`, without which no labels are predicted; and `search`,
+            which is left out without texts.
         weights: loss weights, such as `retrieval=0.5,search=0.2`; the other
             losses keep theirs (`tfrecal.model.tasks`).
         temperature: divides the inner products of the retrieval loss.
         seed: the seed of all random draws.
     """
 
-    data: str = "ml-100k"
-    users: str | None = None
-    items: str | None = None
-    bad_rows: str = "raise"
-    duplicates: str = "raise"
+    validation: str | None = None
+    test: str | None = None
     split: str = "random"
     encoder: str = "minilm"
     tuning: str = "top_n"
@@ -125,7 +125,7 @@ class RunConfig:
     target_items: str | None = None
     target_uniform: str | None = None
     initial: float = 0.05
-    batch: int = 8000
+    batch: int | None = None
     rounds: int = 6
     final_epochs: int = 2
     budget: float | None = None
@@ -141,14 +141,14 @@ class RunConfig:
     seed: int = 0
 
     _above_0 = typed.rule(
-        checks.positive, "batch", "rounds", "batch_size", "learning_rate",
+        checks.positive, "batch", "batch_size", "learning_rate",
         "temperature", "budget", "encoder_learning_rate", "encoder_every",
         "max_length", "top_n", "rank", "alpha")
     _initial = typed.rule(functools.partial(
         checks.positive, cure="The first epoch needs labels."), "initial")
     _least_0 = typed.rule(
-        functools.partial(checks.at_least, 0), "final_epochs", "cost",
-        "warm_up", "adversarial")
+        functools.partial(checks.at_least, 0), "rounds", "final_epochs",
+        "cost", "warm_up", "adversarial")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout")
     _seed = typed.seed("seed")
@@ -164,6 +164,11 @@ class RunConfig:
     _queries = typed.rule(check_query, "target_users", "target_items")
 
     def __post_init__(self):
+        if not self.epochs:
+            raise ValueError(
+                "A run needs an epoch. Received: rounds=0 and final_epochs=0."
+                " Give `--final-epochs 8`, such as for a log that is wholly "
+                "labelled.")
         if self.encoder != "none":
             if self.adversarial and self.tuning != "full":
                 raise ValueError(
@@ -188,6 +193,12 @@ class RunConfig:
                 f"Received: weights={checks.shown(self.weights)}.")
 
     @property
+    def own_parts(self) -> dict[str, str]:
+        """Part of the split -> the file that holds it, beside `data`."""
+        return {name: path for name, path in (
+            ("validation", self.validation), ("test", self.test)) if path}
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """Loss -> weight, for the losses that are given one."""
         return _read_weights(self.weights)
@@ -201,6 +212,15 @@ class RunConfig:
     def epochs(self) -> int:
         """The number of epochs of the one `fit`."""
         return self.rounds + self.final_epochs
+
+    @property
+    def decay_epochs(self) -> int:
+        """The number of last epochs over which the learning rate falls.
+
+        They follow the rounds; without rounds they are the last quarter.
+        """
+        return self.final_epochs if self.rounds else max(
+            1, self.final_epochs // 4)
 
     @classmethod
     def from_file(cls, path) -> "RunConfig":

@@ -7,22 +7,26 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import tf_keras
 
 from tfrecal import __version__, callbacks
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.callbacks.round_lines import RoundLines
+from tfrecal.data.interactions import Interactions
 from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
-from tfrecal.runs.build import Run, build, load_data, load_split, restore
+from tfrecal.runs.build import Run, build, restore
 from tfrecal.runs.config import RunConfig
+from tfrecal.runs.data import load_data, load_split
+from tfrecal.runs.plan import Plan
 
 
-def run(config: RunConfig, folder, quiet: bool = False,
-        oracle=None) -> pd.DataFrame:
+def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
+        data: Interactions | None = None) -> pd.DataFrame:
     """Trains and acquires in one `fit`.
 
     Each epoch is judged on the validation part, and the finished model on
@@ -31,9 +35,11 @@ def run(config: RunConfig, folder, quiet: bool = False,
     Args:
         config: what to do.
         folder: the run folder; it must not hold a run yet.
-        quiet: whether to print no line for each round.
+        quiet: whether to print neither the plan nor a line for each round.
         oracle: an `Oracle` that answers in place of the log's hidden
             labels, such as a service that bills.
+        data: the config's data, where they are loaded and the plan is said
+            already; None loads them.
 
     Returns:
         The history, one row an epoch, as in `history.csv`; `attrs["test"]`
@@ -41,7 +47,12 @@ def run(config: RunConfig, folder, quiet: bool = False,
     """
     with workers.join() as team, team.folder(folder) as folder:
         team.from_chief(folder.check_new)
-        data = load_data(config)
+        said = data is not None
+        data = load_data(config) if data is None else data
+        plan = Plan.of(config, load_split(config, data))
+        config = plan.config
+        if team.chief and not (quiet or said):
+            print(plan, file=sys.stderr)
         _check_same(team, config, data)
         chosen = None
         if config.tuning == "auto":
@@ -141,7 +152,7 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
         print(model.candidate_tower.encoder.summary, file=sys.stderr)
     watch = [callbacks.EvaluateRetrieval(pool, built.split.validation)]
     acquire = None
-    if config.oracle == "replay":
+    if config.oracle == "replay" and config.rounds:
         if oracle is None:
             oracle = ReplayOracle(built.split.train, cost=config.cost,
                                   seed=config.seed)
@@ -164,7 +175,7 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
         model.fit(
             sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
                 FinalCosine(
-                    config.learning_rate, stop, config.final_epochs, acquire),
+                    config.learning_rate, stop, config.decay_epochs, acquire),
                 callbacks.ChiefDecides(team, pool, watch), *after,
                 callbacks.SavePool(pool, folder.path, acquire, lines=lines)])
     finally:
@@ -214,7 +225,8 @@ def verdict(history: pd.DataFrame) -> str:
               f"trained on {int(last['rows']):,} labels,")
     gains = [f"{title} {first[f'val_{name}']:.4f} -> {last[f'val_{name}']:.4f}"
              f" ({last[f'val_{name}'] - first[f'val_{name}']:+.4f})"
-             for title, name in _TITLES.items() if f"val_{name}" in judged]
+             for title, name in _TITLES.items()
+             if np.isfinite(last.get(f"val_{name}", np.nan))]
     test = history.attrs.get("test")
     end = f"; at the end on the test part: {_figures(test)}" if test else ""
     rest = (f" {left:,} more came after the last epoch and are not trained "

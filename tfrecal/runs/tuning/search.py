@@ -25,8 +25,10 @@ from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, replace_file
 from tfrecal.pool.pool import Pool
-from tfrecal.runs.build import load_data, load_split, make_model
+from tfrecal.runs.build import make_model
 from tfrecal.runs.config import RunConfig
+from tfrecal.runs.data import load_data, load_split
+from tfrecal.runs.plan import Plan
 from tfrecal.runs.tuning.space import (
     COUNTS,
     SEARCHED,
@@ -104,9 +106,10 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
     seed = config.seed if seed is None else seed
     _check_budget(trials, seconds, objective)
     data = load_data(config) if data is None else data
+    split = load_split(config, data)
+    config = Plan.of(config, split).config
     space = checked(default_space(config, data) if space is None else space,
                     config)
-    split = load_split(config, data)
     if not len(split.validation):
         raise ValueError("A search needs validation rows. Received: none by "
                          f"split={config.split!r}. Choose another split.")
@@ -133,7 +136,7 @@ def validate(config: RunConfig, split) -> dict[str, float]:
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
         verbose=0, callbacks=[FinalCosine(
-            config.learning_rate, config.epochs, config.final_epochs)])
+            config.learning_rate, config.epochs, config.decay_epochs)])
     found = EvaluateRetrieval(pool, split.validation).evaluate(model)
     return {name: float(value) for name, value in found.items()}
 

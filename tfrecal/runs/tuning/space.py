@@ -38,6 +38,8 @@ def default_space(config: RunConfig, data) -> dict:
     """
     losses = ["rating,retrieval", "rating,retrieval,pairwise",
               "rating,pairwise"]
+    if "rating" not in config.loss_names:  # of positives only
+        losses = ["retrieval"]
     space = {"losses": [f"{names},search" for names in losses],
              "temperature": {"low": 0.3, "high": 3.0, "log": True},
              "dropout": {"low": 0.0, "high": 0.3}}

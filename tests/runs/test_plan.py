@@ -1,0 +1,124 @@
+"""The plan of a run: relative numbers, positives only, what is refused."""
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tfrecal.data.interactions import Interactions
+from tfrecal.data.splits import Split
+from tfrecal.runs.build import first_pool
+from tfrecal.runs.config import RunConfig
+from tfrecal.runs.plan import Plan
+
+
+def log(rows, labels=(1, 2, 3, 4, 5), users=500):
+    """A log of so many distinct pairs, whose labels repeat."""
+    n = np.arange(rows)
+    return Interactions.from_frame(pd.DataFrame({
+        "user_id": n % users, "item_id": n // users,
+        "label": np.resize(np.array(labels, float), rows)}))
+
+
+def plan(rows, labels=(1, 2, 3, 4, 5), **options) -> Plan:
+    data = log(rows, labels)
+    return Plan.of(RunConfig(encoder="none", **options),
+                   Split(data, data.take([0]), data.take([1])))
+
+
+def test_the_demo_buys_8000_a_round_as_it_always_did():
+    """Of the 80,000 pairs that train of MovieLens-100K."""
+    found = plan(80_000)
+    assert found.config == RunConfig(encoder="none", batch=8000)
+    assert found.lines == ["6 rounds of 8,000 out of 80,000 pairs, 4,000 "
+                           "labelled first, 2 more epochs"]
+
+
+@pytest.mark.parametrize("rows, options, batch", [
+    (6614, {}, 661), (6614, {"batch": 400}, 400), (100, {"rounds": 3}, 20),
+    # What is left is less than 60% of the pool.
+    (100, {"initial": 0.7}, 5), (100, {"initial": 97}, 1),
+    (10, {"rounds": 20}, 1), (3, {}, 1)])
+def test_a_batch_is_relative_to_the_pool(rows, options, batch):
+    found = plan(rows, **options)
+    assert found.config.batch == batch
+    again = Plan.of(found.config, Split(*[log(rows)] * 3))
+    assert again.config == found.config and again.lines == found.lines
+
+
+@pytest.mark.parametrize("rows, options, line", [
+    (100, {"batch": 60}, "the pool holds only 95 labels to buy: 2 rounds"),
+    (100, {"batch": 5, "budget": 12.0},
+     "the budget of 12 pays for only 12 labels to buy: 3 rounds"),
+    (100, {"batch": 5, "budget": 12.0, "cost": 3.0},
+     "the budget of 12 pays for only 4 labels to buy: 1 rounds"),
+    (100, {"rounds": 0}, "5 of 100 pairs labelled, nothing is bought: 2 "
+     "epochs"),
+    (100, {"rounds": 0}, "--initial 1 trains on all pairs"),
+    (100, {"initial": 1.0}, "100 of 100 pairs labelled, nothing is bought: 2 "
+     "more epochs"),
+    (100, {"oracle": "people"}, "all 100 pairs are labelled: 8 epochs; "
+     "people are asked with `tfrecal acquire` afterwards")])
+def test_what_cannot_be_bought_is_said(rows, options, line):
+    assert line in plan(rows, **options).lines
+
+
+@pytest.mark.parametrize("labels, options, message", [
+    ((1, 5), {"budget": 0.5}, "`--budget`"),
+    ((1, 5), {"initial": 100.0}, "initial=100"),
+    ((1, 5), {"losses": "retrieval", "strategy": "margin"}, "`--losses`"),
+    ((0,), {}, "learns from positives"),
+    ((1, 5), {"target_users": "age > 3"}, "no column 'age'")])
+def test_what_makes_no_sense_is_refused(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        plan(100, labels, **options)
+
+
+def test_positives_only_hold_no_questions():
+    found = plan(100, (1,), weights="rating=0.5,search=0.2")
+    config = found.config
+    assert (config.rounds, config.epochs, config.initial) == (0, 8, 1.0)
+    assert (config.losses, config.weights) == (
+        "retrieval,search", "search=0.2")
+    assert config.decay_epochs == 2
+    said = str(found)
+    assert "nothing to ask" in said and "--oracle people" in said
+    assert "tfrecal feedback" in said
+    again = Plan.of(config, Split(*[log(100, (1,))] * 3))
+    assert again.config == config and len(again.lines) == 1
+
+
+def test_people_may_be_asked_beside_positives_only():
+    """They bring negatives, which the rating loss then learns."""
+    config = plan(100, (1,), oracle="people").config
+    assert "rating" in config.loss_names and config.epochs == 8
+
+
+def test_a_small_share_of_a_small_pool_is_a_label():
+    data = log(7)
+    config = RunConfig(encoder="none", initial=0.01)
+    pool = first_pool(config, Split(data, data, data))
+    assert pool.counts["labelled"] == 1
+
+
+def test_without_an_epoch_there_is_no_run():
+    with pytest.raises(ValueError, match="--final-epochs"):
+        dataclasses.replace(RunConfig(), rounds=0, final_epochs=0)
+
+
+@pytest.mark.parametrize("command", [
+    ["run", "-o", "new"], ["compare", "-o", "new"], ["tune", "-o", "new"]])
+def test_a_wrong_file_is_found_before_tensorflow_loads(command, tmp_path):
+    (tmp_path / "own.csv").write_text("user_id,item_id,label\nu,,3\n")
+    program = ("import sys; from tfrecal import cli; code = cli.main("
+               "sys.argv[1:]); assert 'tensorflow' not in sys.modules; "
+               "sys.exit(code)")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command, "--data", "own.csv"],
+        cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "lines 2" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["own.csv"]

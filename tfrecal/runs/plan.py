@@ -1,0 +1,191 @@
+"""Plan: what a run is going to do, said before it starts; no TensorFlow."""
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tfrecal import acquisition
+from tfrecal.data.splits import Split
+from tfrecal.pool.positives import default_positive
+from tfrecal.pool.target import Target
+from tfrecal.runs.config import RunConfig
+
+#: Share of the pool that all rounds together buy where `batch` is not given:
+#: 6 rounds of 8,000 of MovieLens-100K's 80,000 pairs.
+BOUGHT = 0.6
+#: Questions of `tfrecal acquire` where `batch` is not given and the run
+#: itself buys nothing.
+QUESTIONS = 100
+# What a strategy reads of predicted labels.
+_LABELS = {"mean", "probabilities", "samples", "sample_probabilities"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The config of a run with all of its numbers, and the plan in words.
+
+    Attributes:
+        config: the `RunConfig`; `batch` is a number. A plan of it is itself.
+        lines: sentences for the user.
+    """
+
+    config: RunConfig
+    lines: list[str]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @classmethod
+    def of(cls, config: RunConfig, split: Split) -> "Plan":
+        """Makes the plan of a run on its data.
+
+        Rounds buy `BOUGHT` of the pool together if `batch` is not given. A
+        log whose labels are all alike holds no questions: all of it is
+        trained on at once, without the losses that need two kinds of labels.
+
+        Args:
+            config: the config as given.
+            split: the parts of its data.
+
+        Raises:
+            ValueError: nothing can be learned or asked, or the audience is
+                empty.
+        """
+        lines = []
+        label = split.train.label
+        alike = label.min() == label.max()
+        if alike and label[0] < default_positive(split.train.scale):
+            raise ValueError(
+                "A run learns from positives. Received: "
+                f"{len(label):,} rows to train on, all with label="
+                f"{label[0]:g} on a scale of {split.train.scale[0]:g} to "
+                f"{split.train.scale[1]:g}. Bring rows that people liked.")
+        if config.oracle == "people":
+            _all_labelled(config, split, lines)
+            return cls(_with_batch(config, QUESTIONS), lines)
+        if alike:
+            config = _without_questions(config, len(label), lines)
+        _check_strategy(config)
+        target_of(config, split.train)
+        return cls(_with_rounds(config, len(label), lines), lines)
+
+
+def labelled_first(config: RunConfig, size: int) -> int:
+    """Returns how many pairs of a pool are labelled at first.
+
+    Args:
+        config: the run's config.
+        size: number of pairs in the pool.
+    """
+    if config.initial > 1:
+        return int(config.initial)
+    # A small share of a small pool is a label still.
+    return max(1, int(round(config.initial * size)))
+
+
+def target_of(config: RunConfig, traffic) -> Target | None:
+    """Returns the audience that a config names, or None without one.
+
+    Args:
+        config: the run's config.
+        traffic: `Interactions` of its training part.
+
+    Raises:
+        ValueError: nothing of the traffic belongs to the audience.
+    """
+    if config.target_users or config.target_items:
+        return Target.segment(
+            traffic, users=config.target_users, items=config.target_items,
+            uniform=config.target_uniform)
+    if config.target_uniform:
+        return Target.from_interactions(
+            traffic, uniform=config.target_uniform)
+    return None
+
+
+def _with_batch(config, number):
+    return config if config.batch is not None else dataclasses.replace(
+        config, batch=number)
+
+
+def _all_labelled(config, split, lines) -> None:
+    lines.append(
+        f"all {len(split.train):,} pairs are labelled: {config.epochs} "
+        "epochs; people are asked with `tfrecal acquire` afterwards")
+
+
+def _without_questions(config, size, lines):
+    """Returns the config of a run on positives only."""
+    losses = [name for name in config.loss_names
+              if name not in ("rating", "pairwise")]
+    if "retrieval" not in losses:
+        losses.append("retrieval")
+    weights = ",".join(f"{name}={value!r}" for name, value
+                       in config.loss_weights.items() if name in losses)
+    changed = dataclasses.replace(
+        config, rounds=0, final_epochs=config.epochs, initial=1.0,
+        losses=",".join(losses), weights=weights)
+    if changed != config:
+        lines.append(
+            f"all {size:,} rows are positives, so there is nothing to ask: "
+            "trains on all of them with --rounds 0 --initial 1 --losses "
+            f"{changed.losses}, which predicts lists and no labels")
+        lines.append(
+            "further labels come from people (--oracle people, then `tfrecal "
+            "acquire`) or from a served model (`tfrecal feedback`)")
+    return changed
+
+
+def _check_strategy(config) -> None:
+    """Raises ValueError where the strategy reads labels nobody predicts."""
+    needs = acquisition.get(config.strategy).needs & _LABELS
+    if config.rounds and needs and "rating" not in config.loss_names:
+        raise ValueError(
+            f"The strategy `{config.strategy}` reads predicted labels, which "
+            f"need the loss `rating`. Received: losses={config.losses!r}. "
+            "Add rating to `--losses`, or choose another `--strategy`.")
+
+
+def _with_rounds(config, size, lines):
+    """Returns the config with a `batch` that fits a pool of `size` pairs."""
+    first = labelled_first(config, size)
+    if config.initial > 1 and first > size - bool(config.rounds):
+        raise ValueError(
+            "`initial` must be a share, or a number of rows up to "
+            f"{size}, and leave some to ask. Received: initial={first}. Give "
+            "a smaller `--initial`, or `--initial 1 --rounds 0` to train on "
+            "all.")
+    free = size - first
+    end = f"{config.final_epochs} " + ("more " if config.rounds else "") + (
+        "epoch" if config.final_epochs == 1 else "epochs")
+    if not config.rounds or not free:
+        lines.append(f"{first:,} of {size:,} pairs labelled, nothing is "
+                     f"bought: {end}")
+        if free:
+            lines.append("--initial 1 trains on all pairs")
+        return _with_batch(config, QUESTIONS)
+    config = _with_batch(config, max(1, min(
+        round(BOUGHT * size / config.rounds), free // config.rounds)))
+    lines.append(
+        f"{config.rounds:,} rounds of {config.batch:,} out of {size:,} pairs,"
+        f" {first:,} labelled first, {end}")
+    wanted = config.rounds * config.batch
+    paid = _paid(config)
+    if paid < 1:
+        raise ValueError(
+            "`budget` must pay for a label. Received: budget="
+            f"{config.budget:g} with cost={config.cost:g}. Give a larger "
+            "`--budget`, or `--initial 1 --rounds 0` to train on all.")
+    if wanted > min(free, paid):
+        why = (f"the pool holds only {free:,}" if free <= paid else
+               f"the budget of {config.budget:g} pays for only {paid:,}")
+        rounds = math.ceil(min(free, paid) / config.batch)
+        lines.append(f"{why} labels to buy: {rounds:,} rounds")
+    return config
+
+
+def _paid(config):
+    """Returns how many labels the budget pays for."""
+    if config.budget is None or not config.cost:
+        return math.inf
+    return int(config.budget / config.cost * (1 + 1e-9))
