@@ -13,6 +13,7 @@ import pytest
 from tfrecal import datasets
 from tfrecal.export.export_model import export_model
 from tfrecal.feedback import FeedbackStore
+from tfrecal.files import read_sealed, write_sealed
 from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain import forgotten, job, models, promotion, records
 from tfrecal.retrain.config import RetrainConfig
@@ -345,3 +346,52 @@ def test_where_no_loop_is_known_it_is_said(stall, command_line, tmp_path):
     code, text = command_line("rollback", "--to", stall.base, "-o",
                               tmp_path / "none", "--feedback", stall.store)
     assert code == 0 and "is not checked" in text and "none" in text
+
+
+@pytest.mark.parametrize("damage", [
+    lambda loop: (loop / "config.json").write_text("{"),
+    lambda loop: (loop / "config.json").unlink(),
+    lambda loop: (loop / "runs/1/tables/users.parquet").write_bytes(b"PAR1"),
+    lambda loop: (loop / "name").write_text("other-00000000")])
+def test_a_rollback_that_cannot_tell_needs_force(stall, command_line, damage):
+    """Here to the version of a retraining."""
+    with FeedbackStore(stall.store) as store:
+        store.erase_user(stall.users[3])
+    stall.rate(60, 7)
+    assert job.retrain(stall.loop, stall.config(), quiet=True)["version"] == 3
+    damage(stall.loop)
+    rollback = ["rollback", "--to", stall.base, "--feedback", stall.store]
+    if not (stall.loop / "config.json").exists():
+        rollback = rollback[:-2]  # the loop's config names it
+    code, text = command_line(*rollback)
+    assert code == 2 and "version 2 knows erased users must be told" in text
+    assert "--force" in text and str(stall.loop) in text
+    assert text.count("tfrecal: ") == 1 and (stall.base / "3").exists()
+    code, text = command_line(*rollback, "--force")
+    assert code == 0 and "is not checked" in text
+    assert not (stall.base / "3").exists()
+
+
+def test_a_loop_retrains_only_the_model_that_it_made(stall, command_line):
+    path = stall.loop / "name"
+    name = path.read_text()
+    stall.new_item()
+    for other in ("stall.loop-00000000", None):
+        path.unlink()
+        if other is not None:
+            path.write_text(other)
+        for arguments in (["retrain", "-o", stall.loop, "--quiet"],
+                          ["retrain", "-o", stall.loop, "--only-grow"],
+                          ["status", "--to", stall.base]):
+            code, text = command_line(*arguments)
+            assert code == 2 and f"write {name} into {path}" in text, text
+            assert path.exists() == (other is not None)
+        path.write_text(name)
+    made = stall.loop / "runs" / "1" / "made.json"
+    content = read_sealed(made, "", "")
+    assert (content["loop"], content["run"]) == (name, "1")
+    for changed in ({"loop": "other-00000000"}, {"run": "2"}):
+        write_sealed(made, {**content, **changed})
+        code, text = command_line("retrain", "-o", stall.loop, "--quiet")
+        assert code == 2 and f"{made}, which is of" in text
+    assert stall.outcomes() == ["promoted"]

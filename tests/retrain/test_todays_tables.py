@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.tables import TableFormat
 from tfrecal.retrain.material import grown_table
 from tfrecal.retrain.todays_tables import TablesWrong, read_today
 
@@ -141,3 +142,42 @@ def test_truth_and_times_of_a_served_parquet_file(tmp_path):
     path.write_text("item_id,new,made\ny,maybe,2026-05-06\nz,true,then\n")
     with pytest.raises(TablesWrong, match="line 2 .'maybe'.*line 3 .'then'"):
         read_today(served, None, path)
+
+
+def test_files_are_read_as_those_of_the_run(tmp_path):
+    """In another encoding, with other names of ids and other line ends."""
+    text = ("nr;price;year;shelf;title\r\n"
+            " 200 ;NA;1997;7;B\xfccher\r\n201.0;2,5;1998;;x\r\n")
+    (tmp_path / "items.csv").write_bytes(text.encode("latin-1"))
+    options = {"form": TableFormat("latin-1", ";", missing=("NA",)),
+               "columns": {"item_id": "nr"}}
+    with pytest.raises(TablesWrong, match="line 3 .'2,5'.: `price` must be"):
+        read_today(tables(), None, tmp_path / "items.csv", **options)
+    (tmp_path / "items.csv").write_bytes(
+        text.replace("2,5", "2.5").encode("latin-1"))
+    found = read_today(tables(), None, tmp_path / "items.csv",
+                       **options).items
+    assert found.index.tolist() == ["200", "201"]
+    assert found["title"].tolist() == ["B\xfccher", "x"]
+    assert found["shelf"].iloc[0] == "7" and np.isnan(found["price"].iloc[0])
+    frame = pd.DataFrame({
+        "item_id": [200, 201], "title": ["B\xfccher", "x"],
+        "shelf": [7.0, np.nan], "year": [1997, 1998], "price": [None, 2.5]})
+    frame.to_parquet(tmp_path / "items.parquet")
+    for source in (frame, tmp_path / "items.parquet"):
+        also = read_today(tables(), None, source).items
+        assert also["shelf"].iloc[0] == "7"
+        assert also.astype(object).fillna("").equals(
+            found.astype(object).fillna(""))
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("200,a,7,1997\n", "line 2"), ("200,a,7,1997,1,2\n", "line 2"),
+    ("200,\"a,7,1997,1\n201,b,7,1998,1\n", "line 2")])
+def test_lines_that_are_no_rows(tmp_path, lines, said):
+    text = f"item_id,title,shelf,year,price\n{lines}300,c,,1999,1\n"
+    with pytest.raises(TablesWrong, match=said):
+        read(tmp_path, text)
+    found = read(tmp_path, text, bad_rows="drop")
+    assert "300" in found.items.index and "200" not in found.items.index
+    assert any(said in note for note in found.notes)
