@@ -89,6 +89,17 @@ def broken(folder: Path, beside: Path, other: Path | None = None,
             yield name, damage, beside
 
 
+def older(folder: Path) -> Path:
+    """Makes a run folder one of the version before checksums."""
+    state = json.loads((folder / "state.json").read_bytes())
+    for name in ("sum", "format", "files", "run", "history", "test"):
+        state.pop(name)
+    state["acquire"].pop("journal_sum")
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "sums.json").unlink()
+    return folder
+
+
 def outcome(read: Callable, folder: Path, name: str):
     """Returns what `read` finds in a folder; None if it names the file.
 

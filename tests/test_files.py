@@ -36,6 +36,14 @@ def test_a_failing_write_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    path = tmp_path / "file.txt"
+    path.mkdir()
+    with pytest.raises(ValueError, match=f"{path}, which is a folder. Move"):
+        files.write_bytes(path, b"text")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def write(path, text, **options):
     with replace_folder(path, **options) as beside:
         for name in "ab":

@@ -1,10 +1,10 @@
 """Files and folders that are there whole or not at all, and say so.
 
 What is written here is private: files of 0600 in folders of 0700, as they
-hold people's ids. The exceptions pass `private=False` and follow the umask:
-exports, which a server under another account reads, and a report that is
-written outside of its folder, to be shared. What is there already keeps the
-modes that its owner gave it.
+hold people's ids. What is to be shared passes `private=False` and follows the
+umask: exports, which a server under another account reads, a report that is
+written outside of its folder, encoders, and caches of texts and public data.
+What is there already keeps the modes that its owner gave it.
 
 A file that this program reads again is checked: a sealed JSON file begins
 with a CRC-32 of itself (`write_sealed`), and lists the sums of the files that
@@ -29,6 +29,8 @@ import filelock
 
 #: Format of sealed files; those of earlier versions had no seal.
 FORMAT = 2
+#: File with the sums of those of its folder; earlier versions had none.
+SUMS = "sums.json"
 _LONG = 300  # characters of another library's message
 _OTHERS = 0o077  # the rights of group and others
 _SEAL = re.compile(rb'\{"sum":"([0-9a-f]{8})",')
@@ -45,8 +47,14 @@ def replace_file(path: Path, write: Callable[[Path], object],
         path: the file's path; its folder is made.
         write: called with a temporary path in the same folder.
         private: whether a new file is its owner's alone (see the module).
+
+    Raises:
+        ValueError: a folder is in its place.
     """
     path = Path(path)
+    if path.is_dir():
+        raise damaged(path, "A file must have a place of its own",
+                      "which is a folder", "Move it away.")
     make_folder(path.parent, private)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -243,19 +251,6 @@ def _absent(path: Path) -> str:
     return "" if path.is_file() else "which is missing"
 
 
-def read_json(path, must: str, cure: str) -> dict:
-    """Reads a JSON object.
-
-    Args:
-        path: the file's path.
-        must, cure: as of `damaged`.
-
-    Raises:
-        ValueError: the file is missing, or is no such object.
-    """
-    return _parsed(path, _content(path, must, cure), must, cure)
-
-
 def _content(path, must: str, cure: str) -> bytes:
     path = Path(path)
     wrong = _absent(path)
@@ -316,7 +311,7 @@ def read_sealed(path, must: str, cure: str) -> dict:
     found = _parsed(path, content, must, cure)
     version = found.get("format", 0)
     if not isinstance(version, int) or not seal and (
-            version >= FORMAT or "sum" in found):
+            version >= FORMAT or {"sum", "files"} & found.keys()):
         raise damaged(path, must, "which is damaged: its checksum is missing",
                       cure)
     if version > FORMAT:
@@ -333,6 +328,28 @@ def file_sum(path) -> list[int]:
         while part := file.read(1 << 22):
             size, crc = size + len(part), zlib.crc32(part, crc)
     return [size, crc]
+
+
+def read_sums(folder) -> dict[str, list]:
+    """Returns the sums that `write_sums` wrote; empty where there are none.
+
+    Raises:
+        ValueError: `sums.json` is damaged.
+    """
+    path = Path(folder) / SUMS
+    if not path.exists():
+        return {}
+    must = "The checksums of a folder must be as they were written"
+    cure = "Delete it: files are then checked by their form."
+    found = read_sealed(path, must, cure).get("files")
+    if not isinstance(found, dict):
+        raise damaged(path, must, "which names no files", cure)
+    return found
+
+
+def write_sums(folder, sums: dict[str, list]) -> None:
+    """Writes name -> sums of files in a folder, see `check_file`."""
+    write_sealed(Path(folder) / SUMS, {"files": sums})
 
 
 def sums_of(folder, names) -> dict[str, list]:

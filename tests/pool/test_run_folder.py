@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
-from broken_folders import broken, outcome
+from broken_folders import broken, older, outcome
 
 from tfrecal.files import make_private
 from tfrecal.oracles import Answers, Questions
@@ -119,17 +119,6 @@ def test_an_older_folder_is_read_and_checked_by_its_form(
             found = outcome(lambda path: read(path, shop), copy, name)
             if found is not None and damage not in ("deleted", "a byte less"):
                 assert "=" in damage or found == expected, (name, damage)
-
-
-def older(folder):
-    """Makes a folder one of the version before checksums."""
-    state = json.loads((folder / "state.json").read_bytes())
-    for name in ("sum", "format", "files", "history", "test"):
-        state.pop(name)
-    state["acquire"].pop("journal_sum")
-    (folder / "state.json").write_text(json.dumps(state))
-    (folder / "sums.json").unlink()
-    return folder
 
 
 @pytest.mark.parametrize("change, why", [
@@ -255,5 +244,41 @@ def test_rows_are_stored_as_they_were(whole):
 
 
 def test_a_missing_folder_is_called_missing(tmp_path):
-    with pytest.raises(ValueError, match="which is missing"):
+    with pytest.raises(ValueError, match="missing. Start a run there"):
         RunFolder.of_run(tmp_path / "nowhere")
+
+
+def test_a_run_without_its_config_is_not_begun_again(whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "config.json").unlink()
+    with pytest.raises(ValueError, match="has none. Bring the folder back"):
+        RunFolder.of_run(folder)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "users.parquet"])
+def test_data_of_an_older_folder_are_named(name, whole, tmp_path):
+    folder = older(shutil.copytree(whole, tmp_path / "old"))
+    (folder / "data" / name).unlink()
+    with pytest.raises(ValueError, match=f"data/{name}, which is missing. "
+                       "Bring the folder back"):
+        RunFolder(folder).data()
+    (folder / "data/meta.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="data/"):
+        RunFolder(folder).data()
+
+
+def test_questions_of_an_older_folder_are_written_anew(
+        whole, shop, tmp_path, capsys):
+    folder = RunFolder(older(shutil.copytree(whole, tmp_path / "old")))
+    expected = folder.acquisitions()
+    (folder / "acquisitions.parquet").write_bytes(b"PAR1")
+    folder.mend(folder.pool(shop))
+    pd.testing.assert_frame_equal(folder.acquisitions(), expected)
+    assert not capsys.readouterr().err
+
+
+def test_a_journal_that_is_gone_is_told(whole, tmp_path):
+    folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    (folder / "journal.jsonl").unlink()
+    with pytest.warns(UserWarning, match="no journal at .*/journal.jsonl"):
+        folder.check_whole()

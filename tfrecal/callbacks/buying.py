@@ -1,8 +1,6 @@
 """Buying: questions to the oracle, answers to the pool, by the journal."""
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from tfrecal.callbacks.choosing import Chosen
@@ -56,13 +54,7 @@ class Buying:
     def _checked_position(self, position: int, total: str | None) -> int:
         if self.journal.path is None:
             return len(self.journal)
-        if not self.journal.check_heard(position, total):
-            warnings.warn(
-                "Answers since the last whole epoch may be bought again: "
-                f"there is no journal at {self.journal.path}, and a new one "
-                "is begun.", stacklevel=4)
-            return 0
-        return position
+        return position if self.journal.check_heard(position, total) else 0
 
     def repeated(self, round: int):
         """Asks the pool the questions of an interrupted round again.

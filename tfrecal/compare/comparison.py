@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
             with; strategies, scenarios and seeds may be added to it.
         folder: the comparison folder.
         workers: processes, each with one thread.
-        quiet: no progress bar.
+        quiet: no plan and no progress bar.
         make_model: a model of your own, see `Learner`: a function at the top
             of a module, so that worker processes find it.
 
@@ -84,34 +85,40 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         the curves, one row a round of a run.
 
     Raises:
-        ValueError: the folder holds a comparison with other settings,
-            another process is at work in it, or a scenario makes no sense on
-            the data; see `check`.
+        ValueError: the folder holds a comparison with other settings, a file
+            of it is damaged, another process is at work in it, or a scenario
+            makes no sense on the data; see `check`.
     """
     folder = Path(folder)
     checks.at_least(1, workers=workers)
     wanted = jobs(config)
     if all((folder / job.folder).is_dir() for job in wanted):
-        binary = "rmse" not in pd.read_parquet(
-            folder / wanted[0].folder / "curves.parquet")
+        curves = tables.read_run(folder / wanted[0].folder)[0]["curves"]
+        binary = "rmse" not in curves
     else:
-        binary = scenarios.is_binary(check(config))
+        data, plan = check(config)
+        binary = scenarios.is_binary(data)
+        if not quiet:
+            print(*plan, sep="\n", file=sys.stderr)
     make_folder(folder)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
         _write_config(config, folder, make_model, binary)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        for job in wanted:  # what is damaged is told before the work
+            if job not in left:
+                tables.read_run(folder / job.folder)
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
         return gather(folder, wanted, config)
 
 
-def check(config: ComparisonConfig) -> Interactions:
+def check(config: ComparisonConfig) -> tuple[Interactions, list[str]]:
     """Checks a comparison before anything is done; needs no TensorFlow.
 
     Returns:
-        Its data.
+        Its data, and a line for each scenario: what is bought of them.
 
     Raises:
         ValueError: the data cannot be read or hold nothing to ask, there is
@@ -130,23 +137,33 @@ def check(config: ComparisonConfig) -> Interactions:
     first = config.first_seed
     # A long log has rows for every seed if it has them for one.
     seeds = config.seeds if len(data) < _FEW_ROWS else 1
+    plan = []
     for name in config.scenario_names:
-        for seed in range(first, first + seeds):
-            scenarios.check(data, name, seed, config)
-    return data
+        pools = [scenarios.check(data, name, seed, config).pool
+                 for seed in range(first, first + seeds)]
+        plan.append(
+            f"{name}: {config.rounds:,} rounds of "
+            f"{_batch(config, pools[0]):,} out of {len(pools[0]):,} pairs, "
+            f"{pools[0].counts['labelled']:,} labelled first")
+    return data, plan
+
+
+def _batch(config, pool) -> int:
+    """Returns the number of labels that a round buys."""
+    free = pool.counts["unlabelled"]
+    return max(1, round(config.budget * free / config.rounds))
 
 
 def _write_config(config, folder, make_model, binary):
-    path = folder / "config.json"
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).judged_by(binary)
         for name in config.scenario_names},
         "make_model": own}
-    if path.exists():
+    old = tables.read_config(folder)
+    if old is not None:
         # Fields that have come since then had their defaults.
-        old = {**dataclasses.asdict(ComparisonConfig()),
-               **checks.read_json(path, "The config of a comparison")}
+        old = {**dataclasses.asdict(ComparisonConfig()), **old}
         may = ("scenarios", "strategies", "seeds", "category", "primary")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
@@ -222,11 +239,10 @@ def run_job(config: ComparisonConfig, folder, job: Job,
     learner = _learner(json.dumps(dataclasses.asdict(config)), make_model)
     problem = scenarios.get(job.scenario).make(
         learner.data, job.seed, config.segment)
-    free = int((problem.pool.state == 0).sum())
-    batch = max(1, round(config.budget * free / config.rounds))
     curve, acquire = learner.run(
         problem, comparison_config.strategy(job.strategy),
-        rounds=config.rounds, batch=batch, seed=job.seed, draw=job.draw)
+        rounds=config.rounds, batch=_batch(config, problem.pool),
+        seed=job.seed, draw=job.draw)
     found = {"curves": curve, "asked": asked(problem, config.category),
              "calibration": learner.calibration(problem)}
     for table in found.values():

@@ -68,12 +68,14 @@ class ComparisonConfig(DataConfig):
     category: str | None = None
 
     _above_0 = typed.rule(
-        checks.positive, "draws", "rounds", "steps", "first_steps",
+        checks.positive, "rounds", "steps", "first_steps",
         "batch_size", "embedding_dim", "learning_rate", "passes")
     _seeds = typed.rule(functools.partial(
-        checks.at_least, 2,
+        checks.lies_in, "[2, 10000]",
         cure="A comparison needs at least two paired seeds; ten tell real "
         "differences from noise."), "seeds")
+    _draws = typed.rule(
+        functools.partial(checks.lies_in, "[1, 10000]"), "draws")
     _first = typed.seed("first_seed")
     _budget = typed.rule(functools.partial(
         checks.lies_in, "(0, 1]",

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from tfrecal.checks import read_json, shown
 from tfrecal.files import (
     check_file,
     damaged,
     file_sum,
-    read_json,
-    read_sealed,
+    read_sums,
     replace_folder,
     sums_of,
     write_bytes,
-    write_sealed,
+    write_sums,
 )
 from tfrecal.pool import run_files
 from tfrecal.pool.run_files import parquet, read_lines
 
-_SUMS = "sums.json"
 _LINES = "explanations.jsonl"
 _KEYS = {"scenario": "OSTU", "strategy": "OSTU", "seed": "iu"}
 # Columns that every table has, and the kinds of their dtypes.
@@ -38,23 +37,23 @@ _CONFIG = ("Bring it back from a backup; if you changed it on purpose, delete "
 _RUN = "Delete the folder {0}: `tfrecal compare` does this run again."
 
 
-def read_config(folder) -> dict:
-    """Returns `config.json` of a comparison; {} where there is none.
+def read_config(folder) -> dict | None:
+    """Returns `config.json` of a comparison; None where there is none.
 
     Raises:
         ValueError: the file is damaged.
     """
     folder = Path(folder)
     cure = _CONFIG.format(folder)
-    sums = _sums(folder)
+    sums = read_sums(folder)
     path = folder / "config.json"
     if "config.json" not in sums and not path.exists():
-        return {}
+        return None
     check_file(folder, "config.json", sums, cure)
-    must = "The config of a comparison must be a JSON object"
-    found = read_json(path, must, cure)
+    found = read_json(path, "The config of a comparison", cure)
     if not isinstance(found.get("primary") or {}, dict):
-        raise damaged(path, must, f"with primary={found['primary']!r}", cure)
+        raise damaged(path, "`primary` must name a metric for each scenario",
+                      f"with primary={shown(found['primary'])}", cure)
     return found
 
 
@@ -75,7 +74,7 @@ def read_table(folder, name: str, needed: bool = True):
     Raises:
         ValueError: the file is missing or damaged.
     """
-    folder, file, sums = Path(folder), f"{name}.parquet", _sums(folder)
+    folder, file, sums = Path(folder), f"{name}.parquet", read_sums(folder)
     if not needed and file not in sums and not (folder / file).exists():
         return None
     return _table(folder, file, name, sums, _GATHER.format(folder))
@@ -87,7 +86,7 @@ def read_explanations(folder) -> list[dict]:
     Raises:
         ValueError: the file is damaged.
     """
-    return _lines(Path(folder), _sums(folder), _GATHER.format(folder))
+    return _lines(Path(folder), read_sums(folder), _GATHER.format(folder))
 
 
 def write_all(folder, tables: dict[str, pd.DataFrame],
@@ -103,7 +102,7 @@ def write_run(folder, tables: dict[str, pd.DataFrame],
         contents = _contents(tables, lines)
         for name, content in contents.items():
             (beside / name).write_bytes(content)
-        write_sealed(beside / _SUMS, {"files": sums_of(beside, contents)})
+        write_sums(beside, sums_of(beside, contents))
 
 
 def read_run(folder) -> tuple[dict[str, pd.DataFrame], list[dict]]:
@@ -113,7 +112,7 @@ def read_run(folder) -> tuple[dict[str, pd.DataFrame], list[dict]]:
         ValueError: a file is missing or damaged.
     """
     folder = Path(folder)
-    cure, sums = _RUN.format(folder), _sums(folder)
+    cure, sums = _RUN.format(folder), read_sums(folder)
     return ({name: _table(folder, f"{name}.parquet", name, sums, cure)
              for name in TABLES}, _lines(folder, sums, cure))
 
@@ -137,31 +136,18 @@ def _lines(folder, sums, cure) -> list[dict]:
     return read_lines(folder / _LINES, cure)
 
 
-def _sums(folder) -> dict[str, list]:
-    """Returns the sums of a folder's files; empty in older folders."""
-    path = Path(folder) / _SUMS
-    if not path.exists():
-        return {}
-    must = "The checksums of a comparison must be as they were written"
-    cure = "Delete it: files are then checked by their form."
-    found = read_sealed(path, must, cure).get("files")
-    if not isinstance(found, dict):
-        raise damaged(path, must, "which names no files", cure)
-    return found
-
-
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
     """Writes files; their sums come first, beside those of before.
 
     So a kill in between leaves files that the sums know.
     """
-    sums = _sums(folder)
+    sums = read_sums(folder)
     for name, content in contents.items():
         path = folder / name
         before = [file_sum(path)] if path.is_file() else []
         known = sums.get(name, before)
         sums[name] = [[len(content), zlib.crc32(content)],
                       *(one for one in before if one in known)]
-    write_sealed(folder / _SUMS, {"files": sums})
+    write_sums(folder, sums)
     for name, content in contents.items():
         write_bytes(folder / name, content)

@@ -56,7 +56,7 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     for table, (key, (places, texts)) in zip((users, items), ids.items()):
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
-        table = as_table(_with_id_column(table, key, columns), key,
+        table = as_table(named_table(table, key, columns), key,
                          texts[used], report, text)
         vocabulary = Vocabulary(table.index, key)
         code = np.append(vocabulary.codes(texts), np.int32(0))[places]
@@ -123,7 +123,8 @@ def _check_options(bad_rows, duplicates, scale):
     return None if scale is None else check_scale(scale)
 
 
-def _with_id_column(table: Table | None, key, columns) -> Table | None:
+def named_table(table: Table | None, key: str,
+                columns: dict | None) -> Table | None:
     """Returns a users or items table with its id column named `key`."""
     old = column_names(columns).get(key, key)
     frame = None if table is None else table.frame

@@ -107,7 +107,7 @@ def _of_texts(column: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, pd.StringDtype):
         return _of_iso(column)
     places, values = pd.factorize(column.map(_text).to_numpy(object))
-    found = _of_iso(pd.Series(values, dtype="str"))
+    found = _of_iso(pd.Series(values, dtype=object))
     return np.append(found, np.nan)[places]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import re
 from pathlib import Path
 
 import filelock
@@ -20,7 +21,7 @@ from tfrecal.export.example_requests import (
 from tfrecal.export.manifest import stack, write_manifest
 from tfrecal.export.op_audit import SERVERS, audit
 from tfrecal.export.serving_model import ServingModel
-from tfrecal.files import replace_folder, write_bytes
+from tfrecal.files import damaged, replace_folder, write_bytes
 from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.serving.manifest import WARM_UP
 
@@ -162,9 +163,19 @@ def without_advice():
 
 
 def _next_version(folder: Path) -> int:
-    """Returns the number above every version that was ever here."""
+    """Returns the number above every version that was ever here.
+
+    Raises:
+        ValueError: the file that keeps it is damaged.
+    """
     seen = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
     last = folder / ".last_version"
     if last.exists():
-        seen.append(int(last.read_text()))
+        text = last.read_bytes() if last.is_file() else b""
+        if not re.fullmatch(rb"\d{1,18}\s*", text):
+            raise damaged(
+                last, "The number of the last version must be whole",
+                "which holds none", "Delete it: the next version then "
+                f"follows the highest in {folder}.")
+        seen.append(int(text))
     return max(seen, default=0) + 1

@@ -102,7 +102,7 @@ class Journal:
             total: what `sum_after` returned for it; None in older folders.
 
         Returns:
-            Whether it does; False where its file was moved away.
+            Whether it does; False, with a warning, where its file is gone.
 
         Raises:
             ValueError: records are missing, or are those of another pool.
@@ -110,6 +110,10 @@ class Journal:
         if self.path is None or not position:
             return True
         if not self.path.exists():
+            warnings.warn(
+                "Answers since the last whole epoch may be bought again: "
+                f"there is no journal at {self.path}, and a new one is "
+                "begun.")  # from here, so that it is said once
             return False
         if position > len(self):
             why = f"with {len(self)} records where {position} are due"

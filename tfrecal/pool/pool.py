@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 
-from tfrecal.checks import check_labels
+from tfrecal.checks import check_labels, parse_json
 from tfrecal.data import splits
 from tfrecal.data.pairs import Pairs
 from tfrecal.files import damaged, replace_file
@@ -581,7 +581,7 @@ def read_arrays(path, names) -> dict[str, np.ndarray]:
 def _checked_meta(path, data: dict) -> dict:
     """Returns the meta data of a pool whose arrays fit together."""
     try:
-        meta = json.loads(str(data["meta"]))
+        meta = parse_json(str(data["meta"]))
         rows, tickets = len(data["user"]), len(data["ticket_row"])
         shapes = {name: data[name].shape == (rows,) for name in _COLUMNS}
         kinds = {name: data[name].dtype == dtype

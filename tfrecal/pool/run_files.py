@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.files import damaged, read_json, read_sealed
+from tfrecal.checks import read_json
+from tfrecal.files import damaged, read_sealed
 
 STATE = "The state of a run must be as it was written"
 STATE_CURE = (
@@ -121,12 +122,12 @@ def read_test(path) -> dict[str, float]:
     Raises:
         ValueError: the file is damaged, or holds other than figures.
     """
-    must = "Figures of the test part must be numbers by name"
     cure = "Delete it: `tfrecal run --resume` measures the test part anew."
-    found = read_json(path, must, cure)
+    found = read_json(path, "The figures of the test part", cure)
     if not {"rows", "users"} <= found.keys() or not all(
             map(_is_number, found.values())):
-        raise damaged(path, must, "which holds others", cure)
+        raise damaged(path, "Figures of the test part must be numbers by "
+                      "name", "which holds others", cure)
     return found
 
 

@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import read_json
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import (
+    SUMS,
     check_file,
     damaged,
     file_sum,
     lock_folder,
-    read_sealed,
-    replace_file,
+    read_sums,
     sums_of,
     write_bytes,
     write_sealed,
+    write_sums,
 )
 from tfrecal.pool import run_files
 from tfrecal.pool.journal import Journal
@@ -30,6 +32,8 @@ AGAIN = ("Bring the folder back from a backup. Without one, start a new run "
          "(`tfrecal run -o FOLDER`).")
 
 _ASKED = "acquisitions.parquet"
+_DATA = ("data/interactions.parquet", "data/users.parquet",
+         "data/items.parquet", "data/meta.json")
 
 
 class RunFolder:
@@ -80,19 +84,24 @@ class RunFolder:
         Raises:
             ValueError: it holds no run.
         """
-        if not (Path(path) / "config.json").is_file():
-            why = ("which has none" if Path(path).is_dir() else
-                   "which is no folder" if Path(path).exists() else
+        folder = cls(path)
+        if not (folder / "config.json").is_file():
+            why = ("which has none" if folder.path.is_dir() else
+                   "which is no folder" if folder.path.exists() else
                    "which is missing")
+            cure = (AGAIN if folder._is_begun() else
+                    f"Start a run there with `tfrecal run -o {path}`.")
             raise ValueError("A run folder must hold config.json. Received: "
-                             f"{path}, {why}. Start a run there "
-                             f"with `tfrecal run -o {path}`.")
-        return cls(path)
+                             f"{path}, {why}. {cure}")
+        return folder
+
+    def _is_begun(self) -> bool:
+        return any((self / name).exists()
+                   for name in ("config.json", "journal.jsonl"))
 
     def check_new(self) -> None:
         """Raises ValueError where the folder holds a run."""
-        if any((self / name).exists()
-               for name in ("config.json", "journal.jsonl")):
+        if self._is_begun():
             raise ValueError(
                 f"A new run needs a folder of its own. Received: {self.path}"
                 ", which holds a run. Choose another name, or go on with "
@@ -102,11 +111,10 @@ class RunFolder:
         """Writes the config of a new run, and the sums of its data."""
         self.check_new()
         text = json.dumps(config, indent=1).encode()
-        write_sealed(self / "sums.json", {"files": {
+        write_sums(self.path, {
             "config.json": [[len(text), zlib.crc32(text)]],
-            **sums_of(self.path, self._data_names())}})
-        replace_file(self / "config.json",
-                     lambda beside: beside.write_bytes(text))
+            **sums_of(self.path, self._data_names())})
+        write_bytes(self / "config.json", text)
 
     def _data_names(self) -> list[str]:
         return [path.relative_to(self.path).as_posix()
@@ -118,29 +126,18 @@ class RunFolder:
         Raises:
             ValueError: it is missing or damaged.
         """
-        sums = self.state.get("files", {})
-        cure = RESUME if name == _ASKED else AGAIN
-        if name not in sums:
-            sums, cure = self._sums(), (
-                "Bring it back from a backup; if you changed it on purpose, "
-                f"delete {self / 'sums.json'}.")
-        return check_file(self.path, name, sums, cure)
-
-    def _sums(self) -> dict[str, list]:
-        """Returns the sums of what never changes; empty in older folders."""
-        path = self / "sums.json"
-        if not path.exists():
-            return {}
-        must = "The checksums of a run must be as they were written"
-        cure = "Delete it: files are then checked by their form."
-        found = read_sealed(path, must, cure).get("files")
-        if not isinstance(found, dict):
-            raise damaged(path, must, "which names no files", cure)
-        return found
+        sums, cure = read_sums(self.path), AGAIN
+        if name == _ASKED:
+            cure = RESUME
+        elif name in sums:
+            cure = ("Bring it back from a backup; if you changed it on "
+                    f"purpose, delete {self / SUMS}.")
+        return check_file(
+            self.path, name, {**sums, **self.state.get("files", {})}, cure)
 
     def _run_sum(self) -> str | None:
         """Returns what tells runs apart: config and data; None in old ones."""
-        path = self / "sums.json"
+        path = self / SUMS
         return f"{file_sum(path)[1]:08x}" if path.is_file() else None
 
     @property
@@ -285,15 +282,16 @@ class RunFolder:
         Args:
             pool: the pool of the state.
         """
-        state = self.state
-        if "files" not in state:
+        state, path = self.state, self / _ASKED
+        if not state:
             return
-        known = state["files"].get(_ASKED, [])
-        path = self / _ASKED
+        asked = run_files.parquet(acquisitions(pool))
+        known = state.get("files", {}).get(_ASKED, [])
         found = file_sum(path) if path.is_file() else None
-        if known and found != known[0]:
-            self._rewrite(_ASKED, run_files.parquet(acquisitions(pool)),
-                          found is not None and found not in known)
+        if found != (known or [[len(asked), zlib.crc32(asked)]])[0]:
+            # An older folder may have the same table in other bytes.
+            self._rewrite(_ASKED, asked, bool(known) and (
+                found is not None and found not in known))
         for name, text in run_files.texts(state).items():
             path = self / name
             content = path.read_bytes() if path.is_file() else b""
@@ -304,15 +302,10 @@ class RunFolder:
                     and content[-1:] in (b"", b"\n")))
 
     def _rewrite(self, name: str, content: bytes, damaged: bool) -> None:
-        path = self / name
-        if path.is_dir():
-            raise ValueError(f"A run folder must have files in their places. "
-                             f"Received: {path}, which is a folder. Move it "
-                             "away: the file is written anew.")
-        write_bytes(path, content)
+        write_bytes(self / name, content)
         if damaged:
-            print(f"{path} was not as it was written; it is written anew.",
-                  file=sys.stderr)
+            print(f"{self / name} was not as it was written; it is written "
+                  "anew.", file=sys.stderr)
 
     def keep(self, data: Interactions) -> None:
         """Stores the data of the run as they were read and cleaned."""
@@ -324,16 +317,18 @@ class RunFolder:
         Raises:
             ValueError: a file is damaged.
         """
-        path, sums = self / "data", self._sums()
-        names = {name for name in sums if name.startswith("data/")}
-        for name in sorted(names.union(self._data_names())):
-            self.checked(name)
-        if not path.exists():
+        path, names = self / "data", set(self._data_names())
+        names.update(name for name in read_sums(self.path)
+                     if name.startswith("data/"))
+        if not names and not path.exists():
             return None
+        for name in sorted(names.union(_DATA)):
+            self.checked(name)
+        read_json(path / "meta.json", "The facts of a run's data", AGAIN)
         try:
             return Interactions.load(path)
-        except (ValueError, OSError, KeyError, TypeError, AttributeError,
-                RecursionError) as error:
+        except (ValueError, OSError, KeyError, TypeError,
+                AttributeError) as error:
             if str(path) in str(error):
                 raise
             raise damaged(path, "The data of a run must be as they were kept",
@@ -342,7 +337,7 @@ class RunFolder:
     def files_to_resume(self) -> list[str]:
         """Returns the files that `run.resume` reads, without the journal."""
         state = self.state
-        names = ["config.json", "sums.json", "data/*"]
+        names = ["config.json", SUMS, "data/*"]
         if state:
             names += ["state.json", "history.csv", state["pool"],
                       f"weights/{state['checkpoint']}.*"]

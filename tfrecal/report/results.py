@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import read_json
 from tfrecal.compare import tables
-from tfrecal.files import damaged, read_json
+from tfrecal.files import damaged
 from tfrecal.pool.pool import STATES
 from tfrecal.pool.run_folder import AGAIN, RESUME, RunFolder, measured_part
 
@@ -63,7 +64,7 @@ class Results:
         if any((folder / f"{name}.parquet").exists()
                for name in tables.TABLES):
             found = cls(folder.resolve().name,
-                        tables.read_config(folder),
+                        tables.read_config(folder) or {},
                         tables.read_table(folder, "curves"),
                         tables.read_table(folder, "asked", needed=False),
                         tables.read_explanations(folder),
@@ -92,7 +93,7 @@ class Results:
 def _of_run(path: Path) -> Results:
     folder = RunFolder(path)
     config = read_json(folder.checked("config.json"),
-                       "The config of a run must be a JSON object", AGAIN)
+                       "The config of a run", AGAIN)
     try:
         key = {"scenario": str(config.get("data", path.name)),
                "strategy": str(config.get("strategy", "run")),

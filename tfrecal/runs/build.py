@@ -171,7 +171,8 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
         try:
             tf.train.Checkpoint(model=built.model).restore(
                 str(weights)).expect_partial()
-        except (tf.errors.OpError, ValueError) as error:
+        # Damaged bytes raise errors of many classes in TensorFlow.
+        except Exception as error:
             raise damaged(
                 weights, "Weights must be those that the run has saved",
                 f"which cannot be read: {error}", AGAIN) from error

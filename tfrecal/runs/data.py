@@ -11,7 +11,7 @@ from tfrecal.checks import check_scale, typed
 from tfrecal.data import datasets, splits
 from tfrecal.data.columns import parse_columns
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.tables import TableFormat
+from tfrecal.data.tables import TableFormat, read_table
 from tfrecal.data.times import UNITS
 
 
@@ -76,9 +76,15 @@ class DataConfig:
 
     @property
     def form(self) -> TableFormat:
-        """How the text files are written."""
+        """How the text file of interactions is written."""
+        return dataclasses.replace(self.form_of_tables,
+                                   header=typed.listed(self.header or ""))
+
+    @property
+    def form_of_tables(self) -> TableFormat:
+        """How the text files of users and items are written."""
         return TableFormat(
-            self.encoding, self.separator, typed.listed(self.header or ""),
+            self.encoding, self.separator, (),
             typed.listed(self.missing or ""), typed.listed(self.text or ""),
             self.quotes == "double")
 
@@ -124,7 +130,13 @@ def load_data(config: DataConfig) -> Interactions:
             "(`--scale 1 5`), or, if they are all positives, make them 1.")
     parts = {}
     for name, path in config.own_parts.items():
-        part = _read(config, path, data.users, data.items, data.scale)
+        try:
+            part = _read(config, path, data.users, data.items, data.scale)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} The file is {path} (`--{name}`); its users, items "
+                f"and labels must be those of {config.data} or of the "
+                "tables.") from None
         for other in ({config.data: data, **parts}).items():
             part = _without_pairs_of(part, path, *other, config.bad_rows)
         parts[path] = part
@@ -135,29 +147,24 @@ def load_data(config: DataConfig) -> Interactions:
 
 
 def _read(config, path, users, items, scale=None) -> Interactions:
-    data = read_files(config, path, users, items,
-                      scale=scale or config.scale)
+    tables = [None if one is None else read_table(one, config.form_of_tables)
+              for one in (users, items)]
+    options = table_options(config)
+    data = Interactions.from_tables(
+        read_table(path, config.form), *tables,
+        **{**options, "scale": scale or options["scale"]})
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
     return data
 
 
-def read_files(config, path, users, items, **options) -> Interactions:
-    """Reads files as a config says.
-
-    Args:
-        config: a `DataConfig`.
-        path: path of the file of interactions.
-        users, items: files or tables, or None.
-        **options: options of `Interactions.from_csv` that differ from the
-            config's.
-    """
-    return Interactions.from_csv(path, users, items, **{
-        **dataclasses.asdict(config.form),
-        "columns": parse_columns(config.columns),
-        "timestamp_unit": config.time_unit, "scale": config.scale,
-        "bad_rows": config.bad_rows, "duplicates": config.duplicates,
-        **options})
+def table_options(config: DataConfig) -> dict:
+    """Returns a config's options of `Interactions.from_tables`."""
+    return {"name": Path(config.data).stem,
+            "columns": parse_columns(config.columns),
+            "text": config.form_of_tables.text,
+            "timestamp_unit": config.time_unit, "scale": config.scale,
+            "bad_rows": config.bad_rows, "duplicates": config.duplicates}
 
 
 def _without_pairs_of(part, path, other_path, other, bad_rows):
@@ -177,10 +184,10 @@ def _without_pairs_of(part, path, other_path, other, bad_rows):
              f"{other_path} too, the first is user_id={first['user_id']!r}, "
              f"item_id={first['item_id']!r}")
     if bad_rows == "raise" or both.all():
-        raise ValueError(
-            f"A pair must be in one part only. Received: {found}. Take them "
-            "out, or leave them out of the held-out part with `--bad-rows "
-            "drop`.")
+        cure = ("Bring another file" if both.all() else "Take them out, or "
+                "leave them out of the held-out part with `--bad-rows drop`")
+        raise ValueError("A pair must be in one part only. Received: "
+                         f"{found}. {cure}.")
     print(f"left out: {found}", file=sys.stderr)
     return part.take(~both)
 
@@ -202,8 +209,7 @@ def load_split(config, data: Interactions | None = None) -> splits.Split:
     try:
         if "part" not in data.frame:
             return _cut(config, data)
-        number = data.frame["part"].to_numpy()
-        train, *held_out = (data.take(number == part) for part in range(3))
+        train, *held_out = splits.parts_of(data)
         for place, part in enumerate(held_out):
             if not len(part):
                 train, _, held_out[place] = _cut(config, train, one=True)

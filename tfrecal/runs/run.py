@@ -35,7 +35,8 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
     Args:
         config: what to do.
         folder: the run folder; it must not hold a run yet.
-        quiet: whether to print neither the plan nor a line for each round.
+        quiet: whether to print no line for each round, and of the plan only
+            its notes.
         oracle: an `Oracle` that answers in place of the log's hidden
             labels, such as a service that bills.
         data: the config's data, where they are loaded and the plan is said
@@ -51,8 +52,8 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
         data = load_data(config) if data is None else data
         plan = Plan.of(config, load_split(config, data))
         config = plan.config
-        if team.chief and not (quiet or said):
-            print(plan, file=sys.stderr)
+        if team.chief and not said:
+            plan.say(quiet)
         _check_same(team, config, data)
         chosen = None
         if config.tuning == "auto":
@@ -100,8 +101,9 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
             team.copy(folder)
             with team.strategy.scope():
                 built, state = restore(folder)
-            if team.chief:
-                folder.mend(built.pool)
+            team.from_chief(lambda: folder.mend(built.pool))
+            # Checked even if the run has ended.
+            team.from_chief(lambda: len(folder.journal()))
             _check_same(team, built.config, built.split.train)
             return _fit(built, state, folder, quiet, oracle, team)
 
@@ -228,11 +230,12 @@ def verdict(history: pd.DataFrame) -> str:
              for title, name in _TITLES.items()
              if np.isfinite(last.get(f"val_{name}", np.nan))]
     test = history.attrs.get("test")
-    end = f"; at the end on the test part: {_figures(test)}" if test else ""
+    figures = _figures(test) if test else ""
+    end = f"; at the end on the test part: {figures}" if figures else ""
     rest = (f" {left:,} more came after the last epoch and are not trained "
             "on yet." if left else "")
-    return (f"{bought} on the {part.iloc[-1]} part: {', '.join(gains)}{end}."
-            + rest)
+    measured = ", ".join(gains) or "nothing to measure by"
+    return f"{bought} on the {part.iloc[-1]} part: {measured}{end}.{rest}"
 
 
 _TITLES = {"NDCG@10": "ndcg@10", "RMSE": "rmse", "AUC": "auc"}
@@ -245,7 +248,7 @@ def test_line(test: dict) -> str:
         test: what `RunFolder.test` holds.
     """
     return (f"test part ({test['rows']:,} rows, {test['users']:,} users): "
-            + _figures(test))
+            + (_figures(test) or "nothing to measure by"))
 
 
 def _figures(test):
