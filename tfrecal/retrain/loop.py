@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tfrecal import acquisition
-from tfrecal.export.export_model import check_server, export_model
+from tfrecal.export.export_model import (
+    check_server,
+    export_model,
+    next_version,
+)
 from tfrecal.feedback import FeedbackStore, named_store
 from tfrecal.files import damaged, lock_folder, replace_file
 from tfrecal.retrain import models, promotion, records, versions
@@ -130,6 +134,7 @@ class Loop:
                     f"{path}, which is missing. Check the path.")
         acquisition.get(self.config.strategy)
         check_server(self.config.server, self.config.index)
+        next_version(self.base)
 
     def check_files(self, store: FeedbackStore) -> None:
         """Checks the files that the next retraining reads.
@@ -141,6 +146,7 @@ class Loop:
         run = self.served()[1]
         self.check_owner(store, run)
         if run:
+            self.until(store, run)
             models.check_model(self.of_run(run), name)
         retrainings = store.retrainings()
         for run_id in retrainings["run_id"][
