@@ -10,11 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrecal import acquisition
-from tfrecal.export.export_model import (
-    check_server,
-    export_model,
-    next_version,
-)
+from tfrecal.export.export_model import check_server, export_model, next_version
 from tfrecal.feedback import FeedbackStore, named_store
 from tfrecal.files import damaged, lock_folder, replace_file
 from tfrecal.retrain import models, promotion, records, versions
