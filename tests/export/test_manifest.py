@@ -6,7 +6,7 @@ import json
 import pytest
 from broken_folders import broken, outcome
 
-from tfrecal.export.export_model import _next_version
+from tfrecal.export.export_model import next_version
 from tfrecal.export.manifest import read_manifest, write_manifest
 from tfrecal.files import write_sealed
 from tfrecal.serving.manifest import WARM_UP, check_whole
@@ -70,10 +70,10 @@ def test_versions_of_earlier_ones_and_of_others(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"x", b"1.5", b"\xff", b"9" * 5000])
 def test_the_number_of_the_last_version_is_named(content, tmp_path):
     (tmp_path / "3").mkdir()
-    assert _next_version(tmp_path) == 4
+    assert next_version(tmp_path) == 4
     path = tmp_path / ".last_version"
     path.write_bytes(b"7\n")
-    assert _next_version(tmp_path) == 8
+    assert next_version(tmp_path) == 8
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path}, which .*Delete it"):
-        _next_version(tmp_path)
+        next_version(tmp_path)

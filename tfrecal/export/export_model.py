@@ -86,12 +86,13 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         queries=query[users] if len(users) > 3 else None)
     serving = ServingModel(scorer, made, k, encoder, precision)
     about = {"data_fingerprint": fingerprint, "run": run,
+             "scale": [float(end) for end in pool.scale],
              "metrics": metrics or {}, **likeness}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.resolve().name  # `resolve` gives "." a name too
     with filelock.FileLock(folder / ".lock"):
-        version = _next_version(folder)
+        version = next_version(folder)
         with replace_folder(
                 folder / str(version), private=False) as beside:
             _write(beside, serving, pool, server, {
@@ -161,7 +162,7 @@ def without_advice():
         logger.setLevel(level)
 
 
-def _next_version(folder: Path) -> int:
+def next_version(folder: Path) -> int:
     """Returns the number above every version that was ever here.
 
     Raises:

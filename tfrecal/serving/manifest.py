@@ -41,7 +41,8 @@ def check_whole(folder, content: bool = True, needed: bool = False) -> dict:
              and isinstance(found.get("run", ""), str)
              and isinstance(metrics, dict) and isinstance(files, dict)
              and all(isinstance(value, (int, float))
-                     for value in metrics.values()))
+                     for value in metrics.values())
+             and _is_scale(found.get("scale", [0, 1])))
     if not whole:
         raise damaged(path, must, "which holds other than a manifest", _CURE)
     for name, sums in files.items():
@@ -51,3 +52,8 @@ def check_whole(folder, content: bool = True, needed: bool = False) -> dict:
         raise damaged(folder / "saved_model.pb", "A version must hold a "
                       "SavedModel", "which is missing", _CURE)
     return found
+
+
+def _is_scale(value) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(
+        isinstance(end, (int, float)) for end in value)
