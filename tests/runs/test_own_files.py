@@ -165,8 +165,9 @@ def test_a_pair_stands_in_one_part(parts, capsys):
     ("u1,i1,9", "on the scale")])
 def test_own_parts_are_of_known_users_items_and_labels(row, message, parts):
     write(parts[2], [row])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         load_data(RunConfig(data=str(parts[0]), test=str(parts[2])))
+    assert f"The file is {parts[2]} (`--test`)" in str(error.value)
 
 
 def test_named_data_bring_their_own_parts(parts):
@@ -174,6 +175,12 @@ def test_named_data_bring_their_own_parts(parts):
         load_data(RunConfig(data="shop", test=str(parts[2])))
     with pytest.raises(ValueError, match="`test` must be a CSV file"):
         load_data(RunConfig(data=str(parts[0]), test="nowhere.csv"))
+
+
+def test_a_part_that_is_all_in_another_is_refused(parts):
+    with pytest.raises(ValueError, match="20 of 20 pairs.*another file"):
+        load_data(RunConfig(data=str(parts[0]), validation=str(parts[2]),
+                            test=str(parts[2]), bad_rows="drop"))
 
 
 @pytest.mark.large

@@ -85,6 +85,9 @@ class ComparisonConfig(DataConfig):
     _queries = typed.rule(check_query, "segment")
 
     def __post_init__(self):
+        if not self.scenario_names:
+            raise ValueError("`scenarios` must name one or more. Received: "
+                             f"scenarios={checks.shown(self.scenarios)}.")
         for label in self.labels:
             strategy(label)
 
