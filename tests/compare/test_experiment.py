@@ -208,8 +208,15 @@ def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
     path = tmp_path / "compared" / "config.json"
     config = json.loads(path.read_text())
     assert config.pop("duplicates") is None
+    assert config.pop("fingerprint")
     path.write_text(json.dumps(config))
     assert command_line(*options, "--bad-rows", "drop")[0] == 0
+    options += ["--bad-rows", "drop", "--seeds", 3]
+    assert command_line(*options)[0] == 0
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows[1:]]) + "\n")
+    code, said = command_line(*options, "--seeds", 4)
+    assert code == 2 and "keeps its data" in said
 
 
 @pytest.mark.large

@@ -99,6 +99,14 @@ def test_people_may_be_asked_beside_positives_only():
     assert "rating" in config.loss_names and config.epochs == 8
 
 
+def test_an_oracle_of_ones_own_may_answer_otherwise_than_positives():
+    data = log(100, (1,))
+    found = Plan.of(RunConfig(encoder="none"), Split(data, data, data),
+                    asks=True)
+    assert found.config == RunConfig(encoder="none", batch=10)
+    assert not found.notes
+
+
 def test_a_small_share_of_a_small_pool_is_a_label():
     data = log(7)
     config = RunConfig(encoder="none", initial=0.01)

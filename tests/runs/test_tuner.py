@@ -292,7 +292,7 @@ def test_the_command_line(command_line, tiny_bert_folder, tmp_path):
     assert code == 2 and "another config, seed" in said
     space.write_text("no JSON")
     code, said = command_line("tune", *base)
-    assert code == 2 and "must be a JSON file" in said
+    assert code == 2 and "with a JSON object" in said
 
 
 def test_without_keras_tuner_the_cure_is_told(monkeypatch, command_line,

@@ -93,19 +93,20 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     folder = Path(folder)
     checks.at_least(1, workers=workers)
     wanted = jobs(config)
+    fingerprint = None
     if all((folder / job.folder).is_dir() for job in wanted):
         binary = "rmse" not in pd.read_parquet(
             folder / wanted[0].folder / "curves.parquet")
     else:
         data, plan = check(config)
-        binary = scenarios.is_binary(data)
+        binary, fingerprint = scenarios.is_binary(data), data.fingerprint()
         if not quiet:
             print(*plan, sep="\n", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
-        _write_config(config, folder, make_model, binary)
+        _write_config(config, folder, make_model, binary, fingerprint)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
@@ -152,18 +153,19 @@ def _batch(config, pool) -> int:
     return max(1, round(config.budget * free / config.rounds))
 
 
-def _write_config(config, folder, make_model, binary):
+def _write_config(config, folder, make_model, binary, fingerprint):
     path = folder / "config.json"
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).judged_by(binary)
         for name in config.scenario_names},
-        "make_model": own}
+        "make_model": own, "fingerprint": fingerprint}
     if path.exists():
         # Fields that have come since then had their defaults.
         old = {**dataclasses.asdict(ComparisonConfig()),
                **checks.read_json(path, "The config of a comparison")}
-        may = ("scenarios", "strategies", "seeds", "category", "primary")
+        may = ("scenarios", "strategies", "seeds", "category", "primary",
+               "fingerprint")
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
         if wrong:
@@ -172,6 +174,13 @@ def _write_config(config, folder, make_model, binary):
                 + ", ".join(f"{key}={b!r} where {folder} has {a!r}"
                             for key, (a, b) in wrong.items())
                 + ". Choose another folder.")
+        # Older comparisons have none.
+        before = old.get("fingerprint") or fingerprint
+        new["fingerprint"] = fingerprint or before
+        if before != new["fingerprint"]:
+            raise ValueError(
+                "A comparison keeps its data. Received: other rows or tables "
+                f"than those of {folder}. Choose another folder.")
     replace_file(path, lambda beside: beside.write_text(
         json.dumps(new, indent=1), encoding="utf-8"))
 
@@ -223,7 +232,7 @@ def _learner(settings: str, make_model):
     from tfrecal.compare.learner import Learner
     from tfrecal.text.encoder import TextEncoder
     config = ComparisonConfig(**json.loads(settings))
-    data = load_data(config)
+    data = load_data(config, quiet=True)  # `check` has said it
     encoder = None
     if make_model is None and config.encoder != "none" and len(
             data.items.columns):

@@ -16,7 +16,8 @@ from tfrecal.data.query import check_query
 from tfrecal.runs.data import DataConfig
 
 BASELINE = "random"
-BESIDE = ("primary", "make_model")  # what config.json holds beside the config
+# What config.json holds beside the config.
+BESIDE = ("primary", "make_model", "fingerprint")
 
 
 @typed.config

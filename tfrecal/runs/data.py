@@ -42,10 +42,12 @@ class DataConfig:
         return {}
 
 
-def load_data(config: DataConfig) -> Interactions:
+def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
     """Loads the data set or the user's own files.
 
-    What was cleaned is said on stderr.
+    Args:
+        config: which data to read, and how.
+        quiet: whether to say nothing of what was cleaned on stderr.
 
     Returns:
         All rows; the column `part` tells a run's own parts apart.
@@ -70,6 +72,8 @@ def load_data(config: DataConfig) -> Interactions:
             raise ValueError(f"`{name}` must be a CSV file{also}. Received: "
                              f"{name}={path!r}.")
     data = _read(config, config.data, config.users, config.items)
+    if not quiet:
+        _say_report(config.data, data)
     if data.scale[0] == data.scale[1]:
         raise ValueError(
             "Labels must differ, or there is nothing to learn. Received: "
@@ -84,8 +88,11 @@ def load_data(config: DataConfig) -> Interactions:
                 f"{error} The file is {path} (`--{name}`); its users, items "
                 f"and labels must be those of {config.data} or of the "
                 "tables.") from None
+        if not quiet:
+            _say_report(path, part)
         for other in ({config.data: data, **parts}).items():
-            part = _without_pairs_of(part, path, *other, config.bad_rows)
+            part = _without_pairs_of(part, path, *other, config.bad_rows,
+                                     quiet)
         parts[path] = part
     if not parts:
         return data
@@ -94,16 +101,19 @@ def load_data(config: DataConfig) -> Interactions:
 
 
 def _read(config, path, users, items, scale=None) -> Interactions:
-    data = Interactions.from_csv(
+    return Interactions.from_csv(
         path, users=users, items=items, scale=scale,
         bad_rows=config.bad_rows,
         **checks.given(duplicates=config.duplicates))
+
+
+def _say_report(path, data) -> None:
+    """Says on stderr what was cleaned, if anything was."""
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
-    return data
 
 
-def _without_pairs_of(part, path, other_path, other, bad_rows):
+def _without_pairs_of(part, path, other_path, other, bad_rows, quiet):
     """Returns a held-out part without pairs that stand in another part.
 
     Raises:
@@ -124,7 +134,8 @@ def _without_pairs_of(part, path, other_path, other, bad_rows):
                 "leave them out of the held-out part with `--bad-rows drop`")
         raise ValueError("A pair must be in one part only. Received: "
                          f"{found}. {cure}.")
-    print(f"left out: {found}", file=sys.stderr)
+    if not quiet:
+        print(f"left out: {found}", file=sys.stderr)
     return part.take(~both)
 
 
