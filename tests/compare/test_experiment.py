@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -142,6 +143,21 @@ class TestCompare:
         again = comparison.compare(config, tmp_path, workers=2, quiet=True)
         same = [name for name in curves if not name.endswith("seconds")]
         pd.testing.assert_frame_equal(again[same], curves[same])
+
+    def test_a_damaged_run_is_named_before_the_work(
+            self, compared, tmp_path, monkeypatch, command_line):
+        config, whole, _ = compared
+        folder = shutil.copytree(whole, tmp_path / "copy")
+        monkeypatch.setattr(comparison, "run_job", None)  # nothing is run
+        for name in ("runs/cold_items/vopt/1-0/curves.parquet",
+                     "runs/cold_items/vopt/1-0/sums.json", "config.json"):
+            content = (folder / name).read_bytes()
+            (folder / name).write_bytes(content[:len(content) // 2])
+            code, said = command_line(
+                "compare", "-o", folder, "--quiet", "--workers", "1",
+                "--strategies", "vopt,margin")
+            assert code == 2 and str(folder / name) in said, said
+            (folder / name).write_bytes(content)
 
     def test_more_may_be_added_but_nothing_changed(self, compared, tmp_path,
                                                    capsys):

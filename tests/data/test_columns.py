@@ -1,7 +1,10 @@
 """A user's columns: which is which, ids, times, labels."""
 from __future__ import annotations
 
+import datetime
 import json
+import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -41,8 +44,11 @@ def test_known_spellings_are_suggested_and_not_guessed():
     with pytest.raises(ValueError) as error:
         read(raw)
     assert "['userId', 'movieId', 'rating', 'timestamp']" in str(error.value)
-    cure = str(error.value).split("columns=")[-1].rstrip("`.")
+    cure = re.search("`columns=(.*?)`", str(error.value))[1]
     assert len(read(raw, columns=json.loads(cure))) == 3
+    words = re.search("`--columns (.*?)`", str(error.value))[1]
+    assert len(read(raw, columns=dict(
+        word.split("=") for word in words.split(",")))) == 3
 
 
 @pytest.mark.parametrize("columns, message", [
@@ -87,7 +93,16 @@ def test_wrong_options_are_refused(option):
     ([7, 8, 9], ["7", "8", "9"]), ([7.0, 8.0, 9.0], ["7", "8", "9"]),
     (["7.0", "8.0", "9.0"], ["7", "8", "9"]),
     (["007", "8", "x"], ["007", "8", "x"]),
-    (["7.0", "8.5", "x"], ["7.0", "8.5", "x"]),
+    (["7.0", "8.5", "x"], ["7", "8.5", "x"]),
+    (["-1.00", "0.50", "1.0.0"], ["-1", "0.50", "1.0.0"]),
+    (["\u00a0a", "b\u3000", "\x1fc"], ["a", "b", "c"]),
+    (np.array([7, 8, 9], np.float16), ["7", "8", "9"]),
+    ([2 ** 62 + 1, 2 ** 62 + 2, 2 ** 62 + 3],
+     [str(2 ** 62 + n) for n in (1, 2, 3)]),
+    (pd.array([2 ** 62 + 1, 5, 6], dtype="Int64"),
+     [str(2 ** 62 + 1), "5", "6"]),
+    ([Decimal(7), Decimal("8.0"), Decimal(10) ** 20],
+     ["7", "8", str(10 ** 20)]),
     ([" a", "b ", "\tc\n"], ["a", "b", "c"]),
     (np.array([7, 8, 2 ** 63], np.uint64), ["7", "8", str(2 ** 63)]),
     (pd.array([7, 8, 9], dtype="Int64"), ["7", "8", "9"]),
@@ -117,6 +132,8 @@ def test_cut_decimals_are_told():
     ([1.5, 2, 3], "whole numbers .*Received: 1.5"),
     ([2.0 ** 60, 2, 3], "a float can hold"),
     ([float("inf"), 1, 2], "Received: inf"),
+    (np.array([2049, 1, 2], np.float16), "a float can hold"),
+    (np.array([2 ** 24 + 2, 1, 2], np.float32), "a float can hold"),
     ([True, False, True], r"True \(bool\)"),
     ([b"a", b"b", b"c"], r"b'a' \(bytes\)")])
 def test_other_ids_are_refused(ids, message):
@@ -140,7 +157,11 @@ DAY = 1577836800    # 2020-01-01
     pd.to_datetime([DAY, DAY + 1, DAY], unit="s"),
     pd.to_datetime([DAY, DAY + 1, DAY], unit="s", utc=True).tz_convert(
         "Asia/Tokyo"),
-    [str(DAY), f"{DAY + 1}.9", str(DAY)]])
+    [str(DAY), f"{DAY + 1}.0", str(DAY)],
+    [datetime.datetime(2020, 1, 1), "2020-01-01T00:00:01", DAY],
+    [datetime.date(2020, 1, 1), float(DAY + 1), np.datetime64("2020-01-01")],
+    pd.array(["2020-01-01", "2020-01-01T00:00:01", "2020-01-01"], "string"),
+    pd.Categorical(["2020-01-01", "2020-01-01T00:00:01", "2020-01-01"])])
 def test_times_become_seconds(times):
     data = read(frame(timestamp=times))
     assert data.frame["timestamp"].tolist() == [DAY, DAY + 1, DAY]
@@ -156,7 +177,49 @@ def test_finer_times_need_their_unit(unit, factor):
     assert data.frame["timestamp"].tolist() == [DAY, DAY + 1, DAY]
 
 
+@pytest.mark.parametrize("times, seconds", [
+    (["2026-05-01T10:00:00.900Z", "2026-05-01T10:00:00.1Z",
+      "2026-05-01T10:00:00,250Z"], [.9, .1, .25]),
+    ([DAY + .9, DAY + .1, DAY + .25], [.9, .1, .25]),
+    ([f"{DAY}.9", f"{DAY}.1", f"{DAY}.25"], [.9, .1, .25])])
+def test_order_within_a_second_is_kept(times, seconds):
+    found = read(frame(timestamp=times)).frame["timestamp"]
+    np.testing.assert_allclose(found % 1, seconds, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers, unit, first", [
+    ([20260501, 20260502, 20251231], "date", 1777593600),
+    ([2026, 2025, 1999], "year", 1767225600),
+    ([46143, 46143.5, 44000], "excel", 1777593600)])
+def test_other_numbers_of_time_need_their_unit(numbers, unit, first):
+    for column in (numbers, [str(number) for number in numbers]):
+        raw = frame(timestamp=column)
+        with pytest.raises(ValueError, match=f"--time-unit {unit}"):
+            read(raw)
+        data = read(raw, timestamp_unit=unit)
+        assert data.frame["timestamp"][0] == first
+        assert read(raw, timestamp_unit="s").frame["timestamp"].tolist() == (
+            numbers)
+
+
+def test_seconds_are_no_milliseconds():
+    with pytest.raises(ValueError, match="--time-unit s"):
+        read(frame(timestamp=[DAY, DAY + 1, DAY]), timestamp_unit="ms")
+
+
+def test_small_counters_are_times():
+    data = read(frame(timestamp=[30, 20, 10]))
+    assert data.frame["timestamp"].tolist() == [30, 20, 10]
+
+
+def test_times_that_fall_together_are_refused():
+    with pytest.raises(ValueError, match="exact.*float32"):
+        read(frame(timestamp=np.array([DAY, DAY + 1, DAY], np.float32)))
+
+
 @pytest.mark.parametrize("time", [
+    "2020-01-01T00:00:59.25+000", "2020-01-01T00:00:59.25+0000x",
+    "9999-12-31", "9999-12-31T23:59:59Z", "2020-02-30",
     None, "soon", "01/02/2020", float("inf"), 1e15])
 def test_what_is_no_time_is_a_bad_row(time):
     raw = frame(timestamp=pd.Series([1, time, 3], dtype=object))

@@ -173,7 +173,7 @@ def test_own_parts_are_of_known_users_items_and_labels(row, message, parts):
 def test_named_data_bring_their_own_parts(parts):
     with pytest.raises(ValueError, match="--test beside --data shop"):
         load_data(RunConfig(data="shop", test=str(parts[2])))
-    with pytest.raises(ValueError, match="`test` must be a CSV file"):
+    with pytest.raises(ValueError, match="`test` must be a CSV"):
         load_data(RunConfig(data=str(parts[0]), test="nowhere.csv"))
 
 

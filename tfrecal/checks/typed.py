@@ -22,7 +22,9 @@ from tfrecal.checks.words import did_you_mean, is_text, shown
 Class = TypeVar("Class")
 LARGEST = 2 ** 63 - 1
 _KINDS = {"int_type": "a whole number", "float_type": "a number",
-          "string_type": "text", "bool_type": "true or false"}
+          "string_type": "text", "bool_type": "true or false",
+          "tuple_type": "two numbers", "missing": "two numbers",
+          "too_long": "two numbers"}
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -31,7 +33,8 @@ _TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 def config(cls: type[Class]) -> type[Class]:
     """Makes a class of lines `name: type = default` a checked dataclass.
 
-    A type is `int`, `float`, `bool` or `str`, or one of them `| None`. True
+    A type is `int`, `float`, `bool`, `str` or `tuple[float, float]`, or one
+    of them `| None`. True
     and False are no numbers; a whole float, such as 2.0, is a whole number,
     because JSON writers write it; paths are text, and numbers of NumPy are
     numbers. Numbers are finite, and whole ones have at most 64 bits. What
@@ -157,10 +160,15 @@ def _plain(value, kind: str):
     if isinstance(value, float) and kind.startswith("int") and (
             value.is_integer()):
         return int(value)
+    if isinstance(value, list) and kind.startswith("tuple"):
+        return tuple(value)
     return value
 
 
 def _bounded(value, info):
+    if isinstance(value, tuple):
+        for one in value:
+            _bounded(one, info)
     if isinstance(value, float):
         checks.finite(**{info.field_name: value})
     if isinstance(value, int) and abs(value) > LARGEST:

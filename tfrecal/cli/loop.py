@@ -1,7 +1,6 @@
 """Commands of the feedback loop: feedback, retrain, rollback, status."""
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shlex
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from tfrecal import checks
 from tfrecal.cli.options import given_fields
+from tfrecal.data.columns import read_pairs
 
-_SEPARATORS = {"tab": "\t", "\\t": "\t"}
 _STORE = ("file or URL of the store (default: the environment variable "
           "TFRECAL_FEEDBACK)")
 
@@ -66,7 +65,7 @@ def _feedback_arguments(command) -> None:
             action.add_argument("--scale", nargs=2, type=float,
                                 metavar=("LOW", "HIGH"), help="of ratings; the "
                                 "store keeps it")
-            action.add_argument("--columns", type=_columns,
+            action.add_argument("--columns",
                                 metavar="NAME=COLUMN,...", help="columns "
                                 "that the files name otherwise, such as "
                                 "user=customer,time=at,label=stars")
@@ -84,16 +83,6 @@ def _feedback_arguments(command) -> None:
         if name == "drop":
             action.add_argument("--days", type=float, required=True,
                                 help="that are kept")
-
-
-def _columns(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    found = {name.strip(): column.strip() for name, _, column in pairs}
-    if not all(found) or not all(found.values()) or len(found) < len(pairs):
-        raise argparse.ArgumentTypeError(
-            "must be pairs NAME=COLUMN with commas between them, each name "
-            f"once. Received: {text!r}")
-    return found
 
 
 def _package():
@@ -132,9 +121,9 @@ def feedback(arguments) -> int:
                     continue
                 found = package.ingest(
                     store, path, progress=not arguments.quiet,
-                    columns=arguments.columns, encoding=arguments.encoding,
-                    separator=_SEPARATORS.get(arguments.separator,
-                                              arguments.separator))
+                    columns=read_pairs(arguments.columns),
+                    encoding=arguments.encoding,
+                    separator=arguments.separator)
                 where = (f" (see {found.rejected_path})"
                          if found.rejected else "")
                 print(f"{path}: {found.new:,} new, {found.known:,} known, "

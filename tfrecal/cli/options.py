@@ -5,16 +5,22 @@ import dataclasses
 import re
 
 
-def field_arguments(command, kind) -> None:
+def field_arguments(command, kind, leave_out=()) -> None:
     """Adds an option for each field of a config."""
     shown = _documented(kind)
-    for field in dataclasses.fields(kind):
+    for field in _fields(kind, leave_out):
         if field.type == "bool":
             command.add_argument(
                 "--" + field.name.replace("_", "-"), action="store_true",
                 default=None, help=shown[field.name].replace("%", "%%"))
             continue
         of = field.type.removesuffix(" | None")
+        if of == "tuple[float, float]":
+            command.add_argument(
+                "--" + field.name.replace("_", "-"), nargs=2,
+                type=_read_as(float), metavar=("LOW", "HIGH"),
+                help=shown[field.name].replace("%", "%%"))
+            continue
         command.add_argument(
             "--" + field.name.replace("_", "-"), dest=field.name,
             type={"int": _read_as(int), "float": _read_as(float)}.get(
@@ -55,8 +61,13 @@ def _documented(kind) -> dict[str, str]:
     return found
 
 
-def given_fields(arguments, kind) -> dict:
+def given_fields(arguments, kind, leave_out=()) -> dict:
     """Returns the fields of a config that were given as options."""
     return {f.name: getattr(arguments, f.name)
-            for f in dataclasses.fields(kind)
+            for f in _fields(kind, leave_out)
             if getattr(arguments, f.name) is not None}
+
+
+def _fields(kind, leave_out) -> list:
+    return [field for field in dataclasses.fields(kind)
+            if field.name not in leave_out]

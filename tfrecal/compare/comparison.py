@@ -24,14 +24,13 @@ from tqdm import tqdm
 
 from tfrecal import checks
 from tfrecal.compare import config as comparison_config
-from tfrecal.compare import savings, scenarios, verdicts
+from tfrecal.compare import savings, scenarios, tables, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
 from tfrecal.data.interactions import Interactions
-from tfrecal.files import lock_folder, replace_file, replace_folder
+from tfrecal.files import lock_folder, make_folder
 from tfrecal.runs.data import load_data
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_TABLES = ("curves", "asked", "calibration")
 _FEW_ROWS = 20_000  # of a log whose scenarios are checked with every seed
 
 
@@ -86,28 +85,31 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         the curves, one row a round of a run.
 
     Raises:
-        ValueError: the folder holds a comparison with other settings,
-            another process is at work in it, or a scenario makes no sense on
-            the data; see `check`.
+        ValueError: the folder holds a comparison with other settings, a file
+            of it is damaged, another process is at work in it, or a scenario
+            makes no sense on the data; see `check`.
     """
     folder = Path(folder)
     checks.at_least(1, workers=workers)
     wanted = jobs(config)
     fingerprint = None
     if all((folder / job.folder).is_dir() for job in wanted):
-        binary = "rmse" not in pd.read_parquet(
-            folder / wanted[0].folder / "curves.parquet")
+        curves = tables.read_run(folder / wanted[0].folder)[0]["curves"]
+        binary = "rmse" not in curves
     else:
         data, plan = check(config)
         binary, fingerprint = scenarios.is_binary(data), data.fingerprint()
         if not quiet:
             print(*plan, sep="\n", file=sys.stderr)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
         _write_config(config, folder, make_model, binary, fingerprint)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        for job in wanted:  # what is damaged is told before the work
+            if job not in left:
+                tables.read_run(folder / job.folder)
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
         return gather(folder, wanted, config)
@@ -154,18 +156,18 @@ def _batch(config, pool) -> int:
 
 
 def _write_config(config, folder, make_model, binary, fingerprint):
-    path = folder / "config.json"
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).judged_by(binary)
         for name in config.scenario_names},
         "make_model": own, "fingerprint": fingerprint}
-    if path.exists():
+    old = tables.read_config(folder)
+    if old is not None:
         # Fields that have come since then had their defaults.
-        old = {**dataclasses.asdict(ComparisonConfig()),
-               **checks.read_json(path, "The config of a comparison")}
+        old = {**dataclasses.asdict(ComparisonConfig()), **old}
         may = ("scenarios", "strategies", "seeds", "category", "primary",
                "fingerprint")
+        new = json.loads(json.dumps(new))  # in JSON, tuples are lists
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
         if wrong:
@@ -181,8 +183,7 @@ def _write_config(config, folder, make_model, binary, fingerprint):
             raise ValueError(
                 "A comparison keeps its data. Received: other rows or tables "
                 f"than those of {folder}. Choose another folder.")
-    replace_file(path, lambda beside: beside.write_text(
-        json.dumps(new, indent=1), encoding="utf-8"))
+    tables.write_config(folder, new)
 
 
 def _run_all(config, folder, left, total, workers, quiet, make_model):
@@ -252,17 +253,13 @@ def run_job(config: ComparisonConfig, folder, job: Job,
         problem, comparison_config.strategy(job.strategy),
         rounds=config.rounds, batch=_batch(config, problem.pool),
         seed=job.seed, draw=job.draw)
-    path = Path(folder) / job.folder
-    tables = {"curves": curve, "asked": asked(problem, config.category),
-              "calibration": learner.calibration(problem)}
-    with replace_folder(path) as beside:
-        for name, table in tables.items():
-            for key, value in reversed(job.keys.items()):
-                table.insert(0, key, value)
-            table.to_parquet(beside / f"{name}.parquet")
-        lines = "".join(json.dumps({**job.keys, **line}) + "\n"
-                        for line in acquire.explanations)
-        (beside / "explanations.jsonl").write_text(lines, "utf-8")
+    found = {"curves": curve, "asked": asked(problem, config.category),
+             "calibration": learner.calibration(problem)}
+    for table in found.values():
+        for key, value in reversed(job.keys.items()):
+            table.insert(0, key, value)
+    tables.write_run(Path(folder) / job.folder, found, [
+        {**job.keys, **line} for line in acquire.explanations])
 
 
 def asked(problem, category: str | None = None) -> pd.DataFrame:
@@ -374,24 +371,21 @@ def spoken(table: pd.DataFrame) -> str:
 def gather(folder, wanted, config) -> pd.DataFrame:
     """Writes the tables of all runs together; returns the curves."""
     folder = Path(folder)
-    tables = {}
     shared = {}
     for name in config.scenario_names:
         shared.setdefault(scenarios.get(name).make, []).append(name)
     groups = {names[0]: names for names in shared.values()}
-    for name in _TABLES:
-        parts = []
-        for job in wanted:
-            part = pd.read_parquet(folder / job.folder / f"{name}.parquet")
+    parts = {name: [] for name in tables.TABLES}
+    lines = []
+    for job in wanted:
+        found, why = tables.read_run(folder / job.folder)
+        lines += why
+        for name, part in found.items():
             # A scenario that shares its runs has the same curves.
             for scenario in (groups[job.scenario] if name == "curves"
                              else [job.scenario]):
-                parts.append(part.assign(scenario=scenario))
-        tables[name] = pd.concat(parts, ignore_index=True)
-        replace_file(folder / f"{name}.parquet",
-                     lambda path: tables[name].to_parquet(path))
-    lines = "".join((folder / job.folder / "explanations.jsonl").read_text(
-        encoding="utf-8") for job in wanted)
-    replace_file(folder / "explanations.jsonl",
-                 lambda path: path.write_text(lines, encoding="utf-8"))
-    return tables["curves"]
+                parts[name].append(part.assign(scenario=scenario))
+    whole = {name: pd.concat(several, ignore_index=True)
+             for name, several in parts.items()}
+    tables.write_all(folder, whole, lines)
+    return whole["curves"]

@@ -1,6 +1,8 @@
 """Turns raw tables into checked ones: each check once, one error."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -9,15 +11,17 @@ from tfrecal.checks import check_scale
 from tfrecal.data.cleaning import (
     CleaningReport,
     as_table,
+    broken_ids,
     check_rows,
     merge_duplicates,
 )
-from tfrecal.data.columns import factorise_ids, select_columns
+from tfrecal.data.columns import column_names, factorise_ids, select_columns
+from tfrecal.data.tables import Table
 from tfrecal.data.vocabulary import Vocabulary
 
 
-def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
-                 scale, timestamp_unit, lines):
+def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
+                 columns, bad_rows, duplicates, scale, timestamp_unit, text):
     """Returns clean rows and tables.
 
     `Interactions.from_frame` explains the arguments and errors.
@@ -27,21 +31,33 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
         of `user_code`, `item_code`, `user_vocabulary`, `item_vocabulary`.
     """
     scale = _check_options(bad_rows, duplicates, scale)
-    chosen = select_columns(frame, columns)
-    table_line = 1 if lines is None else 2
-    lines = np.arange(1, len(chosen) + 1) if lines is None else lines
-    report = CleaningReport(rows_in=len(chosen))
+    chosen = select_columns(rows.frame, columns)
+    lines = rows.lines
+    report = CleaningReport(rows_in=len(chosen) + len(rows.faults),
+                            notes=list(rows.notes))
+    report.add_faults("bad_line", rows)
+    if duplicates is None:
+        duplicates = "raise" if "label" in chosen else "last"
+    if "label" not in chosen:
+        chosen["label"] = np.ones(len(chosen), np.float32)
+        report.notes.append("no column of labels: each row is a click, of "
+                            "label 1")
     ids = {key: factorise_ids(chosen[key], key, report.notes)
            for key in ("user_id", "item_id")}
     missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
-    clean, bad = check_rows(chosen, missing, scale, timestamp_unit, report,
-                            lines)
+    report.add("missing_key", missing, lines)
+    broken = np.logical_or(*(
+        np.append(broken_ids(texts), False)[places]
+        for places, texts in ids.values())) & ~missing
+    report.add("broken_id", broken, lines)
+    clean, bad = check_rows(chosen, missing | broken, scale, timestamp_unit,
+                            report, lines)
     tables, codes, vocabularies = [], [], []
     for table, (key, (places, texts)) in zip((users, items), ids.items()):
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
-        table = as_table(_with_id_column(table, key, columns), key,
-                         texts[used], report, table_line)
+        table = as_table(named_table(table, key, columns), key,
+                         texts[used], report, text)
         vocabulary = Vocabulary(table.index, key)
         code = np.append(vocabulary.codes(texts), np.int32(0))[places]
         report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
@@ -49,6 +65,9 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
         tables.append(table)
         codes.append(code)
         vocabularies.append(vocabulary)
+    if scale is None and not bad.all():
+        # That of all labels, before those of one pair are made one.
+        scale = _scale_of(clean["label"].to_numpy()[~bad])
     pair = codes[0].astype(np.int64) * vocabularies[1].size + codes[1]
     clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
                                     lines)
@@ -58,14 +77,16 @@ def clean_tables(frame, users, items, *, columns, bad_rows, duplicates,
     clean = clean[good].reset_index(drop=True)
     for place, (key, (places, texts)) in enumerate(ids.items()):
         clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
-    if scale is None:
-        scale = float(clean["label"].min()), float(clean["label"].max())
-        if clean["label"].isin([0, 1]).all():
-            scale = 0.0, 1.0
     return (clean, *tables, scale, report), {
         "user_code": codes[0][good], "item_code": codes[1][good],
         "user_vocabulary": vocabularies[0],
         "item_vocabulary": vocabularies[1]}
+
+
+def _scale_of(label: np.ndarray) -> tuple[float, float]:
+    if np.isin(label, (0, 1)).all():
+        return 0.0, 1.0
+    return float(label.min()), float(label.max())
 
 
 def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
@@ -98,15 +119,17 @@ def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
 def _check_options(bad_rows, duplicates, scale):
     checks.one_of("bad_rows", bad_rows, ("raise", "drop"))
     checks.one_of("duplicates", duplicates,
-                  ("raise", "first", "last", "mean"))
+                  (None, "raise", "first", "last", "mean"))
     return None if scale is None else check_scale(scale)
 
 
-def _with_id_column(table, key, columns):
+def named_table(table: Table | None, key: str,
+                columns: dict | None) -> Table | None:
     """Returns a users or items table with its id column named `key`."""
-    old = (columns or {}).get(key, key)
-    if isinstance(table, pd.DataFrame) and key not in table and old in table:
-        return table.rename(columns={old: key})
+    old = column_names(columns).get(key, key)
+    frame = None if table is None else table.frame
+    if isinstance(frame, pd.DataFrame) and key not in frame and old in frame:
+        return replace(table, frame=frame.rename(columns={old: key}))
     return table
 
 

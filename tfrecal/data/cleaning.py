@@ -7,20 +7,32 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import on_scale
-from tfrecal.data.columns import as_ids, as_numbers, as_seconds
+from tfrecal.data import kinds
+from tfrecal.data.columns import as_ids, as_numbers
+from tfrecal.data.tables import CURES, Table
+from tfrecal.data.times import as_seconds
 from tfrecal.data.vocabulary import id_column
 
 KINDS = {
+    "bad_line": "the line is no row",
     "missing_key": "`user_id` or `item_id` is empty",
+    "broken_id": "an id holds a line end, as after an open quote "
+    "(`quotes=False`, `--quotes none` takes quotes as letters)",
     "bad_label": "`label` is not a finite number on the scale",
     "bad_timestamp": "`timestamp` is no time (seconds or ISO 8601)",
     "bad_weight": "`weight` is not a number of 0 or more",
     "unknown_user": "`user_id` is not in the users table",
     "unknown_item": "`item_id` is not in the items table",
     "duplicate_pair": "the (user, item) pair occurs more than once",
+    "user_table_bad_line": "users table: the line is no row",
     "user_table_missing_id": "users table: `user_id` is empty",
+    "user_table_broken_id": "users table: `user_id` holds a line end, as "
+    "after an open quote",
     "user_table_duplicate_id": "users table: `user_id` is there already",
+    "item_table_bad_line": "items table: the line is no row",
     "item_table_missing_id": "items table: `item_id` is empty",
+    "item_table_broken_id": "items table: `item_id` holds a line end, as "
+    "after an open quote",
     "item_table_duplicate_id": "items table: `item_id` is there already"}
 _SHOWN = 5
 
@@ -56,6 +68,14 @@ class CleaningReport:
             first = [int(n) for n in lines[bad][:_SHOWN]]
             self.lines[kind] = (self.lines.get(kind, []) + first)[:_SHOWN]
 
+    def add_faults(self, kind: str, table: Table) -> None:
+        """Counts the lines of a file that are no rows under a kind."""
+        if table.faults:
+            lines = np.array([fault[0] for fault in table.faults])
+            self.add(kind, np.ones(len(lines), bool), lines)
+            self.notes.append(f"{table.path}: {table.said_faults()}; mend "
+                              f"these lines, {CURES}")
+
     def __str__(self) -> str:
         rows = [f"{self.rows_kept:,} of {self.rows_in:,} rows kept"]
         width = max([len(f"{n:,}") for n in self.counts.values()], default=0)
@@ -74,8 +94,8 @@ class CleaningReport:
                 "notes": list(self.notes)}
 
 
-def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
-               timestamp_unit: str, report: CleaningReport,
+def check_rows(frame: pd.DataFrame, bad: np.ndarray, scale,
+               timestamp_unit: str | None, report: CleaningReport,
                lines: np.ndarray):
     """Returns all columns but the ids in their types, and which rows are bad.
 
@@ -83,7 +103,7 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
 
     Args:
         frame: as `columns.select_columns` returns it.
-        missing: rows without a user or an item, bool `[n]`.
+        bad: rows that are refused already, bool `[n]`.
         scale: (lowest, highest) label, or None.
         timestamp_unit: unit of times that are numbers.
         report: gets the counts.
@@ -92,8 +112,7 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
     Returns:
         `(clean, bad)`: a typed frame of the same rows, bool `[n]`.
     """
-    clean, bad = pd.DataFrame(index=frame.index), missing
-    report.add("missing_key", bad, lines)
+    clean = pd.DataFrame(index=frame.index)
 
     def refuse(kind, wrong):
         nonlocal bad
@@ -110,7 +129,7 @@ def check_rows(frame: pd.DataFrame, missing: np.ndarray, scale,
         times = as_seconds(frame["timestamp"], timestamp_unit)
         refuse("bad_timestamp", ~np.isfinite(times))
         times = np.where(np.isfinite(times), times, 0)
-    clean["timestamp"] = np.floor(times).astype(np.int64)
+    clean["timestamp"] = times
     if "weight" in frame:
         weight = as_numbers(frame["weight"])
         wrong = ~((weight >= 0) & (weight <= largest))
@@ -136,6 +155,7 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
         `(clean, extra)`: bool `[n]` marks the rows that are too many.
     """
     good = np.flatnonzero(~bad)
+    good = good[pd.Series(pair[good]).duplicated(keep=False).to_numpy()]
     order = good[np.lexsort((clean["timestamp"].to_numpy()[good],
                              pair[good]))]
     starts = np.diff(pair[order], prepend=-1) != 0
@@ -159,46 +179,58 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
     return clean, extra
 
 
-def as_table(table, name: str, ids, report: CleaningReport,
-             first_line: int = 1) -> pd.DataFrame:
+def as_table(table: Table | None, name: str, ids, report: CleaningReport,
+             text=()) -> pd.DataFrame:
     """Returns a users or items table, indexed by its ids.
 
     Rows without an id, and all but the first row of an id, are counted in
     the report and left out.
 
     Args:
-        table: DataFrame with the column `name`, or with the ids as index;
+        table: a table with the column `name`, or with the ids as index;
             None makes a table without columns from `ids`.
         name: `"user_id"` or `"item_id"`.
         ids: the distinct ids of the interactions.
-        report: gets the counts.
-        first_line: line number of the table's first row.
+        report: gets the counts and notes.
+        text: columns that are texts, whatever their cells hold.
 
     Raises:
-        TypeError: `table` is no DataFrame.
-        ValueError: there are no ids, a column is there twice, or ids are
-            of mixed types.
+        TypeError: the table is no DataFrame.
+        ValueError: there are no ids, a column is there twice or missing, or
+            ids are of mixed types.
     """
     if table is None:
         return pd.DataFrame(
             index=pd.Index(sorted(ids), name=name, dtype=object))
     kind = name[:-3]
-    if not isinstance(table, pd.DataFrame):
+    if not isinstance(table.frame, pd.DataFrame):
         raise TypeError(f"`{kind}s` must be a pandas DataFrame. Received: "
-                        f"{type(table).__name__}.")
-    table = table.copy()
-    table.columns = [str(c) for c in table.columns]
-    if table.columns.has_duplicates:
-        twice = list(table.columns[table.columns.duplicated()])
+                        f"{type(table.frame).__name__}.")
+    frame = table.frame.copy()
+    frame.columns = [str(c) for c in frame.columns]
+    if frame.columns.has_duplicates:
+        twice = list(frame.columns[frame.columns.duplicated()])
         raise ValueError(f"Columns of the {kind}s table must be unique. "
                          f"Received: {twice} twice. Rename one of them.")
-    column = id_column(table, name).reset_index(drop=True)
-    table = table.drop(columns=name, errors="ignore")
+    column = id_column(frame, name).reset_index(drop=True)
+    frame = frame.drop(columns=name, errors="ignore")
+    frame = kinds.typed(frame, text) if table.texts else kinds.plain(frame)
+    report.notes.extend(table.notes)
+    report.add_faults(f"{kind}_table_bad_line", table)
     found = as_ids(column, name, report.notes)
-    lines = np.arange(len(found)) + first_line
     empty = (found == "").to_numpy(bool)
-    report.add(f"{kind}_table_missing_id", empty, lines)
+    report.add(f"{kind}_table_missing_id", empty, table.lines)
+    broken = broken_ids(found)
+    report.add(f"{kind}_table_broken_id", broken, table.lines)
+    empty = empty | broken
     twice = found.duplicated().to_numpy() & ~empty
-    report.add(f"{kind}_table_duplicate_id", twice, lines)
-    table.index = pd.Index(found, name=name, dtype=object)
-    return table[~(empty | twice)]
+    report.add(f"{kind}_table_duplicate_id", twice, table.lines)
+    frame.index = pd.Index(found, name=name, dtype=object)
+    return frame[~(empty | twice)]
+
+
+def broken_ids(ids) -> np.ndarray:
+    """Returns which ids hold a line end, as after an open quote, bool `[n]`.
+    """
+    return np.fromiter(("\n" in text or "\r" in text for text in ids), bool,
+                       len(ids))

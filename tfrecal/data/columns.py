@@ -1,21 +1,22 @@
 """Columns of a user's table in the types that tfrecal works with.
 
-Ids become strings, times become seconds, labels become floats. Nothing is
-guessed in silence: what cannot be read is marked missing (and then reported
+Ids become strings, labels become floats (times: `tfrecal.data.times`). Nothing
+is guessed in silence: what cannot be read is marked missing (and then reported
 as a bad row) or refused with the cure.
 """
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
-from tfrecal import checks
-
-NEEDED = ("user_id", "item_id", "label")
+KEYS = ("user_id", "item_id")
+NEEDED = (*KEYS, "label")
 OPTIONAL = ("timestamp", "weight")
-TIME_UNITS = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
+# Short names of columns in `columns` and `--columns`.
+SHORT = {"user": "user_id", "item": "item_id", "time": "timestamp"}
 # Only ever suggested in an error, never applied.
 _SPELLINGS = {
     "user_id": {"user", "userid", "uid", "customerid", "visitorid"},
@@ -25,13 +26,58 @@ _SPELLINGS = {
     "timestamp": {"time", "date", "datetime", "ts", "unixtime",
                   "unixreviewtime"},
     "weight": {"weights", "sampleweight"}}
-_SEPARATORS = ("::", ";", "\t", "|", ",")
-WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
-# 1e11 seconds is the year 5138; 1e11 milliseconds is 1973.
-_LARGEST_SECOND = 1e11
+_WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0+")
+# A number as people and programs write it; "inf", "nan" and "1_000" are none.
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
-def select_columns(frame: pd.DataFrame, columns: dict | None) -> pd.DataFrame:
+def column_names(columns: dict | None) -> dict[str, str]:
+    """Returns the whole name in tfrecal -> the name in the user's table.
+
+    Args:
+        columns: the same, with whole or short names (`SHORT`).
+
+    Raises:
+        ValueError: a name is unknown or there twice.
+    """
+    given = {SHORT.get(name, name): old
+             for name, old in dict(columns or {}).items()}
+    odd = [name for name in given if name not in NEEDED + OPTIONAL]
+    if odd or len(given) < len(columns or {}):
+        raise ValueError(
+            "`columns` must map names of tfrecal to names of yours, each "
+            f"once. Received: {dict(columns)}. Names are user, item, label, "
+            "time and weight; write `columns={\"user\": \"userId\"}` "
+            "(`--columns user=userId`), not the reverse.")
+    return given
+
+
+def parse_columns(columns: str | None) -> dict[str, str]:
+    """Reads `user=userId,label=rating`, as `--columns` has it.
+
+    Raises:
+        ValueError: it is no such list, or a name is unknown or there twice.
+    """
+    found = read_pairs(columns)
+    column_names(found)
+    return found
+
+
+def read_pairs(columns: str | None) -> dict[str, str]:
+    """Reads `name=column,...` with any names; see `parse_columns`."""
+    pairs = [part.partition("=") for part in (columns or "").split(",")]
+    found = {name.strip(): old.strip() for name, _, old in pairs}
+    if columns and (not all(found) or not all(found.values())
+                    or len(found) < len(pairs)):
+        raise ValueError(
+            "`columns` (`--columns`) must be pairs NAME=COLUMN with commas "
+            f"between them, each name once. Received: {columns!r}. Write "
+            "user=userId,label=rating.")
+    return found if columns else {}
+
+
+def select_columns(frame: pd.DataFrame, columns: dict | None
+                   ) -> pd.DataFrame:
     """Returns the columns of interactions under the names of tfrecal.
 
     Args:
@@ -39,28 +85,26 @@ def select_columns(frame: pd.DataFrame, columns: dict | None) -> pd.DataFrame:
         columns: name in tfrecal -> name in `frame`, where they differ.
 
     Returns:
-        A new frame with a fresh index: `user_id`, `item_id`, `label` and,
-        where there, `timestamp` and `weight`.
+        A new frame with a fresh index: `user_id`, `item_id` and, where
+        there, `label`, `timestamp` and `weight`.
 
     Raises:
         TypeError: `frame` is no DataFrame.
-        ValueError: a column is missing or is there twice.
+        ValueError: a column is missing or is there twice; or there is no
+            `label`, but a column with another name that labels have.
     """
     if not isinstance(frame, pd.DataFrame):
         raise TypeError("`frame` must be a pandas DataFrame. Received: "
                         f"{type(frame).__name__}. Use `from_csv` or "
                         "`from_parquet` for files.")
-    columns = dict(columns or {})
-    odd = [name for name in columns if name not in NEEDED + OPTIONAL]
-    if odd:
-        raise ValueError(
-            "`columns` must map names of tfrecal to names of yours. "
-            f"Received: keys={odd}. Keys are {list(NEEDED + OPTIONAL)}; "
-            "write `columns={\"user_id\": \"userId\"}`, not the reverse.")
+    columns = column_names(columns)
     source = {name: columns.get(name, name) for name in NEEDED + OPTIONAL}
-    missing = [name for name in NEEDED if source[name] not in frame]
+    missing = [name for name in KEYS if source[name] not in frame]
     missing += [name for name in columns
-                if name in OPTIONAL and source[name] not in frame]
+                if name not in KEYS and source[name] not in frame]
+    if not missing and source["label"] not in frame and _spelled(
+            frame, "label"):
+        missing = ["label"]
     if missing:
         raise ValueError(_missing_message(frame, missing, columns))
     twice = [old for old in source.values()
@@ -73,27 +117,38 @@ def select_columns(frame: pd.DataFrame, columns: dict | None) -> pd.DataFrame:
         for name, old in source.items() if old in frame})
 
 
+def _spelled(frame, name: str) -> list[str]:
+    """Returns the columns whose names are known spellings of a name."""
+    return [str(old) for old in frame.columns
+            if re.sub(r"[\W_]", "", str(old).lower()) in _SPELLINGS[name]]
+
+
 def _missing_message(frame, missing, columns) -> str:
     names = [str(name) for name in frame.columns]
-    message = (f"Interactions need the columns {list(NEEDED)}. Received: "
-               f"columns={names}, without "
-               f"{[columns.get(name, name) for name in missing]}.")
-    if len(names) == 1:
-        found = next((s for s in _SEPARATORS if s in names[0]), None)
-        if found:
-            engine = ', "engine": "python"' if len(found) > 1 else ""
-            return (f"{message} One column only: the separator seems to be "
-                    f"{found!r}. Pass `read={{\"sep\": {found!r}{engine}}}`.")
+    shown = names if len(names) <= 20 else [*names[:20], "..."]
+    message = (f"Interactions need the columns {list(KEYS)}, and `label` "
+               f"unless each row is a click. Received: columns={shown}, "
+               f"without {[columns.get(name, name) for name in missing]}.")
+    found = next((one for one in ("::", "|", "\t", ";") if one in names[0]),
+                 None) if len(names) == 1 else None
+    if found:
+        return (f"{message} One column only: the separator seems to be "
+                f"{found!r}. Pass `separator={found!r}` (`--separator "
+                f"{ascii(found)}`).")
     guess = dict(columns)
-    for name, spellings in _SPELLINGS.items():
-        close = [n for n in names
-                 if re.sub(r"[\W_]", "", n.lower()) in spellings]
-        if close and name not in frame.columns:
+    for name in _SPELLINGS:
+        close = _spelled(frame, name)
+        if close and columns.get(name, name) not in names:
             guess[name] = close[0]
     for name in missing:
         guess[name] = guess[name] if guess.get(name) in names else "..."
+    short = {whole: name for name, whole in SHORT.items()}
     pairs = ", ".join(f'"{new}": "{old}"' for new, old in guess.items())
-    return f"{message} Say which is which: `columns={{{pairs}}}`."
+    words = ",".join(f"{short.get(new, new)}={old}"
+                     for new, old in guess.items())
+    return (f"{message} Say which is which: `columns={{{pairs}}}` "
+            f"(`--columns {words}`); a file without a line of names needs "
+            "`header` (`--header`).")
 
 
 def as_ids(column, name: str, notes: list[str] | None = None) -> pd.Series:
@@ -131,55 +186,77 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
     """
     column = pd.Series(column)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
-    places, values = pd.factorize(column)
+        places, values = column.cat.codes.to_numpy(), column.cat.categories
+        limit = exact_to(values.dtype)
+    else:
+        places, values = pd.factorize(column)
+        limit = exact_to(column.dtype)
     values = np.asarray(values, dtype=object)
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if kind not in ("integer", "floating", "mixed-integer-float", "string",
-                    "empty"):
+                    "decimal", "empty"):
         raise ValueError(_mixed_message(values, name))
-    texts = [clean_id(value, name) for value in values]
-    if kind == "string" and any(texts) and all(
-            WHOLE_FLOAT.fullmatch(text) for text in texts if text):
-        texts = [text.split(".")[0] for text in texts]
-        if notes is not None:
+    texts = [clean_id(value, name, limit) for value in values]
+    if notes is not None and kind == "string":
+        cut = next((value for value, text in zip(values, texts)
+                    if text != value.strip()), None)
+        if cut is not None:
             notes.append(f"`{name}`: \".0\" cut from ids such as "
-                         f"{str(values[0]).strip()!r}")
+                         f"{cut.strip()!r}")
     # " a" and "a" are one id; "" is none.
     again, texts = pd.factorize(np.array(
         [text or None for text in texts], dtype=object))
     return np.append(again, -1)[places], texts
 
 
-def clean_id(value, name: str) -> str:
+def exact_to(dtype) -> int:
+    """Returns up to which a type of floats holds all whole numbers."""
+    dtype = getattr(dtype, "numpy_dtype", dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        return 2 ** (np.finfo(dtype).nmant + 1)
+    return 2 ** 53
+
+
+def clean_id(value, name: str, limit: int = 2 ** 53) -> str:
     """Returns the text that stands for an id everywhere.
+
+    The rule looks at one id alone, so that logs, tables, feedback and
+    requests agree: white space around a text is cut, a whole number becomes
+    its digits, and so does a text that spells one as a float ("7.0").
 
     Args:
         value: a string, a whole number, or a missing value.
         name: name of the id, for errors.
+        limit: the largest whole number that is certain in floats.
 
     Returns:
-        The string without white space around it, the digits of a whole
-        number, or "" where the value is missing.
+        The text, or "" where the value is missing.
 
     Raises:
         ValueError: it is none of these.
     """
     if isinstance(value, str):
-        return str(value).strip()
+        text = str(value).strip()
+        if text.endswith("0") and _WHOLE_FLOAT.fullmatch(text):
+            return text.split(".")[0]
+        return text
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return str(int(value))
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return ""
-    if not isinstance(value, (float, np.floating)):
+    if not isinstance(value, (float, np.floating, Decimal)):
         raise ValueError(
             f"`{name}` must hold strings or whole numbers. Received: "
             f"{value!r} ({type(value).__name__}). Convert it first.")
-    if not float(value).is_integer() or abs(value) >= 2 ** 53:
+    if isinstance(value, Decimal):
+        limit = np.inf
+    elif isinstance(value, np.floating):
+        limit = exact_to(value.dtype)
+    if value % 1 != 0 or abs(value) >= limit:
         raise ValueError(
             f"`{name}` must hold strings or whole numbers that a float "
-            f"can hold. Received: {value!r}. Read the column as text "
-            f"(`dtype={{\"{name}\": str}}`).")
+            f"can hold. Received: {value!r}. Write the column as text or as "
+            "integers.")
     return str(int(value))
 
 
@@ -193,46 +270,61 @@ def _mixed_message(values, name: str) -> str:
             f"example `frame[\"{name}\"].astype(str)`.")
 
 
-def as_numbers(column: pd.Series) -> np.ndarray:
-    """Returns numbers, float64 `[n]`; NaN where a value is no number."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
-    if not pd.api.types.is_numeric_dtype(column.dtype):
-        if not pd.api.types.is_object_dtype(column.dtype) and not (
-                pd.api.types.is_string_dtype(column.dtype)):
-            return np.full(len(column), np.nan)     # times are no numbers
-        column = pd.to_numeric(column, errors="coerce")
-    return column.to_numpy(np.float64, na_value=np.nan)
-
-
-def as_seconds(column: pd.Series, unit: str = "s") -> np.ndarray:
-    """Returns times as seconds, float64 `[n]`; NaN where there is no time.
-
-    Numbers count units since 1970. Texts are ISO 8601 or numbers. Times
-    without a zone are in UTC.
+def as_numbers(column: pd.Series, booleans: bool = True) -> np.ndarray:
+    """Returns numbers, float64 `[n]`; NaN where a value is no number.
 
     Args:
-        column: numbers, texts or times.
-        unit: unit of numbers, one of `TIME_UNITS`.
-
-    Raises:
-        ValueError: `unit` is unknown, or most numbers are too large.
+        column: numbers, texts that are numbers (`NUMBER`), or both.
+        booleans: whether True and False are 1 and 0.
     """
-    checks.one_of("timestamp_unit", unit, TIME_UNITS)
-    number = as_numbers(column) / TIME_UNITS[unit]
-    finite = number[np.isfinite(number)]
-    if len(finite):
-        if abs(np.median(finite)) > _LARGEST_SECOND:
-            raise ValueError(
-                "`timestamp` must be in seconds. Received: "
-                f"{finite.max():.0f}, which looks like a finer unit. Pass "
-                "`timestamp_unit=\"ms\"` (or \"us\", \"ns\").")
-        return np.where(np.abs(number) <= _LARGEST_SECOND, number, np.nan)
-    if not pd.api.types.is_datetime64_any_dtype(column.dtype):
-        if pd.api.types.is_numeric_dtype(column.dtype):
-            return np.full(len(column), np.nan)
-        column = pd.to_datetime(column.astype(object), errors="coerce",
-                                utc=True, format="ISO8601")
-    times = pd.to_datetime(column, utc=True)
-    zero = pd.Timestamp(0, tz="UTC")
-    return (times - zero).dt.total_seconds().to_numpy(np.float64)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if isinstance(column.dtype, pd.StringDtype):
+        return _numbers_of_texts(column)
+    if pd.api.types.is_object_dtype(column.dtype):
+        texts = column.map(lambda value: isinstance(value, str)).to_numpy(bool)
+        found = np.array([_number(value, booleans) for value in column],
+                         np.float64)
+        if texts.any():
+            found[texts] = _numbers_of_texts(column[texts])
+        return found
+    if not pd.api.types.is_numeric_dtype(column.dtype) or not booleans and (
+            pd.api.types.is_bool_dtype(column.dtype)):
+        return np.full(len(column), np.nan)         # times are no numbers
+    return column.to_numpy(np.float64, na_value=np.nan, copy=True)
+
+
+def _number(value, booleans: bool) -> float:
+    if isinstance(value, Decimal):
+        return float(value) if value.is_finite() else np.nan
+    fits = (isinstance(value, (int, float, np.integer, np.floating, np.bool_))
+            and (booleans or not isinstance(value, (bool, np.bool_)))
+            # JSON holds whole numbers that no float can.
+            and abs(value) < 1e300)
+    return float(value) if fits else np.nan
+
+
+def _numbers_of_texts(column: pd.Series) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    cells = pc.utf8_trim_whitespace(arrow_texts(column))
+    fits = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
+    cells = pc.if_else(fits, cells, pa.scalar(None, pa.string()))
+    if pc.any(pc.starts_with(cells, "+")).as_py():
+        cells = pc.utf8_ltrim(cells, "+")
+    try:
+        numbers = pc.cast(cells, pa.float64())
+    except pa.ArrowInvalid:  # such as "5." or ".5"
+        return pd.to_numeric(cells.to_pandas(), errors="coerce").to_numpy(
+            np.float64, na_value=np.nan)
+    return numbers.to_numpy(zero_copy_only=False)
+
+
+def arrow_texts(column: pd.Series):
+    """Returns a column of texts as one Arrow array of strings."""
+    import pyarrow as pa
+
+    cells = pa.array(column, pa.string(), from_pandas=True)
+    return (cells.combine_chunks()
+            if isinstance(cells, pa.ChunkedArray) else cells)

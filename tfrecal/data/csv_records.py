@@ -1,19 +1,26 @@
 """Records of CSV files, read strictly: no line is lost to an open quote."""
 from __future__ import annotations
 
+import bz2
 import csv
 import dataclasses
+import gzip
+import lzma
 import re
+import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from tfrecal.checks import is_text
 
 SEPARATORS = ",;\t"
+COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BLOCK = 1_000  # lines that are parsed at once where nothing is wrong
 _OPEN = "a quote that is not closed"
+# What reading a damaged file raises.
+UNREAD = (UnicodeError, EOFError, lzma.LZMAError, zlib.error, OSError)
 _MARK = "\ufeff"  # byte-order mark
 # How files of other kinds begin, read as UTF-8.
 _OTHERS = {"\udcff\udcfe": "UTF-16", "\udcfe\udcff": "UTF-16",
@@ -39,7 +46,7 @@ class CsvChunk:
 
 
 class CsvRecords:
-    """The records of a CSV file with a header, in bounded memory.
+    """The records of a CSV file, in bounded memory.
 
     A cell that begins with a quote ends with one, and quotes inside it are
     doubled; elsewhere a quote is text. A quote that is not closed costs its
@@ -48,14 +55,18 @@ class CsvRecords:
     are skipped. Lines end with LF, CRLF or CR.
 
     Args:
-        path: path of the file.
-        separator: what stands between cells; None takes the comma, semicolon
-            or tab that is most frequent in the header. Several characters,
-            such as `::`, are taken as they are, and then quotes are text.
+        path: path of the file; .gz, .bz2 and .xz are unpacked.
+        separator: what stands between cells, or "tab"; None takes the comma,
+            semicolon or tab that is most frequent in the header. Several
+            characters, such as `::`, are taken as they are, and then quotes
+            are text.
         encoding: the encoding of the text; a byte-order mark is skipped.
+        header: the names of the columns, of a file without a line of them.
+        quotes: False takes quotes as letters, as many TSV dumps write them.
 
     Attributes:
         header: the names of the columns, as they are written.
+        is_utf8: whether the encoding is UTF-8.
         separator: what stands between cells.
         size: number of bytes of the file.
 
@@ -71,26 +82,31 @@ class CsvRecords:
     """
 
     def __init__(self, path, separator: str | None = None,
-                 encoding: str = "utf-8"):
+                 encoding: str = "utf-8", header: Sequence[str] = (),
+                 quotes: bool = True):
         self.path = Path(path)
-        self.encoding = encoding
+        self.encoding, self._quotes = encoding, quotes
+        separator = "\t" if separator in ("tab", r"\t") else separator
         if separator == "" or set(separator or "") & set("\"\r\n\0"):
             raise ValueError(
                 "`separator` (`--separator`) must be a character that stands "
                 "between cells, and no quote or line break. Received: "
                 f"{separator!r}.")
+        self.is_utf8 = _is_utf8(encoding)
         with open_text(self.path, self.encoding) as file:
-            lines = _Lines(file, self._not_text)
+            lines = _Lines(file, self._unread)
             self.size = self.path.stat().st_size
             self.separator = separator or _guess_separator(lines)
-            self.header = self._read_header(lines)
+            self._headless = bool(header)
+            self.header = list(header) or self._read_header(lines)
 
     def chunks(self, size: int) -> Iterator[CsvChunk]:
         """Yields the records after the header, at most some `size` a chunk.
         """
         with open_text(self.path, self.encoding) as file:
-            lines = _Lines(file, self._not_text)
-            self._read_header(lines)
+            lines = _Lines(file, self._unread)
+            if not self._headless:
+                self._read_header(lines)
             while True:
                 chunk = CsvChunk([], [], [], 0)
                 ended = False
@@ -109,6 +125,14 @@ class CsvRecords:
         for chunk in self.chunks(_BLOCK):
             found = [*zip(chunk.lines, chunk.cells), *chunk.faults]
             yield from sorted(found, key=lambda record: record[0])
+
+    def _unread(self, error: Exception) -> ValueError:
+        if isinstance(error, UnicodeError):
+            return self._not_text(str(error))
+        return ValueError(
+            f"{self.path} must be a file that can be read to its end. "
+            f"Received: {str(error) or type(error).__name__}. Write or pack "
+            "it again.")
 
     def _not_text(self, received: str) -> ValueError:
         return ValueError(
@@ -180,7 +204,9 @@ class CsvRecords:
                     if line.rstrip("\r\n") else [] for line in lines)
         # Without `strict`, a quote that is not closed would reach to the
         # next quote, or to the end of the file.
-        return csv.reader(lines, strict=True, delimiter=self.separator)
+        return csv.reader(
+            lines, strict=True, delimiter=self.separator,
+            quoting=csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE)
 
     def _slow_records(self, lines: _Lines, width: int | None):
         """Yields records one by one; `width` None is that of the header."""
@@ -219,8 +245,8 @@ class CsvRecords:
 class _Lines:
     """Iterates over a file's lines; some can be read again."""
 
-    def __init__(self, file, not_text):
-        self._file, self._again, self._not_text = file, deque(), not_text
+    def __init__(self, file, unread):
+        self._file, self._again, self._unread = file, deque(), unread
         self.number, self.record = 0, []
 
     def __iter__(self):
@@ -238,8 +264,8 @@ class _Lines:
                  for _ in range(min(most, len(self._again)))]
         try:
             found.extend(islice(self._file, most - len(found)))
-        except UnicodeDecodeError as error:
-            raise self._not_text(str(error)) from error
+        except UNREAD as error:
+            raise self._unread(error) from error
         self.number += len(found)
         return found
 
@@ -251,8 +277,8 @@ class _Lines:
     def _read(self) -> str:
         try:
             return next(self._file)
-        except UnicodeDecodeError as error:
-            raise self._not_text(str(error)) from error
+        except UNREAD as error:
+            raise self._unread(error) from error
 
 
 def _guess_separator(lines: _Lines) -> str:
@@ -266,6 +292,10 @@ def _guess_separator(lines: _Lines) -> str:
     return max(SEPARATORS, key=bare.count)
 
 
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+
+
 def open_text(path, encoding: str):
     """Opens a text file so that the line of a bad byte can be named.
 
@@ -276,10 +306,10 @@ def open_text(path, encoding: str):
         ValueError: the encoding is unknown.
         OSError: the file cannot be read.
     """
-    plain = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    unpack = COMPRESSED.get(Path(path).suffix.lower(), open)
     try:
-        return open(path, newline="", errors="surrogateescape",
-                    encoding="utf-8-sig" if plain else encoding)
+        return unpack(path, mode="rt", newline="", errors="surrogateescape",
+                      encoding="utf-8-sig" if _is_utf8(encoding) else encoding)
     except LookupError as error:
         raise ValueError(
             "`encoding` (`--encoding`) must be one that Python knows, such as "

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tfrecal.data import clean_tables, table_files
+from tfrecal.data import clean_tables, table_folder
 from tfrecal.data.cleaning import CleaningReport
 from tfrecal.data.columns import NEEDED
 from tfrecal.data.label_scaling import LabelScaling
+from tfrecal.data.tables import Table, TableFormat, read_parquet, read_table
 from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.hashes import update_table
 
@@ -30,7 +31,7 @@ class Interactions:
 
     Attributes:
         frame: `user_id`, `item_id` (strings), `label` float32, `timestamp`
-            int64 seconds (0 where unknown), optionally `weight` float32.
+            seconds since 1970 (0 where unknown), optionally `weight` float32.
         users, items: tables indexed by id, with any columns.
         scale: lowest and highest label; (0.0, 1.0) for binary labels.
         report: what cleaning dropped.
@@ -253,7 +254,9 @@ class Interactions:
             update_table(digest, table)
         for codes in (self.user_code, self.item_code):
             digest.update(codes.astype("<i4").tobytes())
-        for name, kind in (("label", "<f4"), ("timestamp", "<i8"),
+        whole = (self.frame["timestamp"] % 1 == 0).all()
+        for name, kind in (("label", "<f4"),
+                           ("timestamp", "<i8" if whole else "<f8"),
                            ("weight", "<f4"), ("part", "<i1")):
             if name in self.frame:
                 digest.update(self.frame[name].to_numpy(kind).tobytes())
@@ -261,42 +264,67 @@ class Interactions:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, users=None, items=None, *,
-                   columns: dict | None = None, bad_rows: str = "raise",
-                   duplicates: str = "raise", scale=None,
-                   binarise: float | None = None,
-                   normalise: str | None = None, timestamp_unit: str = "s",
-                   name: str = "interactions", lines=None) -> "Interactions":
+                   name: str = "interactions", **options) -> "Interactions":
         """Checks and cleans a table of interactions.
 
         Args:
-            frame: needs `user_id`, `item_id`, `label`; may have
-                `timestamp` and `weight`. Other columns are left out. Ids
-                are strings or whole numbers and become strings.
+            frame: needs `user_id` and `item_id`; may have `label`, without
+                which each row is a click of label 1, `timestamp` and
+                `weight`. Other columns are left out. Ids are strings or
+                whole numbers and become strings.
             users, items: tables with the id as column or index; None makes
                 them of the ids that occur.
-            columns: name in tfrecal -> name in the frame, where they differ,
-                as in `{"user_id": "userId"}`; it holds for the tables too.
-            bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
-                and counts them in the report.
-            duplicates: what happens to rows of one pair: `"raise"` refuses
-                them; `"first"` and `"last"` keep one by time, `"mean"` the
-                last with the mean label.
-            scale: (lowest, highest) label; by default those that occur.
-            binarise: a threshold, see `Interactions.binarise`.
-            normalise: a method, see `Interactions.normalise`.
-            timestamp_unit: unit of times that are numbers: "s", "ms", "us"
-                or "ns". Texts are ISO 8601.
             name: name of the data set.
-            lines: line number of each row, for reports, if not 1, 2, ...
+            **options: `columns`, `bad_rows`, `duplicates`, `scale`,
+                `binarise`, `normalise`, `timestamp_unit` and `text`, see
+                `from_tables`.
 
         Raises:
             ValueError: columns are missing, there are no rows, or rows are
                 bad; one message names them all.
         """
+        return cls.from_tables(*(
+            None if one is None else Table.of(one)
+            for one in (frame, users, items)), name=name, **options)
+
+    @classmethod
+    def from_tables(cls, rows: Table, users: Table | None = None,
+                    items: Table | None = None, *,
+                    columns: dict | None = None, bad_rows: str = "raise",
+                    duplicates: str | None = None, scale=None,
+                    binarise: float | None = None,
+                    normalise: str | None = None,
+                    timestamp_unit: str | None = None, text=(),
+                    name: str = "interactions") -> "Interactions":
+        """Checks and cleans tables that `read_table` has read.
+
+        Args:
+            rows, users, items: see `from_frame`.
+            columns: name in tfrecal -> name in the tables, where they
+                differ, as in `{"user": "userId"}`; the names are user, item,
+                label, time and weight.
+            bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
+                and counts them in the report.
+            duplicates: what happens to rows of one pair: `"raise"` refuses
+                them; `"first"` and `"last"` keep one by time, `"mean"` the
+                last with the mean label. None refuses them, or keeps the
+                last of clicks, which often come again.
+            scale: (lowest, highest) label; by default those that occur.
+            binarise: a threshold, see `Interactions.binarise`.
+            normalise: a method, see `Interactions.normalise`.
+            timestamp_unit: unit of times that are numbers, see
+                `tfrecal.data.times.as_seconds`. Texts are ISO 8601.
+            text: columns of users and items that are texts even if all of
+                their cells are numbers.
+            name: name of the data set.
+
+        Raises:
+            ValueError: see `from_frame`.
+        """
         fields, known = clean_tables.clean_tables(
-            frame, users, items, columns=columns, bad_rows=bad_rows,
+            rows, users, items, columns=columns, bad_rows=bad_rows,
             duplicates=duplicates, scale=scale,
-            timestamp_unit=timestamp_unit, lines=lines)
+            timestamp_unit=timestamp_unit, text=text)
         new = cls(*fields, name=name)._knowing(**known)
         if binarise is not None:
             new = new.binarise(binarise)
@@ -304,48 +332,51 @@ class Interactions:
 
     @classmethod
     def from_csv(cls, path, users=None, items=None, *,
-                 read: dict | None = None, **options) -> "Interactions":
-        """Reads up to three CSV files; ids are read as text.
+                 encoding: str = "utf-8", separator: str | None = None,
+                 header=(), missing=(), text=(), quotes: bool = True,
+                 **options) -> "Interactions":
+        """Reads up to three files: CSV, TSV or, by the ending, Parquet.
 
         Args:
-            path, users, items: paths of files; the tables are optional and
-                may be DataFrames.
-            read: arguments for `pandas.read_csv`, such as `{"sep": ";"}`,
-                for all of the files.
-            **options: see `from_frame`; reports count lines of the file.
+            path: path of the file of interactions.
+            users, items: paths of files, DataFrames, or None.
+            encoding, separator, missing, text, quotes: how the text files
+                are written, see `tfrecal.data.tables.TableFormat`.
+            header: names of the columns of the first file, if it begins with
+                a row.
+            **options: see `from_tables`; reports count lines of the files.
 
         Raises:
-            ValueError: see `from_frame`; or a file is no such CSV.
+            FileNotFoundError: a file is missing.
+            ValueError: see `from_frame`; or a file is no such table.
 
         Example:
-            Interactions.from_csv("ratings.csv", items="items.csv")
+            Interactions.from_csv("ratings.csv", items="items.csv",
+                                  separator=";", missing=["NA"])
         """
-        ids = [(options.get("columns") or {}).get(key, key)
-               for key in NEEDED[:2]] + list(NEEDED[:2])
-        frame, lines = table_files.read_csv(path, ids, read)
-        tables = [t if t is None or isinstance(t, pd.DataFrame)
-                  else table_files.read_csv(t, ids, read)[0]
-                  for t in (users, items)]
+        form = TableFormat(encoding, separator, (), missing, text, quotes)
+        tables = [None if one is None else read_table(one, form)
+                  for one in (users, items)]
         options.setdefault("name", Path(str(path)).stem)
-        return cls.from_frame(frame, *tables, lines=lines, **options)
+        return cls.from_tables(read_table(path, replace(form, header=header)),
+                               *tables, text=text, **options)
 
     @classmethod
     def from_parquet(cls, path, users=None, items=None,
                      **options) -> "Interactions":
-        """Reads up to three Parquet files.
+        """Reads up to three files; that of interactions is Parquet.
 
         Args:
-            path, users, items: see `from_csv`.
-            **options: see `from_frame`.
+            path, users, items, **options: see `from_csv`.
 
         Raises:
-            ValueError: see `from_frame`; or a file is no Parquet.
+            ValueError: see `from_csv`.
         """
-        tables = [t if t is None or isinstance(t, pd.DataFrame)
-                  else table_files.read_parquet(t) for t in (users, items)]
+        rows = Table.of(read_parquet(path))
+        tables = [None if one is None else read_table(one)
+                  for one in (users, items)]
         options.setdefault("name", Path(str(path)).stem)
-        return cls.from_frame(table_files.read_parquet(path), *tables,
-                              **options)
+        return cls.from_tables(rows, *tables, **options)
 
     def to_parquet(self, folder, overwrite: bool = False) -> None:
         """Writes a folder that `load` reads, all of it or nothing.
@@ -366,7 +397,7 @@ class Interactions:
         if self.scaling is not None:
             tables["scaling"] = self.scaling.users
             meta["scaling"] = self.scaling.to_dict()
-        table_files.write_folder(folder, tables, meta, overwrite)
+        table_folder.write_folder(folder, tables, meta, overwrite)
 
     @classmethod
     def load(cls, folder) -> "Interactions":
@@ -379,7 +410,7 @@ class Interactions:
             FileNotFoundError: there is no such folder.
             ValueError: a file is damaged.
         """
-        tables, meta = table_files.read_folder(folder)
+        tables, meta = table_folder.read_folder(folder)
         frame = tables["interactions"].astype(
             {key: object for key in NEEDED[:2]})
         scaling = LabelScaling.from_dict(meta["scaling"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.columns import WHOLE_FLOAT, as_ids, clean_id
+from tfrecal.data.columns import as_ids, clean_id
 
 
 class Vocabulary:
@@ -15,9 +15,8 @@ class Vocabulary:
 
     Ids are cleaned one by one by the rule of `Interactions`: white space
     around a text is cut, and a whole number becomes the text of its digits.
-    So 42, `np.int64(42)`, 42.0 and "42" are one id, and so is "42.0" unless
-    it is an id of its own. None, NaN and "" are missing: they are unknown and
-    no ids of a vocabulary.
+    So 42, `np.int64(42)`, 42.0, "42" and "42.0" are one id. None, NaN and ""
+    are missing: they are unknown and no ids of a vocabulary.
 
     Args:
         ids: distinct ids in the order of their codes: a list, an array, or
@@ -39,10 +38,7 @@ class Vocabulary:
     def __init__(self, ids, name: str = "id"):
         self.name = name
         given = np.asarray(ids, dtype=object)
-        if pd.api.types.infer_dtype(given, skipna=False) == "string":
-            texts = [text.strip() for text in given]
-        else:
-            texts = [clean_id(value, name) for value in given]
+        texts = [clean_id(value, name) for value in given]
         # The table's own index has its hashes already, if it can be used.
         kept = (isinstance(ids, pd.Index) and ids.dtype == object
                 and texts == given.tolist())
@@ -129,10 +125,6 @@ class Vocabulary:
         """Returns the codes of `values[places]`; cleans each id once."""
         texts = [clean_id(value, self.name) for value in values]
         found = self._index.get_indexer(pd.Index(texts, dtype=object))
-        for place in np.flatnonzero(found < 0):
-            if WHOLE_FLOAT.fullmatch(texts[place]):
-                found[place] = self._index.get_indexer(
-                    [texts[place].split(".")[0]])[0]
         return np.append(found + 1, 0)[places].astype(np.int32)
 
     def ids(self, codes=None) -> np.ndarray:

@@ -75,6 +75,8 @@ def lookup(ids) -> tf.lookup.StaticHashTable:
 def codes_in(table: tf.lookup.StaticHashTable, ids) -> tf.Tensor:
     """Returns int32 codes of strings by a table that `lookup` made.
 
-    White space around an id is cut, as `data.columns.clean_id` does.
+    White space around an id is cut, and "7.0" is "7", as in
+    `data.columns.clean_id`.
     """
-    return table.lookup(strip(ids))
+    return table.lookup(tf.strings.regex_replace(
+        strip(ids), r"^(-?[0-9]+)\.0+$", r"\1"))

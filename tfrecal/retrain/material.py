@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tfrecal.data import table_files
 from tfrecal.data.cleaning import CleaningReport, as_table
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.tables import read_table
 from tfrecal.feedback.labels import feedback_labels
 from tfrecal.pool.pool import Pool
 
@@ -144,11 +144,9 @@ def grown_table(table, today, ids=()) -> pd.DataFrame:
         The larger table; rows of `table` keep their places.
     """
     name = table.index.name
-    if today is not None and not isinstance(today, pd.DataFrame):
-        today = table_files.read_csv(today, [name], None)[0]
     if today is not None:
         # The first row of an id counts; rows without an id do not.
-        today = as_table(today, name, (), CleaningReport())
+        today = as_table(read_table(today), name, (), CleaningReport())
         new = today[~today.index.isin(table.index)]
         table = pd.concat([table, new.reindex(columns=table.columns)])
     more = sorted(set(ids) - set(table.index))

@@ -109,13 +109,13 @@ class RunConfig(DataConfig):
     validation: str | None = None
     test: str | None = None
     split: str = "random"
-    encoder: str = "minilm"
+    encoder: str = encoder_options.ENCODER
     tuning: str = "top_n"
     top_n: int = 1
     rank: int = 8
     alpha: float = 16.0
     projections: str = "query,value"
-    max_length: int = 64
+    max_length: int = encoder_options.MAX_LENGTH
     warm_up: int = 0
     adversarial: float = 0.0
     precision: str = "float32"

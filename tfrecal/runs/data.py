@@ -1,15 +1,18 @@
 """From a config to its data, the same for every command; no TensorFlow."""
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from tfrecal import checks
-from tfrecal.checks import typed
+from tfrecal.checks import check_scale, typed
 from tfrecal.data import datasets, splits
+from tfrecal.data.columns import parse_columns
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.tables import TableFormat, read_table
+from tfrecal.data.times import UNITS
 
 
 @typed.config
@@ -17,8 +20,25 @@ class DataConfig:
     """Which data to read, and how: what all configs with data share.
 
     Args:
-        data: name of a data set, or a CSV file of interactions.
-        users, items: CSV files of the tables, where `data` is a file.
+        data: name of a data set, or a file of interactions: CSV, TSV, or
+            Parquet by its ending .parquet. Without a column of labels each
+            row is a click.
+        users, items: files of the tables, where `data` is a file.
+        columns: names of columns that differ, such as
+            `user=userId,item=movieId,label=rating,time=date`.
+        encoding: encoding of text files.
+        separator: what stands between cells of text files; `tab` is a tab.
+            By default the comma, semicolon or tab that the header has most.
+        header: names of the columns of `data`, comma-separated, where its
+            first line is a row.
+        quotes: `"double"`, or `"none"` takes quotes as letters.
+        missing: comma-separated cells that are missing, such as `NA,null`;
+            empty ones are.
+        text: comma-separated columns of the tables that are texts even if
+            all of their cells are numbers.
+        time_unit: unit of times that are numbers: `s`, `ms`, `us` or `ns`
+            since 1970, `date` (20261129), `year` or `excel`.
+        scale: lowest and highest label; by default those that occur.
         bad_rows: what to do with bad rows of these files: `"raise"` refuses
             them, `"drop"` leaves them out and counts them.
         duplicates: what to do with several rows of one pair: `"raise"`, or
@@ -29,9 +49,22 @@ class DataConfig:
     data: str = "ml-100k"
     users: str | None = None
     items: str | None = None
+    columns: str | None = None
+    encoding: str = "utf-8"
+    separator: str | None = None
+    header: str | None = None
+    quotes: str = "double"
+    missing: str | None = None
+    text: str | None = None
+    time_unit: str | None = None
+    scale: tuple[float, float] | None = None
     bad_rows: str = "raise"
     duplicates: str | None = None
 
+    _columns = typed.rule(parse_columns, "columns")
+    _quotes = typed.one_of(("double", "none"), "quotes")
+    _time_unit = typed.one_of(UNITS, "time_unit")
+    _scale = typed.rule(lambda scale: check_scale(scale), "scale")
     _bad_rows = typed.one_of(("raise", "drop"), "bad_rows")
     _duplicates = typed.one_of(
         ("raise", "first", "last", "mean"), "duplicates")
@@ -40,6 +73,25 @@ class DataConfig:
     def own_parts(self) -> dict[str, str]:
         """Part of the split -> the file that holds it, beside `data`."""
         return {}
+
+    @property
+    def form(self) -> TableFormat:
+        """How the text file of interactions is written."""
+        return dataclasses.replace(self.form_of_tables,
+                                   header=typed.listed(self.header or ""))
+
+    @property
+    def form_of_tables(self) -> TableFormat:
+        """How the text files of users and items are written."""
+        return TableFormat(
+            self.encoding, self.separator, (),
+            typed.listed(self.missing or ""), typed.listed(self.text or ""),
+            self.quotes == "double")
+
+
+# What is said of files only, and not of a named data set.
+_OF_FILES = [field.name for field in dataclasses.fields(DataConfig)
+             if field.name not in ("data", "bad_rows", "duplicates")]
 
 
 def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
@@ -57,28 +109,29 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
     """
     known = [data_set.name for data_set in datasets.names()]
     if config.data in known:
-        own = {name: value for name, value in (
-            ("users", config.users), ("items", config.items),
-            *config.own_parts.items()) if value is not None}
+        plain = DataConfig()
+        own = [*config.own_parts, *(
+            name for name in _OF_FILES
+            if getattr(config, name) != getattr(plain, name))]
         if own:
             raise ValueError(
                 "A named data set brings its own tables and parts. Received: "
-                f"--{next(iter(own))} beside --data {config.data}. Leave it "
-                "out.")
+                f"--{own[0].replace('_', '-')} beside --data {config.data}. "
+                "Leave it out.")
         return datasets.load(config.data)
     for name, path in {"data": config.data, **config.own_parts}.items():
         if not Path(path).is_file():
             also = f" or one of {known}" if name == "data" else ""
-            raise ValueError(f"`{name}` must be a CSV file{also}. Received: "
-                             f"{name}={path!r}.")
+            raise ValueError(f"`{name}` must be a CSV or Parquet file{also}. "
+                             f"Received: {name}={path!r}.")
     data = _read(config, config.data, config.users, config.items)
     if not quiet:
         _say_report(config.data, data)
     if data.scale[0] == data.scale[1]:
         raise ValueError(
             "Labels must differ, or there is nothing to learn. Received: "
-            f"{len(data)} rows with label={data.scale[0]:g}. If they are all "
-            "positives, make them 1, or leave the column out.")
+            f"{len(data)} rows with label={data.scale[0]:g}. Name their scale "
+            "(`--scale 1 5`), or, if they are all positives, make them 1.")
     parts = {}
     for name, path in config.own_parts.items():
         try:
@@ -101,16 +154,27 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
 
 
 def _read(config, path, users, items, scale=None) -> Interactions:
-    return Interactions.from_csv(
-        path, users=users, items=items, scale=scale,
-        bad_rows=config.bad_rows,
-        **checks.given(duplicates=config.duplicates))
+    tables = [None if one is None else read_table(one, config.form_of_tables)
+              for one in (users, items)]
+    options = table_options(config)
+    return Interactions.from_tables(
+        read_table(path, config.form), *tables,
+        **{**options, "scale": scale or options["scale"]})
 
 
 def _say_report(path, data) -> None:
     """Says on stderr what was cleaned, if anything was."""
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
+
+
+def table_options(config: DataConfig) -> dict:
+    """Returns a config's options of `Interactions.from_tables`."""
+    return {"name": Path(config.data).stem,
+            "columns": parse_columns(config.columns),
+            "text": config.form_of_tables.text,
+            "timestamp_unit": config.time_unit, "scale": config.scale,
+            "bad_rows": config.bad_rows, "duplicates": config.duplicates}
 
 
 def _without_pairs_of(part, path, other_path, other, bad_rows, quiet):

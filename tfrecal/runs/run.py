@@ -15,6 +15,7 @@ from tfrecal import __version__, callbacks
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.data.interactions import Interactions
+from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
@@ -100,6 +101,9 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
             team.copy(folder)
             with team.strategy.scope():
                 built, state = restore(folder)
+            team.from_chief(lambda: folder.mend(built.pool))
+            # Checked even if the run has ended.
+            team.from_chief(lambda: len(folder.journal()))
             _check_same(team, built.config, built.split.train)
             return _fit(built, state, folder, quiet, oracle, team)
 
@@ -164,16 +168,20 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
             acquire, config.final_epochs, verbose=0)]
     after = [lines]
     if team.chief:
+        make_folder(folder / "tensorboard")
         after.append(tf_keras.callbacks.TensorBoard(
             str(folder / "tensorboard"), write_graph=False))
     sequence = pool.sequence(config.batch_size, config.seed)
     sequence.start(first)
-    model.fit(
-        sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
-            FinalCosine(
-                config.learning_rate, stop, config.decay_epochs, acquire),
-            callbacks.ChiefDecides(team, pool, watch), *after,
-            callbacks.SavePool(pool, folder.path, acquire)])
+    try:
+        model.fit(
+            sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
+                FinalCosine(
+                    config.learning_rate, stop, config.decay_epochs, acquire),
+                callbacks.ChiefDecides(team, pool, watch), *after,
+                callbacks.SavePool(pool, folder.path, acquire, lines=lines)])
+    finally:
+        make_private(folder / "tensorboard")
 
 
 def _measure_test(built: Run, folder: RunFolder) -> dict[str, float]:

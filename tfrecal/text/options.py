@@ -5,6 +5,8 @@ from typing import Sequence
 
 TUNINGS = ("frozen", "top_n", "lora", "bitfit", "full")
 PRECISIONS = ("float32", "bfloat16")
+#: What a run reads texts with, unless told otherwise.
+ENCODER, MAX_LENGTH = "minilm", 64
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:

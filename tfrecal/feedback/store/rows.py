@@ -1,14 +1,14 @@
 """Checks rows that come in: gives typed columns and reasons of refusals."""
 from __future__ import annotations
 
-import datetime
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
 from tfrecal.checks import is_text, on_scale
-from tfrecal.data.columns import clean_id
+from tfrecal.data.columns import as_numbers, clean_id, exact_to
+from tfrecal.data.times import read_cells
 from tfrecal.feedback.store.schema import KINDS
 
 SHOWN = ("request_id", "rank", "time", "user_id", "item_id", "score",
@@ -94,7 +94,7 @@ class Checked:
             return self.keep(name, np.full(
                 len(self.frame), _DEFAULTS[name], np.float64))
         column = self.frame[name]
-        values = _as_floats(column)
+        values = as_numbers(column, booleans=False)
         empty = column.isna().to_numpy(bool, copy=True)
         odd = np.flatnonzero(np.isnan(values) & ~empty)
         empty[odd] = [isinstance(value, str) and not value.strip()
@@ -122,11 +122,12 @@ class Checked:
         must = ("time must be seconds since 1970 (UTC), such as "
                 "1795550915.8, or ISO 8601, such as 2026-11-29T12:00:00Z")
         column = self.frame["time"]
-        if _exact_to(column.dtype) < FIRST:
+        if exact_to(column.dtype) < FIRST:
             self.refuse(np.ones(len(column), bool),
                         f"time is {column.dtype}, which rounds seconds; "
                         "write float64")
-        time = _seconds(column)
+        numbers, texts = read_cells(column)
+        time = np.where(np.isnan(texts), numbers, texts)
         self.keep("time", time)
         self.refuse(~np.isfinite(time), f"{must}; this is none")
         for unit, per in (("milliseconds", 1e3), ("microseconds", 1e6),
@@ -241,8 +242,8 @@ def _distinct_texts(column: pd.Series, name: str
     else:  # pandas would take True for 1
         values = column.to_numpy(object)
         places = np.where(column.isna(), -1, np.arange(len(values)))
-    exact = min(_exact_to(column.dtype),
-                _exact_to(getattr(values, "dtype", None)))
+    exact = min(exact_to(column.dtype),
+                exact_to(getattr(values, "dtype", None)))
     cells = [_text(value, name, exact)
              for value in np.asarray(values, dtype=object)]
     cells.append("")  # of missing cells, whose place is -1
@@ -255,7 +256,7 @@ def _text(value, name: str, exact: float) -> str | None:
     if isinstance(value, str) and name not in _IDS:
         return value.strip()  # "1.0" and "1" may be two events
     if isinstance(value, np.floating):
-        exact = min(exact, _exact_to(value.dtype))
+        exact = min(exact, exact_to(value.dtype))
     if isinstance(value, (float, np.floating)) and abs(value) >= exact:
         return None
     if isinstance(value, Decimal):
@@ -267,83 +268,6 @@ def _text(value, name: str, exact: float) -> str | None:
         return clean_id(value, name)
     except ValueError:
         return None
-
-
-def _exact_to(dtype) -> float:
-    """Returns up to which floats of a type hold all whole numbers."""
-    dtype = getattr(dtype, "numpy_dtype", dtype)
-    if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        return float(2 ** (np.finfo(dtype).nmant + 1))
-    return float(2 ** 53)
-
-
-def _seconds(column: pd.Series) -> np.ndarray:
-    """Returns seconds since 1970, float64 `[n]`; NaN where there is none."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
-    numbers = _as_floats(column)
-    if column.dtype != object and not isinstance(
-            column.dtype, pd.StringDtype):
-        return numbers
-    left = np.flatnonzero(np.isnan(numbers) & column.notna().to_numpy())
-    if len(left):
-        places, values = pd.factorize(
-            column.iloc[left].map(_iso).to_numpy(object))
-        found = _since_1970(pd.Series(pd.to_datetime(
-            values, errors="coerce", utc=True, format="ISO8601")))
-        numbers[left] = np.append(found, np.nan)[places]
-    return numbers
-
-
-def _iso(value) -> str | None:
-    if isinstance(value, str):
-        text = value.strip()
-        return text if text[:1].isdigit() else None  # "now" is no time
-    if isinstance(value, (datetime.date, np.datetime64)):
-        try:
-            return pd.Timestamp(value).isoformat()
-        except ValueError:  # in no year that pandas knows
-            return None
-    return None
-
-
-def _since_1970(times: pd.Series) -> np.ndarray:
-    """Returns the seconds of times, each the nearest float64."""
-    # The column keeps its own unit, because nanoseconds end in 2262.
-    whole = times.to_numpy(f"datetime64[{times.dt.unit}]").astype(np.int64)
-    per = np.timedelta64(1, "s") // np.timedelta64(1, times.dt.unit)
-    return np.where(times.isna(), np.nan, whole // per + whole % per / per)
-
-
-def _as_floats(column: pd.Series) -> np.ndarray:
-    return pd.to_numeric(_numbers(column), errors="coerce").to_numpy(
-        np.float64, na_value=np.nan, copy=True)
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    """Returns a column's numbers and texts; anything else becomes NaN."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return pd.Series(_since_1970(column), column.index)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
-    if column.dtype == object:
-        return column.map(_number)
-    if isinstance(column.dtype, pd.StringDtype) or (
-            pd.api.types.is_numeric_dtype(column.dtype)
-            and not pd.api.types.is_bool_dtype(column.dtype)):
-        return column
-    return pd.Series(np.nan, column.index)
-
-
-def _number(value):
-    # JSON holds lists, and whole numbers that no float can.
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Decimal):
-        value = float(value) if value.is_finite() else np.nan
-    fits = (isinstance(value, (int, float, np.integer, np.floating))
-            and not isinstance(value, bool) and abs(value) < 1e300)
-    return value if fits else np.nan
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
