@@ -219,7 +219,7 @@ def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
     code, said = command_line(*options[:-3], *options[-2:], "--bad-rows",
                               "drop")
     assert code == 0 and "vopt" in said
-    assert "standard: 1 rounds of 89 out of 182 pairs, 4 labelled" in said
+    assert "standard: 1 round of 89 out of 182 pairs, 4 labelled" in said
     # A comparison of before these fields came is gone on with.
     path = tmp_path / "compared" / "config.json"
     config = json.loads(path.read_text())

@@ -29,6 +29,7 @@ from tfrecal.compare.config import BASELINE, ComparisonConfig
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, make_folder
 from tfrecal.runs.data import load_data
+from tfrecal.runs.plan import counted
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FEW_ROWS = 20_000  # of a log whose scenarios are checked with every seed
@@ -143,7 +144,7 @@ def check(config: ComparisonConfig) -> tuple[Interactions, list[str]]:
         pools = [scenarios.check(data, name, seed, config).pool
                  for seed in range(first, first + seeds)]
         plan.append(
-            f"{name}: {config.rounds:,} rounds of "
+            f"{name}: {counted(config.rounds, 'round')} of "
             f"{_batch(config, pools[0]):,} out of {len(pools[0]):,} pairs, "
             f"{pools[0].counts['labelled']:,} labelled first")
     return data, plan
