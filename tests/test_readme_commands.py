@@ -170,7 +170,7 @@ class Shop:
         if words[0] == "recommend":
             found = [line.split("\t")[0] for line in said.splitlines()
                      if "\t" in line]
-            assert len(set(found)) == 10
+            assert len(found) == len(set(found)) >= 10
             assert set(map(int, found)) <= set(range(100, 182))
 
     def serve(self, words) -> int:
