@@ -173,6 +173,18 @@ class TestCompare:
         assert "vopt" in page and "too few seeds" in page.lower()
 
 
+def killed(data, seed, mean):
+    """A model whose making kills its process."""
+    os._exit(9)
+
+
+@pytest.mark.large
+def test_a_worker_that_is_killed_ends_in_one_error(tmp_path):
+    with pytest.raises(OSError, match="fewer `--workers`"):
+        comparison.compare(ComparisonConfig(**SMALL), tmp_path, workers=2,
+                           quiet=True, make_model=killed)
+
+
 def test_report_of_nothing(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 import time
+from concurrent.futures import process
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,12 @@ def _run_all(config, folder, left, total, workers, quiet, make_model):
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
                     bar.update()
+            except process.BrokenProcessPool as error:
+                raise ChildProcessError(
+                    "Worker processes must live until their runs are done. "
+                    "Received: one that was killed, perhaps for want of "
+                    "memory. What is done is kept: go on with the same "
+                    "command, with fewer `--workers`.") from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
