@@ -36,7 +36,9 @@ def test_bad_strategies(label, message):
 
 @pytest.mark.parametrize("changes, message", [
     ({"seeds": 1}, "at least two paired seeds"), ({"rounds": 0}, "rounds=0"),
-    ({"budget": 1.5}, "budget=1.5"),
+    ({"budget": 1.5}, "budget=1.5"), ({"seeds": 10**9}, "seeds=1000000000"),
+    ({"draws": 10**9}, "draws=1000000000"),
+    ({"scenarios": " ,"}, "`scenarios` must name one"),
     ({"strategies": "random,nonsense"}, "nonsense")])
 def test_bad_configs(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -214,14 +216,23 @@ def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
                1, "--quiet", "-o", tmp_path / "compared"]
     code, said = command_line(*options)
     assert code == 2 and "lines 262" in said and "--bad-rows drop" in said
-    code, said = command_line(*options, "--bad-rows", "drop")
+    code, said = command_line(*options[:-3], *options[-2:], "--bad-rows",
+                              "drop")
     assert code == 0 and "vopt" in said
+    assert "standard: 1 round of 89 out of 182 pairs, 4 labelled" in said
     # A comparison of before these fields came is gone on with.
     path = tmp_path / "compared" / "config.json"
     config = json.loads(path.read_text())
     assert config.pop("duplicates") is None
+    assert config.pop("fingerprint")
     path.write_text(json.dumps(config))
     assert command_line(*options, "--bad-rows", "drop")[0] == 0
+    options += ["--bad-rows", "drop", "--seeds", 3]
+    assert command_line(*options)[0] == 0
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows[1:]]) + "\n")
+    code, said = command_line(*options, "--seeds", 4)
+    assert code == 2 and "keeps its data" in said
 
 
 @pytest.mark.large

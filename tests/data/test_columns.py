@@ -132,6 +132,10 @@ def test_cut_decimals_are_told():
     ([1.5, 2, 3], "whole numbers .*Received: 1.5"),
     ([2.0 ** 60, 2, 3], "a float can hold"),
     ([float("inf"), 1, 2], "Received: inf"),
+    ([Decimal("Infinity"), 1, 2], "mix of types|Infinity"),
+    ([Decimal("Infinity")] * 3, "Received: Decimal"),
+    ([Decimal("1e999999")] * 3, "Received: Decimal"),
+    ([Decimal("9007199254740993.5")] * 3, "Received: Decimal"),
     (np.array([2049, 1, 2], np.float16), "a float can hold"),
     (np.array([2 ** 24 + 2, 1, 2], np.float32), "a float can hold"),
     ([True, False, True], r"True \(bool\)"),
@@ -219,11 +223,18 @@ def test_times_that_fall_together_are_refused():
 
 @pytest.mark.parametrize("time", [
     "2020-01-01T00:00:59.25+000", "2020-01-01T00:00:59.25+0000x",
-    "9999-12-31", "9999-12-31T23:59:59Z", "2020-02-30",
+    "9999-12-31", "9999-12-31T23:59:59Z", "2020-02-30", "0000-01-01",
     None, "soon", "01/02/2020", float("inf"), 1e15])
 def test_what_is_no_time_is_a_bad_row(time):
     raw = frame(timestamp=pd.Series([1, time, 3], dtype=object))
     assert read(raw, bad_rows="drop").report.lines == {"bad_timestamp": [2]}
+
+
+def test_a_cell_with_nanoseconds_costs_no_far_year():
+    found = read(frame(timestamp=[
+        "2020-01-01T10:00:00.123456789Z", "5138-11-16", "0001-01-01"]))
+    assert found.frame["timestamp"].tolist() == [
+        DAY + 36_000 + .123456789, 99_999_964_800, -62_135_596_800]
 
 
 def test_the_order_of_day_and_month_is_not_guessed():

@@ -4,13 +4,17 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.tables import read_parquet
 
 GOOD = "user_id,item_id,label,timestamp\n007,x,5,10\n8,y,3,20\n"
 
@@ -60,6 +64,11 @@ def test_tables_may_be_frames(write):
 def test_a_byte_order_mark_is_no_part_of_a_name(write):
     path = write(b"\xef\xbb\xbf" + GOOD.encode())
     assert len(Interactions.from_csv(path)) == 2
+
+
+def test_a_byte_order_mark_below_the_header_is_part_of_its_cell(write):
+    data = Interactions.from_csv(write("user_id,item_id\n\ufeffa,x\n"))
+    assert data.user_ids.tolist() == ["\ufeffa"]
 
 
 @pytest.mark.parametrize("content, lines", [
@@ -309,3 +318,59 @@ def test_white_space_of_all_kinds_is_cut_from_categories(write):
     data = Interactions.from_csv(write(GOOD), items=items)
     assert [value.strip() for value in data.items["genres"]] == [
         "Drama", "Action"]
+
+
+def read_items(tmp_path, column):
+    """Returns a column of an items table of Parquet."""
+    path = tmp_path / "items.parquet"
+    parquet.write_table(pa.table({
+        "item_id": pa.array(["x", "y"][:len(column)], pa.string()),
+        "size": column}), path)
+    rows = pd.DataFrame({"user_id": ["a"], "item_id": ["x"], "label": [1]})
+    return Interactions.from_frame(
+        rows, items=read_parquet(path), bad_rows="drop").items["size"]
+
+
+@pytest.mark.parametrize("column, cells", [
+    (pa.array([Decimal(2 ** 53 + 1), None], pa.decimal128(38, 0)),
+     [str(2 ** 53 + 1), None]),
+    (pa.array([Decimal("2.50"), Decimal("1.00")]), [2.5, 1.]),
+    (pa.array([-2 ** 63, 1], pa.int64()), [-2 ** 63, 1]),
+    (pa.array([-2 ** 62 - 1, None], pa.int64()), [str(-2 ** 62 - 1), None]),
+    (pa.array([2 ** 63 + 1, 1], pa.uint64()), [2 ** 63 + 1, 1])])
+def test_large_numbers_of_tables_are_exact(tmp_path, column, cells):
+    found = read_items(tmp_path, column)
+    assert [None if pd.isna(cell) else cell for cell in found] == cells
+
+
+def test_whole_numbers_that_are_all_missing(tmp_path):
+    assert read_items(tmp_path, pa.array([None, None], pa.int64())
+                      ).isna().all()
+
+
+def test_a_table_of_whole_numbers_without_rows_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="items table"):
+        read_items(tmp_path, pa.array([], pa.uint16()))
+
+
+def test_frames_of_arrow_types_are_read_as_parquet_files(tmp_path):
+    raw = pa.table({
+        "user_id": pa.array([2 ** 60 + 1, 2 ** 60 + 2, None]),
+        "item_id": pa.array(["a", "b", "c"]),
+        "label": pa.array([Decimal("1.5"), Decimal("2.5"), None]),
+        "timestamp": pa.array([19_000, 19_001, None], pa.int32()).cast(
+            pa.date32())})
+    data = Interactions.from_frame(
+        raw.to_pandas(types_mapper=pd.ArrowDtype), bad_rows="drop")
+    assert data.user_ids.tolist() == [str(2 ** 60 + 1), str(2 ** 60 + 2)]
+    assert data.label.tolist() == [1.5, 2.5]
+    assert data.frame["timestamp"].tolist() == [
+        19_000 * 86_400, 19_001 * 86_400]
+
+
+def test_a_parquet_file_with_damaged_names_is_named(tmp_path):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"user_id": ["a"], "item_id": ["b"]}), path,
+                        store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"user_id", b"user_i\xc3"))
+    expect_refusal(path, "rows.parquet must be a Parquet file")

@@ -29,6 +29,7 @@ from tfrecal.compare.config import BASELINE, ComparisonConfig
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, make_folder
 from tfrecal.runs.data import load_data
+from tfrecal.runs.plan import counted
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FEW_ROWS = 20_000  # of a log whose scenarios are checked with every seed
@@ -92,19 +93,20 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
     folder = Path(folder)
     checks.at_least(1, workers=workers)
     wanted = jobs(config)
+    fingerprint = None
     if all((folder / job.folder).is_dir() for job in wanted):
         curves = tables.read_run(folder / wanted[0].folder)[0]["curves"]
         binary = "rmse" not in curves
     else:
         data, plan = check(config)
-        binary = scenarios.is_binary(data)
+        binary, fingerprint = scenarios.is_binary(data), data.fingerprint()
         if not quiet:
             print(*plan, sep="\n", file=sys.stderr)
     make_folder(folder)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
-        _write_config(config, folder, make_model, binary)
+        _write_config(config, folder, make_model, binary, fingerprint)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
         for job in wanted:  # what is damaged is told before the work
             if job not in left:
@@ -142,7 +144,7 @@ def check(config: ComparisonConfig) -> tuple[Interactions, list[str]]:
         pools = [scenarios.check(data, name, seed, config).pool
                  for seed in range(first, first + seeds)]
         plan.append(
-            f"{name}: {config.rounds:,} rounds of "
+            f"{name}: {counted(config.rounds, 'round')} of "
             f"{_batch(config, pools[0]):,} out of {len(pools[0]):,} pairs, "
             f"{pools[0].counts['labelled']:,} labelled first")
     return data, plan
@@ -154,17 +156,19 @@ def _batch(config, pool) -> int:
     return max(1, round(config.budget * free / config.rounds))
 
 
-def _write_config(config, folder, make_model, binary):
+def _write_config(config, folder, make_model, binary, fingerprint):
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).judged_by(binary)
         for name in config.scenario_names},
-        "make_model": own}
+        "make_model": own, "fingerprint": fingerprint}
     old = tables.read_config(folder)
     if old is not None:
         # Fields that have come since then had their defaults.
         old = {**dataclasses.asdict(ComparisonConfig()), **old}
-        may = ("scenarios", "strategies", "seeds", "category", "primary")
+        may = ("scenarios", "strategies", "seeds", "category", "primary",
+               "fingerprint")
+        new = json.loads(json.dumps(new))  # in JSON, tuples are lists
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
         if wrong:
@@ -173,6 +177,13 @@ def _write_config(config, folder, make_model, binary):
                 + ", ".join(f"{key}={b!r} where {folder} has {a!r}"
                             for key, (a, b) in wrong.items())
                 + ". Choose another folder.")
+        # Older comparisons have none.
+        before = old.get("fingerprint") or fingerprint
+        new["fingerprint"] = fingerprint or before
+        if before != new["fingerprint"]:
+            raise ValueError(
+                "A comparison keeps its data. Received: other rows or tables "
+                f"than those of {folder}. Choose another folder.")
     tables.write_config(folder, new)
 
 
@@ -223,7 +234,7 @@ def _learner(settings: str, make_model):
     from tfrecal.compare.learner import Learner
     from tfrecal.text.encoder import TextEncoder
     config = ComparisonConfig(**json.loads(settings))
-    data = load_data(config)
+    data = load_data(config, quiet=True)  # `check` has said it
     encoder = None
     if make_model is None and config.encoder != "none" and len(
             data.items.columns):

@@ -16,7 +16,8 @@ from tfrecal.data.query import check_query
 from tfrecal.runs.data import DataConfig
 
 BASELINE = "random"
-BESIDE = ("primary", "make_model")  # what config.json holds beside the config
+# What config.json holds beside the config.
+BESIDE = ("primary", "make_model", "fingerprint")
 
 
 @typed.config
@@ -85,6 +86,9 @@ class ComparisonConfig(DataConfig):
     _queries = typed.rule(check_query, "segment")
 
     def __post_init__(self):
+        if not self.scenario_names:
+            raise ValueError("`scenarios` must name one or more. Received: "
+                             f"scenarios={checks.shown(self.scenarios)}.")
         for label in self.labels:
             strategy(label)
 

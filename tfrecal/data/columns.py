@@ -26,6 +26,7 @@ _SPELLINGS = {
     "timestamp": {"time", "date", "datetime", "ts", "unixtime",
                   "unixreviewtime"},
     "weight": {"weights", "sampleweight"}}
+_LONGEST_DECIMAL = 10 ** 40  # Decimal("1e999999") fills the memory
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0+")
 # A number as people and programs write it; "inf", "nan" and "1_000" are none.
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -249,10 +250,13 @@ def clean_id(value, name: str, limit: int = 2 ** 53) -> str:
             f"`{name}` must hold strings or whole numbers. Received: "
             f"{value!r} ({type(value).__name__}). Convert it first.")
     if isinstance(value, Decimal):
-        limit = np.inf
-    elif isinstance(value, np.floating):
-        limit = exact_to(value.dtype)
-    if value % 1 != 0 or abs(value) >= limit:
+        limit = _LONGEST_DECIMAL
+        whole = value.is_finite() and value == value.to_integral_value()
+    else:
+        if isinstance(value, np.floating):
+            limit = exact_to(value.dtype)
+        whole = value % 1 == 0
+    if not whole or abs(value) >= limit:
         raise ValueError(
             f"`{name}` must hold strings or whole numbers that a float "
             f"can hold. Received: {value!r}. Write the column as text or as "
@@ -319,6 +323,37 @@ def _numbers_of_texts(column: pd.Series) -> np.ndarray:
         return pd.to_numeric(cells.to_pandas(), errors="coerce").to_numpy(
             np.float64, na_value=np.nan)
     return numbers.to_numpy(zero_copy_only=False)
+
+
+def without_arrow(frame):
+    """Returns a frame whose columns of Arrow types have those of pandas.
+
+    No value changes: whole numbers beside missing ones stay whole.
+
+    Args:
+        frame: a DataFrame; all else is returned as it is.
+    """
+    if not isinstance(frame, pd.DataFrame) or not any(
+            isinstance(dtype, pd.ArrowDtype) for dtype in frame.dtypes):
+        return frame
+    import pyarrow as pa
+
+    frame = frame.copy(deep=False)
+    for place, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.ArrowDtype):
+            cells = pa.table({"cells": pa.array(frame.iloc[:, place].array)})
+            frame.isetitem(place, whole_to_pandas(cells)["cells"].array)
+    return frame
+
+
+def whole_to_pandas(cells):
+    """Returns an Arrow table or array in pandas; whole numbers stay whole."""
+    import pyarrow as pa
+
+    whole = {getattr(pa, f"{sign}int{bits}")(): getattr(
+        pd, f"{'U' if sign else ''}Int{bits}Dtype")()
+        for sign in ("", "u") for bits in (8, 16, 32, 64)}
+    return cells.to_pandas(types_mapper=whole.get)
 
 
 def arrow_texts(column: pd.Series):

@@ -66,6 +66,8 @@ def _quick(records: CsvRecords, headless: bool, quotes: bool):
     if not body:
         return [pa.array([], pa.string())] * len(numbers), np.zeros(
             0, np.int64), []
+    if body.startswith(_MARK):
+        return None  # Arrow would skip it, and it is part of a cell
     try:
         table = csv.read_csv(
             io.BytesIO(body), csv.ReadOptions(column_names=numbers),

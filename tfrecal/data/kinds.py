@@ -16,6 +16,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
+from tfrecal.data.cells import text_of
 from tfrecal.data.columns import arrow_texts, as_numbers
 
 NUMBER = (r"^-?(0|[1-9][0-9]{0,14}|(0|[1-9][0-9]*)\.[0-9]+"
@@ -82,10 +83,11 @@ def _plain(column: pd.Series) -> pd.Series:
     if isinstance(dtype, pd.StringDtype):
         return column
     if dtype != object and pd.api.types.is_integer_dtype(dtype):
-        if not column.isna().any():
-            return column.astype(
-                "uint64" if column.max() >= 2 ** 63 else "int64")
-        if column.abs().max() > 2 ** 53:
+        there = column.dropna()
+        if len(there) == len(column):
+            large = len(there) and there.max() >= 2 ** 63
+            return column.astype("uint64" if large else "int64")
+        if len(there) and (there.max() > 2 ** 53 or there.min() < -2 ** 53):
             return column.astype("string").astype(object).where(
                 column.notna(), None)
         return column.astype("float64")
@@ -101,14 +103,20 @@ def _plain(column: pd.Series) -> pd.Series:
 
 def _plain_numbers(column: pd.Series) -> pd.Series:
     values = column.dropna()
-    large = any(isinstance(value, int) and abs(value) > 2 ** 53
-                for value in values)
-    if large:
-        return column.map(lambda value: str(value), na_action="ignore")
+    if any(_is_large(value) for value in values):
+        return column.map(text_of, na_action="ignore")
     numbers = column.map(
         lambda value: float(value) if isinstance(value, Decimal) else value,
         na_action="ignore")
     return pd.to_numeric(numbers.astype(object).where(column.notna(), np.nan))
+
+
+def _is_large(value) -> bool:
+    """Whether a whole number may be none of float64."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and abs(value) > 2 ** 53 and (
+            value == value.to_integral_value())
+    return isinstance(value, int) and abs(value) > 2 ** 53
 
 
 def _uncategorised(column: pd.Series) -> pd.Series:

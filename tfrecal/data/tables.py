@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.data import csv_texts
+from tfrecal.data.columns import whole_to_pandas, without_arrow
 from tfrecal.data.csv_records import COMPRESSED
 
 PARQUET = (".parquet", ".pq")
@@ -76,7 +77,7 @@ class Table:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Table":
         """Returns the table of a frame, which counts its rows."""
-        return cls(frame, np.arange(1, len(frame) + 1))
+        return cls(without_arrow(frame), np.arange(1, len(frame) + 1))
 
     def said_faults(self) -> str:
         """Returns what is wrong with lines of the file, in words."""
@@ -205,17 +206,16 @@ def read_parquet(path) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow import parquet
 
-    whole = {getattr(pa, f"{sign}int{bits}")(): getattr(
-        pd, f"{'U' if sign else ''}Int{bits}Dtype")()
-        for sign in ("", "u") for bits in (8, 16, 32, 64)}
     try:
         table = parquet.read_table(path)
+        names = table.column_names
+        frame = whole_to_pandas(table)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise ValueError(
             f"{path} must be a Parquet file. Received: "
-            f"{str(error).splitlines()[0]}. Give text files another ending, "
-            "or write the file again.") from error
-    _check_once(table.column_names, Path(str(path)))
-    return table.to_pandas(types_mapper=whole.get)
+            f"{(str(error) or type(error).__name__).splitlines()[0]}. Give "
+            "text files another ending, or write the file again.") from error
+    _check_once(names, Path(str(path)))
+    return frame

@@ -17,6 +17,7 @@ from tfrecal.data.columns import arrow_texts, as_numbers
 
 _PER_SECOND = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
 UNITS = (*_PER_SECOND, "date", "year", "excel")
+_FIRST = -62_135_596_800  # the year 1
 # The year 5138 as seconds, and 1973 as milliseconds.
 _LARGEST = 1e11
 _SMALLEST = 1e8
@@ -78,7 +79,8 @@ def read_cells(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 def _within(seconds: np.ndarray) -> np.ndarray:
     """Returns seconds, NaN where they lie in no year that is meant."""
-    return np.where(np.abs(seconds) <= _LARGEST, seconds, np.nan)
+    return np.where((seconds >= _FIRST) & (seconds <= _LARGEST), seconds,
+                    np.nan)
 
 
 def _since_1970(times: pd.Series) -> np.ndarray:
@@ -119,6 +121,17 @@ def _of_iso(column: pd.Series) -> np.ndarray:
     fits = pc.fill_null(pc.match_substring_regex(cells, _ISO), False)
     cells = pc.if_else(fits, cells, pa.scalar(None, pa.string()))
     cells = pc.replace_substring(cells, ",", ".")
+    found = _of_cells(cells)
+    left = np.flatnonzero(np.isnan(found) & fits.to_numpy(
+        zero_copy_only=False))
+    if len(left):
+        # One cell with nanoseconds costs pandas all years far from ours.
+        found[left] = _of_cells(pc.replace_substring_regex(
+            cells.take(left), r"(\.[0-9]{6})[0-9]+", r"\1"))
+    return found
+
+
+def _of_cells(cells) -> np.ndarray:
     return _since_1970(pd.to_datetime(
         cells.to_pandas(), errors="coerce", utc=True, format="ISO8601"))
 

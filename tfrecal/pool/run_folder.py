@@ -137,8 +137,8 @@ class RunFolder:
 
     def _run_sum(self) -> str | None:
         """Returns what tells runs apart: config and data; None in old ones."""
-        path = self / SUMS
-        return f"{file_sum(path)[1]:08x}" if path.is_file() else None
+        found = self._sum(SUMS)
+        return found and f"{found[1]:08x}"
 
     @property
     def state(self) -> dict:
@@ -270,9 +270,9 @@ class RunFolder:
 
     def _asked_before(self, before) -> list[list[int]]:
         """Returns the sum of the file that is there, if it is the run's."""
-        if not (self / _ASKED).is_file():
+        found = self._sum(_ASKED)
+        if found is None:
             return []
-        found = file_sum(self / _ASKED)
         known = before.get("files", {}).get(_ASKED, [found])
         return [found] if found in known else []
 
@@ -282,16 +282,15 @@ class RunFolder:
         Args:
             pool: the pool of the state.
         """
-        state, path = self.state, self / _ASKED
+        state = self.state
         if not state:
             return
-        asked = run_files.parquet(acquisitions(pool))
-        known = state.get("files", {}).get(_ASKED, [])
-        found = file_sum(path) if path.is_file() else None
-        if found != (known or [[len(asked), zlib.crc32(asked)]])[0]:
-            # An older folder may have the same table in other bytes.
-            self._rewrite(_ASKED, asked, bool(known) and (
-                found is not None and found not in known))
+        known = state.get("files", {}).get(_ASKED)
+        found = self._sum(_ASKED)
+        whole = found == known[0] if known else self._has_questions()
+        if not whole:
+            self._rewrite(_ASKED, run_files.parquet(acquisitions(pool)),
+                          found is not None and found not in (known or ()))
         for name, text in run_files.texts(state).items():
             path = self / name
             content = path.read_bytes() if path.is_file() else b""
@@ -300,6 +299,16 @@ class RunFolder:
                 self._rewrite(name, text, not (
                     content.startswith(text) or text.startswith(content)
                     and content[-1:] in (b"", b"\n")))
+
+    def _sum(self, name: str) -> list[int] | None:
+        return file_sum(self / name) if (self / name).is_file() else None
+
+    def _has_questions(self) -> bool:
+        """Returns whether the questions of an older folder can be read."""
+        try:
+            return self.acquisitions() is not None
+        except ValueError:
+            return False
 
     def _rewrite(self, name: str, content: bytes, damaged: bool) -> None:
         write_bytes(self / name, content)

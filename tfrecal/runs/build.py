@@ -69,10 +69,18 @@ def build(config: RunConfig, data: Interactions | None = None,
             needed where stored weights are loaded next.
     """
     split = load_split(config, data)
-    return _build(Plan.of(config, split).config, split, warm)
+    return assemble(Plan.of(config, split).config, split, warm)
 
 
-def _build(config, split, warm) -> Run:
+def assemble(config: RunConfig, split: splits.Split,
+             warm: bool = True) -> Run:
+    """Makes the pool and the compiled model of a run.
+
+    Args:
+        config: what decides the run, as it was planned (`Plan`).
+        split: the parts of its data.
+        warm: see `build`.
+    """
     tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
@@ -160,8 +168,8 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
         The run, and its state as `RunFolder.state` holds it.
     """
     config = RunConfig.from_file(folder.checked("config.json"))
-    built = _build(config, load_split(config, folder.data()),
-                   warm=not folder.state)
+    built = assemble(config, load_split(config, folder.data()),
+                     warm=not folder.state)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)

@@ -44,7 +44,8 @@ class Plan:
             print(line, file=sys.stderr)
 
     @classmethod
-    def of(cls, config: RunConfig, split: Split) -> "Plan":
+    def of(cls, config: RunConfig, split: Split,
+           asks: bool = False) -> "Plan":
         """Makes the plan of a run on its data.
 
         Rounds buy `BOUGHT` of the pool together if `batch` is not given. A
@@ -54,13 +55,15 @@ class Plan:
         Args:
             config: the config as given.
             split: the parts of its data.
+            asks: whether somebody else than the log answers, so that labels
+                of the log that are all alike tell nothing of the answers.
 
         Raises:
             ValueError: nothing can be learned or asked, or the audience is
                 empty.
         """
         label = split.train.label
-        alike = label.min() == label.max()
+        alike = label.min() == label.max() and not asks
         if alike and label[0] < default_positive(split.train.scale):
             raise ValueError(
                 "A run learns from positives. Received: "
@@ -69,15 +72,20 @@ class Plan:
                 f"{split.train.scale[1]:g}. Bring rows that people liked.")
         if config.oracle == "people":
             return cls(_with_batch(config, QUESTIONS), [
-                f"all {len(label):,} pairs are labelled: {config.epochs} "
-                "epochs; people are asked with `tfrecal acquire` "
-                "afterwards"], [])
+                f"all {len(label):,} pairs are labelled: "
+                f"{counted(config.epochs, 'epoch')}; people are asked with "
+                "`tfrecal acquire` afterwards"], [])
         plan = cls(config, [], [])
         if alike:
             plan = _without_questions(plan, len(label))
         _check_strategy(plan.config)
         target_of(config, split.train)
         return _with_rounds(plan, len(label))
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number and its noun: "1 round", "2,000 rounds"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def labelled_first(config: RunConfig, size: int) -> int:
@@ -161,8 +169,8 @@ def _with_rounds(plan: Plan, size: int) -> Plan:
             f"{config.initial:g}. Give a smaller `--initial`, or `--initial 1 "
             "--rounds 0` to train on all.")
     free = size - first
-    end = f"{config.final_epochs} " + ("more " if config.rounds else "") + (
-        "epoch" if config.final_epochs == 1 else "epochs")
+    end = counted(config.final_epochs, (
+        "more epoch" if config.rounds else "epoch"))
     if not config.rounds or not free:
         lines = [f"{first:,} of {size:,} pairs labelled, nothing is bought: "
                  f"{end}"]
@@ -172,8 +180,8 @@ def _with_rounds(plan: Plan, size: int) -> Plan:
     config = _with_batch(config, max(1, min(
         round(BOUGHT * size / config.rounds), free // config.rounds)))
     return Plan(config, [
-        f"{config.rounds:,} rounds of {config.batch:,} out of {size:,} pairs,"
-        f" {first:,} labelled first, {end}"],
+        f"{counted(config.rounds, 'round')} of {config.batch:,} out of "
+        f"{size:,} pairs, {first:,} labelled first, {end}"],
         [*plan.notes, *_short_of(config, free)])
 
 
@@ -191,11 +199,11 @@ def _short_of(config, free: int) -> list[str]:
             "`--budget`, or `--initial 1 --rounds 0` to train on all.")
     if config.rounds * config.batch <= min(free, paid):
         return []
-    why = (f"the pool holds only {free:,}" if free <= paid else
-           f"the budget of {config.budget:g} pays for only {paid:,}")
-    rounds = math.ceil(min(free, paid) / config.batch)
-    return [f"{why} {'label' if min(free, paid) == 1 else 'labels'} to buy: "
-            f"{rounds:,} {'round' if rounds == 1 else 'rounds'}"]
+    number = min(free, paid)
+    why = ("the pool holds only" if free <= paid else
+           f"the budget of {config.budget:g} pays for only")
+    return [f"{why} {counted(number, 'label')} to buy: "
+            + counted(math.ceil(number / config.batch), "round")]
 
 
 def _paid(config):

@@ -19,7 +19,7 @@ from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
-from tfrecal.runs.build import Run, build, restore
+from tfrecal.runs.build import Run, assemble, restore
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data, load_split
 from tfrecal.runs.plan import Plan
@@ -50,7 +50,8 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
         team.from_chief(folder.check_new)
         said = data is not None
         data = load_data(config) if data is None else data
-        plan = Plan.of(config, load_split(config, data))
+        split = load_split(config, data)
+        plan = Plan.of(config, split, asks=oracle is not None)
         config = plan.config
         if team.chief and not said:
             plan.say(quiet)
@@ -61,13 +62,12 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
                 # Imported here, because only `tuning="auto"` needs it.
                 from tfrecal.runs.tuning import auto as auto_tuning
                 nonlocal chosen
-                chosen = auto_tuning.choose(
-                    config, load_split(config, data), quiet=quiet)
+                chosen = auto_tuning.choose(config, split, quiet=quiet)
                 return dataclasses.asdict(chosen.config)
 
             config = RunConfig(**team.from_chief(choose))
         with team.strategy.scope():
-            built = build(config, data)
+            built = assemble(config, split)
         with _locked(team, folder):
             if Path(config.data).is_file():
                 folder.keep(data)  # the files may change

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import is_text
+from tfrecal.data.columns import whole_to_pandas
 from tfrecal.data.csv_records import CsvRecords, open_text
 from tfrecal.feedback.store import rows
 
@@ -221,7 +222,8 @@ class EventFile:
             yield
         except FileNotFoundError:
             raise
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError,
+                UnicodeError) as error:
             raise ValueError(f"{self.path} must be a Parquet file. Received: "
                              f"{error}. Write it again.") from error
 
@@ -255,11 +257,7 @@ def _exact_column(column) -> pd.Series:
     if types.is_timestamp(column.type) and column.type.tz:
         # The instant stays; pandas may not know the zone's name.
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
-    whole = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(),
-             pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(),
-             pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype(),
-             pa.uint32(): pd.UInt32Dtype(), pa.uint64(): pd.UInt64Dtype()}
-    return column.to_pandas(types_mapper=whole.get)
+    return whole_to_pandas(column)
 
 
 def _table_of(columns) -> str:

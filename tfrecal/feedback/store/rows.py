@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import is_text, on_scale
-from tfrecal.data.columns import as_numbers, clean_id, exact_to
+from tfrecal.data.columns import as_numbers, clean_id, exact_to, without_arrow
 from tfrecal.data.times import read_cells
 from tfrecal.feedback.store.schema import KINDS
 
@@ -54,7 +54,7 @@ class Checked:
                 f"Feedback must have the columns {', '.join(required)}. "
                 f"Received: columns={list(map(str, frame.columns))}, without "
                 f"{', '.join(missing)}.")
-        self.frame = frame
+        self.frame = without_arrow(frame)
         self._read: dict[str, np.ndarray] = {}
         self._columns = columns
         self.reason = np.full(len(frame), "", object)
