@@ -254,6 +254,8 @@ def _known_erased(arguments, folder) -> int:
         if name is None:
             return _not_told(folder, "no store is named (`--feedback`)")
         with _package().named_store(name, made=True) as store:
+            if forgotten.has_begun(loop):
+                forgotten.check_store(loop, store)
             return _erased_users(store, folder, loop)
     except (ValueError, OSError) as error:
         if arguments.force:
