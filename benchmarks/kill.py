@@ -128,7 +128,8 @@ class RunScene(Scene):
         place = RunFolder(folder / "run")
         history = pd.read_csv(place / "history.csv", dtype=str)
         state = place.state
-        for name in ("saves", "pool"):
+        # Seconds, and files named by the number of saves.
+        for name in ("saves", "pool", "files", "history"):
             state.pop(name)
         pool = np.load(place / place.state["pool"])
         return {

@@ -1,8 +1,11 @@
 """A file or a folder is there whole or not at all."""
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
+import stat
 import sys
 
 import pytest
@@ -30,6 +33,14 @@ def test_a_failing_write_keeps_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         replace_file(path, write)
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    path = tmp_path / "file.txt"
+    path.mkdir()
+    with pytest.raises(ValueError, match=f"{path}, which is a folder. Move"):
+        files.write_bytes(path, b"text")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -146,3 +157,74 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
         write(path, "quick")
         os.rename(path, tmp_path / "away")
     assert content(path) == "slow" and len(os.listdir(tmp_path)) == 2
+
+
+def modes(folder):
+    return {path.relative_to(folder).as_posix():
+            stat.S_IMODE(path.stat().st_mode)
+            for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_is_written_is_private_unless_it_is_to_be_shared(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        replace_file(tmp_path / "p" / "file", lambda path: path.write_text(""))
+        write(tmp_path / "p" / "folder", "")
+        replace_file(tmp_path / "s" / "file",
+                     lambda path: path.write_text(""), private=False)
+        write(tmp_path / "s" / "folder", "", private=False)
+        with files.lock_folder(tmp_path / "p" / "locked", ""):
+            pass
+    finally:
+        os.umask(before)
+    file, folder = 0o666 & ~mask, 0o777 & ~mask
+    assert modes(tmp_path) == {
+        "p": 0o700, "p/file": 0o600, "p/folder": 0o700, "p/folder/a": 0o600,
+        "p/folder/b": 0o600, "p/locked": 0o700, "p/locked/.lock": 0o600,
+        "s": folder, "s/file": file, "s/folder": folder,
+        "s/folder/a": file, "s/folder/b": file}
+
+
+def test_modes_that_are_there_are_kept(tmp_path):
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above").chmod(0o755)
+    for private in (True, False):
+        path = tmp_path / "above" / "file"
+        replace_file(path, lambda path: path.write_text(""), private)
+        path.chmod(0o640)
+        replace_file(path, lambda path: path.write_text("new"), private)
+        folder = tmp_path / "above" / "folder"
+        write(folder, "", overwrite=True, private=private)
+        folder.chmod(0o750)
+        (folder / "a").chmod(0o644)
+        write(folder, "new", overwrite=True, private=private)
+        found = modes(tmp_path)
+        assert found["above"] == 0o755 and found["above/file"] == 0o640
+        assert found["above/folder"] == 0o750
+        assert found["above/folder/a"] == 0o644
+        assert found["above/folder/b"] == 0o600 or not private
+
+
+def test_a_sealed_file(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_sealed(path, {"n": 1, "text": "a\u2028b"}, indent=1)
+    read = functools.partial(files.read_sealed, path, "It must hold", "Mend.")
+    assert read() == {"format": 2, "n": 1, "text": "a\u2028b"}
+    assert json.loads(path.read_text())["n"] == 1
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes(
+                [content[place] ^ 1 << bit]) + content[place + 1:])
+            with pytest.raises(ValueError, match=f"{path}, .*Mend|Update"):
+                read()
+    path.write_text('{"n": 1}')  # of an earlier version
+    assert read() == {"n": 1}
+    for text, why in (("", "empty"), ("[1]", "no JSON object"),
+                      ("[" * 100_000, "nested|no JSON"), ('{"n": 1', "no JSON"),
+                      ('{"format": 2}', "checksum is missing"),
+                      ('{"format": "2"}', "checksum is missing")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=why):
+            read()

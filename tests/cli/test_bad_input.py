@@ -292,9 +292,10 @@ def test_bad_ratings(change, arrived, cure, small, tfrecal, tmp_path):
 
 
 @pytest.mark.parametrize("content, parts", [
-    (b"", ["ratings.csv", "empty", "header line"]),
-    (b"user_id,item_id,label\n\xe9,b,3\n", ["UTF-8", "latin-1"]),
-    (b"user_id;item_id;label\na;b;3\n", ["';'", '"sep"']),
+    (b"", ["ratings.csv", "empty", "line of column names"]),
+    (b"user_id,item_id,label\n\xe9,b,3\n", ["line 2", "no utf-8",
+                                            "--encoding"]),
+    (b"user_id|item_id|label\na|b|3\n", ["'|'", "--separator"]),
     (b"user_id,item_id,label\na,b,3\na,c,3,4,5\n", ["line 3", "5"])])
 def test_bad_files(content, parts, tfrecal, tmp_path):
     (tmp_path / "ratings.csv").write_bytes(content)

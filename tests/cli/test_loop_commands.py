@@ -59,16 +59,17 @@ def test_rejected_rows_are_kept_and_told(tfrecal, tmp_path):
       "mysql://host/name"], "mysql"),
     (["feedback", "drop", "--days", "-3", "--feedback", "f.db"], "at least 0"),
     (["retrain"], "needs `--to`"),
-    (["retrain", "--to", "models/shop"], "`run` must be a folder"),
+    (["retrain", "--to", "models/shop"], "no `--run`, and no loop in"),
+    (["retrain", "-o", "loop"], "no loop in loop (`-o`), which is missing"),
     (["retrain", "--to", "models/shop", "--run", "runs/none",
-      "--feedback", "f.db"], "a model that is served"),
+      "--feedback", "f.db"], "models/shop, which is missing"),
     (["retrain", "--to", "models/shop", "--run", "r", "--feedback",
       "postgresql://me:secret@host/name"], "must hold no password"),
     (["retrain", "--to", "m", "--run", "r", "--holdout", "2"], "holdout"),
     (["retrain", "--to", "m", "--run", "r", "--watch", "9", "--only-grow"],
      "--only-grow"),
-    (["rollback", "--to", "models/none"], "no folder"),
-    (["status", "--to", "models/none"], "which has none"),
+    (["rollback", "--to", "models/none"], "models/none, which is missing"),
+    (["status", "--to", "models/none"], "models/none, which is missing"),
     (["feedback"], "required")])
 def test_a_users_mistake_leaves_with_2(tfrecal, arguments, message, tmp_path):
     code, text = tfrecal(*arguments)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,9 @@ def test_bad_strategies(label, message):
 
 @pytest.mark.parametrize("changes, message", [
     ({"seeds": 1}, "at least two paired seeds"), ({"rounds": 0}, "rounds=0"),
-    ({"budget": 1.5}, "budget=1.5"),
+    ({"budget": 1.5}, "budget=1.5"), ({"seeds": 10**9}, "seeds=1000000000"),
+    ({"draws": 10**9}, "draws=1000000000"),
+    ({"scenarios": " ,"}, "`scenarios` must name one"),
     ({"strategies": "random,nonsense"}, "nonsense")])
 def test_bad_configs(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -141,6 +144,21 @@ class TestCompare:
         same = [name for name in curves if not name.endswith("seconds")]
         pd.testing.assert_frame_equal(again[same], curves[same])
 
+    def test_a_damaged_run_is_named_before_the_work(
+            self, compared, tmp_path, monkeypatch, command_line):
+        config, whole, _ = compared
+        folder = shutil.copytree(whole, tmp_path / "copy")
+        monkeypatch.setattr(comparison, "run_job", None)  # nothing is run
+        for name in ("runs/cold_items/vopt/1-0/curves.parquet",
+                     "runs/cold_items/vopt/1-0/sums.json", "config.json"):
+            content = (folder / name).read_bytes()
+            (folder / name).write_bytes(content[:len(content) // 2])
+            code, said = command_line(
+                "compare", "-o", folder, "--quiet", "--workers", "1",
+                "--strategies", "vopt,margin")
+            assert code == 2 and str(folder / name) in said, said
+            (folder / name).write_bytes(content)
+
     def test_more_may_be_added_but_nothing_changed(self, compared, tmp_path,
                                                    capsys):
         config, folder, curves = compared
@@ -153,6 +171,18 @@ class TestCompare:
         assert cli.main(["report", str(folder)]) == 0
         page = (folder / "report.html").read_text()
         assert "vopt" in page and "too few seeds" in page.lower()
+
+
+def killed(data, seed, mean):
+    """A model whose making kills its process."""
+    os._exit(9)
+
+
+@pytest.mark.large
+def test_a_worker_that_is_killed_ends_in_one_error(tmp_path):
+    with pytest.raises(OSError, match="fewer `--workers`"):
+        comparison.compare(ComparisonConfig(**SMALL), tmp_path, workers=2,
+                           quiet=True, make_model=killed)
 
 
 def test_report_of_nothing(tmp_path, capsys):
@@ -198,14 +228,23 @@ def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
                1, "--quiet", "-o", tmp_path / "compared"]
     code, said = command_line(*options)
     assert code == 2 and "lines 262" in said and "--bad-rows drop" in said
-    code, said = command_line(*options, "--bad-rows", "drop")
+    code, said = command_line(*options[:-3], *options[-2:], "--bad-rows",
+                              "drop")
     assert code == 0 and "vopt" in said
+    assert "standard: 1 round of 89 out of 182 pairs, 4 labelled" in said
     # A comparison of before these fields came is gone on with.
     path = tmp_path / "compared" / "config.json"
     config = json.loads(path.read_text())
     assert config.pop("duplicates") is None
+    assert config.pop("fingerprint")
     path.write_text(json.dumps(config))
     assert command_line(*options, "--bad-rows", "drop")[0] == 0
+    options += ["--bad-rows", "drop", "--seeds", 3]
+    assert command_line(*options)[0] == 0
+    (tmp_path / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows[1:]]) + "\n")
+    code, said = command_line(*options, "--seeds", 4)
+    assert code == 2 and "keeps its data" in said
 
 
 @pytest.mark.large

@@ -255,3 +255,15 @@ def test_metric_names_leave_the_book_keeping_out():
     assert savings.lower_is_better("val_rmse")
     assert savings.lower_is_better("log_loss")
     assert not savings.lower_is_better("ndcg@10")
+
+
+def test_a_metric_without_a_common_number_of_labels_is_left_out():
+    """Such as NDCG among cold users, where no cold user is left."""
+    table = [c for many in (straight(1, seeds=2),
+                            straight(2, seeds=2, strategy="x"))
+             for c in many]
+    first = np.arange(len(BOUGHT)) == 0
+    for rows in table:
+        rows["ndcg@10/cold_users"] = np.where(
+            first == (rows["seed"] == 0), 0.5, np.nan)
+    assert set(savings.compare(pd.concat(table))["metric"]) == {"rmse"}

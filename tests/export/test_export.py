@@ -12,7 +12,6 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfrecal.export import op_audit
-from tfrecal.export.example_requests import WARM_UP
 from tfrecal.export.export_model import export_model
 from tfrecal.export.index import build_index
 from tfrecal.export.manifest import read_manifest
@@ -22,6 +21,7 @@ from tfrecal.model.towers import QueryTower
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.scorer import PoolScorer
+from tfrecal.serving.manifest import WARM_UP
 from tfrecal.text.encoder import TextEncoder
 
 pytestmark = pytest.mark.large  # a minute

@@ -9,7 +9,7 @@ import pytest
 
 from tfrecal.data.interactions import Interactions
 from tfrecal.retrain import judging
-from tfrecal.retrain.material import gather
+from tfrecal.retrain.material import REASONS, NothingNew, gather
 
 _LABELS = ["user_id", "item_id", "label", "timestamp"]
 
@@ -49,8 +49,9 @@ ITEMS = pd.DataFrame({"title": ["Z", "other"]}, index=["z", "x"]
                      ).rename_axis("item_id")
 
 
-def made(**options):
-    return gather(base(), tables(), EVENTS, SHOWN, **{
+def made(received=None, **options):
+    events = EVENTS if received is None else EVENTS.assign(received=received)
+    return gather(base(), tables(), events, SHOWN, **{
         "served_until": -np.inf, "now": 200.0, "holdout": 0.4,
         "patience": 0.0, "items": ITEMS, **options})
 
@@ -107,6 +108,105 @@ def test_the_erased_are_gone_unless_they_came_back():
     assert found.train.users.index.tolist() == ["a", "b", "new"]
     assert labels(found.held_out)[("b", "y")] == 1  # came back
     assert not any(user == "c" for user, _ in labels(found.before))
+
+
+def test_an_erased_user_who_came_back_has_no_old_columns():
+    found = made(erased={"c": 1e9})
+    assert np.isnan(found.train.users.loc["c", "age"])
+    today = pd.DataFrame({"age": [41]}, index=["c"]).rename_axis("user_id")
+    found = made(erased={"c": 1e9}, users=today)
+    assert found.train.users.loc["c", "age"] == 41
+    # Who was erased before the served model was made is another matter.
+    found = made(erased={"c": 50.0}, served_until=60.0, now=300.0,
+                 received=np.arange(71.0, 77.0))
+    assert found.train.users.loc["c", "age"] == 40
+
+
+def test_ids_of_older_stores_are_those_of_the_tables():
+    """White space and ".0" make no phantoms."""
+    log = pd.DataFrame([("7", "x", 1, 10), ("b", "9", 0, 10)],
+                       columns=_LABELS)
+    served = Interactions.from_frame(log, scale=(0, 1))
+    events = responses(
+        ("7.0", "9", "click", 100.0), (" b", "x ", "click", 110.0),
+        ("7", "9.0", "skip", 120.0), ("40.0", "x", "click", 130.0),
+        (" 40", "9", "click", 140.0), (" ", "x", "click", 150.0))
+    found = gather(
+        served.frame[_LABELS].assign(rank=np.nan, propensity=np.nan,
+                                     explored=False), served, events, SHOWN,
+        served_until=-np.inf, now=200.0, holdout=0.2, patience=0.0)
+    assert found.train.users.index.tolist() == ["7", "b", "40"]
+    assert found.train.items.index.tolist() == ["9", "x"]
+    assert {**labels(found.train), **labels(found.held_out)} == {
+        ("7", "x"): 1, ("7", "9"): 0, ("b", "9"): 0, ("b", "x"): 1,
+        ("40", "x"): 1, ("40", "9"): 1}
+    assert found.counts["without_id"] == found.counts["replaced"] == 1
+    assert any("5 `user_id` with white space" in note
+               for note in found.notes)
+    assert found.responses["user_id"].isin(["7", "b", "40"]).all()
+
+
+def test_each_response_is_learned_from_or_counted_once():
+    rng = np.random.default_rng(0)
+    log = pd.DataFrame([("a", "x", 2, 10), ("b", "y", 5, 10)],
+                       columns=_LABELS)
+    served = Interactions.from_frame(log, scale=(2, 5))
+    size = 400
+    kind = rng.choice(["rating", "click", "skip"], size, p=[0.8, 0.1, 0.1])
+    events = pd.DataFrame({
+        "user_id": rng.choice(["a", "b", "new", ""], size),
+        "item_id": rng.choice(["x", "y", "z"], size), "kind": kind,
+        "time": rng.uniform(0, 1000, size), "request_id": "",
+        "received": np.arange(1.0, size + 1),
+        "value": rng.integers(1, 7, size)})
+    found = gather(
+        served.frame[_LABELS].assign(rank=np.nan, propensity=np.nan,
+                                     explored=False), served, events, SHOWN,
+        served_until=-np.inf, now=800.0, holdout=0.2, patience=0.0)
+    left = {name: found.counts[name] for name in REASONS}
+    good = events[events["user_id"] != ""]
+    soon = good[good["time"] <= 800]
+    rated = soon[soon["kind"] == "rating"]
+    on = rated[rated["value"].between(2, 5)]
+    last = on.sort_values("time").drop_duplicates(
+        ["user_id", "item_id"], keep="last")
+    assert left == {
+        "without_id": size - len(good), "later_than_now":
+        len(good) - len(soon), "responses_of_other_kinds":
+        len(soon) - len(rated), "off_the_scale": len(rated) - len(on),
+        "replaced": len(on) - len(last),
+        "of_unknown_items": (last["item_id"] == "z").sum()}
+    assert size == sum(left.values()) + found.counts["new_pairs"]
+    said = found.notes[-1]
+    assert f"{left['off_the_scale']} off the scale (2 to 5)" in said
+    assert any("2 users are new" in note or "1 of 3 users are new" in note
+               for note in found.notes)
+    assert any("1 of 3 items are new, such as 'z'" in note
+               for note in found.notes)
+
+
+def test_feedback_that_teaches_nothing_says_why():
+    served = Interactions.from_frame(
+        pd.DataFrame([("a", "x", 2, 10), ("b", "y", 5, 10)],
+                     columns=_LABELS), scale=(2, 5))
+    events = pd.DataFrame({
+        "user_id": "a", "item_id": "x", "kind": "rating", "value": [1, 1],
+        "time": [20.0, 30.0], "request_id": "", "received": [1.0, 2.0]})
+    with pytest.raises(NothingNew, match="2 off the scale .2 to 5.*--items"):
+        gather(served.frame[_LABELS].assign(
+            rank=np.nan, propensity=np.nan, explored=False), served, events,
+            SHOWN, served_until=-np.inf, now=99.0, holdout=0.2, patience=0.0)
+
+
+def test_most_users_being_new_is_said_aloud():
+    events = responses(*[(f"u{n}", "x", "click", 100.0 + n)
+                         for n in range(312)],
+                       *[("abc"[n % 3], "y", "click", 500.0 + n)
+                         for n in range(9)])
+    found = gather(base(), tables(), events, SHOWN, served_until=-np.inf,
+                   now=900.0, holdout=0.2, patience=0.0)
+    assert any("312 of 315 users are new, such as 'u0'. They join the model. "
+               "Most are new: check" in note for note in found.notes)
 
 
 def test_places_are_those_of_a_slow_loop():

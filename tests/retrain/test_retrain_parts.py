@@ -1,6 +1,7 @@
 """Parts of a retraining: labels of feedback, the gate, versions."""
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -149,9 +150,43 @@ def test_a_gate_refuses_what_it_cannot_compare(served, candidate, message):
         gate.judge(served, candidate)
 
 
+def whole_version(folder):
+    """What looks like a version that can be served."""
+    for name, text in (("saved_model.pb", "x"),
+                       ("variables/variables.index", "x"),
+                       ("assets.extra/tfrecal.json", json.dumps(
+                           {"made": "2026-11-29", "metrics": {}}))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("saved_model.pb", None),
+    ("assets.extra/tfrecal.json", None), ("assets.extra/tfrecal.json", ""),
+    ("assets.extra/tfrecal.json", '{"made": '),
+    ("assets.extra/tfrecal.json", '{"made": 5, "metrics": {}}'),
+    ("assets.extra/tfrecal.json", '{"made": "", "metrics": {"a": "b"}}'),
+    ("assets.extra/tfrecal.json", '{"made": "", "metrics": {}, "scale": 5}'),
+    ("assets.extra/tfrecal.json", "[" * 100_000)])
+def test_a_half_version_is_not_gone_back_to(tmp_path, name, content):
+    for version in (1, 2):
+        whole_version(tmp_path / str(version))
+    (tmp_path / "1" / name).unlink()
+    if content is not None:
+        (tmp_path / "1" / name).write_text(content)
+    with pytest.raises(ValueError, match="must") as error:
+        promotion.rollback(tmp_path)
+    assert "1" in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / "2").exists()
+    # The newest may be half: that is what a rollback is for.
+    whole_version(tmp_path / "1")
+    (tmp_path / "2" / "saved_model.pb").unlink()
+    assert promotion.rollback(tmp_path) == (1, [2])
+
+
 def test_rollback_hides_the_newest(tmp_path):
     for version in (1, 2, 3):
-        (tmp_path / str(version)).mkdir()
+        whole_version(tmp_path / str(version))
     assert promotion.rollback(tmp_path) == (2, [3])
     assert promotion.rollback(tmp_path, to=1) == (1, [2])
     assert sorted(p.name for p in tmp_path.iterdir()
@@ -160,7 +195,7 @@ def test_rollback_hides_the_newest(tmp_path):
     for to in (None, 7):
         with pytest.raises(ValueError, match="must be a version to go back"):
             promotion.rollback(tmp_path, to=to)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="which is missing"):
         promotion.rollback(tmp_path / "none")
 
 

@@ -13,6 +13,7 @@ from tfrecal.feedback.log.feedback_log import FeedbackLog
 from tfrecal.retrain import job, watching
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.material import NothingNew
+from tfrecal.retrain.todays_tables import TablesWrong
 
 
 class Enough(Exception):
@@ -25,7 +26,8 @@ class Watched:
     def __init__(self, folder, monkeypatch, outcomes):
         self.store = FeedbackStore(folder / "feedback.db")
         self.config = RetrainConfig(
-            run="run", to=str(folder / "models"), spill=str(folder / "spill"),
+            run=str(folder), to=str(folder / "models"),
+            spill=str(folder / "spill"),
             feedback=str(folder / "feedback.db"))
         (folder / "spill").mkdir()
         (folder / "models" / "1").mkdir(parents=True)
@@ -160,6 +162,32 @@ def test_a_database_that_is_down_is_waited_for(watched, monkeypatch, capsys):
     loop.watch([None], least=1)
     assert not loop.left and loop.pauses == [70, 7]
     assert "must answer" in capsys.readouterr().err
+
+
+def test_wrong_tables_are_said_once_and_looked_at_again(watched, capsys):
+    """They are not read again before their file has changed."""
+    wrong = TablesWrong("items.csv, line 3: `year` must be a number.")
+    loop = watched(wrong, wrong, "promoted")
+    items = loop.folder / "items.csv"
+    items.write_text("item_id\n")
+    loop.config = dataclasses.replace(loop.config, items=str(items))
+
+    def days():
+        loop.click(1)
+        yield
+        yield
+        yield
+        assert len(loop.left) == 2
+        items.write_text("item_id\n1\n")  # other, and wrong as before
+        yield
+        assert len(loop.left) == 1
+        items.unlink()
+        yield
+        items.write_text("item_id\n12\n")
+        yield
+    loop.watch(days(), least=1)
+    assert not loop.left and set(loop.pauses) == {7}
+    assert capsys.readouterr().err.count("line 3") == 1
 
 
 def test_a_users_mistake_ends_it(watched):

@@ -57,6 +57,14 @@ def test_better_lists_do_not_excuse_worse_predictions():
     assert chosen(trial("frozen", 0), trial("full", 0, 0.1))[0] == "full"
 
 
+def test_lists_alone_judge_where_no_labels_are_predicted():
+    cheap, dear = (trial("frozen", 0)._replace(error=None),
+                   trial("full", 0.1)._replace(error=None))
+    tuning, why = chosen(cheap, dear)
+    assert tuning == "full"
+    assert "RMSE" not in why[0] and "squared error" not in why[1]
+
+
 def test_few_users_cannot_judge(shop, tiny_bert_folder, monkeypatch):
     tried = []
 

@@ -130,6 +130,10 @@ def earlier(finished, tmp_path):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     history = pd.read_csv(tmp_path / "history.csv").drop(columns="part")
     history.to_csv(tmp_path / "history.csv", index=False)
+    state = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps({
+        name: value for name, value in state.items()
+        if name not in ("sum", "format", "files", "history", "test")}))
     return tmp_path
 
 

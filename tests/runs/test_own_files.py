@@ -41,7 +41,6 @@ def clicks(tmp_path):
         "user_id,item_id,timestamp,label")
 
 
-# Waits for the reader of tables that takes files without a label column.
 def test_clicks_are_rows_of_label_1(tmp_path, capsys):
     clicks = write(tmp_path / "clicks.csv", click_rows(),
                    "user_id,item_id,timestamp")
@@ -165,8 +164,9 @@ def test_a_pair_stands_in_one_part(parts, capsys):
     ("u1,i1,9", "on the scale")])
 def test_own_parts_are_of_known_users_items_and_labels(row, message, parts):
     write(parts[2], [row])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         load_data(RunConfig(data=str(parts[0]), test=str(parts[2])))
+    assert f"The file is {parts[2]} (`--test`)" in str(error.value)
 
 
 def test_named_data_bring_their_own_parts(parts):
@@ -174,6 +174,26 @@ def test_named_data_bring_their_own_parts(parts):
         load_data(RunConfig(data="shop", test=str(parts[2])))
     with pytest.raises(ValueError, match="`test` must be a CSV"):
         load_data(RunConfig(data=str(parts[0]), test="nowhere.csv"))
+
+
+def test_a_part_of_ratings_needs_labels(parts):
+    """They would be clicks, and 1 is the worst rating."""
+    rows = [row.rpartition(",")[0] for row
+            in parts[2].read_text().splitlines()[1:]]
+    write(parts[2], rows, "user_id,item_id")
+    with pytest.raises(ValueError, match="a scale of 1 to 5.*--test"):
+        load_data(RunConfig(data=str(parts[0]), test=str(parts[2])))
+    # Beside labels of 0 and 1 they are positives.
+    frame = pd.read_csv(parts[0])
+    frame.assign(label=frame["label"] // 4).to_csv(parts[0], index=False)
+    split = load_split(RunConfig(data=str(parts[0]), test=str(parts[2])))
+    assert (split.test.label == 1).all()
+
+
+def test_a_part_that_is_all_in_another_is_refused(parts):
+    with pytest.raises(ValueError, match="20 of 20 pairs.*another file"):
+        load_data(RunConfig(data=str(parts[0]), validation=str(parts[2]),
+                            test=str(parts[2]), bad_rows="drop"))
 
 
 @pytest.mark.large

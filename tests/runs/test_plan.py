@@ -54,8 +54,9 @@ def test_a_batch_is_relative_to_the_pool(rows, options, batch):
     (100, {"batch": 60}, "the pool holds only 95 labels to buy: 2 rounds"),
     (100, {"batch": 5, "budget": 12.0},
      "the budget of 12 pays for only 12 labels to buy: 3 rounds"),
+    (100, {"initial": 99}, "the pool holds only 1 label to buy: 1 round"),
     (100, {"batch": 5, "budget": 12.0, "cost": 3.0},
-     "the budget of 12 pays for only 4 labels to buy: 1 rounds"),
+     "the budget of 12 pays for only 4 labels to buy: 1 round"),
     (100, {"rounds": 0}, "5 of 100 pairs labelled, nothing is bought: 2 "
      "epochs"),
     (100, {"rounds": 0}, "--initial 1 trains on all pairs"),
@@ -64,7 +65,7 @@ def test_a_batch_is_relative_to_the_pool(rows, options, batch):
     (100, {"oracle": "people"}, "all 100 pairs are labelled: 8 epochs; "
      "people are asked with `tfrecal acquire` afterwards")])
 def test_what_cannot_be_bought_is_said(rows, options, line):
-    assert line in plan(rows, **options).lines
+    assert line in str(plan(rows, **options)).splitlines()
 
 
 @pytest.mark.parametrize("labels, options, message", [
@@ -89,13 +90,21 @@ def test_positives_only_hold_no_questions():
     assert "nothing to ask" in said and "--oracle people" in said
     assert "tfrecal feedback" in said
     again = Plan.of(config, Split(*[log(100, (1,))] * 3))
-    assert again.config == config and len(again.lines) == 1
+    assert again.config == config and not again.notes
 
 
 def test_people_may_be_asked_beside_positives_only():
     """They bring negatives, which the rating loss then learns."""
     config = plan(100, (1,), oracle="people").config
     assert "rating" in config.loss_names and config.epochs == 8
+
+
+def test_an_oracle_of_ones_own_may_answer_otherwise_than_positives():
+    data = log(100, (1,))
+    found = Plan.of(RunConfig(encoder="none"), Split(data, data, data),
+                    asks=True)
+    assert found.config == RunConfig(encoder="none", batch=10)
+    assert not found.notes
 
 
 def test_a_small_share_of_a_small_pool_is_a_label():
@@ -105,20 +114,59 @@ def test_a_small_share_of_a_small_pool_is_a_label():
     assert pool.counts["labelled"] == 1
 
 
+def test_a_budget_that_is_no_limit():
+    assert not plan(100, budget=1e308, cost=1e-308).notes
+
+
+def test_notes_are_said_with_quiet_too(capsys):
+    plan(100, batch=60).say(quiet=True)
+    assert capsys.readouterr().err == (
+        "the pool holds only 95 labels to buy: 2 rounds\n")
+
+
 def test_without_an_epoch_there_is_no_run():
     with pytest.raises(ValueError, match="--final-epochs"):
         dataclasses.replace(RunConfig(), rounds=0, final_epochs=0)
 
 
-@pytest.mark.parametrize("command", [
-    ["run", "-o", "new"], ["compare", "-o", "new"], ["tune", "-o", "new"]])
-def test_a_wrong_file_is_found_before_tensorflow_loads(command, tmp_path):
-    (tmp_path / "own.csv").write_text("user_id,item_id,label\nu,,3\n")
+ROWS = [f"u{n % 9},i{n % 7},{n % 2}" for n in range(60)]
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "tune"])
+@pytest.mark.parametrize("rows, options, said", [
+    (["u,,3"], [], "lines 2"), (["u,i,1", "u,j,0"], [], "at least one row"),
+    ([f"u{n},i,4" for n in range(30)], [], "Labels must differ"),
+    (ROWS, ["--data", ""], "`data` must be"),
+    (ROWS, ["--bad-rows", "x"], "bad_rows='x'")])
+def test_wrong_data_are_found_before_tensorflow_loads(
+        command, rows, options, said, tmp_path):
+    refused(tmp_path, rows, [command, *options], said)
+
+
+@pytest.mark.parametrize("rows, options, said", [
+    (["u,i,1", "v,j,1", "w,k,1"], ["compare"], "tfrecal acquire"),
+    (ROWS, ["compare", "--scenarios", "segment"], "segment"),
+    (ROWS, ["compare", "--rounds", "50"], "50 rounds"),
+    (ROWS, ["run", "--test", ""], "`test` must be"),
+    (ROWS, ["run", "--test", "own.csv"], "in one part only"),
+    (ROWS, ["run", "--budget", "0.5"], "`budget` must pay"),
+    (ROWS, ["tune", "--objective", "rmse"], "labels 0 and 1"),
+    (ROWS, ["tune", "--trials", "0"], "trials=0"),
+    (ROWS, ["tune", "--split", "temporal"], "distinct timestamps")])
+def test_what_makes_no_sense_is_found_before_tensorflow_loads(
+        rows, options, said, tmp_path):
+    refused(tmp_path, rows, options, said)
+
+
+def refused(folder, rows, options, said):
+    (folder / "own.csv").write_text(
+        "\n".join(["user_id,item_id,label", *rows]) + "\n")
     program = ("import sys; from tfrecal import cli; code = cli.main("
                "sys.argv[1:]); assert 'tensorflow' not in sys.modules; "
                "sys.exit(code)")
+    command, *others = options
     done = subprocess.run(
-        [sys.executable, "-c", program, *command, "--data", "own.csv"],
-        cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "lines 2" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["own.csv"]
+        [sys.executable, "-c", program, command, "-o", "new", "--data",
+         "own.csv", *others], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2 and said in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["own.csv"]

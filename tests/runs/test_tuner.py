@@ -168,6 +168,14 @@ def test_a_trial_that_diverges_fails_alone(call, monkeypatch):
     assert found.best.dropout == found.trials["dropout"][4]
 
 
+def test_a_slice_without_rows_has_no_value(call, monkeypatch, tmp_path):
+    monkeypatch.setattr(tuner, "validate", lambda config, split: {
+        "ndcg@10": 0.5, "ndcg@10/cold_users": np.nan})
+    assert (call(trials=1).trials["ndcg@10"] == 0.5).all()
+    path = tmp_path / "search/keras_tuner/trial_0/metrics.json"
+    assert set(json.loads(path.read_text())) == {"ndcg@10", "seconds"}
+
+
 def test_failures_in_a_row_end_it(call, monkeypatch):
     def fail(config, split):
         raise MemoryError("no room for it")
@@ -284,7 +292,7 @@ def test_the_command_line(command_line, tiny_bert_folder, tmp_path):
     assert code == 2 and "another config, seed" in said
     space.write_text("no JSON")
     code, said = command_line("tune", *base)
-    assert code == 2 and "must be a JSON file" in said
+    assert code == 2 and "with a JSON object" in said
 
 
 def test_without_keras_tuner_the_cure_is_told(monkeypatch, command_line,

@@ -1,8 +1,6 @@
 """Buying: questions to the oracle, answers to the pool, by the journal."""
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from tfrecal.callbacks.choosing import Chosen
@@ -39,11 +37,13 @@ class Buying:
 
     def state(self) -> dict:
         """Returns what a resumed run needs; it can be written as JSON."""
-        return {"oracle": self.oracle.state(), "journal": self.position}
+        return {"oracle": self.oracle.state(), "journal": self.position,
+                "journal_sum": self.journal.sum_after(self.position)}
 
     def restore(self, state: dict) -> None:
         """Continues from what `state` returned."""
-        self.position = self._checked_position(state.get("journal", 0))
+        self.position = self._checked_position(
+            state.get("journal", 0), state.get("journal_sum"))
         oracle = dict(state["oracle"])
         if oracle.get("open"):
             left = [self.journal.unanswered(Questions(**one))
@@ -51,23 +51,10 @@ class Buying:
             oracle["open"] = [one.to_json() for one in left if len(one)]
         self.oracle.restore(oracle)
 
-    def _checked_position(self, position: int) -> int:
-        have = len(self.journal)
+    def _checked_position(self, position: int, total: str | None) -> int:
         if self.journal.path is None:
-            return have
-        if position and not have:
-            warnings.warn(
-                "Answers since the last whole epoch may be bought again: "
-                f"there is no journal at {self.journal.path}, and a new one "
-                "is begun.", stacklevel=4)
-            return 0
-        if position > have:
-            raise ValueError(
-                "A journal must hold all that its pool has heard. Received: "
-                f"{self.journal.path} with {have} records where {position} "
-                "are due. Bring the journal of this run back, or move it "
-                "away: a new one is then begun.")
-        return position
+            return len(self.journal)
+        return position if self.journal.check_heard(position, total) else 0
 
     def repeated(self, round: int):
         """Asks the pool the questions of an interrupted round again.

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import tf_keras
 
-from tfrecal.files import replace_file
+from tfrecal.files import write_bytes
+from tfrecal.pool.run_files import history_text
+from tfrecal.pool.run_folder import RunFolder
 
 
 class RoundLines(tf_keras.callbacks.Callback):
@@ -40,17 +42,14 @@ class RoundLines(tf_keras.callbacks.Callback):
         self.path = Path(folder) / "history.csv"
         self.first = first
         self.quiet = quiet
-        self._rows: list[dict] = []
+        self.rows: list[dict] = []
         if first:
-            # With this exact parser, rows are written again as they were read.
-            self._rows = pd.read_csv(
-                self.path, float_precision="round_trip",
-            )[:first].to_dict("records")
+            self.rows = RunFolder(folder).history()[:first].to_dict("records")
 
     @property
     def history(self) -> pd.DataFrame:
         """The rows of `history.csv`, one for each epoch."""
-        return pd.DataFrame(self._rows)
+        return pd.DataFrame(self.rows)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
@@ -62,14 +61,9 @@ class RoundLines(tf_keras.callbacks.Callback):
         logs["train_seconds"] = seconds - sum(
             logs.get(f"{step}_seconds", 0) for step in (
                 "acquire", "evaluate"))
-        # As in the file: a column of float32 is written shorter than one of
-        # float64, and rows that were read back are float64.
-        self._rows.append({
-            name: float(str(value)) if isinstance(value, np.float32)
-            else value for name, value in logs.items()} | {
-                "part": "validation"})
-        replace_file(self.path, lambda path: self.history.to_csv(
-            path, index=False))
+        self.rows.append({name: _plain(value) for name, value
+                          in logs.items()} | {"part": "validation"})
+        write_bytes(self.path, history_text(self.rows))
         if not self.quiet:
             shown = [(title, format(logs[key], form))
                      for title, key, form in self.columns
@@ -80,3 +74,13 @@ class RoundLines(tf_keras.callbacks.Callback):
                                 in zip(shown, widths)))
             print("  ".join(text.rjust(w) for (_, text), w
                             in zip(shown, widths)), flush=True)
+
+
+def _plain(value):
+    """Returns a number of Python.
+
+    A float32 becomes the float64 that is written alike, as in `history.csv`.
+    """
+    if isinstance(value, np.float32):
+        return float(str(value))
+    return value.item() if isinstance(value, np.generic) else value

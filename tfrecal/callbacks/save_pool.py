@@ -1,13 +1,12 @@
 """SavePool: the run can go on from its last whole epoch."""
 from __future__ import annotations
 
-import json
 import os
 
 import tensorflow as tf
 import tf_keras
 
-from tfrecal.files import replace_file, sync_file, sync_folder
+from tfrecal.files import make_folder, make_private, sync_file, sync_folder
 from tfrecal.pool.run_folder import RunFolder
 
 
@@ -17,23 +16,26 @@ class SavePool(tf_keras.callbacks.Callback):
     See `RunFolder` for the files. The weights are TensorFlow checkpoints
     with the optimizers, of an encoder only what is trained.
     `explanations.jsonl` says in words why the best pairs of each round were
-    asked; it is written anew from what the state holds, so that a round
-    stands there once whatever was interrupted.
+    asked. The files are their owner's alone.
 
     Args:
         pool: the `Pool`.
         folder: the run folder.
         acquire: the `AcquireLabels` callback, whose round and oracle are
             saved too; None in a run without.
+        lines: the `RoundLines` callback, whose history is saved too; None
+            in a run without.
         weights: False saves no weights.
     """
 
-    def __init__(self, pool, folder, acquire=None, weights: bool = True):
+    def __init__(self, pool, folder, acquire=None, weights: bool = True,
+                 lines=None):
         super().__init__()
         self.pool = pool
         self.folder = RunFolder(folder)
         self.acquire = acquire
         self.weights = weights
+        self.lines = lines
 
     def set_model(self, model):
         super().set_model(model)
@@ -50,18 +52,15 @@ class SavePool(tf_keras.callbacks.Callback):
                  "finished": self.model.stop_training or epoch + 1 >= stop}
         if self.acquire:
             state["acquire"] = self.acquire.state()
-            self._explain(self.acquire.explanations)
+        if self.lines:
+            state["history"] = self.lines.rows
         if self.weights:
             state["checkpoint"] = os.path.basename(self._save(epoch + 1))
             state["encoder"] = getattr(self.model, "fingerprint", "")
         self.folder.write(self.pool, **state)
 
-    def _explain(self, explanations):
-        lines = "".join(json.dumps(one) + "\n" for one in explanations)
-        replace_file(self.folder / "explanations.jsonl",
-                     lambda path: path.write_text(lines, encoding="utf-8"))
-
     def _save(self, number):
+        make_folder(self.folder / "weights")
         try:
             path = self._manager.save(checkpoint_number=number)
         except tf.errors.OpError as error:  # such as a full disk
@@ -74,5 +73,6 @@ class SavePool(tf_keras.callbacks.Callback):
         folder = self.folder / "weights"
         for part in folder.glob(f"{os.path.basename(path)}.*"):
             sync_file(part)
+        make_private(folder)
         sync_folder(folder)
         return path

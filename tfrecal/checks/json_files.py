@@ -11,12 +11,13 @@ from tfrecal.checks.words import shown
 _DIGITS = 300  # of a whole number
 
 
-def read_json(path, what: str) -> dict:
+def read_json(path, what: str, cure: str = "") -> dict:
     """Reads a JSON file that holds one object.
 
     Args:
         path: path of the file.
         what: what the file is, for the message, such as `"A config"`.
+        cure: a sentence to end the message with.
 
     Returns:
         The object.
@@ -39,7 +40,7 @@ def read_json(path, what: str) -> dict:
     except ValueError as error:
         why = str(error)
     raise ValueError(f"{what} must be a file with a JSON object. Received: "
-                     f"{path}, {why}.")
+                     f"{path}, {why}. {cure}".rstrip())
 
 
 def parse_json(text: str | bytes) -> dict:

@@ -1,8 +1,6 @@
-"""Commands of the feedback loop: feedback, retrain, rollback, status."""
+"""Commands that take feedback in and learn from it: feedback, retrain."""
 from __future__ import annotations
 
-import json
-import math
 import shlex
 import sys
 import time
@@ -34,20 +32,6 @@ def add_arguments(name: str, command) -> None:
                              "nothing: serve new users and items by their "
                              "columns and texts")
         command.add_argument("--quiet", action="store_true")
-    else:
-        command.add_argument("--to", required=True,
-                             help="base path of the served model")
-        command.add_argument("--address", help="host:port of the server")
-        command.add_argument("--model", help="its name there (default: that "
-                             "of the base path)")
-        if name == "rollback":
-            command.add_argument("--version", type=int, help="to go back to "
-                                 "(default: the one before the newest)")
-            command.add_argument("--timeout", type=float, default=120,
-                                 help="seconds that the server has (default: "
-                                 "120)")
-        else:
-            command.add_argument("--feedback", help=_STORE)
 
 
 def _feedback_arguments(command) -> None:
@@ -85,7 +69,7 @@ def _feedback_arguments(command) -> None:
                                 help="that are kept")
 
 
-def _package():
+def feedback_package():
     """Returns `tfrecal.feedback`, whose libraries are an extra.
 
     Raises:
@@ -104,7 +88,7 @@ def feedback(arguments) -> int:
     if arguments.action == "drop":
         checks.at_least(0, days=arguments.days)
     from tfrecal.feedback.log.delivery import take_spilled
-    package = _package()
+    package = feedback_package()
     if arguments.action == "erase" and not arguments.user.strip():
         raise ValueError("`--user` must be an id. Received: "
                          f"{arguments.user!r}.")
@@ -179,98 +163,35 @@ def _not_reached(user: str, store) -> str:
 
 def retrain(arguments) -> int:
     """Retrain a served model from its feedback, judge it, promote it."""
-    _package()
-    from tfrecal.retrain import job, watching
     from tfrecal.retrain.config import RetrainConfig
-    from tfrecal.retrain.refresh import refresh
     given = given_fields(arguments, RetrainConfig)
     folder = arguments.output or f"{given.get('to', '').rstrip('/')}.loop"
     if folder == ".loop":
         raise ValueError("A retraining needs `--to` or the folder of a loop "
                          "(`-o`). Received: neither.")
+    if arguments.watch is not None and arguments.only_grow:
+        raise ValueError(
+            "`--watch` trains. Received: --only-grow beside it. Leave "
+            "one of them out; cron can call `--only-grow`.")
     begun = (Path(folder) / "config.json").exists()
+    if not begun and not {"run", "to"} <= set(given):
+        lacking = " and ".join(
+            f"`--{name}`" for name in ("run", "to") if name not in given)
+        raise ValueError(
+            "A loop that has not begun needs the folder of its run (`--run`) "
+            "and the base path of the served model (`--to`). Received: no "
+            f"{lacking}, and no loop in {folder} (`-o`), which "
+            + ("holds no config.json" if Path(folder).exists()
+               else "is missing") + ".")
     config = (RetrainConfig.from_folder(folder, **given) if begun
               else RetrainConfig(**given))
+    feedback_package()
+    from tfrecal.retrain import job, watching
+    from tfrecal.retrain.refresh import refresh
     if arguments.watch is not None:
-        if arguments.only_grow:
-            raise ValueError(
-                "`--watch` trains. Received: --only-grow beside it. Leave "
-                "one of them out; cron can call `--only-grow`.")
         return watching.watch(folder, config, seconds=arguments.watch,
                               least=arguments.least,
                               quiet=arguments.quiet)
     once = refresh if arguments.only_grow else job.retrain
     record = once(folder, config, quiet=arguments.quiet)
     return 0 if record["outcome"] == "promoted" else 1
-
-
-def rollback(arguments) -> int:
-    """Go back to the version before, on disk and on the server."""
-    from tfrecal.retrain import promotion
-    version, gone = promotion.rollback(arguments.to, arguments.version)
-    names = ", ".join(map(str, gone)) or "nothing"
-    print(f"withdrawn: {names}; newest is version {version}")
-    if arguments.address:
-        name = arguments.model or Path(arguments.to).name
-        promotion.wait_served(arguments.address, name, version,
-                              arguments.timeout)
-        print(f"served at {arguments.address}: version {version}")
-    return 0
-
-
-def status(arguments) -> int:
-    """The loop at a glance: versions, feedback since, the last gate."""
-    import pandas as pd
-
-    from tfrecal.export.manifest import read_manifest
-    from tfrecal.retrain import promotion
-    from tfrecal.serving.server.version_folders import folders
-    base = Path(arguments.to)
-    found = folders(base) if base.is_dir() else {}
-    if not found:
-        raise ValueError("The base path of a model must hold a version. "
-                         f"Received: {base}, which has none.")
-    states, silence = {}, ""
-    if arguments.address:
-        try:
-            states = promotion.states(
-                arguments.address, arguments.model or base.name)
-        except promotion.NotServed as error:
-            silence = str(error)
-    print(f"{base}")
-    for version in sorted(found):
-        manifest = read_manifest(found[version])
-        words = [f"  version {version}", manifest["made"]]
-        words += [f"{name} {value:.4f}" for name, value in
-                  list(manifest["metrics"].items())[:2]]
-        if version in states:
-            words.append(states[version][0])
-        print("  ".join(words))
-    with _package().named_store(arguments.feedback, made=True) as store:
-        retrainings = store.retrainings()
-        served = read_manifest(found[max(found)]).get("run", "")
-        of_it = retrainings["record"][
-            retrainings["run_id"].astype(str) == served]
-        until = max((json.loads(record).get("until", -math.inf)
-                     for record in of_it), default=-math.inf)
-        counts = store.counts(since=until)
-        print(f"feedback in {store.url}: {counts['responses']:,} responses, "
-              f"{counts['shown']:,} items shown; version {max(found)} has "
-              f"not learned {counts['later_responses']:,} responses")
-        print(f"questions: {counts['open']:,} open, "
-              f"{counts['answered']:,} answered, "
-              f"{counts['expired']:,} expired")
-    for row in retrainings.tail(3).itertuples():
-        made = "" if pd.isna(row.version) else f" as version {row.version}"
-        if made and row.version not in found:
-            made += ", withdrawn since"
-        print(f"retraining {row.run_id}: {row.outcome}{made}"
-              + (f", {row.reason}" if row.reason else ""))
-        record = json.loads(row.record)
-        gate = record.get("gate")
-        if gate and gate["serving"] is not None:
-            print(f"  {gate['metric']} served {gate['serving']:.4f}, "
-                  f"candidate {gate['candidate']:.4f}, {gate['users']} users")
-    if silence:
-        raise OSError(silence)
-    return 0

@@ -68,7 +68,7 @@ def compare_arguments(command) -> None:
     command.add_argument("--workers", type=int, default=2,
                          help="processes, one thread each (default: 2)")
     command.add_argument("--quiet", action="store_true",
-                         help="no progress bar")
+                         help="no plan and no progress bar")
     field_arguments(command, ComparisonConfig)
 
 
@@ -132,7 +132,8 @@ def _check_run(config, folder, quiet):
         text = "no text encoder" if config.encoder == "none" else (
             f"{config.encoder} ({config.tuning})")
         print(f"{config.data}, {text}, strategy {config.strategy}, run "
-              f"folder {folder}\n{plan}", file=sys.stderr)
+              f"folder {folder}", file=sys.stderr)
+    plan.say(quiet)
     return data
 
 
@@ -182,16 +183,19 @@ def compare(arguments) -> int:
 def tune(arguments) -> int:
     """Search for settings, judged on the validation part."""
     from tfrecal.runs.data import load_data
+    from tfrecal.runs.tuning.check import check
     config = _run_config(arguments)
     space = (checks.read_json(arguments.space, "A space")
              if arguments.space else None)
-    data = load_data(config)  # before TensorFlow is
+    options = {"trials": arguments.trials, "seconds": arguments.seconds,
+               "objective": arguments.objective}
+    data = load_data(config)
+    plan, _ = check(config, data, **options)  # before TensorFlow loads
+    plan.say(quiet=True)  # a search plans no rounds
     from tfrecal.runs.tuning.search import search
     found = search(
         config, data, folder=arguments.output, space=space,
-        trials=arguments.trials, seconds=arguments.seconds,
-        objective=arguments.objective, overwrite=arguments.overwrite,
-        quiet=arguments.quiet)
+        overwrite=arguments.overwrite, quiet=arguments.quiet, **options)
     best_first = found.trials.sort_values(
         arguments.objective, ascending=arguments.objective == "rmse")
     print(best_first.to_string(index=False, na_rep="", float_format="%.4g"))

@@ -13,8 +13,10 @@ import json
 import multiprocessing
 import os
 import re
+import sys
 import threading
 import time
+from concurrent.futures import process
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,14 @@ from tqdm import tqdm
 
 from tfrecal import checks
 from tfrecal.compare import config as comparison_config
-from tfrecal.compare import savings, scenarios, verdicts
+from tfrecal.compare import savings, scenarios, tables, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
 from tfrecal.data.interactions import Interactions
-from tfrecal.files import lock_folder, replace_file, replace_folder
+from tfrecal.files import lock_folder, make_folder
 from tfrecal.runs.data import load_data
+from tfrecal.runs.plan import counted
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_TABLES = ("curves", "asked", "calibration")
 _FEW_ROWS = 20_000  # of a log whose scenarios are checked with every seed
 
 
@@ -77,7 +79,7 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
             with; strategies, scenarios and seeds may be added to it.
         folder: the comparison folder.
         workers: processes, each with one thread.
-        quiet: no progress bar.
+        quiet: no plan and no progress bar.
         make_model: a model of your own, see `Learner`: a function at the top
             of a module, so that worker processes find it.
 
@@ -85,34 +87,41 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         the curves, one row a round of a run.
 
     Raises:
-        ValueError: the folder holds a comparison with other settings,
-            another process is at work in it, or a scenario makes no sense on
-            the data; see `check`.
+        ValueError: the folder holds a comparison with other settings, a file
+            of it is damaged, another process is at work in it, or a scenario
+            makes no sense on the data; see `check`.
     """
     folder = Path(folder)
     checks.at_least(1, workers=workers)
     wanted = jobs(config)
+    fingerprint = None
     if all((folder / job.folder).is_dir() for job in wanted):
-        binary = "rmse" not in pd.read_parquet(
-            folder / wanted[0].folder / "curves.parquet")
+        curves = tables.read_run(folder / wanted[0].folder)[0]["curves"]
+        binary = "rmse" not in curves
     else:
-        binary = scenarios.is_binary(check(config))
-    folder.mkdir(parents=True, exist_ok=True)
+        data, plan = check(config)
+        binary, fingerprint = scenarios.is_binary(data), data.fingerprint()
+        if not quiet:
+            print(*plan, sep="\n", file=sys.stderr)
+    make_folder(folder)
     with lock_folder(
             folder, "One process at a time may work in a comparison folder. "
             f"Received: {folder}, in which another one is at work."):
-        _write_config(config, folder, make_model, binary)
+        _write_config(config, folder, make_model, binary, fingerprint)
         left = [job for job in wanted if not (folder / job.folder).is_dir()]
+        for job in wanted:  # what is damaged is told before the work
+            if job not in left:
+                tables.read_run(folder / job.folder)
         _run_all(config, folder, left, len(wanted), workers, quiet,
                  make_model)
         return gather(folder, wanted, config)
 
 
-def check(config: ComparisonConfig) -> Interactions:
+def check(config: ComparisonConfig) -> tuple[Interactions, list[str]]:
     """Checks a comparison before anything is done; needs no TensorFlow.
 
     Returns:
-        Its data.
+        Its data, and a line for each scenario: what is bought of them.
 
     Raises:
         ValueError: the data cannot be read or hold nothing to ask, there is
@@ -131,24 +140,36 @@ def check(config: ComparisonConfig) -> Interactions:
     first = config.first_seed
     # A long log has rows for every seed if it has them for one.
     seeds = config.seeds if len(data) < _FEW_ROWS else 1
+    plan = []
     for name in config.scenario_names:
-        for seed in range(first, first + seeds):
-            scenarios.check(data, name, seed, config)
-    return data
+        pools = [scenarios.check(data, name, seed, config).pool
+                 for seed in range(first, first + seeds)]
+        plan.append(
+            f"{name}: {counted(config.rounds, 'round')} of "
+            f"{_batch(config, pools[0]):,} out of {len(pools[0]):,} pairs, "
+            f"{pools[0].counts['labelled']:,} labelled first")
+    return data, plan
 
 
-def _write_config(config, folder, make_model, binary):
-    path = folder / "config.json"
+def _batch(config, pool) -> int:
+    """Returns the number of labels that a round buys."""
+    free = pool.counts["unlabelled"]
+    return max(1, round(config.budget * free / config.rounds))
+
+
+def _write_config(config, folder, make_model, binary, fingerprint):
     own = make_model and f"{make_model.__module__}.{make_model.__qualname__}"
     new = {**dataclasses.asdict(config), "primary": {
         name: scenarios.get(name).judged_by(binary)
         for name in config.scenario_names},
-        "make_model": own}
-    if path.exists():
+        "make_model": own, "fingerprint": fingerprint}
+    old = tables.read_config(folder)
+    if old is not None:
         # Fields that have come since then had their defaults.
-        old = {**dataclasses.asdict(ComparisonConfig()),
-               **checks.read_json(path, "The config of a comparison")}
-        may = ("scenarios", "strategies", "seeds", "category", "primary")
+        old = {**dataclasses.asdict(ComparisonConfig()), **old}
+        may = ("scenarios", "strategies", "seeds", "category", "primary",
+               "fingerprint")
+        new = json.loads(json.dumps(new))  # in JSON, tuples are lists
         wrong = {key: (old.get(key), new[key]) for key in new
                  if key not in may and old.get(key) != new[key]}
         if wrong:
@@ -157,8 +178,14 @@ def _write_config(config, folder, make_model, binary):
                 + ", ".join(f"{key}={b!r} where {folder} has {a!r}"
                             for key, (a, b) in wrong.items())
                 + ". Choose another folder.")
-    replace_file(path, lambda beside: beside.write_text(
-        json.dumps(new, indent=1), encoding="utf-8"))
+        # Older comparisons have none.
+        before = old.get("fingerprint") or fingerprint
+        new["fingerprint"] = fingerprint or before
+        if before != new["fingerprint"]:
+            raise ValueError(
+                "A comparison keeps its data. Received: other rows or tables "
+                f"than those of {folder}. Choose another folder.")
+    tables.write_config(folder, new)
 
 
 def _run_all(config, folder, left, total, workers, quiet, make_model):
@@ -183,6 +210,12 @@ def _run_all(config, folder, left, total, workers, quiet, make_model):
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
                     bar.update()
+            except process.BrokenProcessPool as error:
+                raise ChildProcessError(
+                    "Worker processes must live until their runs are done. "
+                    "Received: one that was killed, perhaps for want of "
+                    "memory. What is done is kept: go on with the same "
+                    "command, with fewer `--workers`.") from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -208,7 +241,7 @@ def _learner(settings: str, make_model):
     from tfrecal.compare.learner import Learner
     from tfrecal.text.encoder import TextEncoder
     config = ComparisonConfig(**json.loads(settings))
-    data = load_data(config)
+    data = load_data(config, quiet=True)  # `check` has said it
     encoder = None
     if make_model is None and config.encoder != "none" and len(
             data.items.columns):
@@ -224,22 +257,17 @@ def run_job(config: ComparisonConfig, folder, job: Job,
     learner = _learner(json.dumps(dataclasses.asdict(config)), make_model)
     problem = scenarios.get(job.scenario).make(
         learner.data, job.seed, config.segment)
-    free = int((problem.pool.state == 0).sum())
-    batch = max(1, round(config.budget * free / config.rounds))
     curve, acquire = learner.run(
         problem, comparison_config.strategy(job.strategy),
-        rounds=config.rounds, batch=batch, seed=job.seed, draw=job.draw)
-    path = Path(folder) / job.folder
-    tables = {"curves": curve, "asked": asked(problem, config.category),
-              "calibration": learner.calibration(problem)}
-    with replace_folder(path) as beside:
-        for name, table in tables.items():
-            for key, value in reversed(job.keys.items()):
-                table.insert(0, key, value)
-            table.to_parquet(beside / f"{name}.parquet")
-        lines = "".join(json.dumps({**job.keys, **line}) + "\n"
-                        for line in acquire.explanations)
-        (beside / "explanations.jsonl").write_text(lines, "utf-8")
+        rounds=config.rounds, batch=_batch(config, problem.pool),
+        seed=job.seed, draw=job.draw)
+    found = {"curves": curve, "asked": asked(problem, config.category),
+             "calibration": learner.calibration(problem)}
+    for table in found.values():
+        for key, value in reversed(job.keys.items()):
+            table.insert(0, key, value)
+    tables.write_run(Path(folder) / job.folder, found, [
+        {**job.keys, **line} for line in acquire.explanations])
 
 
 def asked(problem, category: str | None = None) -> pd.DataFrame:
@@ -351,24 +379,21 @@ def spoken(table: pd.DataFrame) -> str:
 def gather(folder, wanted, config) -> pd.DataFrame:
     """Writes the tables of all runs together; returns the curves."""
     folder = Path(folder)
-    tables = {}
     shared = {}
     for name in config.scenario_names:
         shared.setdefault(scenarios.get(name).make, []).append(name)
     groups = {names[0]: names for names in shared.values()}
-    for name in _TABLES:
-        parts = []
-        for job in wanted:
-            part = pd.read_parquet(folder / job.folder / f"{name}.parquet")
+    parts = {name: [] for name in tables.TABLES}
+    lines = []
+    for job in wanted:
+        found, why = tables.read_run(folder / job.folder)
+        lines += why
+        for name, part in found.items():
             # A scenario that shares its runs has the same curves.
             for scenario in (groups[job.scenario] if name == "curves"
                              else [job.scenario]):
-                parts.append(part.assign(scenario=scenario))
-        tables[name] = pd.concat(parts, ignore_index=True)
-        replace_file(folder / f"{name}.parquet",
-                     lambda path: tables[name].to_parquet(path))
-    lines = "".join((folder / job.folder / "explanations.jsonl").read_text(
-        encoding="utf-8") for job in wanted)
-    replace_file(folder / "explanations.jsonl",
-                 lambda path: path.write_text(lines, encoding="utf-8"))
-    return tables["curves"]
+                parts[name].append(part.assign(scenario=scenario))
+    whole = {name: pd.concat(several, ignore_index=True)
+             for name, several in parts.items()}
+    tables.write_all(folder, whole, lines)
+    return whole["curves"]

@@ -16,7 +16,8 @@ from tfrecal.data.query import check_query
 from tfrecal.runs.data import DataConfig
 
 BASELINE = "random"
-BESIDE = ("primary", "make_model")  # what config.json holds beside the config
+# What config.json holds beside the config.
+BESIDE = ("primary", "make_model", "fingerprint")
 
 
 @typed.config
@@ -68,12 +69,14 @@ class ComparisonConfig(DataConfig):
     category: str | None = None
 
     _above_0 = typed.rule(
-        checks.positive, "draws", "rounds", "steps", "first_steps",
+        checks.positive, "rounds", "steps", "first_steps",
         "batch_size", "embedding_dim", "learning_rate", "passes")
     _seeds = typed.rule(functools.partial(
-        checks.at_least, 2,
+        checks.lies_in, "[2, 10000]",
         cure="A comparison needs at least two paired seeds; ten tell real "
         "differences from noise."), "seeds")
+    _draws = typed.rule(
+        functools.partial(checks.lies_in, "[1, 10000]"), "draws")
     _first = typed.seed("first_seed")
     _budget = typed.rule(functools.partial(
         checks.lies_in, "(0, 1]",
@@ -83,6 +86,9 @@ class ComparisonConfig(DataConfig):
     _queries = typed.rule(check_query, "segment")
 
     def __post_init__(self):
+        if not self.scenario_names:
+            raise ValueError("`scenarios` must name one or more. Received: "
+                             f"scenarios={checks.shown(self.scenarios)}.")
         for label in self.labels:
             strategy(label)
 

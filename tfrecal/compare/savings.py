@@ -139,11 +139,17 @@ class _Pair:
 
     @classmethod
     def of(cls, own, base, metric: str, seeds) -> "_Pair | None":
-        """Makes the pair; None where a seed has no value of the metric."""
+        """Makes the pair; None where not all seeds have values of the metric.
+
+        They must have some at one number of labels.
+        """
         sides = [[_curves_of_draws(rows, metric, seed) for seed in seeds]
                  for rows in (own, base)]
-        return None if any(not draws for draws in sides[0] + sides[1]) else (
-            cls(*sides, metric))
+        if any(not draws for draws in sides[0] + sides[1]):
+            return None
+        pair = cls(*sides, metric)
+        return pair if pair.start <= min(pair.own_end, pair.base_end) else (
+            None)
 
     def row(self, share: float, resamples: int, seed: int) -> dict:
         n = len(self.own)

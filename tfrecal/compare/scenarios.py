@@ -177,14 +177,17 @@ def get(name: str) -> Scenario:
     return _ALL[name]
 
 
-def check(data, name: str, seed: int, config) -> None:
-    """Checks that a scenario makes sense on the data.
+def check(data, name: str, seed: int, config) -> Problem:
+    """Makes a scenario, and checks that it makes sense on the data.
 
     Args:
         data: the `Interactions`.
         name: name of the scenario.
         seed: a seed of the comparison.
         config: the `ComparisonConfig`.
+
+    Returns:
+        The `Problem`.
 
     Raises:
         ValueError: the scenario cannot be made, or there is too little to
@@ -216,6 +219,7 @@ def check(data, name: str, seed: int, config) -> None:
             f"to judge by. Received: {', '.join(found)} of {len(data):,} "
             f"rows with seed {seed}. Bring more rows, or choose fewer "
             "`--rounds`, a larger `--budget` or other `--scenarios`.")
+    return problem
 
 
 def is_binary(data) -> bool:

@@ -39,6 +39,12 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     if duplicates is None:
         duplicates = "raise" if "label" in chosen else "last"
     if "label" not in chosen:
+        if scale is not None and scale[1] != 1:
+            raise ValueError(
+                "Rows without labels are clicks of label 1, the highest of "
+                f"their scale. Received: a scale of {scale[0]:g} to "
+                f"{scale[1]:g}, and no column of labels. Name that column "
+                "(`columns={\"label\": \"...\"}`, `--columns label=...`).")
         chosen["label"] = np.ones(len(chosen), np.float32)
         report.notes.append("no column of labels: each row is a click, of "
                             "label 1")

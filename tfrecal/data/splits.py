@@ -145,6 +145,13 @@ def with_parts(train: Interactions, validation: Interactions | None = None,
     return train.with_frame(pd.concat(frames, ignore_index=True))
 
 
+def parts_of(interactions: Interactions) -> Split:
+    """Returns the parts that `with_parts` put together; some may be empty."""
+    part = interactions.frame["part"].to_numpy()
+    plain = interactions.with_frame(interactions.frame.drop(columns="part"))
+    return Split(*(plain.take(part == number) for number in range(3)))
+
+
 def check_leakage(user, item, held_out: Interactions) -> None:
     """Checks that no held-out pair can be trained on.
 

@@ -6,8 +6,6 @@ import tensorflow as tf
 
 from tfrecal.export.serving_model import ServingModel
 
-WARM_UP = "tf_serving_warmup_requests"
-
 
 def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
     """Makes requests of every signature: `(signature, name -> array)`."""

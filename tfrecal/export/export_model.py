@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
+import re
 from pathlib import Path
 
 import filelock
@@ -14,16 +14,16 @@ import tensorflow as tf
 from tfrecal import checks
 from tfrecal.export import index as indexes
 from tfrecal.export.example_requests import (
-    WARM_UP,
     check_loads,
     example_requests,
     write_warm_up,
 )
-from tfrecal.export.manifest import MANIFEST, stack
+from tfrecal.export.manifest import stack, write_manifest
 from tfrecal.export.op_audit import SERVERS, audit
 from tfrecal.export.serving_model import ServingModel
-from tfrecal.files import replace_file, replace_folder
+from tfrecal.files import damaged, replace_folder, write_bytes
 from tfrecal.scoring.scorer import PoolScorer
+from tfrecal.serving.manifest import WARM_UP
 
 
 def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
@@ -32,6 +32,8 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
                  metrics: dict | None = None, fingerprint: str = "",
                  run: str = "", seed: int = 0) -> Path:
     """Writes `<folder>/<version>/`, all of it or nothing.
+
+    Its files follow the umask: a server under another account reads them.
 
     Args:
         model: a trained model that offers `model.protocol.Recommends`. A
@@ -84,19 +86,21 @@ def export_model(model, folder, *, pool, k: int = 20, index: str = "auto",
         queries=query[users] if len(users) > 3 else None)
     serving = ServingModel(scorer, made, k, encoder, precision)
     about = {"data_fingerprint": fingerprint, "run": run,
+             "scale": [float(end) for end in pool.scale],
              "metrics": metrics or {}, **likeness}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.resolve().name  # `resolve` gives "." a name too
     with filelock.FileLock(folder / ".lock"):
-        version = _next_version(folder)
-        with replace_folder(folder / str(version)) as beside:
+        version = next_version(folder)
+        with replace_folder(
+                folder / str(version), private=False) as beside:
             _write(beside, serving, pool, server, {
-                "format": 1, "model": name, "version": version, **about})
+                "model": name, "version": version, **about})
             scorer.check_unchanged(candidate)
             # The number is stored before the folder can be seen.
-            replace_file(folder / ".last_version", lambda path:
-                         path.write_text(str(version)))
+            write_bytes(folder / ".last_version", str(version).encode(),
+                        private=False)
     return folder / str(version)
 
 
@@ -124,13 +128,13 @@ def _write(folder, serving: ServingModel, pool, server, about) -> None:
             f"that it lacks, {found['ops']}. Choose another `server`.")
     for name, content in serving.tokenizer_files.items():
         (extra / name).write_text(content, encoding="utf-8")
-    (extra / MANIFEST).write_text(json.dumps({
+    write_manifest(folder, {
         **about, "made": datetime.datetime.now(
             datetime.timezone.utc).isoformat(timespec="seconds"),
         "stack": stack(), "k": serving.k,
         "index": dataclasses.asdict(serving.index.report),
         "signatures": sorted(serving.functions), **serving.tokenizer,
-        **found}, indent=1))
+        **found})
     with without_advice():
         check_loads(folder, requests)
 
@@ -158,10 +162,20 @@ def without_advice():
         logger.setLevel(level)
 
 
-def _next_version(folder: Path) -> int:
-    """Returns the number above every version that was ever here."""
+def next_version(folder: Path) -> int:
+    """Returns the number above every version that was ever here.
+
+    Raises:
+        ValueError: the file that keeps it is damaged.
+    """
     seen = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
     last = folder / ".last_version"
     if last.exists():
-        seen.append(int(last.read_text()))
+        text = last.read_bytes() if last.is_file() else b""
+        if not re.fullmatch(rb"\d{1,18}\s*", text):
+            raise damaged(
+                last, "The number of the last version must be whole",
+                "which holds none", "Delete it: the next version then "
+                f"follows the highest in {folder}.")
+        seen.append(int(text))
     return max(seen, default=0) + 1

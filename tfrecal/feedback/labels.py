@@ -7,7 +7,8 @@ import pandas as pd
 from tfrecal.checks import on_scale
 
 _PAIR = ["user_id", "item_id"]
-COLUMNS = [*_PAIR, "label", "timestamp", "rank", "propensity", "explored"]
+COLUMNS = [*_PAIR, "label", "timestamp", "rank", "propensity", "explored",
+           "told"]
 
 
 def label_values(scale) -> dict[str, float | None]:
@@ -43,8 +44,9 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
     Returns:
         `(frame, counts)`. The frame has one row a pair: `user_id`,
         `item_id`, `label`, `timestamp`, and of the list that showed it
-        `rank`, `propensity` (NaN where no list is known) and `explored`
-        (whether the slot was given to exploration). The counts say how many
+        `rank`, `propensity` (NaN where no list is known), `explored`
+        (whether the slot was given to exploration) and `told` (whether a
+        response says the label, or silence). The counts say how many
         responses and shown rows were used or left out, and why.
 
     Reference:
@@ -52,9 +54,11 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
         Implicit Feedback", SIGIR, strategy "Click > Skip Above".
     """
     values = label_values(scale)
-    responses = responses[responses["time"] <= now]
+    later = responses["time"].to_numpy(np.float64) > now
+    responses = responses[~later]
     known = responses["kind"].isin(list(values)).to_numpy()
-    counts = {"responses": int(len(responses)),
+    counts = {"responses": int(len(later)),
+              "later_than_now": int(later.sum()),
               "responses_of_other_kinds": int((~known).sum())}
     found = responses[known]
     label = found["kind"].map(values).astype(np.float64)
@@ -68,20 +72,22 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
     found = found.merge(
         slots[[*keys, "rank", "propensity", "strategy"]], on=keys, how="left")
     counts["responses_without_a_list"] = int(found["rank"].isna().sum())
-    parts = [found]
+    parts = [found.assign(told=True)]
     if values.get("skip") == 0.0:
         silent, waiting = _silent(slots, responses, now - patience)
         counts["silent"], counts["waiting"] = len(silent), waiting
         pairs = pd.MultiIndex.from_frame(found[_PAIR])
         told = pd.MultiIndex.from_frame(silent[_PAIR]).isin(pairs)
-        parts.append(silent[~told].assign(label=0.0))
+        parts.append(silent[~told].assign(label=0.0, told=False))
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.sort_values(["time", "request_id"], kind="stable")
     rows = rows.drop_duplicates(_PAIR, keep="last").reset_index(drop=True)
     rows = rows.assign(
         label=rows["label"].astype(np.float32),
+        told=rows["told"].astype(bool),
         timestamp=np.floor(rows["time"]).astype(np.int64),
         explored=rows["strategy"].fillna("") != "")
+    counts["replaced"] = len(found) - int(rows["told"].sum())
     counts["pairs"] = len(rows)
     return rows[COLUMNS], counts
 

@@ -1,14 +1,13 @@
 """FileQueueOracle: people answer, in files, when they find the time."""
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from tfrecal.checks import check_scale
-from tfrecal.files import replace_file
+from tfrecal.files import damaged, make_folder, read_sealed, write_sealed
 from tfrecal.oracles.base import Answers, Oracle, Questions, check_number
 from tfrecal.oracles.question_files import (
     FORMATS,
@@ -58,7 +57,7 @@ class FileQueueOracle(Oracle):
         self._closed: dict[int, float | None] = {}  # None: declined
         self._later: set[int] = set()  # asked after the state restored
         if self._queue.exists():
-            self._load(json.loads(self._queue.read_text("utf-8")))
+            self._load(self._read())
 
     def _about(self) -> list[str]:
         return [repr(str(self.folder)), self.format, f"cost={self.cost:g}"]
@@ -77,7 +76,7 @@ class FileQueueOracle(Oracle):
         later = self._later - set(questions.ticket.tolist())
         if path.exists() and not _holds(path, questions, later):
             # It belongs to an abandoned run and may hold somebody's work.
-            (path.parent / "stale").mkdir(exist_ok=True)
+            make_folder(path.parent / "stale")
             path.replace(path.parent / "stale" / path.name)
         if not path.exists():
             write_questions(path, questions, self.users, self.items)
@@ -166,6 +165,35 @@ class FileQueueOracle(Oracle):
         later = _tickets(self.state()) - _tickets(state)
         self._save({**state, "later": sorted(later.union(state["later"]))})
 
+    def _read(self) -> dict:
+        must = "The queue must be as it was written"
+        cure = (
+            "Bring it back from a backup. Without one, delete it: a run that "
+            "is resumed writes it anew from its own state; answers to other "
+            "questions must be asked for again.")
+        state = read_sealed(self._queue, must, cure)
+        try:
+            for asked in state["open"]:
+                one = Questions(**asked)
+                whole = isinstance(one.round, int) and one.round >= 0
+                if not whole or one.ticket.min(initial=0) < 0:
+                    raise ValueError(f"a round of {one.round!r}")
+            if not all(isinstance(ticket, int) and ticket >= 0
+                       for ticket in (*map(int, state["closed"]),
+                                      *state["later"])):
+                raise ValueError("a ticket that is no whole number")
+            for label in state["closed"].values():
+                if label is not None and not (
+                        self.scale[0] <= label <= self.scale[1]):
+                    raise ValueError(f"a label of {label!r}, off the scale "
+                                     f"{self.scale[0]:g} to "
+                                     f"{self.scale[1]:g}")
+        except (KeyError, TypeError, ValueError, AttributeError,
+                OverflowError) as error:
+            raise damaged(self._queue, must, f"which holds no such state: "
+                          f"{error!r}", cure) from None
+        return state
+
     def _load(self, state: dict) -> None:
         super().restore(state)
         self._closed = {int(ticket): label for ticket, label
@@ -174,8 +202,7 @@ class FileQueueOracle(Oracle):
 
     def _save(self, state: dict) -> None:
         """Writes a state to the folder, then loads it."""
-        replace_file(self._queue, lambda beside: beside.write_text(
-            json.dumps(state)))
+        write_sealed(self._queue, state)
         self._load(state)
 
 

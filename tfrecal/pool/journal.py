@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrecal.files import make_folder, sync_folder
+from tfrecal.files import make_folder, open_private, sync_folder
 from tfrecal.oracles import Answers, Questions
 
 _PREFIX = len('{"sum":"00000000",')
@@ -51,6 +51,7 @@ class Journal:
         self.path = None if path is None else Path(path)
         self.records: list[dict] = []
         self._sum = 0
+        self._sums = [0]  # after each record
         self._good = self._size = 0  # bytes: to the last whole line, in all
         self._answers = Answers.empty()
         if self.path is not None and self.path.exists():
@@ -60,6 +61,11 @@ class Journal:
         return len(self.records)
 
     def _read(self) -> None:
+        if self.path.is_dir():
+            raise ValueError(
+                "A journal must be a file. Received: "
+                f"{self.path}, which is a folder. Move it away, and bring "
+                "the file back from a copy.")
         content = self.path.read_bytes()
         self._size = len(content)
         lines = content.splitlines(keepends=True)
@@ -81,8 +87,48 @@ class Journal:
             self._good += len(line)
             self._note(json.loads(body))
 
+    def sum_after(self, position: int) -> str:
+        """Returns the checksum of the first records, 8 hexadecimal digits.
+
+        It is that of the last of them, which covers those before.
+        """
+        return f"{self._sums[position]:08x}"
+
+    def check_heard(self, position: int, total: str | None) -> bool:
+        """Checks that a journal holds what its pool has heard.
+
+        Args:
+            position: number of the first records, which the pool has heard.
+            total: what `sum_after` returned for it; None in older folders.
+
+        Returns:
+            Whether it does; False, with a warning, where its file is gone.
+
+        Raises:
+            ValueError: records are missing, or are those of another pool.
+        """
+        if self.path is None or not position:
+            return True
+        if not self.path.exists():
+            warnings.warn(
+                "Answers since the last whole epoch may be bought again: "
+                f"there is no journal at {self.path}, and a new one is "
+                "begun.")  # from here, so that it is said once
+            return False
+        if position > len(self):
+            why = f"with {len(self)} records where {position} are due"
+        elif total not in (None, self.sum_after(position)):
+            why = "which is that of another run"
+        else:
+            return True
+        raise ValueError(
+            "A journal must hold all that its pool has heard. Received: "
+            f"{self.path}, {why}. Bring the journal of this run back, or "
+            "move it away: a new one is then begun.")
+
     def _note(self, record: dict) -> None:
         self.records.append(record)
+        self._sums.append(self._sum)
         if record["kind"] == "answered":
             self._answers = _joined([self._answers, _answers(record)])
 
@@ -105,7 +151,7 @@ class Journal:
         new, size = not self.path.exists(), len(line)
         make_folder(self.path.parent)
         # Unbuffered: what a full disk refused must not be written later.
-        with open(self.path, "ab", buffering=0) as file:
+        with open(self.path, "ab", buffering=0, opener=open_private) as file:
             if file.tell() != self._size:
                 raise ValueError(
                     "One process at a time may write a journal. Received: "

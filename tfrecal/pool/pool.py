@@ -12,10 +12,10 @@ import weakref
 
 import numpy as np
 
-from tfrecal.checks import check_labels
+from tfrecal.checks import check_labels, parse_json
 from tfrecal.data import splits
 from tfrecal.data.pairs import Pairs
-from tfrecal.files import replace_file
+from tfrecal.files import damaged, replace_file
 from tfrecal.hashes import update_texts
 from tfrecal.pool.positives import default_positive, log_shares
 
@@ -25,6 +25,9 @@ _COLUMNS = {
     "user": np.int32, "item": np.int32, "state": np.int8,
     "round": np.int32, "label": np.float32, "cost": np.float32,
     "strategy": np.int16, "utility": np.float32, "ticket": np.int64}
+_MUST = "A pool must be as it was saved"
+_CURE = ("Bring its folder back from a backup. Without one, start a new run "
+         "(`tfrecal run -o FOLDER`).")
 
 
 class PoolExhausted(RuntimeError):
@@ -529,26 +532,91 @@ class Pool:
             interactions: `Interactions` with the tables of the pool.
 
         Raises:
-            ValueError: the tables have another number of users or items.
+            ValueError: the file is missing or damaged, or the tables have
+                another number of users or items.
         """
-        with np.load(path, allow_pickle=False) as data:
-            meta = json.loads(str(data["meta"]))
-            sizes = (meta["users"], meta["items"])
-            have = (len(interactions.user_ids), len(interactions.item_ids))
-            if sizes != have:
-                raise ValueError(
-                    "A pool must be loaded over the tables that it was saved "
-                    f"with. Received: users, items={have}, saved={sizes}.")
-            pool = cls(interactions, data["user"], data["item"],
-                       lazy=meta["lazy"], positive=meta["positive"])
-            for name in _COLUMNS:
-                setattr(pool, name, data[name])
-            pool.user_traffic = data["user_traffic"]
-            pool.item_traffic = data["item_traffic"]
-            pool._ticket_row = data["ticket_row"]
-            pool.excluded = data["excluded"]
+        data = read_arrays(path, ("meta", "ticket_row", "excluded",
+                                  "user_traffic", "item_traffic", *_COLUMNS))
+        meta = _checked_meta(path, data)
+        sizes = (meta["users"], meta["items"])
+        have = (len(interactions.user_ids), len(interactions.item_ids))
+        if sizes != have:
+            raise ValueError(
+                "A pool must be loaded over the tables that it was saved "
+                f"with. Received: users, items={have}, saved={sizes} in "
+                f"{path}.")
+        pool = cls(interactions, data["user"], data["item"],
+                   lazy=meta["lazy"], positive=meta["positive"])
+        for name in _COLUMNS:
+            setattr(pool, name, data[name])
+        pool.user_traffic = data["user_traffic"]
+        pool.item_traffic = data["item_traffic"]
+        pool._ticket_row = data["ticket_row"]
+        pool.excluded = data["excluded"]
         pool.strategies = meta["strategies"]
         return pool
+
+
+def read_arrays(path, names) -> dict[str, np.ndarray]:
+    """Reads arrays of an archive that `Pool.save` wrote.
+
+    Args:
+        path: path of the file.
+        names: names of the arrays.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in names}
+    except FileNotFoundError:
+        why = "which is missing"
+    # Damaged bytes raise errors of many classes in zipfile and NumPy.
+    except Exception as error:
+        why = f"which cannot be read: {error}"
+    raise damaged(path, _MUST, why, _CURE)
+
+
+def _checked_meta(path, data: dict) -> dict:
+    """Returns the meta data of a pool whose arrays fit together."""
+    try:
+        meta = parse_json(str(data["meta"]))
+        rows, tickets = len(data["user"]), len(data["ticket_row"])
+        shapes = {name: data[name].shape == (rows,) for name in _COLUMNS}
+        kinds = {name: data[name].dtype == dtype
+                 for name, dtype in _COLUMNS.items()}
+        label = data["label"][data["state"] == LABELLED]
+        low, high = np.float32(meta["scale"])
+        holds = {
+            "lengths": all(shapes.values()), "types": all(kinds.values()),
+            "states": _inside(data["state"], 0, len(STATES)),
+            "tickets": _inside(data["ticket"], -1, tickets) and _inside(
+                data["ticket_row"], 0, rows),
+            "strategies": _inside(data["strategy"], -1,
+                                  len(meta["strategies"])),
+            "rounds": _inside(data["round"], -1, 1 << 31),
+            "labels": bool(((label >= low) & (label <= high)).all()),
+            "costs": bool((data["cost"] >= 0).all()),
+            "traffic": all(
+                data[f"{side}_traffic"].shape == (meta[f"{side}s"] + 1,)
+                and bool((data[f"{side}_traffic"] >= 0).all())
+                for side in ("user", "item")),
+            "settings": isinstance(meta["lazy"], bool) and isinstance(
+                meta["positive"], float)}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError,
+            IndexError) as error:
+        raise damaged(path, _MUST, f"which holds other than a pool: "
+                      f"{error!r}", _CURE) from None
+    wrong = [name for name, good in holds.items() if not good]
+    if wrong:
+        raise damaged(path, _MUST, f"with {wrong[0]} that cannot be", _CURE)
+    return meta
+
+
+def _inside(values, low: int, end: int) -> bool:
+    return not len(values) or bool(
+        low <= values.min() and values.max() < end)
 
 
 def _checked_mask(initial, total) -> np.ndarray:

@@ -16,7 +16,7 @@ except ImportError as error:
         "`pip install \".[report]\"`.") from error
 
 from tfrecal.compare import savings, verdicts
-from tfrecal.files import replace_file
+from tfrecal.files import write_bytes
 from tfrecal.report import asked
 from tfrecal.report.lines import (
     AXES,
@@ -41,7 +41,9 @@ def write_report(folder, path) -> None:
             (`history.csv`). A comparison that is not finished is reported
             as far as it is. `primary` of its config may name the metric
             that judges each scenario, as a dict; otherwise it is the first.
-        path: the HTML file.
+        path: the HTML file. In the folder, it is its owner's alone; one
+            that is written elsewhere is made to be shared and follows the
+            umask.
 
     Raises:
         ValueError: the folder holds neither, or no finished round.
@@ -53,8 +55,9 @@ def write_report(folder, path) -> None:
         trim_blocks=True, lstrip_blocks=True)
     environment.filters["metric"] = metric_name
     html = environment.get_template("page.html").render(_Page(results).context)
-    replace_file(Path(path),
-                 lambda file: file.write_text(html, encoding="utf-8"))
+    write_bytes(
+        Path(path), html.encode(), private=Path(path).resolve().is_relative_to(
+            Path(folder).resolve()))
 
 
 def metric_name(metric: str) -> str:

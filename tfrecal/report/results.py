@@ -1,15 +1,17 @@
 """Results: the tables in the folder of a run or of a comparison."""
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import read_json
+from tfrecal.compare import tables
+from tfrecal.files import damaged
 from tfrecal.pool.pool import STATES
-from tfrecal.pool.run_folder import RunFolder, measured_part
+from tfrecal.pool.run_folder import AGAIN, RESUME, RunFolder, measured_part
 
 #: Metrics of a run's history that a report shows, in order.
 _OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")
@@ -55,23 +57,30 @@ class Results:
         """Reads a comparison (`curves.parquet`) or a run (`history.csv`).
 
         Raises:
-            ValueError: the folder holds neither, or one without a row.
+            ValueError: the folder holds neither, or one without a row, or a
+                file is damaged.
         """
         folder = Path(folder)
-        if (folder / "curves.parquet").is_file():
-            found = cls(
-                folder.resolve().name, _read_json(folder / "config.json"),
-                pd.read_parquet(folder / "curves.parquet"),
-                _read_parquet(folder / "asked.parquet"),
-                _read_lines(folder / "explanations.jsonl"),
-                _read_parquet(folder / "calibration.parquet"))
-        elif (folder / "history.csv").is_file():
+        if any((folder / f"{name}.parquet").exists()
+               for name in tables.TABLES):
+            found = cls(folder.resolve().name,
+                        tables.read_config(folder) or {},
+                        tables.read_table(folder, "curves"),
+                        tables.read_table(folder, "asked", needed=False),
+                        tables.read_explanations(folder),
+                        tables.read_table(folder, "calibration",
+                                          needed=False))
+        elif any((folder / name).exists()
+                 for name in ("history.csv", "state.json")):
             found = _of_run(folder)
         else:
+            why = ("which has neither" if folder.is_dir() else
+                   "which is no folder" if folder.exists() else
+                   "which is missing")
             raise ValueError(
                 "A report needs the folder of a comparison, with "
                 "curves.parquet, or of a run, with history.csv. Received: "
-                f"{folder}, which has neither. Make one with `tfrecal "
+                f"{folder}, {why}. Make one with `tfrecal "
                 "compare` or `tfrecal run`; a run has its history after the "
                 "first epoch.")
         if not len(found.curves):
@@ -81,27 +90,19 @@ class Results:
         return found
 
 
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _read_parquet(path: Path) -> pd.DataFrame | None:
-    return pd.read_parquet(path) if path.is_file() else None
-
-
-def _read_lines(path: Path) -> list[dict]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()
-            if line.strip()]
-
-
-def _of_run(folder: Path) -> Results:
-    config = _read_json(folder / "config.json")
-    key = {"scenario": str(config.get("data", folder.name)),
-           "strategy": str(config.get("strategy", "run")),
-           "seed": int(config.get("seed", 0))}
-    history = pd.read_csv(folder / "history.csv")
+def _of_run(path: Path) -> Results:
+    folder = RunFolder(path)
+    config = read_json(folder.checked("config.json"),
+                       "The config of a run", AGAIN)
+    try:
+        key = {"scenario": str(config.get("data", path.name)),
+               "strategy": str(config.get("strategy", "run")),
+               "seed": int(config.get("seed", 0))}
+    except (TypeError, ValueError):
+        raise damaged(folder / "config.json", "A config must hold a whole "
+                      "number as seed", f"with seed={config['seed']!r}",
+                      AGAIN) from None
+    history = folder.history()
     parts = measured_part(history)
     part = parts.iloc[-1] if len(parts) else "validation"
     # A run begun by an earlier version has rows of the test part first.
@@ -117,26 +118,35 @@ def _of_run(folder: Path) -> Results:
         **{name: judged[f"val_{name}"] for name in _OF_A_RUN
            if f"val_{name}" in history}})
     explanations = [{**key, **line}
-                    for line in _read_lines(folder / "explanations.jsonl")]
-    test = RunFolder(folder).test
-    return Results(folder.resolve().name, config, curves,
+                    for line in folder.explanations()]
+    test = folder.test
+    return Results(path.resolve().name, config, curves,
                    _asked_by_run(folder, key), explanations,
                    part=part, test={
                        name: test[f"test_{name}"] for name in _OF_A_RUN
                        if f"test_{name}" in test})
 
 
-def _asked_by_run(folder: Path, key: dict) -> pd.DataFrame | None:
+def _asked_by_run(folder: RunFolder, key: dict) -> pd.DataFrame | None:
     """Returns answered questions, with the labels each item had then."""
-    asked = _read_parquet(folder / "acquisitions.parquet")
-    if asked is None or not len(asked):
+    if not (folder / "acquisitions.parquet").exists():
+        if "acquisitions.parquet" in folder.state.get("files", {}):
+            folder.checked("acquisitions.parquet")  # says that it is missing
         return None
-    with np.load(folder / _read_json(folder / "state.json")["pool"],
-                 allow_pickle=False) as pool:
-        item, ticket = pool["item"], pool["ticket"]
-        labelled = pool["state"] == STATES.index("labelled")
+    asked = folder.acquisitions()
+    if not len(asked):
+        return None
+    pool = folder.arrays("item", "ticket", "state")
+    item, ticket = pool["item"], pool["ticket"]
+    labelled = pool["state"] == STATES.index("labelled")
     rows = np.flatnonzero(ticket >= 0)
-    codes = item[rows[np.argsort(ticket[rows])]]
+    # After a kill, the table may be that of the save before.
+    codes = item[rows[np.argsort(ticket[rows])]][:len(asked)]
+    if len(codes) < len(asked):
+        raise damaged(
+            folder / "acquisitions.parquet", "The questions of a run must be "
+            "those of its pool", f"with {len(asked)} of {len(codes)}",
+            RESUME)
     initial = np.bincount(item[labelled & (ticket < 0)],
                           minlength=item.max() + 1)
     answered = (asked["state"] == "labelled").to_numpy()

@@ -38,9 +38,10 @@ class RetrainConfig:
             the environment variable TFRECAL_FEEDBACK.
         spill: a folder in which logs without a store leave their rows
             (`FeedbackLog(None, spill)`); they are taken in first.
-        users, items: CSV files of the tables as they are today; rows of new
-            ids join the model. Users of the feedback that are in no table
-            join without columns, items do not.
+        users, items: files of the tables as they are today (CSV, TSV or
+            Parquet, see `todays_tables`); rows of new ids join the model.
+            Users of the feedback that are in no table join without columns,
+            items do not.
         patience: seconds after which an item above a clicked one that got no
             response counts as a label 0 (labels of 0 and 1 only).
         holdout: share of the feedback, the newest, that judges the model
@@ -159,5 +160,10 @@ class RetrainConfig:
             ValueError: the folder holds no config, or a wrong one.
         """
         path = Path(folder) / "config.json"
-        values = checks.read_json(path, "The config of a loop")
+        try:
+            values = checks.read_json(path, "The config of a loop")
+        except ValueError as error:
+            raise ValueError(
+                f"{error} Bring it back from a copy, or remove it and give "
+                "`tfrecal retrain` the loop's options anew.") from None
         return typed.from_json(cls, path, {**values, **changes})

@@ -1,7 +1,6 @@
 """retrain: feedback -> labels -> fit -> gate -> export -> promotion."""
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,10 +16,11 @@ from tfrecal.feedback.oracle import FeedbackOracle
 from tfrecal.metrics import off_policy
 from tfrecal.pool.journal import Journal
 from tfrecal.pool.target import Target
-from tfrecal.retrain import gate, judging, models
+from tfrecal.retrain import gate, judging, models, records
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
-from tfrecal.retrain.material import Material, NothingNew, gather, grown_table
+from tfrecal.retrain.material import Material, NothingNew, gather
+from tfrecal.retrain.todays_tables import TablesWrong, read_without_erased
 
 # How much longer training from fresh weights takes (benchmarks/retrain.py).
 RESET = 5
@@ -46,13 +46,14 @@ def retrain(folder, config: RetrainConfig | None = None, *,
         `gate`, `off_policy`, `seconds`.
 
     Raises:
-        ValueError: no new feedback, or nothing is served.
+        TablesWrong: a table of today does not fit the served ones; this is
+            known before anything is trained or written.
+        ValueError: no new feedback, nothing is served, or a file of the
+            loop is damaged.
     """
     loop = Loop(folder, config)
     loop.check()  # before anything is written
     with loop.lock():
-        if config is not None:
-            config.write(folder)
         # TensorFlow warns because each model traces its graphs anew.
         with loop.store() as store, without_advice():
             if loop.config.spill:
@@ -74,6 +75,7 @@ class _Retraining:
         self.store = store
         self.started, self.read_at = time.perf_counter(), time.time()
         version, origin = loop.served()
+        loop.check_owner(store, origin)
         self.record = {"until": self.store.latest(), "now": now,
                        "base_version": version, "base_run": origin,
                        "force": self.config.force,
@@ -84,13 +86,15 @@ class _Retraining:
         begun = retrainings[retrainings["outcome"] == "running"]
         self.run_id = int(begun["run_id"].iloc[-1]) if len(begun) else None
         if len(begun):
-            owner = json.loads(begun["record"].iloc[-1]).get("loop")
+            owner = records.of_row(
+                next(begun.tail(1).itertuples()), store.url).get("loop")
             if owner not in (None, loop.name):
                 raise ValueError(
                     "One loop at a time may retrain from a feedback store. "
                     f"Received: retraining {self.run_id} of {owner}, which "
                     f"has not ended, beside {loop.name}. Let that one end, "
-                    "or give each model a store of its own.")
+                    "or give each model a store of its own. If that is this "
+                    f"loop, bring back {loop.folder / 'name'}.")
         if self.run_id is not None:
             self.record.update(self.loop.kept(self.run_id))
         until = self.record["until"]
@@ -110,6 +114,7 @@ class _Retraining:
             done = self.loop.exported(
                 self.run_id, self.record["base_version"])
             if done is not None:
+                self._store_config()
                 return self._promote(done)
         origin = models.Origin(self.config.run)
         served, tables, _ = self.loop.load(origin, self.record["base_run"])
@@ -117,10 +122,14 @@ class _Retraining:
             material = self._material(origin, tables)
             if self.run_id is None:
                 self._refuse_again()
+            self._store_config()
+            if self.run_id is None:
                 self.run_id = self.store.begin_retraining(
                     self.record["base_version"], {"loop": self.loop.name})
+            self.record["loop"] = self.loop.name
             self.loop.keep(self.run_id, self.record)
             self.record["counts"] = material.counts
+            self.record["scale"] = list(map(float, material.train.scale))
             self.say(f"retraining {self.run_id} of version "
                      f"{self.record['base_version']}: "
                      f"{material.counts['new_pairs']:,} new labels, of which "
@@ -129,7 +138,7 @@ class _Retraining:
             if refusal:
                 return self._finish("refused", refusal)
             version = self._export(material)
-        except FeedbackUnavailable:
+        except (FeedbackUnavailable, TablesWrong):
             raise  # the retraining stays open; the next call ends it
         except (ValueError, OSError) as error:
             if self.run_id is not None:
@@ -137,13 +146,16 @@ class _Retraining:
             raise
         return self._promote(version)
 
+    def _store_config(self) -> None:
+        self.config.write(self.loop.folder)
+
     def _refuse_again(self) -> None:
         """Raises ValueError where the same feedback was refused before.
 
         Another draw on the same feedback could pass by luck.
         """
         retrainings = self.store.retrainings()
-        last = (json.loads(retrainings["record"].iloc[-1])
+        last = (records.of_row(next(retrainings.tail(1).itertuples()))
                 if len(retrainings) else {})
         same = ("until", "base_version", "options")
         if (not self.record["force"] and len(retrainings)
@@ -160,17 +172,17 @@ class _Retraining:
         config = self.config
         before = self.loop.until(self.store, self.record["base_run"])
         shown, responses = self.feedback
-        users = {*origin.labels["user_id"],
-                 *grown_table(tables.users, config.users).index}
-        erased = self.store.erased(users)
-        # What was learned of users who were erased since then must go.
-        self._forget = {user for user, until in erased.items()
-                        if until > before}
-        return gather(
+        today, erased, self._forget = read_without_erased(
+            self.store, config, origin, tables, before)
+        material = gather(
             origin.labels, tables, responses, shown, served_until=before,
             now=self.record["now"], holdout=config.holdout,
-            patience=config.patience, users=config.users, items=config.items,
+            patience=config.patience, users=today.users, items=today.items,
             erased=erased)
+        self.feedback = material.shown, material.responses
+        for note in today.notes + material.notes:
+            self.say(note)
+        return material
 
     def _candidate(self, origin, served, material) -> str:
         """Trains the candidate; returns why it may not be served, or ""."""
@@ -221,7 +233,8 @@ class _Retraining:
             raise OSError(
                 "A retraining must know all erasures. Received: a user who "
                 "was erased while it ran. Retrain again.")
-        models.save_model(model, pool, material.train, self._folder)
+        models.save_model(
+            model, pool, material.train, self._folder, self.loop.name)
         self.loop.keep(self.run_id, self.record)
         return self.loop.export(
             model, pool, self.run_id, metrics=found,

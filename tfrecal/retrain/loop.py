@@ -3,23 +3,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import secrets
 from pathlib import Path
 
 import numpy as np
 
 from tfrecal import acquisition
-from tfrecal.export.export_model import check_server, export_model
-from tfrecal.export.manifest import read_manifest
+from tfrecal.export.export_model import check_server, export_model, next_version
 from tfrecal.feedback import FeedbackStore, named_store
-from tfrecal.files import lock_folder, replace_file
-from tfrecal.retrain import models, promotion
+from tfrecal.files import damaged, lock_folder, replace_file
+from tfrecal.retrain import models, promotion, records, versions
 from tfrecal.retrain.config import RetrainConfig
+from tfrecal.retrain.todays_tables import TablesWrong
 from tfrecal.serving.server.version_folders import folders
 
 # Options that say where things are and do not change a candidate.
 _ELSEWHERE = ("run", "to", "feedback", "spill", "address", "model", "timeout",
               "questions", "expires", "force", "reset")
+
+
+_NAME = re.compile(r"[^\n\0]*-[0-9a-f]{8}")
 
 
 class Loop:
@@ -40,12 +44,27 @@ class Loop:
 
     @property
     def name(self) -> str:
-        """The loop's name, which stays when the folder is moved."""
+        """The loop's name, which stays when the folder is moved.
+
+        Raises:
+            ValueError: the file is not one that a loop wrote.
+        """
         path = self.folder / "name"
         if not path.exists():
             replace_file(path, lambda beside: beside.write_text(
                 f"{self.folder.name}-{secrets.token_hex(4)}", "utf-8"))
-        return path.read_text("utf-8")
+        try:
+            found = path.read_text("utf-8")
+        except (OSError, UnicodeError) as error:
+            found, why = "", f"which cannot be read: {error}"
+        else:
+            why = f"which holds {found[:60]!r}"
+        if not _NAME.fullmatch(found):
+            raise damaged(
+                path, "A loop's name must be as it was written", why,
+                "Bring it back from a copy. Where nothing was retrained yet, "
+                "remove it: a new name is made.")
+        return found
 
     def lock(self):
         """Returns a context in which no other process may retrain.
@@ -77,20 +96,80 @@ class Loop:
         Raises:
             ValueError: no version was exported yet.
         """
-        found = folders(self.base) if self.base.is_dir() else {}
+        if not self.base.is_dir():
+            raise ValueError(
+                "Retraining needs a model that is served (`--to`). Received: "
+                f"{self.base}, which is missing. Check the path, or export "
+                f"the run first: `tfrecal export --run {self.config.run} "
+                f"--to {self.base}`.")
+        found = folders(self.base)
         if not found:
             raise ValueError(
                 "Retraining needs a model that is served. Received: no "
                 f"version in {self.base}. Export the run first: `tfrecal "
                 f"export --run {self.config.run} --to {self.base}`.")
         version = max(found)
-        return version, read_manifest(found[version]).get("run", "")
+        return version, versions.run_of(found[version])
 
     def check(self) -> None:
-        """Raises a ValueError for options that would fail after training."""
+        """Raises a ValueError for options that would fail after training.
+
+        Raises:
+            TablesWrong: a file of today's tables is missing.
+        """
         self.served()
+        if not Path(self.config.run).is_dir():
+            raise ValueError(
+                "`run` (`--run`) must be the folder of a run. Received: "
+                f"{self.config.run}, which is missing. Check the path.")
+        for name in ("users", "items"):
+            path = getattr(self.config, name)
+            if path is not None and not Path(path).is_file():
+                raise TablesWrong(
+                    f"`{name}` (`--{name}`) must be a file. Received: "
+                    f"{path}, which is missing. Check the path.")
         acquisition.get(self.config.strategy)
         check_server(self.config.server, self.config.index)
+        next_version(self.base)
+
+    def check_files(self, store: FeedbackStore) -> None:
+        """Checks the files that the next retraining reads.
+
+        Raises:
+            ValueError: one is missing or damaged.
+        """
+        name = self.name if (self.folder / "name").exists() else ""
+        run = self.served()[1]
+        self.check_owner(store, run)
+        if run:
+            models.check_model(self.of_run(run), name)
+        retrainings = store.retrainings()
+        for run_id in retrainings["run_id"][
+                retrainings["outcome"] == "running"]:
+            self.kept(run_id)
+
+    def check_owner(self, store: FeedbackStore, run: str) -> None:
+        """Checks that this loop made a model, and that the store knows it.
+
+        Args:
+            store: the feedback store.
+            run: the retraining that made it; "" for the first run.
+
+        Raises:
+            ValueError: another one did, so a file or an option names the
+                wrong folder, store or model.
+        """
+        owner = records.of_run(store, run).get("loop")
+        path = self.folder / "name"
+        name = self.name if owner and path.exists() else ""
+        if owner and name != owner:
+            raise damaged(
+                path, "A loop must retrain the model that it made",
+                f"{f'which holds {name!r}' if name else 'which is missing'}, "
+                f"while retraining {run} in {store.url} is of {owner!r}",
+                "Check the folder (`-o`), its config.json and the store; if "
+                f"they are right, write {owner} into {path}.")
+        self.until(store, run)
 
     def options(self) -> str:
         """Returns the options that decide a candidate and its verdict."""
@@ -104,19 +183,26 @@ class Loop:
 
     def keep(self, run_id, record: dict) -> None:
         """Stores the record of a retraining that is not finished."""
-        replace_file(self.of_run(run_id) / "record.json", lambda path:
-                     path.write_text(json.dumps(record), "utf-8"))
+        records.write(self.of_run(run_id) / "record.json", record)
 
     def kept(self, run_id) -> dict:
-        """Returns what `keep` stored; empty where a kill came before it."""
+        """Returns what `keep` stored; empty where a kill came before it.
+
+        Raises:
+            ValueError: the record is damaged, or gone although the model
+                that it tells of is there.
+        """
         path = self.of_run(run_id) / "record.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if not path.exists() and not (path.parent / "made.json").exists() and (
+                self.served()[1] != str(run_id)):
+            return {}
+        return records.read(path)
 
     def exported(self, run_id, base_version: int) -> int | None:
         """Returns the version that a retraining was exported as, or None."""
         for version, folder in folders(self.base).items():
-            if version > base_version and read_manifest(
-                    folder).get("run") == str(run_id):
+            if version > base_version and (
+                    versions.run_of(folder) == str(run_id)):
                 return version
         return None
 
@@ -128,21 +214,20 @@ class Loop:
         """
         if not run:
             return origin.model, origin.tables, origin.pool
-        return models.load_model(origin, self.of_run(run))
+        return models.load_model(origin, self.of_run(run), self.name)
 
     def until(self, store: FeedbackStore, run: str) -> float:
         """Returns when the newest feedback of a retraining was received."""
         if not run:
             return -np.inf
-        retrainings = store.retrainings()
-        record = retrainings["record"][retrainings["run_id"].astype(str) == run]
-        if not len(record) or "until" not in json.loads(record.iloc[0]):
+        record = records.of_run(store, run)
+        if "until" not in record:
             raise ValueError(
                 "The feedback store must be the one of the served model. "
                 f"Received: {store.url}, which knows no retraining {run}. "
                 "Name the one that it was made from (--feedback), or serve "
                 f"`{self.config.run}` anew and begin a new loop (-o).")
-        return json.loads(record.iloc[0])["until"]
+        return record["until"]
 
     def export(self, model, pool, run_id, **manifest) -> int:
         """Exports the model of a retraining; returns the version."""

@@ -6,13 +6,20 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from tfrecal.data.cleaning import CleaningReport, as_table
+from tfrecal.data.columns import clean_id
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.tables import read_table
 from tfrecal.feedback.labels import feedback_labels
 from tfrecal.pool.pool import Pool
 
 _PAIR = ["user_id", "item_id"]
+# Why a response is not learned from: name in `counts` -> in words.
+REASONS = {
+    "without_id": "without a user or an item",
+    "later_than_now": "from a time after now",
+    "responses_of_other_kinds": "of a kind that is no label on this scale",
+    "off_the_scale": "off the scale",
+    "replaced": "followed by a later response to the same pair",
+    "of_unknown_items": "on items that are in no table"}
 
 
 class NothingNew(ValueError):
@@ -30,13 +37,18 @@ class Material:
         held_out: the newest feedback, which judges.
         before: the rows that the served model learned from, over its own
             tables.
+        shown, responses: the feedback, with the ids of the tables.
         counts: how many rows were used or left out, and why.
+        notes: what else was noticed, a sentence each.
     """
 
     train: Interactions
     held_out: Interactions
     before: Interactions
+    shown: pd.DataFrame
+    responses: pd.DataFrame
     counts: dict[str, int]
+    notes: list[str]
 
     def pool(self, part: Interactions) -> Pool:
         """Returns a pool over all pairs, in which `part` is labelled.
@@ -68,6 +80,9 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
            users=None, items=None, erased=None) -> Material:
     """Puts labels, feedback and tables together.
 
+    Ids of the feedback are those of the tables, also where an older store
+    holds them with white space or as "42.0" (see `clean_id`).
+
     Args:
         base: what `base_labels` returned.
         tables: the served model's tables; their users and items come first.
@@ -78,8 +93,10 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
         holdout: share of the feedback since `served_until` that is held out;
             the newest rows are.
         patience: see `feedback_labels`.
-        users, items: CSV files or tables as they are today, or None.
-        erased: user -> time up to which nothing of them may be learned.
+        users, items: rows of today's tables, or None (`todays_tables`).
+        erased: user -> time up to which nothing of them may be learned. A
+            user who was erased since `served_until` and came back has a row
+            of today's table, or an empty one.
 
     Returns:
         The `Material`.
@@ -87,25 +104,42 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     Raises:
         NothingNew: there is no new feedback on items of the tables.
     """
+    erased, notes = erased or {}, []
+    gone = [user for user, until in erased.items() if until > served_until]
+    user_table = grown_table(
+        tables.users.drop(index=gone, errors="ignore"), users)
+    item_table = grown_table(tables.items, items)
+    number = len(responses)
+    responses, shown = merge_ids(responses, shown, notes)
     old_responses, old_shown = (
         frame[frame["received"] <= served_until]
         for frame in (responses, shown))
     options = {"now": now, "patience": patience}
     found, counts = feedback_labels(responses, shown, tables.scale, **options)
+    counts["without_id"] = number - len(responses)
+    counts["responses"] = number
     before, _ = feedback_labels(
         old_responses, old_shown, tables.scale, **options)
-    base = _rows_not_erased(base, erased or {})
+    base = _rows_not_erased(base, erased)
     back = set(found["user_id"])
-    gone = [user for user in erased or {} if user not in back]
-    user_table = grown_table(tables.users, users, back).drop(
-        index=gone, errors="ignore")
-    item_table = grown_table(tables.items, items)
+    user_table = grown_table(user_table, None, back).drop(
+        index=[user for user in erased if user not in back],
+        errors="ignore")
     there = Interactions(found, user_table, item_table, tables.scale,
                          tables.report, "feedback")
     base, before, kept = (
         _rows_inside(frame, there) for frame in (base, before, found))
-    counts["of_unknown_items"], found = len(found) - len(kept), kept
-    fresh = _new_rows(found, before)
+    counts["of_unknown_items"] = int(
+        found["told"].sum() - kept["told"].sum())
+    fresh = _new_rows(kept, before)
+    notes += _strangers(
+        "users", kept["user_id"][fresh], tables.users.index,
+        "They join the model")
+    notes += _strangers(
+        "items", found["item_id"][_new_rows(found, before)],
+        item_table.index, "Their rows are left out: `--items` takes them in")
+    found = kept
+    left = tell_left_out(counts, tables.scale)
     if not fresh.any() and counts["responses"] and (
             counts["responses"] == counts["responses_of_other_kinds"]):
         low, high = map(float, tables.scale)
@@ -117,10 +151,13 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     if not fresh.any():
         raise NothingNew(
             "A retraining needs new feedback on items of the tables. "
-            f"Received: {counts}. Wait for some, or pass `items`.")
+            f"Received: {counts['responses']:,} responses, none of which "
+            "tells a pair anything new" + (f"; {left}" if left else "")
+            + ". Wait for some, or name today's items (`--items`).")
     counts["new_pairs"] = int(fresh.sum())
     newest = np.flatnonzero(fresh)[-max(1, round(holdout * fresh.sum())):]
     held = np.isin(np.arange(len(found)), newest)
+    found, before = (part.drop(columns="told") for part in (found, before))
     train = _replace_by_feedback(base, found[~held])
     # A pair that judges must not be trained on.
     train = train[~_pairs(train).isin(_pairs(found[held]))]
@@ -129,30 +166,87 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
     learned = _rows_inside(_replace_by_feedback(base, before), tables)
     return Material(
         there.with_frame(train), there.with_frame(found[held]),
-        tables.with_frame(learned), counts)
+        tables.with_frame(learned), shown, responses, counts,
+        notes + [left] * bool(left))
 
 
-def grown_table(table, today, ids=()) -> pd.DataFrame:
-    """Appends the rows of today's table and of further ids to a table.
+def tell_left_out(counts: dict, scale=None) -> str:
+    """Returns how many responses are not learned from and why, or "".
+
+    Args:
+        counts: of `feedback_labels` or of a `Material`.
+        scale: (lowest, highest) label, or None.
+    """
+    ends = " to ".join(f"{end:g}" for end in scale or ())
+    told = [f"{counts[name]:,} {why}" + (
+        f" ({ends})" if ends and name == "off_the_scale" else "")
+        for name, why in REASONS.items() if counts.get(name)]
+    number = sum(counts.get(name, 0) for name in REASONS)
+    return (f"{number:,} of {counts['responses']:,} responses are not "
+            f"learned from: {', '.join(told)}") if told else ""
+
+
+def merge_ids(responses, shown, notes: list[str]):
+    """Returns feedback with clean ids; rows without ids are left out.
+
+    Args:
+        responses, shown: frames of the feedback store.
+        notes: gets a sentence for ids that were written otherwise.
+    """
+    frames = [responses, shown]
+    for name in _PAIR:
+        merged = set()
+        for number, frame in enumerate(frames):
+            places, values = pd.factorize(frame[name])
+            texts = np.array([clean_id(value, name) for value in values],
+                             object)
+            wrong = texts != values
+            if wrong.any():
+                merged.update(values[wrong])
+                frame = frame.assign(**{name: pd.Series(
+                    texts[places], frame.index, dtype=object)})
+            frames[number] = (frame[frame[name] != ""]
+                              if (texts == "").any() else frame)
+        if merged:
+            notes.append(
+                f"feedback: {len(merged):,} `{name}` with white space or "
+                f"\".0\", such as {min(merged)!r}, are read without")
+    return frames
+
+
+def _strangers(kind: str, ids, known, what: str) -> list[str]:
+    """Says how many ids of the new feedback are in no table."""
+    ids = pd.Index(ids.unique())
+    new = ids[~ids.isin(known)]
+    if not len(new):
+        return []
+    told = (f"feedback: {len(new):,} of {len(ids):,} {kind} are new, such "
+            f"as {new[0]!r}. {what}")
+    if 2 * len(new) > len(ids) and len(known):
+        told += (". Most are new: check that ids are written as those of the "
+                 f"run, such as {known[0]!r}")
+    return [told]
+
+
+def grown_table(table, new, ids=()) -> pd.DataFrame:
+    """Appends new rows and further ids to a table.
 
     Args:
         table: the table as it was, indexed by id.
-        today: the table as it is today, a CSV file of it, or None.
+        new: rows with the same columns, indexed by id, or None; those of
+            ids that the table has are left out.
         ids: further ids, whose columns are empty.
 
     Returns:
         The larger table; rows of `table` keep their places.
     """
     name = table.index.name
-    if today is not None:
-        # The first row of an id counts; rows without an id do not.
-        today = as_table(read_table(today), name, (), CleaningReport())
-        new = today[~today.index.isin(table.index)]
+    if new is not None and len(new):
+        new = new[~new.index.isin(table.index)]
         table = pd.concat([table, new.reindex(columns=table.columns)])
     more = sorted(set(ids) - set(table.index))
-    found = table.reindex([*table.index, *more])
-    found.index = pd.Index(found.index, name=name, dtype=object)
-    return found
+    found = table.reindex([*table.index, *more]) if more else table
+    return found.set_axis(pd.Index(found.index, name=name, dtype=object))
 
 
 def _rows_not_erased(frame, erased) -> pd.DataFrame:

@@ -1,14 +1,23 @@
 """Models of a loop: made over tables, stored for each retraining, loaded."""
 from __future__ import annotations
 
-import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfrecal.data.interactions import Interactions
-from tfrecal.files import replace_file, sync_tree
+from tfrecal.files import (
+    check_file,
+    damaged,
+    make_private,
+    read_sealed,
+    sums_of,
+    sync_tree,
+    write_sealed,
+)
 from tfrecal.model.transfer import transfer
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
@@ -16,6 +25,10 @@ from tfrecal.pool.run_folder import RunFolder
 from tfrecal.retrain.material import base_labels
 from tfrecal.runs.build import make_model, restore_trained
 from tfrecal.runs.config import RunConfig
+
+_MUST = "The folder of a retraining must hold its whole model"
+_CURE = ("Bring it back from a copy, or go back to a version whose folder is "
+         "whole: `tfrecal rollback`.")
 
 
 class Origin:
@@ -59,12 +72,22 @@ class Origin:
             embedding_dim=self.model.query_tower.embedding_dim)
 
 
-def save_model(model: TwoTower, pool: Pool, tables: Interactions,
-               folder) -> None:
-    """Writes weights, pool and tables; `made.json` is written last."""
+def save_model(model: TwoTower, pool: Pool, tables: Interactions, folder,
+               loop: str = "") -> None:
+    """Writes weights, pool and tables; `made.json` is written last.
+
+    It holds the sums of all of them. What a killed call left goes first.
+
+    Args:
+        model, pool, tables: what is written.
+        folder: the folder of the retraining, named by its `run_id`.
+        loop: the loop's name.
+    """
     folder = Path(folder)
-    tables.take(np.zeros(0, int)).to_parquet(
-        folder / "tables", overwrite=True)
+    (folder / "made.json").unlink(missing_ok=True)
+    for left in ("tables", "weights"):
+        shutil.rmtree(folder / left, ignore_errors=True)
+    tables.take(np.zeros(0, int)).to_parquet(folder / "tables")
     pool.save(folder / "pool.npz")
     try:
         tf.train.Checkpoint(model=model).write(
@@ -73,33 +96,81 @@ def save_model(model: TwoTower, pool: Pool, tables: Interactions,
         raise OSError(
             f"The weights could not be written to {folder}: {error.message}. "
             "Mend this and retrain again.") from error
+    make_private(folder)
     sync_tree(folder)
-    replace_file(folder / "made.json", lambda path: path.write_text(
-        json.dumps({"users": len(tables.users), "items": len(tables.items),
-                    "encoder": model.fingerprint})))
+    names = ["pool.npz", *(
+        path.relative_to(folder).as_posix() for part in ("tables", "weights")
+        for path in sorted((folder / part).iterdir()))]
+    write_sealed(folder / "made.json", {
+        "users": len(tables.users), "items": len(tables.items),
+        "encoder": model.fingerprint, "loop": loop, "run": folder.name,
+        "files": sums_of(folder, names)})
 
 
-def load_model(origin: Origin,
-               folder) -> tuple[TwoTower, Interactions, Pool]:
+def load_model(origin: Origin, folder, loop: str = ""
+               ) -> tuple[TwoTower, Interactions, Pool]:
     """Loads what `save_model` wrote: model, tables and pool.
 
     Raises:
-        ValueError: the folder does not hold a whole model.
+        ValueError: see `check_model`.
     """
     folder = Path(folder)
-    if not (folder / "made.json").exists():
-        raise ValueError(
-            "The folder of a retraining must hold its model. Received: "
-            f"{folder}, which has none. Bring it back from a copy, or start "
-            "from the first run with `reset`.")
-    tables = Interactions.load(folder / "tables")
+    made = check_model(folder, loop)
+    tables = _read(lambda path: Interactions.load(path), folder / "tables")
+    have = {"users": len(tables.users), "items": len(tables.items)}
+    if any(made[name] != size for name, size in have.items()):
+        raise damaged(folder / "tables", _MUST, f"which holds {have} where "
+                      f"{made['users']} and {made['items']} were written",
+                      _CURE)
+    pool = _read(lambda path: Pool.load(path, tables), folder / "pool.npz")
     model = origin.fresh(tables, 0)
-    made = json.loads((folder / "made.json").read_text("utf-8"))
     model.check_encoder(made.get("encoder", ""), folder)
-    tf.train.Checkpoint(model=model).read(
-        str(folder / "weights" / "model")).expect_partial()
+    _read(lambda path: tf.train.Checkpoint(model=model).read(
+        str(path)).expect_partial(), folder / "weights" / "model")
     model.compile()
-    return model, tables, Pool.load(folder / "pool.npz", tables)
+    return model, tables, pool
+
+
+def _read(reader, path: Path):
+    """Calls a reader of a file; its errors name the file."""
+    try:
+        return reader(path)
+    except (ValueError, TypeError, LookupError, OSError, EOFError,
+            AttributeError, RecursionError, zipfile.BadZipFile,
+            tf.errors.OpError) as error:
+        said = " ".join(str(getattr(error, "message", error)).split())
+        raise damaged(path, _MUST, f"which cannot be read: {said[:200]}",
+                      _CURE) from error
+
+
+def check_model(folder, loop: str = "") -> dict:
+    """Checks that all files of `save_model` are as they were written.
+
+    Args:
+        folder: the folder of the retraining.
+        loop: the loop's name; "" for any.
+
+    Returns:
+        What `made.json` holds.
+
+    Raises:
+        ValueError: a file is missing or differs, or the folder is that of
+            another retraining.
+    """
+    folder = Path(folder)
+    made = read_sealed(folder / "made.json", _MUST, _CURE)
+    if not isinstance(made.get("encoder", ""), str) or not isinstance(
+            made.get("files", {}), dict) or not all(
+            isinstance(made.get(name), int) for name in ("users", "items")):
+        raise damaged(folder / "made.json", _MUST, "which is no such file",
+                      _CURE)
+    for name, mine in (("loop", loop), ("run", folder.name)):
+        if mine and made.get(name, mine) != mine:
+            raise damaged(folder / "made.json", _MUST, f"which is of {name} "
+                          f"{str(made[name])[:60]!r}, not {mine!r}", _CURE)
+    for name in made.get("files", {}):
+        check_file(folder, name, made["files"], _CURE)
+    return made
 
 
 def grown(origin: Origin, model: TwoTower, tables: Interactions, seed: int,

@@ -9,6 +9,7 @@ import filelock
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
+from tfrecal.export.manifest import read_manifest
 from tfrecal.serving.server.version_folders import folders
 
 _STATES = get_model_status_pb2.ModelVersionStatus.State
@@ -87,6 +88,41 @@ def wait_served(address: str, model: str, version: int,
         time.sleep(poll)
 
 
+def _check_base(base: Path) -> None:
+    if not base.is_dir():
+        why = "is no folder" if base.exists() else "is missing"
+        raise ValueError("`--to` must be the base path of a model. "
+                         f"Received: {base}, which {why}. Check the path.")
+
+
+def rollback_target(base_path, to: int | None = None) -> Path:
+    """Returns the folder of the version that `rollback` would go back to.
+
+    Args:
+        base_path, to: see `rollback`.
+
+    Raises:
+        ValueError: see `rollback`.
+    """
+    base = Path(base_path)
+    _check_base(base)
+    found = folders(base)
+    folder = found[_target(base, sorted(found), to)]
+    read_manifest(folder)
+    return folder
+
+
+def _target(base: Path, found: list[int], to: int | None) -> int:
+    below = found[:-1] if to is None else [
+        number for number in found if number == to]
+    if not below:
+        raise ValueError(
+            "There must be a version to go back to. Received: "
+            f"{base} with version(s) {', '.join(map(str, found)) or '-'}"
+            f"{'' if to is None else f', to={to}'}.")
+    return below[-1]
+
+
 def withdraw(base_path, version: int) -> Path:
     """Hides a version from servers in one step; its number stays taken.
 
@@ -117,23 +153,15 @@ def rollback(base_path, to: int | None = None) -> tuple[int, list[int]]:
         `(newest now, [withdrawn])`.
 
     Raises:
-        ValueError: there is no version to go back to.
+        ValueError: there is no version to go back to, or it is not whole.
     """
     base = Path(base_path)
-    if not base.is_dir():
-        raise ValueError("`rollback` needs the base path of a model. "
-                         f"Received: {base}, which is no folder.")
+    _check_base(base)
     with filelock.FileLock(base / ".lock"):
-        found = sorted(folders(base))
-        below = found[:-1] if to is None else [
-            number for number in found if number == to]
-        if not below:
-            raise ValueError(
-                "There must be a version to go back to. Received: "
-                f"{base} with version(s) {', '.join(map(str, found)) or '-'}"
-                f"{'' if to is None else f', to={to}'}.")
-        newest = below[-1]
-        gone = [number for number in found if number > newest]
+        found = folders(base)
+        newest = _target(base, sorted(found), to)
+        read_manifest(found[newest])
+        gone = [number for number in sorted(found) if number > newest]
         for number in reversed(gone):  # the newest goes first
             withdraw(base, number)
     return newest, gone

@@ -8,10 +8,11 @@ import numpy as np
 from tfrecal.data.interactions import Interactions
 from tfrecal.export.export_model import without_advice
 from tfrecal.pool.pool import Pool
-from tfrecal.retrain import models
+from tfrecal.retrain import models, records
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import base_labels, grown_table
+from tfrecal.retrain.todays_tables import read_without_erased
 
 
 def refresh(folder, config: RetrainConfig | None = None, *,
@@ -32,49 +33,59 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         The record, with `run_id`, `version` and `reason`.
 
     Raises:
-        ValueError: there is no new user or item, or no version is served.
+        TablesWrong: a table of today does not fit the served ones.
+        ValueError: there is no new user or item, no version is served, or a
+            file of the loop is damaged.
     """
     loop = Loop(folder, config)
     config = loop.config
+    loop.check()
     version, base_run = loop.served()
     with loop.lock(), loop.store(made=False) as store, without_advice():
+        loop.check_owner(store, base_run)
         _end_killed_refresh(loop, store)
         origin = models.Origin(config.run)
         served, tables, pool = loop.load(origin, base_run)
         until = loop.until(store, base_run)
-        users = grown_table(tables.users, config.users)
-        erased = store.erased(users.index)
-        gone = [user for user in tables.users.index
-                if erased.get(user, until) > until]
+        rows, erased, forget = read_without_erased(
+            store, config, origin, tables, until)
+        gone = tables.users.index[tables.users.index.isin(forget)]
         # Erased users stay out even if today's table still has them.
-        users = users.drop(index={*gone, *erased} - (
-            set(tables.users.index) - set(gone)))
+        users = grown_table(tables.users.drop(index=gone), rows.users.drop(
+            index=list(erased), errors="ignore"))
         today = Interactions(
             tables.frame.iloc[:0], users,
-            grown_table(tables.items, config.items), tables.scale,
+            grown_table(tables.items, rows.items), tables.scale,
             tables.report, tables.name)
+        if not quiet:
+            for note in rows.notes:
+                print(note, flush=True)
         new = [len(after.index.difference(before.index))
                for after, before in ((today.users, tables.users),
                                      (today.items, tables.items))]
-        if not any(new) and not gone:
+        if not any(new) and not len(gone):
             raise ValueError(
-                "`users` or `items` must hold new ids. Received: "
+                "`users` (`--users`) or `items` (`--items`) must hold new "
+                "ids. Received: "
                 f"users={config.users}, items={config.items}, of which the "
                 "served model knows all.")
         config.write(folder)
-        run_id = store.begin_retraining(version, {"loop": loop.name})
+        run_id = store.begin_retraining(
+            version, {"loop": loop.name, "only_grow": True})
         reason = f"{new[0]:,} users and {new[1]:,} items joined, "
-        if gone:
+        if len(gone):
             reason += f"{len(gone):,} users were erased, "
         reason += "nothing was trained"
-        record = {"only_grow": True, "until": until, "base_version": version,
-                  "base_run": base_run, "reason": reason,
+        record = {"only_grow": True, "loop": loop.name, "until": until,
+                  "base_version": version, "base_run": base_run,
+                  "reason": reason,
                   "started": time.time(), "now": time.time()}
         loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
         grown = _pool_over(pool, tables, today)
-        models.save_model(model, grown, today, loop.of_run(run_id))
+        models.save_model(
+            model, grown, today, loop.of_run(run_id), loop.name)
         made = loop.export(model, grown, run_id)
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
@@ -90,13 +101,14 @@ def refresh(folder, config: RetrainConfig | None = None, *,
 def _end_killed_refresh(loop: Loop, store) -> None:
     """Ends a refresh that was killed; its export, if any, is served."""
     retrainings = store.retrainings()
-    for run_id in retrainings["run_id"][retrainings["outcome"] == "running"]:
-        record = loop.kept(run_id)
-        if not record.get("only_grow"):
+    for row in retrainings[retrainings["outcome"] == "running"].itertuples():
+        run_id, record = row.run_id, loop.kept(row.run_id)
+        if not {**records.of_row(row, store.url), **record}.get("only_grow"):
             raise ValueError("A retraining was interrupted. Received: one "
                              "that is still open. Finish it first: `tfrecal "
                              "retrain`.")
-        version = loop.exported(run_id, record["base_version"])
+        version = (loop.exported(run_id, record["base_version"])
+                   if record else None)
         store.finish_retraining(
             run_id, outcome="failed" if version is None else "promoted",
             reason="interrupted" if version is None else record["reason"],

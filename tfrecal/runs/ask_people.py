@@ -98,8 +98,12 @@ def label(folder, source) -> dict[str, int]:
         ValueError: a line of the file is wrong; no answer was taken.
     """
     folder = RunFolder.of_run(folder)
+    if not Path(source).is_file():
+        why = "a folder" if Path(source).is_dir() else "missing"
+        raise ValueError("Answers must stand in a file (`--from`). Received: "
+                         f"{source}, which is {why}.")
     with folder.lock():
-        config = RunConfig.from_file(folder / "config.json")
+        config = RunConfig.from_file(folder.checked("config.json"))
         state = folder.state
         if not state:
             raise ValueError("Answers need questions. Received: "

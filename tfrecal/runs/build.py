@@ -10,10 +10,11 @@ from tfrecal import callbacks
 from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import default_template
+from tfrecal.files import damaged
 from tfrecal.model.tasks import default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
-from tfrecal.pool.run_folder import RunFolder
+from tfrecal.pool.run_folder import AGAIN, RunFolder
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_split
 from tfrecal.runs.plan import Plan, labelled_first, target_of
@@ -68,10 +69,18 @@ def build(config: RunConfig, data: Interactions | None = None,
             needed where stored weights are loaded next.
     """
     split = load_split(config, data)
-    return _build(Plan.of(config, split).config, split, warm)
+    return assemble(Plan.of(config, split).config, split, warm)
 
 
-def _build(config, split, warm) -> Run:
+def assemble(config: RunConfig, split: splits.Split,
+             warm: bool = True) -> Run:
+    """Makes the pool and the compiled model of a run.
+
+    Args:
+        config: what decides the run, as it was planned (`Plan`).
+        split: the parts of its data.
+        warm: see `build`.
+    """
     tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
@@ -158,16 +167,23 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
     Returns:
         The run, and its state as `RunFolder.state` holds it.
     """
-    config = RunConfig.from_file(folder / "config.json")
-    built = _build(config, load_split(config, folder.data()),
-                   warm=not folder.state)
+    config = RunConfig.from_file(folder.checked("config.json"))
+    built = assemble(config, load_split(config, folder.data()),
+                     warm=not folder.state)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)
         built.model.check_encoder(
             state.get("encoder", ""), folder.path)
-        tf.train.Checkpoint(model=built.model).restore(
-            str(folder / "weights" / state["checkpoint"])).expect_partial()
+        weights = folder.weights()
+        try:
+            tf.train.Checkpoint(model=built.model).restore(
+                str(weights)).expect_partial()
+        # Damaged bytes raise errors of many classes in TensorFlow.
+        except Exception as error:
+            raise damaged(
+                weights, "Weights must be those that the run has saved",
+                f"which cannot be read: {error}", AGAIN) from error
     return built, state
 
 

@@ -196,7 +196,8 @@ class RunConfig(DataConfig):
     def own_parts(self) -> dict[str, str]:
         """Part of the split -> the file that holds it, beside `data`."""
         return {name: path for name, path in (
-            ("validation", self.validation), ("test", self.test)) if path}
+            ("validation", self.validation), ("test", self.test))
+            if path is not None}
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -94,10 +94,12 @@ _OF_FILES = [field.name for field in dataclasses.fields(DataConfig)
              if field.name not in ("data", "bad_rows", "duplicates")]
 
 
-def load_data(config: DataConfig) -> Interactions:
+def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
     """Loads the data set or the user's own files.
 
-    What was cleaned is said on stderr.
+    Args:
+        config: which data to read, and how.
+        quiet: whether to say nothing of what was cleaned on stderr.
 
     Returns:
         All rows; the column `part` tells a run's own parts apart.
@@ -123,6 +125,8 @@ def load_data(config: DataConfig) -> Interactions:
             raise ValueError(f"`{name}` must be a CSV or Parquet file{also}. "
                              f"Received: {name}={path!r}.")
     data = _read(config, config.data, config.users, config.items)
+    if not quiet:
+        _say_report(config.data, data)
     if data.scale[0] == data.scale[1]:
         raise ValueError(
             "Labels must differ, or there is nothing to learn. Received: "
@@ -130,9 +134,18 @@ def load_data(config: DataConfig) -> Interactions:
             "(`--scale 1 5`), or, if they are all positives, make them 1.")
     parts = {}
     for name, path in config.own_parts.items():
-        part = _read(config, path, data.users, data.items, data.scale)
+        try:
+            part = _read(config, path, data.users, data.items, data.scale)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} The file is {path} (`--{name}`); its users, items "
+                f"and labels must be those of {config.data} or of the "
+                "tables.") from None
+        if not quiet:
+            _say_report(path, part)
         for other in ({config.data: data, **parts}).items():
-            part = _without_pairs_of(part, path, *other, config.bad_rows)
+            part = _without_pairs_of(part, path, *other, config.bad_rows,
+                                     quiet)
         parts[path] = part
     if not parts:
         return data
@@ -144,12 +157,15 @@ def _read(config, path, users, items, scale=None) -> Interactions:
     tables = [None if one is None else read_table(one, config.form_of_tables)
               for one in (users, items)]
     options = table_options(config)
-    data = Interactions.from_tables(
+    return Interactions.from_tables(
         read_table(path, config.form), *tables,
         **{**options, "scale": scale or options["scale"]})
+
+
+def _say_report(path, data) -> None:
+    """Says on stderr what was cleaned, if anything was."""
     if data.report.counts or data.report.notes:
         print(f"{path}: {data.report}", file=sys.stderr)
-    return data
 
 
 def table_options(config: DataConfig) -> dict:
@@ -161,7 +177,7 @@ def table_options(config: DataConfig) -> dict:
             "bad_rows": config.bad_rows, "duplicates": config.duplicates}
 
 
-def _without_pairs_of(part, path, other_path, other, bad_rows):
+def _without_pairs_of(part, path, other_path, other, bad_rows, quiet):
     """Returns a held-out part without pairs that stand in another part.
 
     Raises:
@@ -178,11 +194,12 @@ def _without_pairs_of(part, path, other_path, other, bad_rows):
              f"{other_path} too, the first is user_id={first['user_id']!r}, "
              f"item_id={first['item_id']!r}")
     if bad_rows == "raise" or both.all():
-        raise ValueError(
-            f"A pair must be in one part only. Received: {found}. Take them "
-            "out, or leave them out of the held-out part with `--bad-rows "
-            "drop`.")
-    print(f"left out: {found}", file=sys.stderr)
+        cure = ("Bring another file" if both.all() else "Take them out, or "
+                "leave them out of the held-out part with `--bad-rows drop`")
+        raise ValueError("A pair must be in one part only. Received: "
+                         f"{found}. {cure}.")
+    if not quiet:
+        print(f"left out: {found}", file=sys.stderr)
     return part.take(~both)
 
 
@@ -203,8 +220,7 @@ def load_split(config, data: Interactions | None = None) -> splits.Split:
     try:
         if "part" not in data.frame:
             return _cut(config, data)
-        number = data.frame["part"].to_numpy()
-        train, *held_out = (data.take(number == part) for part in range(3))
+        train, *held_out = splits.parts_of(data)
         for place, part in enumerate(held_out):
             if not len(part):
                 train, _, held_out[place] = _cut(config, train, one=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 
 from tfrecal import acquisition
 from tfrecal.data.splits import Split
@@ -26,17 +27,25 @@ class Plan:
 
     Attributes:
         config: the `RunConfig`; `batch` is a number. A plan of it is itself.
-        lines: sentences for the user.
+        lines: what the run is going to do.
+        notes: what it does otherwise than the config says, and why.
     """
 
     config: RunConfig
     lines: list[str]
+    notes: list[str]
 
     def __str__(self) -> str:
-        return "\n".join(self.lines)
+        return "\n".join([*self.notes, *self.lines])
+
+    def say(self, quiet: bool = False) -> None:
+        """Prints the plan on stderr, or its notes only."""
+        for line in [*self.notes, *([] if quiet else self.lines)]:
+            print(line, file=sys.stderr)
 
     @classmethod
-    def of(cls, config: RunConfig, split: Split) -> "Plan":
+    def of(cls, config: RunConfig, split: Split,
+           asks: bool = False) -> "Plan":
         """Makes the plan of a run on its data.
 
         Rounds buy `BOUGHT` of the pool together if `batch` is not given. A
@@ -46,14 +55,15 @@ class Plan:
         Args:
             config: the config as given.
             split: the parts of its data.
+            asks: whether somebody else than the log answers, so that labels
+                of the log that are all alike tell nothing of the answers.
 
         Raises:
             ValueError: nothing can be learned or asked, or the audience is
                 empty.
         """
-        lines = []
         label = split.train.label
-        alike = label.min() == label.max()
+        alike = label.min() == label.max() and not asks
         if alike and label[0] < default_positive(split.train.scale):
             raise ValueError(
                 "A run learns from positives. Received: "
@@ -61,13 +71,21 @@ class Plan:
                 f"{label[0]:g} on a scale of {split.train.scale[0]:g} to "
                 f"{split.train.scale[1]:g}. Bring rows that people liked.")
         if config.oracle == "people":
-            _all_labelled(config, split, lines)
-            return cls(_with_batch(config, QUESTIONS), lines)
+            return cls(_with_batch(config, QUESTIONS), [
+                f"all {len(label):,} pairs are labelled: "
+                f"{counted(config.epochs, 'epoch')}; people are asked with "
+                "`tfrecal acquire` afterwards"], [])
+        plan = cls(config, [], [])
         if alike:
-            config = _without_questions(config, len(label), lines)
-        _check_strategy(config)
+            plan = _without_questions(plan, len(label))
+        _check_strategy(plan.config)
         target_of(config, split.train)
-        return cls(_with_rounds(config, len(label), lines), lines)
+        return _with_rounds(plan, len(label))
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number and its noun: "1 round", "2,000 rounds"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def labelled_first(config: RunConfig, size: int) -> int:
@@ -108,14 +126,9 @@ def _with_batch(config, number):
         config, batch=number)
 
 
-def _all_labelled(config, split, lines) -> None:
-    lines.append(
-        f"all {len(split.train):,} pairs are labelled: {config.epochs} "
-        "epochs; people are asked with `tfrecal acquire` afterwards")
-
-
-def _without_questions(config, size, lines):
-    """Returns the config of a run on positives only."""
+def _without_questions(plan: Plan, size: int) -> Plan:
+    """Returns the plan of a run on positives only."""
+    config = plan.config
     losses = [name for name in config.loss_names
               if name not in ("rating", "pairwise")]
     if "retrieval" not in losses:
@@ -125,15 +138,14 @@ def _without_questions(config, size, lines):
     changed = dataclasses.replace(
         config, rounds=0, final_epochs=config.epochs, initial=1.0,
         losses=",".join(losses), weights=weights)
-    if changed != config:
-        lines.append(
-            f"all {size:,} rows are positives, so there is nothing to ask: "
-            "trains on all of them with --rounds 0 --initial 1 --losses "
-            f"{changed.losses}, which predicts lists and no labels")
-        lines.append(
-            "further labels come from people (--oracle people, then `tfrecal "
-            "acquire`) or from a served model (`tfrecal feedback`)")
-    return changed
+    if changed == config:
+        return plan
+    return Plan(changed, [], [
+        f"all {size:,} rows are positives, so there is nothing to ask: "
+        "trains on all of them with --rounds 0 --initial 1 --losses "
+        f"{changed.losses}, which predicts lists and no labels",
+        "further labels come from people (--oracle people, then `tfrecal "
+        "acquire`) or from a served model (`tfrecal feedback`)"])
 
 
 def _check_strategy(config) -> None:
@@ -146,46 +158,57 @@ def _check_strategy(config) -> None:
             "Add rating to `--losses`, or choose another `--strategy`.")
 
 
-def _with_rounds(config, size, lines):
-    """Returns the config with a `batch` that fits a pool of `size` pairs."""
+def _with_rounds(plan: Plan, size: int) -> Plan:
+    """Returns the plan with a `batch` that fits a pool of `size` pairs."""
+    config = plan.config
     first = labelled_first(config, size)
     if config.initial > 1 and first > size - bool(config.rounds):
         raise ValueError(
             "`initial` must be a share, or a number of rows up to "
-            f"{size}, and leave some to ask. Received: initial={first}. Give "
-            "a smaller `--initial`, or `--initial 1 --rounds 0` to train on "
-            "all.")
+            f"{size:,}, and leave some to ask. Received: initial="
+            f"{config.initial:g}. Give a smaller `--initial`, or `--initial 1 "
+            "--rounds 0` to train on all.")
     free = size - first
-    end = f"{config.final_epochs} " + ("more " if config.rounds else "") + (
-        "epoch" if config.final_epochs == 1 else "epochs")
+    end = counted(config.final_epochs, (
+        "more epoch" if config.rounds else "epoch"))
     if not config.rounds or not free:
-        lines.append(f"{first:,} of {size:,} pairs labelled, nothing is "
-                     f"bought: {end}")
+        lines = [f"{first:,} of {size:,} pairs labelled, nothing is bought: "
+                 f"{end}"]
         if free:
             lines.append("--initial 1 trains on all pairs")
-        return _with_batch(config, QUESTIONS)
+        return Plan(_with_batch(config, QUESTIONS), lines, plan.notes)
     config = _with_batch(config, max(1, min(
         round(BOUGHT * size / config.rounds), free // config.rounds)))
-    lines.append(
-        f"{config.rounds:,} rounds of {config.batch:,} out of {size:,} pairs,"
-        f" {first:,} labelled first, {end}")
-    wanted = config.rounds * config.batch
+    return Plan(config, [
+        f"{counted(config.rounds, 'round')} of {config.batch:,} out of "
+        f"{size:,} pairs, {first:,} labelled first, {end}"],
+        [*plan.notes, *_short_of(config, free)])
+
+
+def _short_of(config, free: int) -> list[str]:
+    """Says why a run buys less than asked: it has `free` pairs to buy.
+
+    Raises:
+        ValueError: the budget pays for nothing.
+    """
     paid = _paid(config)
     if paid < 1:
         raise ValueError(
             "`budget` must pay for a label. Received: budget="
             f"{config.budget:g} with cost={config.cost:g}. Give a larger "
             "`--budget`, or `--initial 1 --rounds 0` to train on all.")
-    if wanted > min(free, paid):
-        why = (f"the pool holds only {free:,}" if free <= paid else
-               f"the budget of {config.budget:g} pays for only {paid:,}")
-        rounds = math.ceil(min(free, paid) / config.batch)
-        lines.append(f"{why} labels to buy: {rounds:,} rounds")
-    return config
+    if config.rounds * config.batch <= min(free, paid):
+        return []
+    number = min(free, paid)
+    why = ("the pool holds only" if free <= paid else
+           f"the budget of {config.budget:g} pays for only")
+    return [f"{why} {counted(number, 'label')} to buy: "
+            + counted(math.ceil(number / config.batch), "round")]
 
 
 def _paid(config):
     """Returns how many labels the budget pays for."""
     if config.budget is None or not config.cost:
         return math.inf
-    return int(config.budget / config.cost * (1 + 1e-9))
+    paid = config.budget / config.cost * (1 + 1e-9)
+    return paid if paid == math.inf else int(paid)

@@ -15,10 +15,11 @@ from tfrecal import __version__, callbacks
 from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.data.interactions import Interactions
+from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
-from tfrecal.runs.build import Run, build, restore
+from tfrecal.runs.build import Run, assemble, restore
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data, load_split
 from tfrecal.runs.plan import Plan
@@ -34,7 +35,8 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
     Args:
         config: what to do.
         folder: the run folder; it must not hold a run yet.
-        quiet: whether to print neither the plan nor a line for each round.
+        quiet: whether to print no line for each round, and of the plan only
+            its notes.
         oracle: an `Oracle` that answers in place of the log's hidden
             labels, such as a service that bills.
         data: the config's data, where they are loaded and the plan is said
@@ -48,10 +50,11 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
         team.from_chief(folder.check_new)
         said = data is not None
         data = load_data(config) if data is None else data
-        plan = Plan.of(config, load_split(config, data))
+        split = load_split(config, data)
+        plan = Plan.of(config, split, asks=oracle is not None)
         config = plan.config
-        if team.chief and not (quiet or said):
-            print(plan, file=sys.stderr)
+        if team.chief and not said:
+            plan.say(quiet)
         _check_same(team, config, data)
         chosen = None
         if config.tuning == "auto":
@@ -59,13 +62,12 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
                 # Imported here, because only `tuning="auto"` needs it.
                 from tfrecal.runs.tuning import auto as auto_tuning
                 nonlocal chosen
-                chosen = auto_tuning.choose(
-                    config, load_split(config, data), quiet=quiet)
+                chosen = auto_tuning.choose(config, split, quiet=quiet)
                 return dataclasses.asdict(chosen.config)
 
             config = RunConfig(**team.from_chief(choose))
         with team.strategy.scope():
-            built = build(config, data)
+            built = assemble(config, split)
         with _locked(team, folder):
             if Path(config.data).is_file():
                 folder.keep(data)  # the files may change
@@ -99,6 +101,9 @@ def resume(folder, quiet: bool = False, oracle=None) -> pd.DataFrame:
             team.copy(folder)
             with team.strategy.scope():
                 built, state = restore(folder)
+            team.from_chief(lambda: folder.mend(built.pool))
+            # Checked even if the run has ended.
+            team.from_chief(lambda: len(folder.journal()))
             _check_same(team, built.config, built.split.train)
             return _fit(built, state, folder, quiet, oracle, team)
 
@@ -163,16 +168,20 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
             acquire, config.final_epochs, verbose=0)]
     after = [lines]
     if team.chief:
+        make_folder(folder / "tensorboard")
         after.append(tf_keras.callbacks.TensorBoard(
             str(folder / "tensorboard"), write_graph=False))
     sequence = pool.sequence(config.batch_size, config.seed)
     sequence.start(first)
-    model.fit(
-        sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
-            FinalCosine(
-                config.learning_rate, stop, config.decay_epochs, acquire),
-            callbacks.ChiefDecides(team, pool, watch), *after,
-            callbacks.SavePool(pool, folder.path, acquire)])
+    try:
+        model.fit(
+            sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
+                FinalCosine(
+                    config.learning_rate, stop, config.decay_epochs, acquire),
+                callbacks.ChiefDecides(team, pool, watch), *after,
+                callbacks.SavePool(pool, folder.path, acquire, lines=lines)])
+    finally:
+        make_private(folder / "tensorboard")
 
 
 def _measure_test(built: Run, folder: RunFolder) -> dict[str, float]:
@@ -221,11 +230,12 @@ def verdict(history: pd.DataFrame) -> str:
              for title, name in _TITLES.items()
              if np.isfinite(last.get(f"val_{name}", np.nan))]
     test = history.attrs.get("test")
-    end = f"; at the end on the test part: {_figures(test)}" if test else ""
+    figures = _figures(test) if test else ""
+    end = f"; at the end on the test part: {figures}" if figures else ""
     rest = (f" {left:,} more came after the last epoch and are not trained "
             "on yet." if left else "")
-    return (f"{bought} on the {part.iloc[-1]} part: {', '.join(gains)}{end}."
-            + rest)
+    measured = ", ".join(gains) or "nothing to measure by"
+    return f"{bought} on the {part.iloc[-1]} part: {measured}{end}.{rest}"
 
 
 _TITLES = {"NDCG@10": "ndcg@10", "RMSE": "rmse", "AUC": "auc"}
@@ -238,7 +248,7 @@ def test_line(test: dict) -> str:
         test: what `RunFolder.test` holds.
     """
     return (f"test part ({test['rows']:,} rows, {test['users']:,} users): "
-            + _figures(test))
+            + (_figures(test) or "nothing to measure by"))
 
 
 def _figures(test):

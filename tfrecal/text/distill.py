@@ -79,7 +79,7 @@ def distill(teacher: TextEncoder, texts: Sequence[str], folder, *,
     rng = np.random.default_rng([seed, 14])
     texts = with_pieces(texts, samples, rng)
     targets = encode_many.run(teacher, texts, 4096, progress)
-    with replace_folder(folder) as beside:
+    with replace_folder(folder, private=False) as beside:
         student_checkpoint.begin(teacher, beside, layers)
         student = student_of(teacher, beside, tuning="top_n" if layers
                              else "full", top_n=max(layers, 1))

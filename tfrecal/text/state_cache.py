@@ -19,7 +19,7 @@ import numpy as np
 
 from tfrecal.data.assets import cache_folder
 from tfrecal.data.downloads import sha256
-from tfrecal.files import replace_file
+from tfrecal.files import replace_file, write_bytes
 from tfrecal.text import encode_many
 from tfrecal.text.vector_cache import text_key
 
@@ -117,12 +117,11 @@ def _write(folder: Path, keys, found, lengths, size: int) -> None:
             for some in found:
                 some.tofile(file)
 
-    replace_file(data, write)
+    replace_file(data, write, private=False)
     about = {"keys": keys, "lengths": lengths.tolist(),
              "sha256": sha256(data)}
-    replace_file(folder / f"{name}.json",
-                 lambda beside: beside.write_text(
-                     json.dumps(about), encoding="utf-8"))
+    write_bytes(folder / f"{name}.json", json.dumps(about).encode(),
+                private=False)
 
 
 def _make_room(root: Path, wanted: int) -> None:

@@ -15,7 +15,7 @@ from typing import Sequence
 
 import numpy as np
 
-from tfrecal.files import replace_file
+from tfrecal.files import write_bytes
 
 # Fewer new texts than this are not written: encoding them again is cheaper.
 _WORTH_WRITING = 16
@@ -96,7 +96,7 @@ class EncodingCache:
         np.save(buffer, rows, allow_pickle=False)
         content = buffer.getvalue()
         path = self.folder / _name(content)
-        replace_file(path, lambda beside: beside.write_bytes(content))
+        write_bytes(path, content, private=False)
         return path
 
 

@@ -14,7 +14,7 @@ from tfrecal.data.assets import cache_folder
 from tfrecal.data.downloads import sha256
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import unescape
-from tfrecal.files import replace_file
+from tfrecal.files import write_bytes
 
 # Raised whenever the reading below changes: kept tables are stale then.
 _FORMAT = 1
@@ -132,5 +132,4 @@ def _to_bytes(table: pd.DataFrame) -> bytes:
 def _store(path: Path, contents: dict[str, bytes]) -> None:
     """Writes each file beside and renames it; others may do so as well."""
     for name, content in contents.items():
-        replace_file(path / f"{name}.parquet",
-                     lambda beside: beside.write_bytes(content))
+        write_bytes(path / f"{name}.parquet", content, private=False)

@@ -45,7 +45,7 @@ class Trial(NamedTuple):
         ndcg: NDCG@10 of each user of the validation part; None where the
             trial was cut off.
         error: squared error of each row of the validation part; None where
-            the trial was cut off.
+            the trial was cut off, or where the losses predict no labels.
         epochs: number of epochs that were trained.
     """
 
@@ -145,8 +145,10 @@ def _try(config, split, left: float, epochs: int) -> Trial:
     watch = EvaluateRetrieval(pool, held_out)
     scorer = PoolScorer.of(model, pool)
     ranked = watch.ranked(scorer)[-1]
-    error = (held_out.label - scorer.predict(
-        held_out.user_code, held_out.item_code)) ** 2
+    error = None
+    if scorer.offers.labels:
+        error = (held_out.label - scorer.predict(
+            held_out.user_code, held_out.item_code)) ** 2
     return Trial(config.tuning, clock.seconds, ranked.per_user["ndcg@10"],
                  error, epochs)
 
@@ -180,11 +182,11 @@ class _Clock(tf_keras.callbacks.Callback):
 
 def _chosen(config, trials) -> Choice:
     best, others = trials[0], trials[1:]
-    lines = [f"{best.tuning}: NDCG@10 {best.ndcg.mean():.4f}, RMSE "
-             f"{np.sqrt(best.error.mean()):.4f}, {best.seconds:.1f} s"]
-    found = [{"tuning": best.tuning, "seconds": best.seconds,
-              "ndcg@10": float(best.ndcg.mean()),
-              "rmse": float(np.sqrt(best.error.mean()))}]
+    figures = _figures(best)
+    rmse = f", RMSE {figures['rmse']:.4f}" if "rmse" in figures else ""
+    lines = [f"{best.tuning}: NDCG@10 {figures['ndcg@10']:.4f}{rmse}, "
+             f"{best.seconds:.1f} s"]
+    found = [{"tuning": best.tuning, "seconds": best.seconds, **figures}]
     for trial in others:
         row = {"tuning": trial.tuning, "seconds": trial.seconds}
         if trial.ndcg is None:
@@ -192,22 +194,16 @@ def _chosen(config, trials) -> Choice:
                          "epoch is more than the trial may take")
             found.append({**row, "cut_off": True})
             continue
-        ndcg = t_interval(trial.ndcg - best.ndcg)
-        error = t_interval(best.error - trial.error)
+        gains, said = _compared(trial, best)
         times = trial.seconds / max(best.seconds, 1e-9)
-        lines.append(
-            f"{trial.tuning}: NDCG@10 {ndcg[0]:+.4f} [{ndcg[1]:+.4f}, "
-            f"{ndcg[2]:+.4f}], squared error {-error[0]:+.4f} "
-            f"[{-error[2]:+.4f}, {-error[1]:+.4f}] beside {best.tuning}, "
-            f"{times:.1f} x the time")
-        found.append({**row, "ndcg@10": float(trial.ndcg.mean()),
-                      "rmse": float(np.sqrt(trial.error.mean())),
-                      "beside": best.tuning, "ndcg_gain": ndcg,
-                      "error_gain": error})
+        lines.append(f"{trial.tuning}: {said} beside {best.tuning}, "
+                     f"{times:.1f} x the time")
+        found.append({**row, **_figures(trial), "beside": best.tuning,
+                      **gains})
         better = any(
             gain[1] > 0 and gain[0] >= WORTH * values.mean() for gain, values
-            in ((ndcg, best.ndcg), (error, best.error)))
-        worse = min(ndcg[2], error[2]) < 0
+            in zip(gains.values(), (best.ndcg, best.error)))
+        worse = any(gain[2] < 0 for gain in gains.values())
         if better and not worse:
             best = trial
     reason = (f"nothing dearer is better by {WORTH:.1%} and beyond chance"
@@ -216,3 +212,22 @@ def _chosen(config, trials) -> Choice:
     lines.append(f"chosen: {best.tuning} ({reason})")
     return Choice(dataclasses.replace(config, tuning=best.tuning), lines,
                   found)
+
+
+def _compared(trial, best) -> tuple[dict, str]:
+    """Returns the intervals of what a trial gains, and says them."""
+    ndcg = t_interval(trial.ndcg - best.ndcg)
+    said = f"NDCG@10 {ndcg[0]:+.4f} [{ndcg[1]:+.4f}, {ndcg[2]:+.4f}]"
+    if best.error is None:
+        return {"ndcg_gain": ndcg}, said
+    error = t_interval(best.error - trial.error)
+    return {"ndcg_gain": ndcg, "error_gain": error}, (
+        f"{said}, squared error {-error[0]:+.4f} [{-error[2]:+.4f}, "
+        f"{-error[1]:+.4f}]")
+
+
+def _figures(trial) -> dict[str, float]:
+    found = {"ndcg@10": float(trial.ndcg.mean())}
+    if trial.error is not None:
+        found["rmse"] = float(np.sqrt(trial.error.mean()))
+    return found

@@ -27,8 +27,8 @@ from tfrecal.files import lock_folder, replace_file
 from tfrecal.pool.pool import Pool
 from tfrecal.runs.build import make_model
 from tfrecal.runs.config import RunConfig
-from tfrecal.runs.data import load_data, load_split
-from tfrecal.runs.plan import Plan
+from tfrecal.runs.data import load_data
+from tfrecal.runs.tuning.check import OBJECTIVES, check
 from tfrecal.runs.tuning.space import (
     COUNTS,
     SEARCHED,
@@ -47,8 +47,6 @@ except ImportError as error:
     raise ImportError(
         f"A search needs Keras Tuner. Received: {error}. Install it: "
         "`pip install '.[tuner]'`.") from error
-
-OBJECTIVES = {"ndcg@10": "max", "rmse": "min"}
 
 
 class Found(NamedTuple):
@@ -104,15 +102,12 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
             trial ended.
     """
     seed = config.seed if seed is None else seed
-    _check_budget(trials, seconds, objective)
     data = load_data(config) if data is None else data
-    split = load_split(config, data)
-    config = Plan.of(config, split).config
+    plan, split = check(config, data, trials=trials, seconds=seconds,
+                        objective=objective)
+    config = plan.config
     space = checked(default_space(config, data) if space is None else space,
                     config)
-    if not len(split.validation):
-        raise ValueError("A search needs validation rows. Received: none by "
-                         f"split={config.split!r}. Choose another split.")
     begun = {"config": dataclasses.asdict(config), "space": space,
              "objective": objective, "seed": seed,
              "data": data.fingerprint()}
@@ -139,12 +134,6 @@ def validate(config: RunConfig, split) -> dict[str, float]:
             config.learning_rate, config.epochs, config.decay_epochs)])
     found = EvaluateRetrieval(pool, split.validation).evaluate(model)
     return {name: float(value) for name, value in found.items()}
-
-
-def _check_budget(trials, seconds, objective) -> None:
-    checks.whole(1, trials=trials)
-    checks.positive(**checks.given(seconds=seconds))
-    checks.one_of("objective", objective, OBJECTIVES)
 
 
 def _begin(folder: Path, begun: dict, overwrite: bool) -> None:
@@ -262,11 +251,14 @@ class _Tuner(BaseTuner):
             if name not in metrics:
                 raise ValueError(
                     f"This objective needs ratings. Received: {name} with "
-                    "labels 0 and 1. Choose ndcg@10.")
+                    "losses that predict none. Choose ndcg@10.")
         except (ValueError, OSError, ImportError) as error:
             raise FatalError(str(error)) from error  # later ones would fail
+        # Slices without a row have no value, and JSON has no NaN.
         _write_json(self._metrics_path(trial.trial_id), {
-            **metrics, "seconds": time.perf_counter() - started})
+            **{key: value for key, value in metrics.items()
+               if math.isfinite(value)},
+            "seconds": time.perf_counter() - started})
         return {name: metrics[name]}
 
     def on_trial_end(self, trial):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from grpc import StatusCode
 from tensorflow_serving.apis import predict_pb2
 
+from tfrecal.serving.manifest import check_whole
 from tfrecal.serving.server import op_libraries
 from tfrecal.serving.server.errors import ServingError
 from tfrecal.serving.server.session_runs import SessionRun
@@ -60,6 +61,10 @@ class Servable:
                 StatusCode.NOT_FOUND, "Specified file path does not appear to "
                 "contain a SavedModel bundle (should have a file called "
                 f"`saved_model.pb`): {self.folder}")
+        try:
+            check_whole(self.folder)
+        except ValueError as error:
+            raise ServingError(StatusCode.DATA_LOSS, str(error)) from error
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(
             graph=graph, config=session_config)
