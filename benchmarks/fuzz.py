@@ -40,12 +40,13 @@ def readers() -> dict:
     from helpers.fuzz_answers import Answers
     from helpers.fuzz_configs import Configs, Values
     from helpers.fuzz_feedback import Feedback
-    from helpers.fuzz_parquet import Frames, Parquet
+    from helpers.fuzz_parquet import Frames, ObjectFrames, Parquet
     from helpers.fuzz_queries import Queries
     from helpers.fuzz_tables import Check, Texts
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames(), Feedback(),
+        Texts(), Check(), Parquet(), Frames(), ObjectFrames(),
+        Feedback(),
         Answers(), Queries(), Configs(), Values())}
 
 

@@ -81,6 +81,11 @@ def written(rng: Random, names: list[str], rows: list[list[str]],
     return text[:-len(end)] if rng.random() < 0.1 else text
 
 
+def names_in(line: str, separator: str) -> list[str]:
+    """Returns the names in a line of them."""
+    return [name.strip('" \r') for name in line.split(separator)]
+
+
 def mutated(rng: Random, content, pieces: list):
     """Returns a text or bytes after a few changes, often none."""
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 4])):

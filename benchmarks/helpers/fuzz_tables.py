@@ -81,6 +81,10 @@ class Texts:
             if rng.random() < (0.35 if kind == "items" else 0.1):
                 content[f"{kind}{ending}"] = self._table(
                     rng, odd, separator, kind[:-1], options)
+        if rng.random() < 0.1:
+            name = f"rows{ending}"
+            names, _, content[name] = content[name].partition("\n")
+            options["header"] = parts.names_in(names, separator)
         return Files({name: self._bytes(rng, text, encoding, name)
                       for name, text in content.items()}, options)
 
@@ -154,8 +158,8 @@ class Texts:
 
     def _bytes(self, rng, text, encoding, name) -> bytes:
         data = text.encode(encoding, "replace")
-        if encoding == "utf-8" and rng.random() < 0.1:
-            data = b"\xef\xbb\xbf" + data
+        if encoding in ("utf-8", "utf-16-le") and rng.random() < 0.1:
+            data = "\ufeff".encode(encoding) + data
         if rng.random() < 0.3:
             data = parts.mutated(rng, data, parts.BYTES)
         if name.endswith(".gz"):
@@ -176,8 +180,11 @@ class Texts:
         form = {name: options.pop(name) for name in (
             "encoding", "separator", "quotes", "missing")
             if name in options}
-        tables = {name.split(".")[0]: self._strict(name, data, form)
-                  for name, data in files.content.items()}
+        header = options.pop("header", ())
+        tables = {kind: self._strict(name, data, {
+            **form, "header": header if kind == "rows" else ()})
+            for name, data in files.content.items()
+            for kind in [name.split(".")[0]]}
         return strict.tables_of(tables["rows"], tables.get("users"),
                                 tables.get("items"), **options)
 
