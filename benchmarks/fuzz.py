@@ -45,8 +45,7 @@ def readers() -> dict:
     from helpers.fuzz_tables import Check, Texts
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames(), ObjectFrames(),
-        Feedback(),
+        Texts(), Check(), Parquet(), Frames(), ObjectFrames(), Feedback(),
         Answers(), Queries(), Configs(), Values())}
 
 
@@ -162,7 +161,7 @@ def main() -> None:
                         help="1,000 inputs, 10^5 rows")
     options = parser.parse_args()
     inputs, rows, times = (1_000, 100_000, 1) if options.quick else (
-        options.inputs, options.rows, 3)
+        options.inputs, options.rows, 5)
     chosen = {name: one for name, one in readers().items()
               if name in (options.readers or readers())}
     shares = sum(one.share for one in chosen.values())

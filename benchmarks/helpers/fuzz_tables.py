@@ -275,7 +275,8 @@ def alike(got, wanted) -> bool:
     if is_missing(wanted) or is_missing(got):
         return is_missing(wanted) and is_missing(got)
     if isinstance(wanted, strict.Time):
-        time = got.timestamp() if hasattr(got, "timestamp") else got
+        time = (got.timestamp() + getattr(got, "nanosecond", 0) / 1e9
+                if hasattr(got, "timestamp") else got)
         return abs(time - wanted) <= _CLOSE * max(1, abs(wanted) / 1.7e9)
     if isinstance(wanted, Decimal):
         if isinstance(got, str):
