@@ -124,7 +124,7 @@ class Texts:
         unit = options.get("timestamp_unit")
         times = parts.OTHER_TIMES.get(unit, rng.choice(
             [parts.PLAIN_TIMES, parts.ISO_TIMES,
-             parts.PLAIN_TIMES + parts.ISO_TIMES] * 5
+             parts.PLAIN_TIMES + parts.ISO_TIMES] * 10
             + [*parts.OTHER_TIMES.values()]))
         pools = {"user_id": (parts.PLAIN_IDS, parts.ODD_IDS),
                  "item_id": (parts.PLAIN_IDS, parts.ODD_IDS),
@@ -134,7 +134,9 @@ class Texts:
                  "other": (parts.TITLES, parts.TITLES)}
         rng.shuffle(names)
         rows = [[parts.some(rng, *pools[name], odd) for name in names]
-                for _ in range(rng.randint(0, 9))]
+                for _ in range(rng.randint(1, 9) if rng.random() < 0.98 else 0)]
+        if "label" not in names and rng.random() < 0.9:
+            options.pop("scale", None)
         if rng.random() < 0.1:
             options["columns"] = {"user": "who"}
             names = ["who" if name == "user_id" else name for name in names]
@@ -143,8 +145,8 @@ class Texts:
                      for _ in names]
         if rng.random() < 0.005 and rows:
             rows[0][0] = "x" * 100_000
-        return parts.mutated(rng, parts.written(
-            rng, names, rows, separator), parts.CHARACTERS)
+        return parts.mutated_text(rng, parts.written(
+            rng, names, rows, separator))
 
     def _table(self, rng, odd, separator, kind, options) -> str:
         names = [f"{kind}_id", "title", "year"]
@@ -153,8 +155,8 @@ class Texts:
         rows = [[parts.some(rng, [one], parts.ODD_IDS, odd),
                  rng.choice(parts.TITLES), rng.choice(parts.YEARS)]
                 for one in ids[:rng.randint(2, 8)]]
-        return parts.mutated(rng, parts.written(
-            rng, names, rows, separator), parts.CHARACTERS)
+        return parts.mutated_text(rng, parts.written(
+            rng, names, rows, separator))
 
     def _bytes(self, rng, text, encoding, name) -> bytes:
         data = text.encode(encoding, "replace")
