@@ -38,11 +38,13 @@ _READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 def readers() -> dict:
     """Returns the readers by name; imported late, for `--help` is quick."""
     from helpers.fuzz_answers import Answers
+    from helpers.fuzz_check import Check
     from helpers.fuzz_configs import Configs, Values
     from helpers.fuzz_feedback import Feedback
-    from helpers.fuzz_parquet import Frames, ObjectFrames, Parquet
+    from helpers.fuzz_objects import ObjectFrames
+    from helpers.fuzz_parquet import Frames, Parquet
     from helpers.fuzz_queries import Queries
-    from helpers.fuzz_tables import Check, Texts
+    from helpers.fuzz_tables import Texts
 
     return {one.name: one for one in (
         Texts(), Check(), Parquet(), Frames(), ObjectFrames(), Feedback(),
