@@ -16,7 +16,7 @@ import fuzz  # noqa: E402
 def test_what_is_taken_is_right(name):
     found = fuzz.work(name, 0, 60, seed=7)
     assert not found["failures"], found["failures"][0]
-    assert found["counts"]["taken"] > 5 and found["counts"]["refused"] > 2
+    assert found["counts"]["taken"] > 5 and found["counts"]["refused"] > 0
 
 
 def test_a_lost_row_is_a_silent_change(monkeypatch):
