@@ -29,7 +29,7 @@ OWN = ["--data", "ratings.csv", "--users", "users.csv", "--items",
 # Options of a command in place of those of the README.
 SMALLER = {
     "ml-100k": OWN, "--batch": 60, "--trials": 1, "--seconds": 60,
-    "--seeds": 2, "--questions": 20}
+    "--seeds": 2, "--questions": 20, "--layers": 1}
 TITLES = ("Der Schatz im Silbersee", "霸王别姬", "Große Freiheit",
           "花样年华", "Spiel mir das Lied vom Tod")
 
