@@ -37,11 +37,12 @@ _READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 
 def readers() -> dict:
     """Returns the readers by name; imported late, for `--help` is quick."""
+    from helpers.fuzz_feedback import Feedback
     from helpers.fuzz_parquet import Frames, Parquet
     from helpers.fuzz_tables import Check, Texts
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames())}
+        Texts(), Check(), Parquet(), Frames(), Feedback())}
 
 
 def outcome(reader, case, folder: Path) -> tuple[str, str]:

@@ -228,6 +228,25 @@ def test_one_bad_byte_is_one_rejected_row(sqlite, tmp_path):
     assert rejected_rows(result)[0]["line"] == "2"
 
 
+@pytest.mark.parametrize("name", ["time", "value", "user_id", "kind"])
+def test_half_a_surrogate_pair_is_one_rejected_row(sqlite, tmp_path, name):
+    rows = clicks("ab", time=NOW // 1).assign(value=1.0).to_dict("records")
+    rows[1][name] = "\ud80e"
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = ingest(sqlite, path, progress=False)
+    assert (result.new, result.rejected) == (1, 1)
+    assert name in rejected_rows(result)[0]["reason"]
+
+
+def test_a_file_that_is_no_utf_16_is_named(sqlite, tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"{}")
+    with pytest.raises(ValueError, match="events.jsonl must be text in utf-16"
+                       ". Received: .*BOM"):
+        ingest(sqlite, path, encoding="utf-16", progress=False)
+
+
 def test_names_encodings_and_separators(sqlite, tmp_path):
     path = tmp_path / "events.csv"
     path.write_bytes("id|kunde|item_id|wann|kind|sterne\n"

@@ -352,7 +352,8 @@ def test_where_no_loop_is_known_it_is_said(stall, command_line, tmp_path):
     lambda loop: (loop / "config.json").write_text("{"),
     lambda loop: (loop / "config.json").unlink(),
     lambda loop: (loop / "runs/1/tables/users.parquet").write_bytes(b"PAR1"),
-    lambda loop: (loop / "name").write_text("other-00000000")])
+    lambda loop: (loop / "name").write_text("other-00000000"),
+    lambda loop: (loop.parents[1] / "f.db").write_bytes(b"")])
 def test_a_rollback_that_cannot_tell_needs_force(stall, command_line, damage):
     """Here to the version of a retraining."""
     with FeedbackStore(stall.store) as store:
@@ -365,7 +366,8 @@ def test_a_rollback_that_cannot_tell_needs_force(stall, command_line, damage):
         rollback = rollback[:-2]  # the loop's config names it
     code, text = command_line(*rollback)
     assert code == 2 and "version 2 knows erased users must be told" in text
-    assert "--force" in text and str(stall.loop) in text
+    assert "--force" in text
+    assert str(stall.loop) in text or str(stall.store) in text
     assert text.count("tfrecal: ") == 1 and (stall.base / "3").exists()
     code, text = command_line(*rollback, "--force")
     assert code == 0 and "is not checked" in text

@@ -181,3 +181,14 @@ def test_lines_that_are_no_rows(tmp_path, lines, said):
     found = read(tmp_path, text, bad_rows="drop")
     assert "300" in found.items.index and "200" not in found.items.index
     assert any(said in note for note in found.notes)
+
+
+def test_ids_with_line_ends_and_files_without_rows(tmp_path):
+    head = "item_id,title,shelf,year,price\n"
+    with pytest.raises(TablesWrong, match="line 2 .*holds a line end"):
+        read(tmp_path, head + '"20\n0",a,7,1997,1\n')
+    with pytest.raises(TablesWrong, match="items.csv: there is no row"):
+        read(tmp_path, head)
+    found = read(tmp_path, "\ufeff" + head + "101,two,7,1991,\n")
+    assert not len(found.items)
+    assert "2 that are served are not in it, and stay" in found.notes[0]

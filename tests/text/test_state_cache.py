@@ -147,7 +147,7 @@ def test_what_is_too_large_is_made_in_each_step(
 
 def test_a_disk_that_is_full_costs_the_cache_only(
         made, tiny_bert_folder, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state_cache, "replace_file", full)

@@ -7,6 +7,7 @@ import sys
 import tfrecal
 from tfrecal import doctor
 from tfrecal.cli import loop as loop_commands
+from tfrecal.cli import versions
 from tfrecal.cli.check import check, check_arguments
 from tfrecal.cli.options import field_arguments
 from tfrecal.cli.serving import (
@@ -84,8 +85,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
             ("export", export), ("serve", serve), ("recommend", recommend),
             ("feedback", loop_commands.feedback),
             ("retrain", loop_commands.retrain),
-            ("rollback", loop_commands.rollback),
-            ("status", loop_commands.status),
+            ("rollback", versions.rollback),
+            ("status", versions.status),
             ("datasets", list_datasets), ("doctor", run_doctor)):
         text = (function.__doc__ or "").splitlines()[0]
         # The server describes its own flags.
@@ -137,8 +138,10 @@ def _add_arguments(name: str, command) -> None:
         export_arguments(command)
     if name == "recommend":
         recommend_arguments(command)
-    if name in ("feedback", "retrain", "rollback", "status"):
+    if name in ("feedback", "retrain"):
         loop_commands.add_arguments(name, command)
+    if name in ("rollback", "status"):
+        versions.add_arguments(name, command)
     if name == "retrain":
         from tfrecal.retrain.config import RetrainConfig
         field_arguments(command, RetrainConfig)

@@ -357,9 +357,17 @@ def whole_to_pandas(cells):
 
 
 def arrow_texts(column: pd.Series):
-    """Returns a column of texts as one Arrow array of strings."""
+    """Returns a column of texts as one Arrow array of strings.
+
+    Halves of surrogate pairs, which JSON may hold, become question marks.
+    """
     import pyarrow as pa
 
-    cells = pa.array(column, pa.string(), from_pandas=True)
+    try:
+        cells = pa.array(column, pa.string(), from_pandas=True)
+    except UnicodeEncodeError:
+        cells = pa.array(column.map(lambda text: text.encode(
+            errors="replace").decode(), na_action="ignore"), pa.string(),
+            from_pandas=True)
     return (cells.combine_chunks()
             if isinstance(cells, pa.ChunkedArray) else cells)

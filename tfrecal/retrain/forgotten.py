@@ -33,6 +33,22 @@ def has_begun(loop) -> bool:
                for name in ("config.json", "name", "runs"))
 
 
+def check_store(loop, store) -> None:
+    """Checks that loop and store are those of the newest version.
+
+    Nothing is checked where that version is not whole: a rollback leaves it.
+
+    Raises:
+        ValueError: they are not, or a file of the loop is damaged.
+    """
+    found = Loop(loop)
+    try:
+        run = found.served()[1]
+    except ValueError:
+        return
+    found.check_owner(store, run)
+
+
 def erased_users(version_folder, loop, store) -> int:
     """Returns how many erased users an exported version knows.
 
@@ -46,13 +62,11 @@ def erased_users(version_folder, loop, store) -> int:
 
     Raises:
         Unknown: the tables of the version are nowhere.
-        ValueError: a file is damaged, or of another loop.
+        ValueError: a file is damaged.
     """
     if not store.counts()["erased"]:
         return 0
     run = versions.run_of(version_folder)
-    if has_begun(loop):
-        Loop(loop).check_owner(store, run)
     users = _users(Path(loop), run)
     made = records.of_run(store, run).get("until", -math.inf)
     return sum(until > made for until in store.erased(users).values())

@@ -142,7 +142,6 @@ class Loop:
         run = self.served()[1]
         self.check_owner(store, run)
         if run:
-            self.until(store, run)
             models.check_model(self.of_run(run), name)
         retrainings = store.retrainings()
         for run_id in retrainings["run_id"][
@@ -150,7 +149,7 @@ class Loop:
             self.kept(run_id)
 
     def check_owner(self, store: FeedbackStore, run: str) -> None:
-        """Checks that this loop made a model.
+        """Checks that this loop made a model, and that the store knows it.
 
         Args:
             store: the feedback store.
@@ -170,6 +169,7 @@ class Loop:
                 f"while retraining {run} in {store.url} is of {owner!r}",
                 "Check the folder (`-o`), its config.json and the store; if "
                 f"they are right, write {owner} into {path}.")
+        self.until(store, run)
 
     def options(self) -> str:
         """Returns the options that decide a candidate and its verdict."""

@@ -58,7 +58,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
             grown_table(tables.items, rows.items), tables.scale,
             tables.report, tables.name)
         if not quiet:
-            print(*rows.notes, sep="\n", flush=True)
+            for note in rows.notes:
+                print(note, flush=True)
         new = [len(after.index.difference(before.index))
                for after, before in ((today.users, tables.users),
                                      (today.items, tables.items))]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.data import kinds
+from tfrecal.data.cleaning import broken_ids
 from tfrecal.data.columns import as_ids, as_numbers, parse_columns
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.tables import TableFormat, read_table
@@ -136,10 +137,14 @@ class _Reader:
         self.lines = read.lines
         self.notes += read.notes
         if read.faults:
-            self.faults.append(f"{self.source}: {read.said_faults()}.")
+            self.faults.append(
+                f"{self.source}: {read.said_faults()} (read in "
+                f"{form.encoding}, as the files of the run).")
         frame, other = read.frame, columns.get(self.key, self.key)
         if self.key not in frame and other in frame:
             frame = frame.rename(columns={other: self.key})
+        if not len(frame) and not read.faults and len(self.table):
+            self.faults.append(f"{self.source}: there is no row.")
         ids = as_ids(id_column(frame, self.key), self.key,
                      self.notes).to_numpy(object)
         frame = self._served_columns(frame.drop(
@@ -176,8 +181,10 @@ class _Reader:
         missing = ids == ""
         twice = pd.Series(ids).duplicated().to_numpy() & ~missing
         self._add(missing, f"`{self.key}` is empty", ids)
+        broken = broken_ids(ids)
         self._add(twice, f"`{self.key}` is there already", ids)
-        return missing | twice
+        self._add(broken, f"`{self.key}` holds a line end", ids)
+        return missing | twice | broken
 
     def _add(self, wrong, why: str, cells) -> None:
         if not wrong.any():
@@ -213,12 +220,15 @@ class _Reader:
         frame.index = pd.Index(ids, name=self.key, dtype=object)
         new, known = code == 0, code > 0
         changed = _count_changed(frame[known], table.iloc[code[known] - 1])
-        if new.any() or changed:
+        gone = len(table) - int(known.sum())
+        if new.any() or changed or gone:
             self.notes.append(
                 f"{self.source}: {len(ids):,} rows, of which {new.sum():,} "
                 f"are new and {known.sum():,} are served already" + (
                     f"; {changed:,} of these have changed since, and stay as "
-                    "they are served" if changed else ""))
+                    "they are served" if changed else "") + (
+                    f"; {gone:,} that are served are not in it, and stay"
+                    if gone else ""))
         if new.sum() > known.sum() and len(table):
             self.notes.append(
                 f"{self.source}: most ids are new, such as "

@@ -163,7 +163,7 @@ class EventFile:
     def _next_lines(self, numbered, size: int) -> list[tuple[int, str]]:
         try:
             return list(islice(numbered, size))
-        except UnicodeDecodeError as error:  # where no line can be told
+        except UnicodeError as error:  # where no line can be told
             raise ValueError(
                 f"{self.path} must be text in {self.encoding}. Received: "
                 f"{error}. Name its encoding (`encoding`, `--encoding`)."
