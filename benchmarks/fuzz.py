@@ -29,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 _STEP = 200  # inputs of a piece of work
-_SHOWN = 10  # failures that are printed
+_SHOWN = 3  # failures of a reader that are printed
 _SMALLER = 300  # tries to make one smaller
 _REFUSALS = (ValueError, TypeError, FileNotFoundError, FileExistsError)
 _READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
@@ -37,12 +37,16 @@ _READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 
 def readers() -> dict:
     """Returns the readers by name; imported late, for `--help` is quick."""
+    from helpers.fuzz_answers import Answers
+    from helpers.fuzz_configs import Configs, Values
     from helpers.fuzz_feedback import Feedback
     from helpers.fuzz_parquet import Frames, Parquet
+    from helpers.fuzz_queries import Queries
     from helpers.fuzz_tables import Check, Texts
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames(), Feedback())}
+        Texts(), Check(), Parquet(), Frames(), Feedback(),
+        Answers(), Queries(), Configs(), Values())}
 
 
 def outcome(reader, case, folder: Path) -> tuple[str, str]:
@@ -58,7 +62,8 @@ def outcome(reader, case, folder: Path) -> tuple[str, str]:
     except _REFUSALS as error:
         if "Received" not in str(error):  # no error of ours
             return "traceback", traceback.format_exc(limit=-3)
-        return "refused" if refused else "refused_though_read", str(error)
+        said = refused or wanted is None or getattr(reader, "partial", False)
+        return "refused" if said else "refused_though_read", str(error)
     except Exception:
         return "traceback", traceback.format_exc(limit=-3)
     if refused:
@@ -165,15 +170,16 @@ def main() -> None:
               for count in [math.ceil(inputs * one.share / shares)]
               for first in range(0, count, _STEP)]
     found = {name: Counter() for name in chosen}
-    slowest, failures, reasons = 0.0, [], Counter()
+    failures = {name: [] for name in chosen}
+    slowest, reasons = 0.0, Counter()
     with ProcessPoolExecutor(options.jobs) as jobs:
         for part in jobs.map(work, *zip(*pieces)):
             found[part["name"]].update(part["counts"])
             slowest = max(slowest, part["slowest"])
-            failures += part["failures"]
+            failures[part["name"]] += part["failures"]
             reasons.update(part["reasons"])
-    for failure in failures[:_SHOWN]:
-        print(failure)
+    for some in failures.values():
+        print("".join(f"{failure}\n" for failure in some[:_SHOWN]), end="")
     for name, counts in found.items():
         print(f"{name:12s} " + "  ".join(
             f"{kind} {count:,}" for kind, count in sorted(counts.items())))

@@ -224,11 +224,11 @@ class Check(Texts):
             status = main(words)
         found = re.search(r"^  ([\d,]+) rows of ([\d,]+) users and ([\d,]+) "
                           r"items", out.getvalue(), re.MULTILINE)
-        if status not in (0, 2):
+        if status not in (0, 2) or err.getvalue() and not found and (
+                "Received" not in err.getvalue()):
             raise RuntimeError(f"status {status}: {err.getvalue()}")
-        if found is None:
-            if status == 2 or "rows" in paths and not found:
-                raise ValueError(err.getvalue() or out.getvalue())
+        if found is None:  # refused, or there are no rows in these files
+            raise ValueError(f"Received: {err.getvalue() or out.getvalue()}")
         return status, [int(one.replace(",", "")) for one in found.groups()]
 
     def expect(self, files: Files):

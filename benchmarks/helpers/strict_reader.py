@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PROGRAMS = re.compile(r"-?(0|[1-9][0-9]{0,14}|(0|[1-9][0-9]*)\.[0-9]+"
                        r"|[0-9](\.[0-9]+)?[eE][+-][0-9]{2,3})")
 _ISO = re.compile(
-    r"(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)"
+    r"(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T ](\d\d)(?:(:?)(\d\d)(?:\5(\d\d)"
     r"(?:[.,](\d{1,9}))?)?)?(?: ?(Z|[+-]\d\d(?::?\d\d)?))?)?",
     re.ASCII | re.IGNORECASE)
 _UNITS = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
@@ -164,14 +164,14 @@ def iso_of(value) -> float:
         return math.nan
     year, month, day, hour, minute, second = (
         int(part or least) for part, least in zip(
-            found.groups(), (0, 0, 1, 0, 0, 0)))
+            found.group(1, 2, 3, 4, 6, 7), (0, 0, 1, 0, 0, 0)))
     if not re.match(r"\d{4}-\d\d($|-\d\d($|[T ]))|\d{8}($|[T ])", text,
                     re.IGNORECASE):
         return math.nan
-    part = Fraction(int((found[7] or "0").ljust(9, "0")), 10 ** 9)
+    part = Fraction(int((found[8] or "0").ljust(9, "0")), 10 ** 9)
     try:
         time = datetime.datetime(year, month, day, hour, minute, second)
-        return float(Fraction(_seconds(time)) + part - _zone(found[8]))
+        return float(Fraction(_seconds(time)) + part - _zone(found[9]))
     except ValueError:
         return math.nan
 

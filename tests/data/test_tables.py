@@ -374,3 +374,12 @@ def test_a_parquet_file_with_damaged_names_is_named(tmp_path):
                         store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"user_id", b"user_i\xc3"))
     expect_refusal(path, "rows.parquet must be a Parquet file")
+
+
+def test_bytes_of_parquet_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(
+        pa.table({"user_id": ["axxb"], "item_id": ["b"]}), path,
+        compression="none", use_dictionary=False, write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"axxb", b"a\x80xb"))
+    expect_refusal(path, "rows.parquet must be a Parquet file.*UTF8")

@@ -325,6 +325,16 @@ def test_parquet_types_that_are_refused(
     assert reason in rejected_rows(result)[0]["reason"]
 
 
+def test_bytes_of_parquet_that_are_no_text_are_refused(sqlite, tmp_path):
+    path = tmp_path / "events.parquet"
+    parquet.write_table(pa.Table.from_pandas(clicks(["axxb"])), path,
+                        compression="none", use_dictionary=False,
+                        write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"axxb", b"a\x80xb"))
+    with pytest.raises(ValueError, match="must be a Parquet.*UTF8"):
+        ingest(sqlite, path, progress=False)
+
+
 def test_strangers_are_counted(store, tmp_path):  # noqa: F811
     path = write(clicks("ab", user_id=["u1", "u2"], item_id=["i1", "i1"]),
                  tmp_path / "events.csv")

@@ -12,6 +12,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
+from tfrecal.checks import shown
+
 KEYS = ("user_id", "item_id")
 NEEDED = (*KEYS, "label")
 OPTIONAL = ("timestamp", "weight")
@@ -72,7 +74,7 @@ def read_pairs(columns: str | None) -> dict[str, str]:
                     or len(found) < len(pairs)):
         raise ValueError(
             "`columns` (`--columns`) must be pairs NAME=COLUMN with commas "
-            f"between them, each name once. Received: {columns!r}. Write "
+            f"between them, each name once. Received: {shown(columns)}. Write "
             "user=userId,label=rating.")
     return found if columns else {}
 
@@ -126,9 +128,9 @@ def _spelled(frame, name: str) -> list[str]:
 
 def _missing_message(frame, missing, columns) -> str:
     names = [str(name) for name in frame.columns]
-    shown = names if len(names) <= 20 else [*names[:20], "..."]
+    some = names if len(names) <= 20 else [*names[:20], "..."]
     message = (f"Interactions need the columns {list(KEYS)}, and `label` "
-               f"unless each row is a click. Received: columns={shown}, "
+               f"unless each row is a click. Received: columns={some}, "
                f"without {[columns.get(name, name) for name in missing]}.")
     found = next((one for one in ("::", "|", "\t", ";") if one in names[0]),
                  None) if len(names) == 1 else None
@@ -268,9 +270,9 @@ def _mixed_message(values, name: str) -> str:
     examples = {}
     for value in values:
         examples.setdefault(type(value).__name__, value)
-    shown = ", ".join(f"{v!r} ({k})" for k, v in list(examples.items())[:3])
+    some = ", ".join(f"{v!r} ({k})" for k, v in list(examples.items())[:3])
     return (f"`{name}` must hold strings, or whole numbers, and not a mix of "
-            f"types. Received: {shown}. Convert the column first, for "
+            f"types. Received: {some}. Convert the column first, for "
             f"example `frame[\"{name}\"].astype(str)`.")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import did_you_mean, shown
+from tfrecal.data.times import is_iso
 
 OPERATORS = {ast.Eq: operator.eq, ast.NotEq: operator.ne,
              ast.Lt: operator.lt, ast.LtE: operator.le,
@@ -177,9 +178,9 @@ def _times(texts: list[str], column: pd.Series) -> list[pd.Timestamp]:
     found = []
     for text in texts:
         try:
-            time, zone = pd.Timestamp(text), column.dt.tz
-            if time is pd.NaT:
+            if not is_iso(text):  # pandas takes "01", and guesses
                 raise ValueError("no time")
+            time, zone = pd.Timestamp(text), column.dt.tz
             if zone is not None:
                 time = (time.tz_localize(zone) if time.tz is None
                         else time.tz_convert(zone))

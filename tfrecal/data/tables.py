@@ -208,6 +208,7 @@ def read_parquet(path) -> pd.DataFrame:
 
     try:
         table = parquet.read_table(path)
+        table.validate(full=True)  # bytes that are no UTF-8, too
         names = table.column_names
         frame = whole_to_pandas(table)
     except FileNotFoundError:

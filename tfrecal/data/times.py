@@ -8,6 +8,7 @@ some days of January 1970, and every order by time would be wrong.
 from __future__ import annotations
 
 import datetime
+import re
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,11 @@ def as_seconds(column: pd.Series, unit: str | None = None) -> np.ndarray:
         only_numbers = not np.isfinite(texts).any()
         number = _of_numbers(number, finite, unit, only_numbers)
     return _within(np.where(finite, number, texts))
+
+
+def is_iso(text: str) -> bool:
+    """Whether a text is written as a time of ISO 8601."""
+    return bool(re.match(_ISO, text.strip().upper()))
 
 
 def read_cells(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +114,8 @@ def _of_texts(column: pd.Series) -> np.ndarray:
     """Returns seconds of texts and objects of time; NaN for all else."""
     if isinstance(column.dtype, pd.StringDtype):
         return _of_iso(column)
-    places, values = pd.factorize(column.map(_text).to_numpy(object))
+    places, values = pd.factorize(np.array(
+        [_text(value) for value in column], object))
     found = _of_iso(pd.Series(values, dtype=object))
     return np.append(found, np.nan)[places]
 

@@ -16,7 +16,6 @@ import re
 import secrets
 
 import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 
 from tfrecal.data.columns import clean_id
@@ -142,7 +141,8 @@ def refused(connection, user_id: np.ndarray, time: np.ndarray
     until = erased(connection, user_id)
     gone = np.zeros(len(time), bool)
     if until:
-        gone = time <= pd.Series(user_id).map(until).to_numpy(float)
+        gone = time <= np.array([until.get(one, np.nan) for one in user_id],
+                                float)
     return gone, time < kept_since(connection)
 
 

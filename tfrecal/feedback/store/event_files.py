@@ -201,6 +201,7 @@ class EventFile:
                 some = next(batches, None)
                 if some is None:
                     return
+                some.validate(full=True)  # bytes that are no UTF-8, too
                 frame = pd.DataFrame({
                     name: _exact_column(some.column(old))
                     for name, old in zip(self.columns, wanted)})

@@ -119,8 +119,8 @@ def _store(store, read: FileChunk, names, result: Ingested) -> list[list]:
         added = (store.add_shown if table == "shown"
                  else store.add_responses)(frame)
         if table == "responses":
-            result.ratings += int((
-                frame["kind"].astype(str).str.strip() == "rating").sum())
+            result.ratings += sum(isinstance(kind, str) and kind.strip()
+                                  == "rating" for kind in frame["kind"])
         result.new += added.new
         result.known += added.known
         bad = added.rejected

@@ -195,7 +195,7 @@ def check_responses(frame: pd.DataFrame, now: float,
     found.refuse(~np.isin(kind.astype(str), KINDS),
                  f"kind is not one of {', '.join(KINDS)}")
     value = found.numbers("value")
-    given = pd.Series(kind).map(_VALUES).to_numpy(float)
+    given = np.array([_VALUES.get(one, np.nan) for one in kind], float)
     value = np.where(np.isnan(value), given, value)
     found.keep("value", value)
     found.refuse(np.isnan(value), "no value of a rating")
