@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 from serving_models import free_port
 
-
 pytestmark = pytest.mark.large  # a minute
 
 README = Path(__file__).parent.parent / "README.md"
