@@ -20,7 +20,6 @@ import pandas as pd
 import pytest
 from serving_models import free_port
 
-
 pytestmark = pytest.mark.large  # a minute
 
 README = Path(__file__).parent.parent / "README.md"
@@ -29,7 +28,7 @@ OWN = ["--data", "ratings.csv", "--users", "users.csv", "--items",
 # Options of a command in place of those of the README.
 SMALLER = {
     "ml-100k": OWN, "--batch": 60, "--trials": 1, "--seconds": 60,
-    "--seeds": 2, "--questions": 20}
+    "--seeds": 2, "--questions": 20, "--layers": 1}
 TITLES = ("Der Schatz im Silbersee", "霸王别姬", "Große Freiheit",
           "花样年华", "Spiel mir das Lied vom Tod")
 

@@ -50,3 +50,22 @@ def test_modules_are_there_after_the_import_alone():
             "from tfrecal.serving.client import Recommender; "
             "assert 'tensorflow' not in sys.modules, 'TensorFlow'")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_imports_run_no_operation():
+    """A process that ran one cannot be forked (`benchmarks/kill.py`)."""
+    code = """
+import pkgutil, importlib, tfrecal
+for module in pkgutil.walk_packages(tfrecal.__path__, "tfrecal."):
+    if not module.name.endswith(("__main__", ".env")):
+        try:
+            importlib.import_module(module.name)
+        except ImportError:
+            pass  # of an extra
+from tensorflow.python.eager import context
+made = context.context_safe()
+assert not (made and made._initialized)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -238,6 +239,7 @@ def test_files_of_ones_own_are_read_as_by_a_run(tmp_path, command_line):
     assert config.pop("duplicates") is None
     assert config.pop("fingerprint")
     path.write_text(json.dumps(config))
+    (path.parent / "sums.json").unlink()
     assert command_line(*options, "--bad-rows", "drop")[0] == 0
     options += ["--bad-rows", "drop", "--seeds", 3]
     assert command_line(*options)[0] == 0

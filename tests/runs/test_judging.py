@@ -53,9 +53,9 @@ def finished(tmp_path_factory):
         closed[-1].open = True
         return history
 
-    real_load, real_fit = build.load_split, TwoTower.fit
+    real_load, real_fit = run.load_split, TwoTower.fit
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "load_split", load_split)
+        patch.setattr(run, "load_split", load_split)
         patch.setattr(TwoTower, "fit", fit)
         run.run(CONFIG, folder, quiet=True)
     assert closed[-1].open

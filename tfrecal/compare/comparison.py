@@ -142,12 +142,13 @@ def check(config: ComparisonConfig) -> tuple[Interactions, list[str]]:
     seeds = config.seeds if len(data) < _FEW_ROWS else 1
     plan = []
     for name in config.scenario_names:
-        pools = [scenarios.check(data, name, seed, config).pool
-                 for seed in range(first, first + seeds)]
+        pool = scenarios.check(data, name, first, config).pool
         plan.append(
             f"{name}: {counted(config.rounds, 'round')} of "
-            f"{_batch(config, pools[0]):,} out of {len(pools[0]):,} pairs, "
-            f"{pools[0].counts['labelled']:,} labelled first")
+            f"{_batch(config, pool):,} out of {len(pool):,} pairs, "
+            f"{pool.counts['labelled']:,} labelled first")
+        for seed in range(first + 1, first + seeds):
+            scenarios.check(data, name, seed, config)
     return data, plan
 
 

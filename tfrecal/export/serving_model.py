@@ -18,10 +18,6 @@ from tfrecal.pool.histories import ragged_histories
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
-# An optional input that is left out has no row, though the request has some.
-_NO_ID = tf.zeros([0], tf.string)
-_NO_LIST = tf.zeros([0, 0], tf.string)
-_NO_TOKENS = tf.zeros([0, 0], tf.int32)
 
 
 class ServingModel(tf.Module):
@@ -149,13 +145,19 @@ class ServingModel(tf.Module):
             self._label_variables = list(self._predict.variables)
 
     def _functions(self) -> dict:
+        # An optional input that is left out has no row, though the request
+        # has some. Not made at import: a process that ran an operation can
+        # no longer be forked.
+        no_id, no_list = tf.zeros([0], tf.string), tf.zeros([0, 0], tf.string)
+        no_tokens = tf.zeros([0, 0], tf.int32)
+
         def signature(*specs):
             return tf.function(
                 autograph=False, input_signature=specs)
 
         @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                    _named(_LISTS, "exclude"))
-        def recommend(user_id, history=_NO_LIST, exclude=_NO_LIST):
+        def recommend(user_id, history=no_list, exclude=no_list):
             # The usual request has no lists: a tenth of the operations.
             return tf.cond(
                 tf.size(history) + tf.size(exclude) > 0,
@@ -180,7 +182,7 @@ class ServingModel(tf.Module):
         if self._texts is None:
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"))
-            def embed_queries(user_id=_NO_ID, history=_NO_LIST):
+            def embed_queries(user_id=no_id, history=no_list):
                 return {"embedding": self._query(user_id, history)[0]}
 
             @signature(_named(_IDS, "item_id"))
@@ -190,21 +192,21 @@ class ServingModel(tf.Module):
         else:
             # Tokens of a client come under the name `token_ids`.
             texts = self._texts
-            none = _NO_ID if texts.dtype == tf.string else _NO_TOKENS
+            none = no_id if texts.dtype == tf.string else no_tokens
 
             @signature(texts, _named(_IDS, "user_id"),
                        _named(_LISTS, "exclude"))
-            def search(text, user_id=_NO_ID, exclude=_NO_LIST):
-                query, _, known = self._query(user_id, _NO_LIST, text)
+            def search(text, user_id=no_id, exclude=no_list):
+                query, _, known = self._query(user_id, no_list, text)
                 return self._best_items(query, known, exclude)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        texts)
-            def embed_queries(user_id=_NO_ID, history=_NO_LIST, text=none):
+            def embed_queries(user_id=no_id, history=no_list, text=none):
                 return {"embedding": self._query(user_id, history, text)[0]}
 
             @signature(_named(_IDS, "item_id"), texts)
-            def embed_candidates(item_id=_NO_ID, text=none):
+            def embed_candidates(item_id=no_id, text=none):
                 return {"embedding": self._candidate(item_id, text)}
 
             found["search"] = search

@@ -205,8 +205,9 @@ def read_table(path, kinds: dict[str, str], must: str,
     except Exception as error:
         raise damaged(path, must, f"which cannot be read: {error}",
                       cure) from None
+    # Without rows, pandas may write a column of texts as one of numbers.
     wrong = [name for name, kind in kinds.items() if name not in found
-             or found[name].dtype.kind not in kind]
+             or len(found) and found[name].dtype.kind not in kind]
     if wrong:
         raise damaged(path, must, f"whose column {wrong[0]!r} is missing or "
                       "of another kind", cure)

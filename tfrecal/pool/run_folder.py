@@ -451,7 +451,8 @@ def acquisitions(pool: Pool) -> pd.DataFrame:
     return pd.DataFrame({
         "ticket": pool.ticket[rows], "round": pool.round[rows],
         "user_id": pairs.user_id, "item_id": pairs.item_id,
-        "strategy": [pool.strategies[s] for s in pool.strategy[rows]],
+        "strategy": np.array([*pool.strategies, ""], object)[
+            pool.strategy[rows]],
         "utility": pool.utility[rows],
         "state": np.array(STATES, object)[pool.state[rows]],
         "label": pool.label[rows], "cost": pool.cost[rows]})
