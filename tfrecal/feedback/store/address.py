@@ -69,6 +69,9 @@ def parse_address(address) -> URL:
                              "with options, which a file does not take.")
         return parsed.set(drivername="sqlite")
     if backend == "postgresql":
+        if _OPTION.search(f"{parsed.host} {parsed.database}"):
+            raise ValueError(f"{FORMS} Received: a URL with a password that "
+                             "does not follow a question mark.")
         if "@" in f"{parsed.host} {parsed.database}":
             raise ValueError(
                 f"{FORMS} Received: a URL with several @. Write those of a "
