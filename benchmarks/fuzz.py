@@ -45,10 +45,11 @@ def readers() -> dict:
     from helpers.fuzz_parquet import Frames, Parquet
     from helpers.fuzz_queries import Queries
     from helpers.fuzz_tables import Texts
+    from helpers.fuzz_today import Today
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames(), ObjectFrames(), Feedback(),
-        Answers(), Queries(), Configs(), Values())}
+        Texts(), Check(), Parquet(), Frames(), ObjectFrames(), Today(),
+        Feedback(), Answers(), Queries(), Configs(), Values())}
 
 
 def outcome(reader, case, folder: Path) -> tuple[str, str]:

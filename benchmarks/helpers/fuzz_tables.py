@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helpers import fuzz_mutations as parts
 from helpers import strict_tables as strict
+from helpers.strict_reader import iso_of
 
 from tfrecal.data.interactions import Interactions
 
@@ -225,8 +226,11 @@ def alike(got, wanted) -> bool:
     if is_missing(wanted) or is_missing(got):
         return is_missing(wanted) and is_missing(got)
     if isinstance(wanted, strict.Time):
-        time = (got.timestamp() + getattr(got, "nanosecond", 0) / 1e9
-                if hasattr(got, "timestamp") else got)
+        time = got
+        if hasattr(got, "as_unit"):  # `timestamp()` rounds
+            time = got.as_unit("ns").value / 10 ** 9
+        elif hasattr(got, "timetuple"):
+            time = iso_of(got)
         return abs(time - wanted) <= _CLOSE * max(1, abs(wanted) / 1.7e9)
     if isinstance(wanted, Decimal):
         if isinstance(got, str):

@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from tfrecal.checks import shown
+from tfrecal.checks import is_text, shown
 
 KEYS = ("user_id", "item_id")
 NEEDED = (*KEYS, "label")
@@ -199,6 +199,11 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
         limit = exact_to(column.dtype)
     values = np.asarray(values, dtype=object)
     texts = [clean_id(value, name, limit) for value in values]
+    if not is_text("".join(texts)):
+        odd = next(text for text in texts if not is_text(text))
+        raise ValueError(f"`{name}` must hold text that UTF-8 can write. "
+                         f"Received: {shown(odd)}, which has half of a "
+                         "surrogate pair. Read the file in its encoding.")
     if notes is not None and kind == "string":
         cut = next((value for value, text in zip(values, texts)
                     if text != value.strip()), None)
