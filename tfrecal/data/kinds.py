@@ -3,8 +3,8 @@
 A column is numbers if every cell that is not missing is a number as a program
 writes it: an optional minus, digits without a leading zero, perhaps a point
 and digits; one digit before an exponent with its sign (1e-05, 2.5e+20); whole
-numbers have at most 15 digits. All else is text: 007, 1e5, +3, 1,000, True, 2026-05-01. So
-codes keep their zeros, and one blank cell decides nothing.
+numbers have at most 15 digits. All else is text: 007, 1e5, +3, 1,000, True,
+2026-05-01. So codes keep their zeros, and one blank cell decides nothing.
 
 Whoever reads a part of the data, such as the new items of a retraining, reads
 it in the kinds of the whole (`in_kinds`).

@@ -2,9 +2,9 @@
 
 Cells of text files arrive as texts. A cell is missing when it is empty, holds
 white space only, or is named in `TableFormat.missing`: NA, null and None are
-words like others. A row without any cell is skipped, as an empty line is. What
-a column is, a number or a text, is decided by the
-rule of `tfrecal.data.kinds`, which sees the whole column.
+words like others. A row without any cell is skipped, as an empty line is.
+What a column is, a number or a text, is decided by the rule of
+`tfrecal.data.kinds`, which sees the whole column.
 """
 from __future__ import annotations
 
