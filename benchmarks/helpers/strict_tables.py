@@ -121,7 +121,8 @@ def tables_of(rows: Strict, users: Strict | None, items: Strict | None, *,
     duplicates = duplicates or ("last" if found["label"] is None else "raise")
     table, bad = _rows(rows, found, given, scale, timestamp_unit)
     made, dropped = {}, bool(rows.faults)
-    for key, one, place in (("users", users, 0), ("items", items, 1)):
+    both = ("users", users, 0), ("items", items, 1)
+    for key, one, place in sorted(both, key=lambda part: part[1] is None):
         name = f"{key[:-1]}_id"
         if one is None:
             made[key] = {row[place]: {} for row, wrong in zip(table, bad)

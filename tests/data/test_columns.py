@@ -143,7 +143,8 @@ def test_cut_decimals_are_told():
     (pd.Series(["a", "b\ud800", "c"], dtype=object), "UTF-8 can write"),
     (pd.Series([1, True, 2], dtype=object), r"True \(bool\)"),
     (pd.Series([["a"], ["a"], None], dtype=object), r"\['a'\] \(list\)"),
-    ([b"a", b"b", b"c"], r"b'a' \(bytes\)")])
+    ([b"a", b"b", b"c"], r"b'a' \(bytes\)"),
+    (["a\0", "b", "c"], "zero bytes")])
 def test_other_ids_are_refused(ids, message):
     with pytest.raises(ValueError, match=f"`user_id` must.*{message}"):
         read(frame(user_id=ids))

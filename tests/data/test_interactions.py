@@ -274,3 +274,12 @@ def test_repr_names_rows_tables_scale_columns_and_days():
         "5,\n             user_id, item_id, label, timestamp, weight; "
         "1970-01-01 to 1971-01-02)")
     assert "no times" in repr(read(frame().drop(columns="timestamp")))
+
+
+def test_tables_that_are_made_hold_only_ids_of_rows_that_stay():
+    raw = frame(user_id=["a", "b", "c"], item_id=["x", "x", "gone"])
+    items = pd.DataFrame({"item_id": ["x", "y"]})
+    data = read(raw, items=items, bad_rows="drop")
+    assert data.user_ids.tolist() == ["a", "b"]
+    assert data.item_ids.tolist() == ["x", "y"]
+    assert data.user_code.tolist() == [1, 2]

@@ -58,23 +58,25 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     report.add("broken_id", broken, lines)
     clean, bad = check_rows(chosen, missing | broken, scale, timestamp_unit,
                             report, lines)
-    tables, codes, vocabularies = [], [], []
-    for table, (key, (places, texts)) in zip((users, items), ids.items()):
+    given = {"user_id": users, "item_id": items}
+    tables, codes, vocabularies = {}, {}, {}
+    # A table that is made of the rows is made of those that stay.
+    for key in sorted(given, key=lambda key: given[key] is None):
+        places, texts = ids[key]
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
-        table = as_table(named_table(table, key, columns), key,
-                         texts[used], report, text)
-        vocabulary = Vocabulary(table.index, key)
-        code = np.append(vocabulary.codes(texts), np.int32(0))[places]
+        tables[key] = as_table(named_table(given[key], key, columns), key,
+                               texts[used], report, text)
+        vocabularies[key] = Vocabulary(tables[key].index, key)
+        code = np.append(vocabularies[key].codes(texts), np.int32(0))[places]
         report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
         bad = bad | (code == 0)
-        tables.append(table)
-        codes.append(code)
-        vocabularies.append(vocabulary)
+        codes[key] = code
     if scale is None and not bad.all():
         # That of all labels, before those of one pair are made one.
         scale = _scale_of(clean["label"].to_numpy()[~bad])
-    pair = codes[0].astype(np.int64) * vocabularies[1].size + codes[1]
+    pair = (codes["user_id"].astype(np.int64) * vocabularies["item_id"].size
+            + codes["item_id"])
     clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
                                     lines)
     good = ~(bad | extra)
@@ -83,10 +85,11 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     clean = clean[good].reset_index(drop=True)
     for place, (key, (places, texts)) in enumerate(ids.items()):
         clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
-    return (clean, *tables, scale, report), {
-        "user_code": codes[0][good], "item_code": codes[1][good],
-        "user_vocabulary": vocabularies[0],
-        "item_vocabulary": vocabularies[1]}
+    known = {}
+    for key in given:
+        known[f"{key[:-3]}_code"] = codes[key][good]
+        known[f"{key[:-3]}_vocabulary"] = vocabularies[key]
+    return (clean, *(tables[key] for key in given), scale, report), known
 
 
 def _scale_of(label: np.ndarray) -> tuple[float, float]:

@@ -204,6 +204,11 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
         raise ValueError(f"`{name}` must hold text that UTF-8 can write. "
                          f"Received: {shown(odd)}, which has half of a "
                          "surrogate pair. Read the file in its encoding.")
+    if any("\0" in text for text in texts):
+        odd = next(text for text in texts if "\0" in text)
+        raise ValueError(f"`{name}` must hold text without zero bytes, which "
+                         f"no database takes. Received: {shown(odd)}. Cut "
+                         "them off.")
     if notes is not None and kind == "string":
         cut = next((value for value, text in zip(values, texts)
                     if text != value.strip()), None)
