@@ -52,7 +52,7 @@ def records(data: bytes, encoding: str = "utf-8",
             raise Refused("no header")
         cells, end = _record(lines, place, separator, quotes)
         if "".join(lines[place:end]).strip():
-            if cells is None:
+            if cells is None or not _is_text("".join(lines[place:end])):
                 raise Refused("the header is no record")
             names = cells
         place = end
@@ -62,6 +62,8 @@ def records(data: bytes, encoding: str = "utf-8",
         whole = "".join(lines[place:end])
         if cells and len(cells) != len(names) and whole.strip():
             cells, end = None, place + 1
+        elif not _is_text(whole):
+            cells = None
         if cells is None or whole.strip() or len(names) == 1:
             if cells != []:
                 rows.append((place + 1, cells))
@@ -92,14 +94,14 @@ def _record(lines, place: int, separator: str, quotes: bool):
                 break
             cells = found[0] if found else []
             break
-    if cells is None:
-        return None, place + 1
-    whole = "".join(lines[place:end])
+    return cells, end if cells is not None else place + 1
+
+
+def _is_text(text: str) -> bool:
     try:
-        whole.encode()
+        return "\0" not in text and bool(text.encode() or True)
     except UnicodeEncodeError:
-        return None, end
-    return (None if "\0" in whole else cells), end
+        return False
 
 
 def cell_of(text: str, missing=()) -> str | None:

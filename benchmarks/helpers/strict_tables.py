@@ -116,6 +116,8 @@ def tables_of(rows: Strict, users: Strict | None, items: Strict | None, *,
         raise Refused("a column is missing")
     if not len(rows):
         raise Refused("no rows")
+    if found["label"] is None and scale is not None and scale[1] != 1:
+        raise Refused("clicks on a scale that does not end in 1")
     duplicates = duplicates or ("last" if found["label"] is None else "raise")
     table, bad = _rows(rows, found, given, scale, timestamp_unit)
     made, dropped = {}, bool(rows.faults)

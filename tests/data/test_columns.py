@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tfrecal.data.columns import as_numbers
 from tfrecal.data.interactions import Interactions
 
 
@@ -257,6 +258,17 @@ def test_labels_off_the_scale_are_bad_rows(label):
     raw = frame(label=pd.Series([5, label, 1], dtype=object))
     with pytest.raises(ValueError, match=r"`label` is not.*\(lines 2\)"):
         read(raw, scale=(1, 5))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_any_type_are_read_to_the_largest():
+    values = [1.7e308, 10 ** 308, np.int8(-128), np.float32(2), True, "1e308",
+              Decimal("2.5")]
+    found = as_numbers(pd.Series(values, dtype=object))
+    assert found.tolist() == [1.7e308, 1e308, -128, 2, 1, 1e308, 2.5]
+    wrong = [float("inf"), 10 ** 400, -10 ** 400, "1_0", None, [],
+             Decimal("nan")]
+    assert np.isnan(as_numbers(pd.Series(wrong, dtype=object))).all()
 
 
 def test_times_are_no_labels():

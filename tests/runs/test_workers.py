@@ -56,6 +56,7 @@ def test_a_cluster_is_read(text, expected, monkeypatch):
     tf_config(TWO, True), tf_config(TWO, kind="ps"),
     tf_config(TWO, ps=["three:1"]), tf_config(TWO, evaluator=["three:1"]),
     tf_config(["one", "two:1"]), tf_config(["one:0", "two:1"]),
+    tf_config(["one:\u0662", "two:1"]), tf_config(["one:\u00b2", "two:1"]),
     tf_config(["one:1", "one:1"]), tf_config(TWO, chief=["a:1", "b:1"])])
 def test_a_wrong_cluster_is_one_error(
         text, monkeypatch, command_line, tmp_path):

@@ -113,7 +113,6 @@ def _store_name(given: str | None, loop) -> str | None:
 def status(arguments) -> int:
     """The loop at a glance: versions, feedback since, the last gate."""
     from tfrecal.retrain import forgotten
-    from tfrecal.retrain.loop import Loop
     from tfrecal.serving.server.version_folders import folders
     base = Path(arguments.to)
     found = folders(base) if base.is_dir() else {}
@@ -124,27 +123,43 @@ def status(arguments) -> int:
     wrong: list[str] = []
     manifests = _print_versions(arguments, found, wrong)
     loop = forgotten.loop_folder(arguments.to, arguments.output)
-    store = feedback_package().named_store(
-        _store_name(arguments.feedback, loop), made=True)
-    with store:
-        if forgotten.has_begun(loop):
-            try:
-                Loop(loop).check_files(store)
-            except ValueError as error:
-                wrong.append(str(error))
-        for version in manifests:
-            try:
-                known = _erased_users(store, found[version], loop)
-            except ValueError as error:
-                wrong.append(str(error))
-                continue
-            if known:
-                print(f"version {version} knows {known:,} erased users")
-        _print_feedback(store, max(found), manifests.get(max(found)))
-        _print_retrainings(store, set(found))
+    try:
+        with feedback_package().named_store(
+                _store_name(arguments.feedback, loop), made=True) as store:
+            _print_store(store, loop, found, manifests, wrong)
+    except ValueError as error:  # after what is wrong with the versions
+        wrong.append(str(error))
     if wrong:
         raise ValueError("\ntfrecal: ".join(dict.fromkeys(wrong)))
     return 0
+
+
+def _print_store(store, loop, found: dict, manifests: dict, wrong) -> None:
+    """Prints what a store tells of the versions, and checks the loop.
+
+    Args:
+        store: the `FeedbackStore`.
+        loop: the loop's folder.
+        found, manifests: version -> its folder, and its manifest if whole.
+        wrong: gets what is wrong with files.
+    """
+    from tfrecal.retrain import forgotten
+    from tfrecal.retrain.loop import Loop
+    if forgotten.has_begun(loop):
+        try:
+            Loop(loop).check_files(store)
+        except ValueError as error:
+            wrong.append(str(error))
+    for version in manifests:
+        try:
+            known = _erased_users(store, found[version], loop)
+        except ValueError as error:
+            wrong.append(str(error))
+            continue
+        if known:
+            print(f"version {version} knows {known:,} erased users")
+    _print_feedback(store, max(found), manifests.get(max(found)))
+    _print_retrainings(store, set(found))
 
 
 def _print_versions(arguments, found: dict, wrong: list[str]) -> dict:

@@ -303,11 +303,15 @@ def as_numbers(column: pd.Series, booleans: bool = True) -> np.ndarray:
 def _number(value, booleans: bool) -> float:
     if isinstance(value, Decimal):
         return float(value) if value.is_finite() else np.nan
-    fits = (isinstance(value, (int, float, np.integer, np.floating, np.bool_))
-            and (booleans or not isinstance(value, (bool, np.bool_)))
-            # JSON holds whole numbers that no float can.
-            and abs(value) < 1e300)
-    return float(value) if fits else np.nan
+    if not isinstance(value, (int, float, np.integer, np.floating, np.bool_)
+                      ) or not booleans and isinstance(
+                          value, (bool, np.bool_)):
+        return np.nan
+    try:
+        number = float(value)
+    except OverflowError:  # JSON holds whole numbers that no float can
+        return np.nan
+    return number if np.isfinite(number) else np.nan
 
 
 def _numbers_of_texts(column: pd.Series) -> np.ndarray:

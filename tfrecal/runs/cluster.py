@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -114,7 +115,8 @@ def _refused(received: str) -> ValueError:
 
 def _is_address(address) -> bool:
     host, _, port = str(address).rpartition(":")
-    return bool(host) and port.isdigit() and 0 < int(port) < 65536
+    return bool(host and re.fullmatch("[0-9]{1,5}", port)) and (
+        0 < int(port) < 65536)
 
 
 def _listen(port: int) -> socket.socket:
