@@ -11,12 +11,12 @@ vector from its text.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator, cg, eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from tfrecal import checks
 
@@ -24,6 +24,7 @@ EXACT = 8_000    # items up to which the regression is solved exactly
 _RIDGE = 10.0    # of vectors from texts
 _FLOOR = 0.05    # grade of the lowest label of a scale
 _PROBES = 64
+_FEW = 0.25      # quantile of the norms of graded items that new ones get
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class BlockOptions:
     """
 
     beta: float = 1.0
-    l2: float = 3.0
+    l2: float = 10.0
     dropout: float = 0.5
-    text: float = 0.1
+    text: float = 0.5
     rank: int = 128
     decay: float = 1.0
 
@@ -64,16 +65,13 @@ class Solved:
         rows: what an item of a history adds to a query, float32
             `[items + 1, rank]`; row 0, of unknown items, is zero.
         vectors: candidates, float32 `[items + 1, rank]`.
-        of_text: kernel from a standardised text vector to a candidate,
-            float32 `[dim, rank]`, or None without texts.
-        like: grade of an item that a request calls liked.
+        graded: which items have a grade, bool `[items + 1]`.
         decay: see `BlockOptions`.
     """
 
     rows: np.ndarray
     vectors: np.ndarray
-    of_text: np.ndarray | None
-    like: float
+    graded: np.ndarray
     decay: float
 
     def queries(self, indptr, items, grades) -> np.ndarray:
@@ -112,16 +110,14 @@ def grades(label, scale) -> np.ndarray:
 
 
 def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
-          texts: np.ndarray | None = None, like: float = 1.0,
-          seed: int = 0) -> Solved:
+          texts: np.ndarray | None = None, seed: int = 0) -> Solved:
     """Solves the regression.
 
     Args:
         history: grades, `[users + 1, items + 1]` by code.
         options: what decides it.
-        texts: standardised text vectors of the items, float32
+        texts: vectors of the items' texts of mean norm 1, float32
             `[items + 1, dim]`, or None.
-        like: see `Solved`.
         seed: of random probes where the catalogue is large.
 
     Returns:
@@ -130,13 +126,11 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
     grade = history[:, 1:].astype(np.float32)
     size = grade.shape[1]
     own = np.asarray(grade.multiply(grade).sum(axis=0)).ravel()
-    unit = float(own[own > 0].mean()) if own.any() else 0.0
     rank = min(options.rank, max(1, size - 1))
-    if not unit or size < 2:
-        empty = np.zeros((size + 1, rank), np.float32)
-        kernel = None if texts is None else np.zeros(
-            (texts.shape[1], rank), np.float32)
-        return Solved(empty, empty.copy(), kernel, like, options.decay)
+    if not own.any() or size < 2:
+        return Solved(*np.zeros((2, size + 1, rank), np.float32),
+                      np.zeros(size + 1, bool), options.decay)
+    unit = float(own[own > 0].mean())
     ridge = (options.l2 * unit + options.dropout / (1 - options.dropout)
              * own).astype(np.float32)
     features = None
@@ -144,28 +138,28 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
         features = texts[1:] * np.float32(np.sqrt(options.text * unit))
     made = _exact if size <= EXACT else _iterative
     times, times_back = made(grade, ridge, features, seed)
+    vectors = _leading(lambda vectors: times_back(
+        grade.T @ (grade @ times(vectors))), size, rank, seed)
+    rows = times(vectors).astype(np.float32)
+    if texts is not None:
+        vectors = _with_texts(vectors, texts[1:], grade)
+    return Solved(*(np.vstack([np.zeros((1, rank), np.float32), one])
+                    for one in (rows, vectors)),
+                  np.append(False, own > 0), options.decay)
 
-    def spread(vectors):  # of predictions
-        return times_back(grade.T @ (grade @ times(vectors)))
 
-    start = np.random.default_rng(seed).standard_normal(size).astype(
-        np.float32)
+def _leading(spread, size, rank, seed) -> np.ndarray:
+    """Returns the leading eigenvectors of a product, `[size, rank]`."""
     if rank >= size - 1:
         full = spread(np.eye(size, dtype=np.float32))
-        vectors = np.linalg.eigh((full + full.T) / 2)[1][:, -rank:]
+        found = np.linalg.eigh((full + full.T) / 2)[1][:, -rank:]
     else:
-        _, vectors = eigsh(
+        start = np.random.default_rng(seed).standard_normal(size)
+        _, found = eigsh(
             LinearOperator((size, size), matvec=spread, matmat=spread,
                            dtype=np.float32),
-            k=rank, which="LA", tol=1e-3, v0=start)
-    vectors = np.ascontiguousarray(vectors[:, ::-1], np.float32)
-    rows = times(vectors).astype(np.float32)
-    kernel = None
-    if texts is not None:
-        kernel = _text_kernel(texts[1:], vectors, own > 0)
-        vectors = _with_texts(vectors, texts[1:] @ kernel, grade)
-    return Solved(*(np.vstack([np.zeros((1, rank), np.float32), one])
-                    for one in (rows, vectors)), kernel, like, options.decay)
+            k=rank, which="LA", tol=1e-3, v0=start.astype(np.float32))
+    return np.ascontiguousarray(found[:, ::-1], np.float32)
 
 
 def _exact(grade, ridge, features, seed):
@@ -244,29 +238,32 @@ def _conjugate_gradients(matrix, right, diagonal, tolerance=1e-4,
     return found
 
 
-def _text_kernel(texts, vectors, known) -> np.ndarray:
-    """Returns the ridge regression from texts to vectors, `[dim, rank]`."""
-    some = texts[known]
-    gram = some.T @ some
-    gram[np.diag_indices(len(gram))] += _RIDGE
-    return scipy.linalg.solve(
-        gram, some.T @ vectors[known], assume_a="pos").astype(np.float32)
+def text_kernel(texts, vectors, graded) -> np.ndarray:
+    """Returns a ridge regression from texts to candidates, `[dim, rank]`.
 
+    Its vectors have the norm of items with few grades: that of a ridge
+    regression is too small for a list.
 
-def _with_texts(vectors, by_text, grade) -> np.ndarray:
-    """Gives items without a grade their vectors by text.
-
-    The norm of a ridge regression is too small: they get that of items with
-    few grades.
+    Args:
+        texts: float32 `[n, dim]`.
+        vectors: candidates, float32 `[n, rank]`.
+        graded: items that teach, bool `[n]`.
     """
-    number = np.diff(grade.tocsc().indptr)
-    new = number == 0
-    if not new.any():
-        return vectors
-    few = (number > 0) & (number <= np.quantile(number[number > 0], 0.25))
+    some = texts[graded]
+    gram = (some.T @ some).astype(np.float64)
+    gram[np.diag_indices(len(gram))] += _RIDGE
+    kernel = scipy.linalg.solve(
+        gram, some.T @ vectors[graded], assume_a="pos")
     norm, wanted = (np.linalg.norm(one, axis=1) for one in (
-        by_text[new], vectors[few]))
-    scale = np.median(wanted) / max(np.median(norm), 1e-9)
-    vectors = vectors.copy()
-    vectors[new] = by_text[new] * np.float32(scale)
-    return vectors
+        some @ kernel, vectors[graded]))
+    scale = np.quantile(wanted, _FEW) / max(np.median(norm), 1e-9)
+    return (kernel * scale).astype(np.float32)
+
+
+def _with_texts(vectors, texts, grade) -> np.ndarray:
+    """Gives items without a grade their vectors by text."""
+    graded = np.diff(grade.tocsc().indptr) > 0
+    if graded.all():
+        return vectors
+    kernel = text_kernel(texts, vectors, graded)
+    return np.where(graded[:, np.newaxis], vectors, texts @ kernel)
