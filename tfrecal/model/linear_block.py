@@ -34,18 +34,18 @@ class BlockOptions:
     Args:
         beta: scale of its scores beside those of the trained block, after
             both have the same spread; 0 takes the block out.
-        l2: ridge, in units of an item's mean squared grades.
+        l2: ridge, in units of the mean sum of an item's squared grades.
         dropout: p of EDLAE: p / (1 - p) of an item's squared grades is its
             further ridge.
-        text: weight of the texts' kernel, in the units of `l2`.
+        text: weight of the kernel of the items' texts, in these units.
         rank: width of the vectors.
         decay: weight of an item of a history beside the next younger one.
     """
 
-    beta: float = 1.0
-    l2: float = 10.0
+    beta: float = 0.7
+    l2: float = 5.0
     dropout: float = 0.5
-    text: float = 0.5
+    text: float = 1.0
     rank: int = 128
     decay: float = 1.0
 
@@ -251,7 +251,8 @@ def text_kernel(texts, vectors, graded) -> np.ndarray:
     """
     some = texts[graded]
     gram = (some.T @ some).astype(np.float64)
-    gram[np.diag_indices(len(gram))] += _RIDGE
+    gram[np.diag_indices(len(gram))] += _RIDGE * max(
+        np.trace(gram) / max(len(some), 1), 1e-9)
     kernel = scipy.linalg.solve(
         gram, some.T @ vectors[graded], assume_a="pos")
     norm, wanted = (np.linalg.norm(one, axis=1) for one in (

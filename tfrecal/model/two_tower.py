@@ -64,7 +64,7 @@ class TwoTower(TrainingStep):
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
-                          linear_block: BlockOptions | None = BlockOptions(),
+                          linear_block: BlockOptions | None = None,
                           seed: int = 0) -> "TwoTower":
         """Returns a model with the measured defaults, for a data set.
 

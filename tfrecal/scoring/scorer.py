@@ -169,14 +169,19 @@ class PoolScorer:
         Returns:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
-        self.encode()
-        query, candidate = self._vectors_of_parts(block, salt)
+        query, candidate = self.trained_vectors(block, salt)
         if block == "retrieval" and salt is None:
             linear = self.linear_block(query, candidate)
             if linear is not None:
                 return (np.hstack([query, linear.queries]),
                         np.hstack([candidate, linear.candidates]))
         return query, candidate
+
+    def trained_vectors(self, block: str = "rating",
+                        salt: int | None = None):
+        """Returns vectors without the linear block; see `vectors`."""
+        self.encode()
+        return self._vectors_of_parts(block, salt)
 
     def linear_block(self, query=None, candidate=None) -> PlacedBlock | None:
         """Returns the linear block of the model; None where it has none.
@@ -189,8 +194,7 @@ class PoolScorer:
         if options is None or not options.beta:
             return None
         if query is None:
-            self.encode()
-            query, candidate = self._vectors_of_parts("retrieval", None)
+            query, candidate = self.trained_vectors("retrieval")
         key = self.pool.version, replace(options, beta=1.0)
         if self._solved[0] != key:
             texts = getattr(self.model, "item_texts", lambda: None)()
