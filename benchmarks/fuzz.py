@@ -38,15 +38,18 @@ _READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 def readers() -> dict:
     """Returns the readers by name; imported late, for `--help` is quick."""
     from helpers.fuzz_answers import Answers
+    from helpers.fuzz_check import Check
     from helpers.fuzz_configs import Configs, Values
     from helpers.fuzz_feedback import Feedback
+    from helpers.fuzz_objects import ObjectFrames
     from helpers.fuzz_parquet import Frames, Parquet
     from helpers.fuzz_queries import Queries
-    from helpers.fuzz_tables import Check, Texts
+    from helpers.fuzz_tables import Texts
+    from helpers.fuzz_today import Today
 
     return {one.name: one for one in (
-        Texts(), Check(), Parquet(), Frames(), Feedback(),
-        Answers(), Queries(), Configs(), Values())}
+        Texts(), Check(), Parquet(), Frames(), ObjectFrames(), Today(),
+        Feedback(), Answers(), Queries(), Configs(), Values())}
 
 
 def outcome(reader, case, folder: Path) -> tuple[str, str]:
@@ -161,7 +164,7 @@ def main() -> None:
                         help="1,000 inputs, 10^5 rows")
     options = parser.parse_args()
     inputs, rows, times = (1_000, 100_000, 1) if options.quick else (
-        options.inputs, options.rows, 3)
+        options.inputs, options.rows, 5)
     chosen = {name: one for name, one in readers().items()
               if name in (options.readers or readers())}
     shares = sum(one.share for one in chosen.values())

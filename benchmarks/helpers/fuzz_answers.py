@@ -32,7 +32,7 @@ class Answers:
     def make(self, rng) -> Files:
         """Returns a file of questions, some of them answered."""
         form = rng.choice(["csv", "csv", "jsonl"])
-        tickets = rng.sample(sorted(_ASKED), rng.randint(0, len(_ASKED)))
+        tickets = rng.sample(sorted(_ASKED), rng.randint(1, len(_ASKED)))
         odd = rng.choice([0, 0, 0.1])
         rows = []
         for ticket in tickets:
@@ -56,7 +56,9 @@ class Answers:
         else:
             text = "\n".join(json.dumps(dict(zip(names, row)), ensure_ascii=(
                 rng.random() < 0.5)) for row in rows)
-        data = parts.mutated(rng, text, parts.CHARACTERS).encode()
+        if rng.random() < 0.5:
+            text = parts.mutated_text(rng, text)
+        data = text.encode()
         if rng.random() < 0.2:
             data = parts.mutated(rng, data, parts.BYTES)
         return Files({f"answers.{form}": data})

@@ -84,7 +84,7 @@ class Feedback:
                 for row in rows], options["separator"] or rng.choice(",;\t"))
         if rng.random() < 0.2:
             options["encoding"] = rng.choice(["latin-1", "utf-16"])
-        text = parts.mutated(rng, text, parts.CHARACTERS)
+        text = parts.mutated_text(rng, text)
         encoding = options.get("encoding", "utf-8")
         data = text.encode(encoding, "surrogatepass"
                            if encoding != "latin-1" else "replace")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from random import Random
 
 PLAIN_IDS = ["u1", "u2", "i1", "i2", "7", "42", "anna", "b-9"]
@@ -79,6 +80,19 @@ def written(rng: Random, names: list[str], rows: list[list[str]],
          csv.QUOTE_NONNUMERIC])).writerows([names, *rows])
     text = out.getvalue()
     return text[:-len(end)] if rng.random() < 0.1 else text
+
+
+def names_in(line: str, separator: str) -> list[str]:
+    """Returns the names in a line of them."""
+    return [name.strip('" \r') for name in line.split(separator)]
+
+
+def mutated_text(rng: Random, text: str) -> str:
+    """Returns a text after a few changes, most often below its header."""
+    head = re.match("[^\r\n]*(\r\n|\r|\n)?", text)[0]
+    if rng.random() < 0.15:
+        head = ""
+    return head + mutated(rng, text[len(head):], CHARACTERS)
 
 
 def mutated(rng: Random, content, pieces: list):

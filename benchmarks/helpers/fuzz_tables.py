@@ -1,11 +1,9 @@
-"""Files of tables for `fuzz.py`: text files, Parquet, and `tfrecal check`."""
+"""Text files of tables for `fuzz.py`, and how values are compared."""
 from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import math
-import re
 import zlib
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -13,9 +11,8 @@ from pathlib import Path
 
 from helpers import fuzz_mutations as parts
 from helpers import strict_tables as strict
-from helpers.strict_reader import Refused
+from helpers.strict_reader import iso_of
 
-from tfrecal.cli.main import main
 from tfrecal.data.interactions import Interactions
 
 _CLOSE = 2.5e-7  # seconds: to what a time is told
@@ -81,6 +78,10 @@ class Texts:
             if rng.random() < (0.35 if kind == "items" else 0.1):
                 content[f"{kind}{ending}"] = self._table(
                     rng, odd, separator, kind[:-1], options)
+        if rng.random() < 0.1:
+            name = f"rows{ending}"
+            names, _, content[name] = content[name].partition("\n")
+            options["header"] = parts.names_in(names, separator)
         return Files({name: self._bytes(rng, text, encoding, name)
                       for name, text in content.items()}, options)
 
@@ -120,7 +121,7 @@ class Texts:
         unit = options.get("timestamp_unit")
         times = parts.OTHER_TIMES.get(unit, rng.choice(
             [parts.PLAIN_TIMES, parts.ISO_TIMES,
-             parts.PLAIN_TIMES + parts.ISO_TIMES] * 5
+             parts.PLAIN_TIMES + parts.ISO_TIMES] * 10
             + [*parts.OTHER_TIMES.values()]))
         pools = {"user_id": (parts.PLAIN_IDS, parts.ODD_IDS),
                  "item_id": (parts.PLAIN_IDS, parts.ODD_IDS),
@@ -130,7 +131,9 @@ class Texts:
                  "other": (parts.TITLES, parts.TITLES)}
         rng.shuffle(names)
         rows = [[parts.some(rng, *pools[name], odd) for name in names]
-                for _ in range(rng.randint(0, 9))]
+                for _ in range(rng.randint(1, 9) if rng.random() < 0.98 else 0)]
+        if "label" not in names and rng.random() < 0.9:
+            options.pop("scale", None)
         if rng.random() < 0.1:
             options["columns"] = {"user": "who"}
             names = ["who" if name == "user_id" else name for name in names]
@@ -139,8 +142,8 @@ class Texts:
                      for _ in names]
         if rng.random() < 0.005 and rows:
             rows[0][0] = "x" * 100_000
-        return parts.mutated(rng, parts.written(
-            rng, names, rows, separator), parts.CHARACTERS)
+        return parts.mutated_text(rng, parts.written(
+            rng, names, rows, separator))
 
     def _table(self, rng, odd, separator, kind, options) -> str:
         names = [f"{kind}_id", "title", "year"]
@@ -149,13 +152,13 @@ class Texts:
         rows = [[parts.some(rng, [one], parts.ODD_IDS, odd),
                  rng.choice(parts.TITLES), rng.choice(parts.YEARS)]
                 for one in ids[:rng.randint(2, 8)]]
-        return parts.mutated(rng, parts.written(
-            rng, names, rows, separator), parts.CHARACTERS)
+        return parts.mutated_text(rng, parts.written(
+            rng, names, rows, separator))
 
     def _bytes(self, rng, text, encoding, name) -> bytes:
         data = text.encode(encoding, "replace")
-        if encoding == "utf-8" and rng.random() < 0.1:
-            data = b"\xef\xbb\xbf" + data
+        if encoding in ("utf-8", "utf-16-le") and rng.random() < 0.1:
+            data = "\ufeff".encode(encoding) + data
         if rng.random() < 0.3:
             data = parts.mutated(rng, data, parts.BYTES)
         if name.endswith(".gz"):
@@ -176,8 +179,11 @@ class Texts:
         form = {name: options.pop(name) for name in (
             "encoding", "separator", "quotes", "missing")
             if name in options}
-        tables = {name.split(".")[0]: self._strict(name, data, form)
-                  for name, data in files.content.items()}
+        header = options.pop("header", ())
+        tables = {kind: self._strict(name, data, {
+            **form, "header": header if kind == "rows" else ()})
+            for name, data in files.content.items()
+            for kind in [name.split(".")[0]]}
         return strict.tables_of(tables["rows"], tables.get("users"),
                                 tables.get("items"), **options)
 
@@ -201,54 +207,6 @@ class Texts:
         return ""
 
 
-class Check(Texts):
-    """`tfrecal check` of text files, in this process."""
-
-    name, share = "check", 1.5
-
-    def make(self, rng) -> Files:
-        """Returns files without options that the command line lacks."""
-        files = super().make(rng)
-        files.options = {name: value for name, value in files.options.items()
-                         if name in ("encoding", "separator", "bad_rows")}
-        return files
-
-    def take(self, files: Files, folder: Path):
-        """Returns the numbers that the command prints, and its status."""
-        paths = files.write(folder)
-        words = ["check", *map(str, paths.values()), "--encoder", "none"]
-        for name, value in files.options.items():
-            words += [f"--{name.replace('_', '-')}", value]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = main(words)
-        found = re.search(r"^  ([\d,]+) rows of ([\d,]+) users and ([\d,]+) "
-                          r"items", out.getvalue(), re.MULTILINE)
-        if status not in (0, 2) or err.getvalue() and not found and (
-                "Received" not in err.getvalue()):
-            raise RuntimeError(f"status {status}: {err.getvalue()}")
-        if found is None:  # refused, or there are no rows in these files
-            raise ValueError(f"Received: {err.getvalue() or out.getvalue()}")
-        return status, [int(one.replace(",", "")) for one in found.groups()]
-
-    def expect(self, files: Files):
-        """Returns the numbers by the rules, and the status."""
-        options = {**files.options, "bad_rows": "drop", "duplicates": "last"}
-        found = super().expect(replace(files, options=options))
-        rows = found["rows"]
-        try:
-            super().expect(files)
-            status = 0
-        except Refused:
-            status = 2
-        return status, [len(rows), *(
-            len({row[place] for row in rows}) for place in (0, 1))]
-
-    def differs(self, got, wanted) -> str:
-        """Says what differs; "" if nothing does."""
-        return "" if got == wanted else f"{got} for {wanted}"
-
-
 def as_dict(table) -> dict:
     """Returns a frame as id -> column -> value."""
     columns = {str(name): table[name].tolist() for name in table.columns}
@@ -268,7 +226,11 @@ def alike(got, wanted) -> bool:
     if is_missing(wanted) or is_missing(got):
         return is_missing(wanted) and is_missing(got)
     if isinstance(wanted, strict.Time):
-        time = got.timestamp() if hasattr(got, "timestamp") else got
+        time = got
+        if hasattr(got, "as_unit"):  # `timestamp()` rounds
+            time = got.as_unit("ns").value / 10 ** 9
+        elif hasattr(got, "timetuple"):
+            time = iso_of(got)
         return abs(time - wanted) <= _CLOSE * max(1, abs(wanted) / 1.7e9)
     if isinstance(wanted, Decimal):
         if isinstance(got, str):

@@ -140,6 +140,9 @@ def test_cut_decimals_are_told():
     (np.array([2049, 1, 2], np.float16), "a float can hold"),
     (np.array([2 ** 24 + 2, 1, 2], np.float32), "a float can hold"),
     ([True, False, True], r"True \(bool\)"),
+    (pd.Series(["a", "b\ud800", "c"], dtype=object), "UTF-8 can write"),
+    (pd.Series([1, True, 2], dtype=object), r"True \(bool\)"),
+    (pd.Series([["a"], ["a"], None], dtype=object), r"\['a'\] \(list\)"),
     ([b"a", b"b", b"c"], r"b'a' \(bytes\)")])
 def test_other_ids_are_refused(ids, message):
     with pytest.raises(ValueError, match=f"`user_id` must.*{message}"):

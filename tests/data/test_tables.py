@@ -66,6 +66,16 @@ def test_a_byte_order_mark_is_no_part_of_a_name(write):
     assert len(Interactions.from_csv(path)) == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "gb18030"])
+@pytest.mark.parametrize("header", [[], ["user_id", "item_id"]])
+def test_a_byte_order_mark_is_no_part_of_a_cell(write, encoding, header):
+    rows = "\"a\",x\n\"b\",y\n"
+    content = rows if header else f"\"user_id\",item_id\n{rows}"
+    path = write(f"\ufeff{content}".encode(encoding))
+    data = Interactions.from_csv(path, encoding=encoding, header=header)
+    assert data.user_ids.tolist() == ["a", "b"]
+
+
 def test_a_byte_order_mark_below_the_header_is_part_of_its_cell(write):
     data = Interactions.from_csv(write("user_id,item_id\n\ufeffa,x\n"))
     assert data.user_ids.tolist() == ["\ufeffa"]

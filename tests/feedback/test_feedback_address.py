@@ -32,7 +32,9 @@ SECRETS = [
     "user=me dbname=n sslpassword=secret", "postgresql:me:secret@host/n",
     "//me:secret@host/n", "me:secret@host/n", " postgresql://me:secret@h/n",
     "postgresql://h/me:secret@n", "POSTGRESQL://me:secret@127.0.0.1:1/n",
-    "sqlite:///feedback.db?password=secret", "sqlite://me:secret@/f.db"]
+    "sqlite:///feedback.db?password=secret", "sqlite://me:secret@/f.db",
+    # Without the question mark.
+    "postgresql://password=secret", "e://host/password=secret"]
 PLAIN = [
     "feedback.db", "data/feedback-1=2.db", "/tmp/a b.db", "C:\\a@b\\f.db",
     "sqlite:///feedback.db", "sqlite:////data/feedback.db",

@@ -1,6 +1,8 @@
 """Today's users and items tables, against those that are served."""
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +45,21 @@ def test_columns_have_the_kinds_of_the_served_table(tmp_path):
     assert grown["year"].dtype == np.int64
     assert grown["price"].iloc[3] == 2.0 and np.isnan(grown["price"].iloc[4])
     assert grown.iloc[:3].equals(SERVED)
+
+
+def test_numbers_of_parquet_become_texts_and_stay_in_range(tmp_path):
+    path = tmp_path / "items.parquet"
+    pd.DataFrame({
+        "item_id": [200, 201], "title": [2 ** 60 + 1, 7],
+        "shelf": [Decimal("9007199254740993.00"), None],
+        "year": [1e300, 1997.0],
+        "price": pd.array([3, None], "Int64")}).to_parquet(path)
+    found = read_today(tables(), None, path).items
+    assert found["title"].tolist() == [str(2 ** 60 + 1), "7"]
+    assert found["shelf"].tolist() == ["9007199254740993", None]
+    assert found["year"].tolist() == [1e300, 1997]
+    assert found["price"].dtype == np.float64
+    assert found["price"].iloc[0] == 3 and np.isnan(found["price"].iloc[1])
 
 
 def test_all_wrong_lines_are_named_at_once(tmp_path):

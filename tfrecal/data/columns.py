@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from tfrecal.checks import shown
+from tfrecal.checks import is_text, shown
 
 KEYS = ("user_id", "item_id")
 NEEDED = (*KEYS, "label")
@@ -190,16 +190,20 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
     column = pd.Series(column)
     if isinstance(column.dtype, pd.CategoricalDtype):
         places, values = column.cat.codes.to_numpy(), column.cat.categories
+        kind = _kind_of_ids(values, name)
         limit = exact_to(values.dtype)
     else:
+        # Before, because pandas takes True for 1.
+        kind = _kind_of_ids(column, name)
         places, values = pd.factorize(column)
         limit = exact_to(column.dtype)
     values = np.asarray(values, dtype=object)
-    kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind not in ("integer", "floating", "mixed-integer-float", "string",
-                    "decimal", "empty"):
-        raise ValueError(_mixed_message(values, name))
     texts = [clean_id(value, name, limit) for value in values]
+    if not is_text("".join(texts)):
+        odd = next(text for text in texts if not is_text(text))
+        raise ValueError(f"`{name}` must hold text that UTF-8 can write. "
+                         f"Received: {shown(odd)}, which has half of a "
+                         "surrogate pair. Read the file in its encoding.")
     if notes is not None and kind == "string":
         cut = next((value for value, text in zip(values, texts)
                     if text != value.strip()), None)
@@ -210,6 +214,14 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
     again, texts = pd.factorize(np.array(
         [text or None for text in texts], dtype=object))
     return np.append(again, -1)[places], texts
+
+
+def _kind_of_ids(values, name: str) -> str:
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind not in ("integer", "floating", "mixed-integer-float", "string",
+                    "decimal", "empty"):
+        raise ValueError(_mixed_message(values.dropna(), name))
+    return kind
 
 
 def exact_to(dtype) -> int:
@@ -270,7 +282,8 @@ def _mixed_message(values, name: str) -> str:
     examples = {}
     for value in values:
         examples.setdefault(type(value).__name__, value)
-    some = ", ".join(f"{v!r} ({k})" for k, v in list(examples.items())[:3])
+    some = ", ".join(f"{shown(v)} ({k})"
+                     for k, v in list(examples.items())[:3])
     return (f"`{name}` must hold strings, or whole numbers, and not a mix of "
             f"types. Received: {some}. Convert the column first, for "
             f"example `frame[\"{name}\"].astype(str)`.")

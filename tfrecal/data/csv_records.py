@@ -143,8 +143,7 @@ class CsvRecords:
     def _read_header(self, lines: _Lines) -> list[str]:
         for record in self._slow_records(lines, None):
             if len(record) == 2:
-                first, *names = record[1]
-                return [first.removeprefix(_MARK), *names]
+                return record[1]
             line, reason, content = record
             reason = next((kind for begin, kind in _OTHERS.items()
                            if content.startswith(begin)), reason)
@@ -248,6 +247,9 @@ class _Lines:
     def __init__(self, file, unread):
         self._file, self._again, self._unread = file, deque(), unread
         self.number, self.record = 0, []
+        # Of other encodings than UTF-8, Python leaves the mark in the text.
+        first = self.take(1)
+        self.give_back([line.removeprefix(_MARK) for line in first])
 
     def __iter__(self):
         return self
@@ -300,7 +302,7 @@ def open_text(path, encoding: str):
     """Opens a text file so that the line of a bad byte can be named.
 
     A byte that is no text becomes half of a surrogate pair (see `is_text`).
-    Ends of lines stay as they are, and a byte-order mark is skipped.
+    Ends of lines stay as they are, and a byte-order mark of UTF-8 is skipped.
 
     Raises:
         ValueError: the encoding is unknown.

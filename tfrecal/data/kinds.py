@@ -12,6 +12,7 @@ it in the kinds of the whole (`in_kinds`).
 from __future__ import annotations
 
 from decimal import Decimal
+from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -165,8 +166,12 @@ def in_kinds(frame: pd.DataFrame, kinds: dict[str, str], lines: np.ndarray,
                 wrong.append(f"`{name}` is a number, but {shown}" + (
                     f" and {more:,} more" if more else ""))
             made[name] = pd.Series(values, index=frame.index)
-        elif kind == "text" and number:
-            made[name] = _digits(column)
+        elif kind == "number":
+            # Nullable types stay at the door.
+            made[name] = pd.Series(as_numbers(column), index=frame.index) \
+                if column.isna().any() else _plain(column)
+        elif kind == "text":
+            made[name] = _texts(column)
         elif kind is None and not number:
             made[name] = _numbers(column) if column.map(
                 type, na_action="ignore").isin([str]).all() else column
@@ -185,10 +190,16 @@ def _numbers_or_nan(column: pd.Series) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _digits(column: pd.Series) -> pd.Series:
-    """Returns numbers as texts: 7.0 is "7"."""
-    values = column.to_numpy(np.float64, na_value=np.nan)
-    texts = [None if value != value else
-             str(int(value)) if value.is_integer() else repr(value)
-             for value in values.tolist()]
-    return pd.Series(texts, index=column.index, dtype=object)
+def _texts(column: pd.Series) -> pd.Series:
+    """Returns a column with its numbers as texts: 7.0 is "7"."""
+    if isinstance(column.dtype, pd.StringDtype):
+        return column
+    cells = [None if _is_missing(cell) else text_of(cell)
+             if isinstance(cell, (Number, np.generic)) else cell
+             for cell in column]
+    return pd.Series(cells, index=column.index, dtype=object)
+
+
+def _is_missing(cell) -> bool:
+    return cell is None or cell is pd.NA or cell is pd.NaT or (
+        isinstance(cell, (float, np.floating)) and cell != cell)

@@ -208,10 +208,11 @@ class _Reader:
         frame = kinds.in_kinds(frame, wanted, self.lines, self.source)
         for name, (_, served) in zip(self.names, self.table.items()):
             # Whole numbers stay whole: 1997 is no 1997.0 in a text.
-            if served.dtype.kind in "iu" and frame[name].dtype.kind == "f" \
-                    and np.mod(frame[name], 1).eq(0).all():
-                frame = frame.assign(**{name: frame[name].astype(
-                    served.dtype)})
+            if served.dtype.kind in "iu" and frame[name].dtype.kind == "f":
+                with np.errstate(invalid="ignore"):
+                    whole = frame[name].to_numpy().astype(served.dtype)
+                if (whole == frame[name]).all():  # none is out of range
+                    frame = frame.assign(**{name: whole})
         return frame.set_axis(self.table.columns, axis=1)
 
     def _new_rows(self, frame, ids) -> pd.DataFrame:

@@ -22,6 +22,7 @@ _FOREIGN = re.compile(
     r"|[^/\s]:(?![\\/])[^@]*@")
 _SQLITE = re.compile(r"sqlite:///[^?]*")
 _SECRET = re.compile(r"(?i)pass|secret|token|pwd|oauth|credential")
+_OPTION = re.compile(r"(?i)pass\w*\s*=")
 
 
 def check_no_password(**addresses: str) -> None:
@@ -68,6 +69,9 @@ def parse_address(address) -> URL:
                              "with options, which a file does not take.")
         return parsed.set(drivername="sqlite")
     if backend == "postgresql":
+        if _OPTION.search(f"{parsed.host} {parsed.database}"):
+            raise ValueError(f"{FORMS} Received: a URL with a password that "
+                             "does not follow a question mark.")
         if "@" in f"{parsed.host} {parsed.database}":
             raise ValueError(
                 f"{FORMS} Received: a URL with several @. Write those of a "
@@ -112,7 +116,10 @@ def _may_hold_password(text: str) -> bool:
 
 
 def _is_torn(url: URL) -> bool:
-    """Whether a password with `/`, `@` or `:` in it was read as another part.
+    """Whether a password may have been read as another part of the URL.
+
+    Such as one with `/`, `@` or `:` in it, or a `password=` without the `?`.
     """
-    return ("@" in f"{url.host} {url.database}"
-            or ":" in (url.username or ""))
+    place = f"{url.host} {url.database}"
+    return ("@" in place or ":" in (url.username or "")
+            or bool(_OPTION.search(place)))
