@@ -21,7 +21,8 @@ K = 5
 class Exported:
     """A small trained model, its pool, and the export in two loaders."""
 
-    def __init__(self, shop, encoder, folder, own: bool = False):
+    def __init__(self, shop, encoder, folder, own: bool = False,
+                 linear_block=None):
         split = splits.random(shop, seed=0)
         self.pool = Pool.from_interactions(split.train, initial=0.5, seed=0)
         self.own = own
@@ -31,6 +32,7 @@ class Exported:
             self.model = TwoTower.from_interactions(
                 split.train, encoder=encoder, embedding_dim=4, dropout=0.1)
             self.model.compile(learning_rate=0.02)
+        self.model.linear_block = linear_block
         self.model.fit(self.pool.sequence(
             64, ids="strings" if own else "codes"), epochs=3, verbose=0,
             shuffle=False)
@@ -53,6 +55,17 @@ class Exported:
                                  in signature.outputs.items()}, feed)
 
     def blocks(self, users):
+        """Vectors of the model: queries, and all candidates."""
+        blocks = self.own_blocks(users)
+        linear = PoolScorer.of(self.model, self.pool).linear_block()
+        if linear is not None:
+            more = linear.queries[self.pool_codes(users)[0]], linear.candidates
+            blocks = tuple({**block, "retrieval": tf.concat(
+                [block["retrieval"], one], axis=1)}
+                for block, one in zip(blocks, more))
+        return blocks
+
+    def own_blocks(self, users):
         """The Keras model's own vectors: queries, and all candidates."""
         if self.own:
             ids = [str(i) for i in users]

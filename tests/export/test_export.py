@@ -16,6 +16,7 @@ from tfrecal.export.export_model import export_model
 from tfrecal.export.index import build_index
 from tfrecal.export.manifest import read_manifest
 from tfrecal.export.serving_model import ServingModel
+from tfrecal.model.linear_block import BlockOptions
 from tfrecal.model.parts import HistoryPart
 from tfrecal.model.towers import QueryTower
 from tfrecal.model.two_tower import TwoTower
@@ -44,13 +45,29 @@ def own_towers(shop, tmp_path_factory):
     return Exported(shop, None, tmp_path_factory.mktemp("own"), own=True)
 
 
+@pytest.fixture(scope="module")
+def blocked(shop, tiny_bert_folder, tmp_path_factory):
+    """A model with a linear block."""
+    encoder = TextEncoder(tiny_bert_folder, max_length=12)
+    return Exported(shop, encoder, tmp_path_factory.mktemp("blocked"),
+                    linear_block=BlockOptions(rank=16, decay=0.8))
+
+
+@pytest.fixture(scope="module")
+def own_blocked(shop, tmp_path_factory):
+    """Towers of a user's with a linear block."""
+    return Exported(shop, None, tmp_path_factory.mktemp("own_blocked"),
+                    own=True, linear_block=BlockOptions(rank=16))
+
+
 @pytest.fixture(params=["texts", "no_texts"])
 def of_ours(request):
     """Exports of a `TwoTower`."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["texts", "no_texts", "own_towers"])
+@pytest.fixture(params=["texts", "no_texts", "own_towers", "blocked",
+                        "own_blocked"])
 def exported(request):
     """Exports of both kinds of model."""
     return request.getfixturevalue(request.param)
@@ -122,6 +139,46 @@ def test_a_history_replaces_that_of_the_pool(of_ours):
     np.testing.assert_allclose(found["embedding"], query, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["blocked", "own_blocked"])
+def test_a_history_moves_the_linear_block(kind, request):
+    made = request.getfixturevalue(kind)
+    block = PoolScorer.of(made.model, made.pool).linear_block()
+    rank = block.queries.shape[1]
+    users = np.array([made.pool.user_ids[0], "nobody"], object)
+    codes = np.array([5, 10])
+    items = made.pool.item_ids[codes - 1]
+    found = made.by_session("embed_queries", {
+        "user_id": users, "history": lists(
+            [items[0], "nothing", items[1]], [items[1], "", ""])})
+    rows, decay = block.solved.rows, block.solved.decay
+    np.testing.assert_allclose(found["embedding"][:, -rank:], block.like * (
+        np.stack([decay * rows[5] + rows[10], rows[10]])), rtol=1e-4,
+        atol=1e-6)
+    # Its own scale is in the candidates alone.
+    stored = made.by_session("embed_queries", {"user_id": users})
+    np.testing.assert_allclose(stored["embedding"][0, -rank:],
+                               block.queries[1], rtol=1e-5)
+    assert not stored["embedding"][1, -rank:].any()
+
+
+def test_a_text_has_a_place_in_the_linear_block(blocked):
+    block = PoolScorer.of(blocked.model, blocked.pool).linear_block()
+    rank = block.queries.shape[1]
+    texts = np.array(blocked.model.candidate_tower.texts, object)
+    found = blocked.by_session("embed_candidates", {
+        "text": texts})["embedding"][:, -rank:]
+    own = block.candidates[1:]
+    assert found.any(axis=1).all()
+    # The text of an item tells what its clicks tell, better than another's.
+    scores = found @ own.T
+    place = (scores > np.diag(scores)[:, np.newaxis]).sum(axis=1)
+    assert np.mean(place) < 0.4 * len(own)
+    search = blocked.by_session("search", {
+        "text": texts[:2], "user_id": blocked.pool.user_ids[:2].astype(
+            object)})
+    assert search["item_ids"].shape == (2, K)
+
+
 def by_who_likes(pool, query, trained, items):
     """What a stranger is to get, user by user and item by item."""
     indptr, liked = pool.histories()
@@ -141,13 +198,14 @@ def by_who_likes(pool, query, trained, items):
 
 def test_a_stranger_is_answered_by_those_who_like_the_same(exported):
     pool, items = exported.pool, exported.pool.item_ids[[4, 9, 11]]
-    query = exported.blocks(pool.user_ids)[0]["retrieval"].numpy()
+    query = exported.own_blocks(pool.user_ids)[0]["retrieval"].numpy()
     query = np.concatenate([[0 * query[0]], query])
     trained = range(1, len(query))
+    width = query.shape[1]  # a linear block answers for itself
     found = exported.by_session("embed_queries", {
         "user_id": np.array(["nobody", ""], object),
         "history": lists(["", items[0], "nothing", items[1]], items[2:])})
-    np.testing.assert_allclose(found["embedding"], [
+    np.testing.assert_allclose(found["embedding"][:, :width], [
         by_who_likes(pool, query, trained, codes)
         for codes in ([5, 10], [12])], atol=1e-5)
     lists_of = exported.by_session("recommend", {

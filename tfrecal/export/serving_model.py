@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecal.export.index import best_without
+from tfrecal.export.served_block import ServedBlock
 from tfrecal.export.unknown_users import stranger_queries, stranger_rows
 from tfrecal.model.catalogue import codes_in, lookup
 from tfrecal.model.protocol import label_head
@@ -68,9 +69,15 @@ class ServingModel(tf.Module):
 
     def _make_tables(self, scorer):
         pool = scorer.pool
-        query, candidate = scorer.vectors("retrieval")
+        query, candidate = scorer.trained_vectors("retrieval")
+        self._block = None
+        block = scorer.linear_block(query, candidate)
+        if block is not None:
+            self._block = ServedBlock(block, getattr(
+                self._served, "item_texts", None))
+            candidate = np.hstack([candidate, block.candidates])
         self._candidates = _table(candidate)
-        self._make_known(scorer, query)
+        self._make_known(scorer, query, block)
         of_users, of_items = scorer.vectors("rating")
         self._rating = _table(of_items)
         if self._served is None:
@@ -85,7 +92,7 @@ class ServingModel(tf.Module):
         self._users = lookup(pool.user_ids)
         self._items = lookup(pool.item_ids)
 
-    def _make_known(self, scorer, query):
+    def _make_known(self, scorer, query, block):
         """Makes tables: trained users, known users, queries of all users."""
         pool = scorer.pool
         if self._served is not None:
@@ -102,8 +109,12 @@ class ServingModel(tf.Module):
             known[0] = False
         self._user_known = _table(known)
         self._user_trained = _table(trained if trained.any() else ~trained)
-        self._user_vectors = _table(self._with_strangers(
-            scorer, self._user_trained.numpy(), query))
+        vectors = self._with_strangers(
+            scorer, self._user_trained.numpy(), query)
+        if block is not None:
+            vectors = np.hstack([vectors, block.queries])
+        self._user_vectors = _table(vectors)
+        self._width = query.shape[1]
 
     def _with_strangers(self, scorer, trained, query):
         """Replaces queries of users never trained by those of their likes.
@@ -228,16 +239,26 @@ class ServingModel(tf.Module):
         some = tf.reduce_any(likes > 0, axis=1)
         known = tf.gather(self._user_known, codes) | some
 
+        stored = tf.gather(self._user_vectors, codes)[:, :self._width]
+
         def for_strangers(retrieval):
             # Only users that training never saw are replaced.
             return tf.where(
                 tf.gather(self._user_trained, codes)[:, tf.newaxis],
                 retrieval, tf.where(
                     some[:, tf.newaxis], self._queries_by_likes(likes),
-                    tf.gather(self._user_vectors, codes)))
+                    stored))
+
+        def with_block(retrieval, text=None):
+            if self._block is None:
+                return retrieval
+            linear = self._block.queries(codes, likes, some)
+            if text is not None:  # a search is not for what the user likes
+                linear = tf.where(text[:, tf.newaxis], 0.0, linear)
+            return tf.concat([retrieval, linear], axis=1)
 
         if self._served is None:
-            return (for_strangers(tf.gather(self._user_vectors, codes)),
+            return (with_block(for_strangers(stored)),
                     tf.gather(self._user_rating, codes), known)
         features, there = {"history": likes}, {"history": some}
         if text is not None:
@@ -246,15 +267,19 @@ class ServingModel(tf.Module):
             known |= there["search_text"]
         blocks = self._served.embed_queries(
             codes, features, there, for_strangers)
-        return blocks["retrieval"], blocks["rating"], known
+        return (with_block(blocks["retrieval"], there.get("search_text")),
+                blocks["rating"], known)
 
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
         codes = codes_in(self._items, inputs["item_id"])
         new = (codes == 0) & _are_given(inputs["text"])
-        return tf.where(
-            new[:, tf.newaxis], self._served.embed_texts(inputs["text"]),
-            tf.gather(self._candidates, codes))
+        texts = self._served.text_vectors(inputs["text"])
+        found = self._served.embed_text_vectors(texts)
+        if self._block is not None:
+            found = tf.concat([found, self._block.of_texts(texts)], axis=1)
+        return tf.where(new[:, tf.newaxis], found,
+                        tf.gather(self._candidates, codes))
 
     def _recommend_by_id(self, user_id):
         """Answers `recommend` where only the user is given."""

@@ -53,6 +53,13 @@ class Recommends(Protocol):
     `for_serving(scorer, encoder, precision)`
         Returns the module of an export that reads histories and texts of
         requests; without it an export answers from tables of vectors.
+    `linear_block`
+        A `linear_block.BlockOptions`: a closed-form block, solved from the
+        pool's labels, stands beside the retrieval vectors in lists and
+        exports. It may be set on any model.
+    `item_texts()`
+        Returns vectors of the items' texts by code, of mean norm 1, float32
+        `[items + 1, dim]`, or None: what a linear block knows of new items.
     `fingerprint`
         A digest of weights that no checkpoint holds, such as a frozen
         encoder's.

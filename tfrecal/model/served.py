@@ -88,6 +88,9 @@ class ServedTwoTower(tf.Module):
         self.queries = ServedQueries(model.query_tower, parts, vectors)
         self._text = (None if vectors is None else
                       model.candidate_tower.text_part(vectors))
+        # Not exported: a linear block learns from it what texts say.
+        self.item_texts = None if vectors is None else (
+            model.candidate_tower.texts_of_catalogue())
         self._rates = (model.query_tower.dropout,
                        model.candidate_tower.dropout)
         self._dim = model.query_tower.embedding_dim
@@ -118,9 +121,13 @@ class ServedTwoTower(tf.Module):
                 rating, retrieval = rating + more, retrieval + wanted
         return self.queries.join((rating, retrieval), codes)
 
-    def embed_texts(self, texts) -> tf.Tensor:
-        """Returns retrieval blocks of items by text alone, `[B, d]`."""
-        return tf.split(self._text(texts), 2, axis=1)[1]
+    def text_vectors(self, texts) -> tf.Tensor:
+        """Returns standardised vectors of texts, `[B, dim]`."""
+        return self._text.vectors(texts)
+
+    def embed_text_vectors(self, vectors) -> tf.Tensor:
+        """Returns retrieval blocks of items by text vectors, `[B, d]`."""
+        return tf.split(self._text.of_vectors(vectors), 2, axis=1)[1]
 
     def uncertainty(self, query, candidate) -> tf.Tensor:
         """Returns the standard deviation of scores under dropout, exactly.

@@ -296,6 +296,18 @@ class Tower(tf_keras.layers.Layer):
             return None
         return tf.where(there[:, tf.newaxis], self.standardise(vector), 0.0)
 
+    def texts_of_catalogue(self, batch_size: int = 2048) -> np.ndarray:
+        """Returns the standardised text vectors of all codes.
+
+        Returns:
+            float32 `[ids + 1, dim]`; zeros for code 0.
+        """
+        codes = np.arange(self.num_ids + 1, dtype=np.int32)
+        return np.concatenate([
+            self.text_vectors({self.id_name: tf.constant(some)}).numpy()
+            for some in np.array_split(
+                codes, 1 + len(codes) // batch_size)])
+
     def standardise(self, vectors):
         """Returns vectors, centred and scaled to mean norm `text_scale`."""
         return self.vectors_of_texts().standardise(vectors)

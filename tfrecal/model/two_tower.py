@@ -1,6 +1,8 @@
 """TwoTower: towers and tasks in one TensorFlow-Recommenders model."""
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -8,6 +10,7 @@ import tf_keras
 from tfrecal.data.templates import default_template
 from tfrecal.model import inputs as doors
 from tfrecal.model.exact_sums import in_order
+from tfrecal.model.linear_block import BlockOptions
 from tfrecal.model.served import ServedTwoTower, served_likeness
 from tfrecal.model.tasks import Rating, Retrieval, Search, default_tasks
 from tfrecal.model.towers import CandidateTower, QueryTower
@@ -24,6 +27,8 @@ class TwoTower(TrainingStep):
         query_tower, candidate_tower: layers that turn features into
             `{"rating": [B, d + 2], "retrieval": [B, d]}`.
         tasks: a list of `tasks.Task` layers, at most one of each kind.
+        linear_block: what decides the closed-form block beside the trained
+            retrieval block, see `model.linear_block`; None for none.
 
     Raises:
         ValueError: there is no task, or two have one name.
@@ -35,8 +40,10 @@ class TwoTower(TrainingStep):
     """
 
     def __init__(self, query_tower: QueryTower,
-                 candidate_tower: CandidateTower, tasks, **kwargs):
+                 candidate_tower: CandidateTower, tasks,
+                 linear_block: BlockOptions | None = None, **kwargs):
         super().__init__(**kwargs)
+        self.linear_block = linear_block
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self.tasks = list(tasks)
@@ -57,6 +64,7 @@ class TwoTower(TrainingStep):
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
+                          linear_block: BlockOptions | None = None,
                           seed: int = 0) -> "TwoTower":
         """Returns a model with the measured defaults, for a data set.
 
@@ -74,6 +82,8 @@ class TwoTower(TrainingStep):
             tasks: a list of tasks; by default rating and retrieval, and with
                 an encoder search.
             mean: mean of the known labels, where the rating task starts.
+            linear_block: see `TwoTower`; it reads the labels of the pool
+                when it is scored.
             seed: draws initial weights and dropout.
         """
         if encoder is not None and template is None:
@@ -90,7 +100,8 @@ class TwoTower(TrainingStep):
             query.text_centre.assign(candidate.text_centre)
             query.text_norm.assign(candidate.text_norm)
         return cls(query, candidate, tasks or default_tasks(
-            interactions.scale, mean, search=encoder is not None))
+            interactions.scale, mean, search=encoder is not None),
+            linear_block)
 
     def task(self, kind):
         """Returns the first task of a class, or None."""
@@ -145,6 +156,22 @@ class TwoTower(TrainingStep):
     ids = "codes"
     query_features = ("user_id", "history")
     candidate_features = ("item_id",)
+
+    def item_texts(self) -> np.ndarray | None:
+        """Returns what the pretrained encoder knows of the items' texts.
+
+        Returns:
+            Centred vectors of norm 1, float32 `[items + 1, dim]`; zeros for
+            code 0. None for a model without texts.
+        """
+        table = self.candidate_tower.table
+        if table is None:
+            return None
+        found = np.array(table.initial, np.float32)
+        found[1:] -= found[1:].mean(axis=0)
+        found[0] = 0
+        norm = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norm, 1e-9)
 
     def query_parts(self, features: dict) -> dict:
         """Returns the linear parts of queries; see `Tower.parts`."""
@@ -314,7 +341,9 @@ class TwoTower(TrainingStep):
         serialise = tf_keras.saving.serialize_keras_object
         return {"name": self.name, "query_tower": serialise(self.query_tower),
                 "candidate_tower": serialise(self.candidate_tower),
-                "tasks": [serialise(task) for task in self.tasks]}
+                "tasks": [serialise(task) for task in self.tasks],
+                "linear_block": self.linear_block and dataclasses.asdict(
+                    self.linear_block)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -337,4 +366,6 @@ class TwoTower(TrainingStep):
             query = {**query, "config": {**query["config"],
                                          "encoder": candidate.encoder}}
         return cls(made(query), candidate, [
-            made(task) for task in config["tasks"]], name=config["name"])
+            made(task) for task in config["tasks"]],
+            config.get("linear_block") and BlockOptions(
+                **config["linear_block"]), name=config["name"])

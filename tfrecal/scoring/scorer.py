@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import weakref
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ from tfrecal.model import probe
 from tfrecal.model.protocol import EMBED
 from tfrecal.pool.target import Target
 from tfrecal.scoring.anchored_heads import head_vectors
+from tfrecal.scoring.block import PlacedBlock, beside, solved_of_pool
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.graphs import ModelGraphs, unknown_row
 from tfrecal.scoring.labels import Labels, labels_of
@@ -52,6 +54,7 @@ class PoolScorer:
         self._features = self.offers.features(pool, max_history)
         self._parts: dict[str, dict] = {}
         self._stamp = None
+        self._solved = None, None
 
     @classmethod
     def of(cls, model, pool) -> "PoolScorer":
@@ -134,7 +137,7 @@ class PoolScorer:
         total = min(len(self.pool.item_ids), most)
         parts = self._encode_codes("candidate", total, None)
         again = self.graphs.vectors("candidate", "retrieval", parts).numpy()
-        before = candidate[1:total + 1]
+        before = candidate[1:total + 1, :again.shape[1]]
         # Batches of other sizes round otherwise.
         if not np.allclose(again[1:], before, rtol=1e-3,
                            atol=1e-5 * np.abs(before).max(initial=1e-9)):
@@ -166,8 +169,38 @@ class PoolScorer:
         Returns:
             `(query [users + 1, dim], candidate [items + 1, dim])` float32.
         """
+        query, candidate = self.trained_vectors(block, salt)
+        if block == "retrieval" and salt is None:
+            linear = self.linear_block(query, candidate)
+            if linear is not None:
+                return (np.hstack([query, linear.queries]),
+                        np.hstack([candidate, linear.candidates]))
+        return query, candidate
+
+    def trained_vectors(self, block: str = "rating",
+                        salt: int | None = None):
+        """Returns vectors without the linear block; see `vectors`."""
         self.encode()
         return self._vectors_of_parts(block, salt)
+
+    def linear_block(self, query=None, candidate=None) -> PlacedBlock | None:
+        """Returns the linear block of the model; None where it has none.
+
+        Args:
+            query, candidate: the trained retrieval vectors, if they are
+                known.
+        """
+        options = getattr(self.model, "linear_block", None)
+        if options is None or not options.beta:
+            return None
+        if query is None:
+            query, candidate = self.trained_vectors("retrieval")
+        key = self.pool.version, replace(options, beta=1.0)
+        if self._solved[0] != key:
+            texts = getattr(self.model, "item_texts", lambda: None)()
+            self._solved = key, solved_of_pool(
+                self.pool, options, texts)
+        return beside(query, candidate, *self._solved[1], options.beta)
 
     def _vectors_of_parts(self, block, salt):
         query, candidate = (

@@ -1,0 +1,127 @@
+"""The linear block: a closed-form regression, exact or by iteration."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfrecal.model import linear_block
+from tfrecal.model.linear_block import BlockOptions, grades, solve
+
+
+@pytest.fixture
+def history():
+    """Grades of 40 users and 30 items in three groups of taste, by code."""
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(rng.random((40, 30)) < 0.3)
+    same = user % 3 == item % 3
+    grade = np.where(same, 1.0, 0.2)
+    keep = same | (rng.random(len(user)) < 0.3)
+    return scipy.sparse.csr_matrix(
+        (grade[keep].astype(np.float32), (user[keep] + 1, item[keep] + 1)),
+        shape=(41, 31))
+
+
+@pytest.fixture
+def texts():
+    """Vectors of norm 1 that know the group of an item, mostly."""
+    rng = np.random.default_rng(1)
+    found = np.eye(3, 8)[np.arange(30) % 3] + 0.3 * rng.normal(size=(30, 8))
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return np.vstack([np.zeros((1, 8)), found]).astype(np.float32)
+
+
+def by_the_book(history, options, texts=None):
+    """B = I - P / diag(P), as Steck writes it, without any cut."""
+    x = history.toarray()[:, 1:].astype(np.float64)
+    own = (x ** 2).sum(axis=0)
+    unit = own[own > 0].mean()
+    h = x.T @ x + np.diag(options.l2 * unit + options.dropout / (
+        1 - options.dropout) * own)
+    if texts is not None:
+        h += options.text * unit * texts[1:] @ texts[1:].T
+    p = np.linalg.inv(h)
+    return np.eye(len(p)) - p / np.diag(p)
+
+
+@pytest.mark.parametrize("with_texts", [False, True])
+@pytest.mark.parametrize("exact", [0, 8_000])
+def test_predictions_are_those_of_the_regression(
+        history, texts, with_texts, exact, monkeypatch):
+    monkeypatch.setattr(linear_block, "EXACT", exact)
+    monkeypatch.setattr(linear_block, "_PROBES", 4_000)
+    options = BlockOptions(rank=29)
+    texts = texts if with_texts else None
+    wanted = history[:, 1:] @ by_the_book(history, options, texts)
+    found = solve(history, options, texts)
+    predicted = history @ found.rows @ found.vectors[1:].T
+    # Rank 29 of 30, and where it is iterated an estimated diagonal.
+    assert np.abs(predicted - wanted).max() < (
+        0.02 if exact else 0.05) * np.abs(wanted).max()
+
+
+def test_a_low_rank_keeps_the_groups(history):
+    found = solve(history, BlockOptions(rank=3))
+    assert found.rows.shape == found.vectors.shape == (31, 3)
+    scores = np.asarray(history @ found.rows @ found.vectors.T)[1:, 1:]
+    same = np.equal.outer(np.arange(40) % 3, np.arange(30) % 3)
+    assert scores[same].mean() > 2 * scores[~same].mean()
+
+
+def test_new_items_are_placed_by_their_text(history, texts):
+    cold = [3, 4, 5]
+    known = history.tolil()
+    known[:, cold] = 0
+    found = solve(known.tocsr(), BlockOptions(rank=8), texts)
+    assert not found.graded[cold].any() and found.graded[6:].any()
+    scores = np.asarray(known @ found.rows @ found.vectors.T)[1:, cold]
+    same = np.equal.outer(np.arange(40) % 3, (np.array(cold) - 1) % 3)
+    assert scores[same].mean() > scores[~same].mean() + 0.05
+    norm = np.linalg.norm(found.vectors, axis=1)
+    assert 0.2 < norm[cold].mean() / norm[6:].mean() < 1.5
+    # Without texts, nothing is known of them.
+    alone = solve(known.tocsr(), BlockOptions(rank=8))
+    assert np.abs(alone.vectors[cold]).max() < 1e-4
+
+
+def test_queries_weigh_by_grade_and_age(history):
+    found = solve(history, BlockOptions(rank=4, decay=0.5))
+    indptr, items = np.array([0, 3, 3, 4]), np.array([7, 8, 9, 7])
+    grade = np.array([1, 0.5, 1, 0.2], np.float32)
+    queries = found.queries(indptr, items, grade)
+    np.testing.assert_allclose(
+        queries[0], 0.25 * found.rows[7] + 0.25 * found.rows[8]
+        + found.rows[9], rtol=1e-5)
+    assert not queries[1].any()
+    np.testing.assert_allclose(queries[2], 0.2 * found.rows[7], rtol=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x * 0, lambda x: x[:, :2], lambda x: x[:1]])
+def test_what_cannot_be_solved_is_zero(history, texts, change):
+    some = change(history).tocsr()
+    some.eliminate_zeros()
+    found = solve(some, BlockOptions(rank=4), texts[:some.shape[1]])
+    assert not found.rows.any() and not found.vectors.any()
+    assert len(found.rows) == some.shape[1]
+
+
+def test_a_solution_does_not_depend_on_chance(history, texts):
+    one, other = (solve(history, BlockOptions(rank=5), texts)
+                  for _ in range(2))
+    assert np.array_equal(one.rows, other.rows)
+    assert np.array_equal(one.vectors, other.vectors)
+
+
+def test_grades():
+    np.testing.assert_allclose(
+        grades([1, 2, 5], (1, 5)), [0.05, 0.25, 1])
+    np.testing.assert_allclose(grades([0, 1], (0, 1)), [0, 1])
+
+
+@pytest.mark.parametrize("wrong", [
+    {"beta": -1}, {"beta": float("nan")}, {"l2": 0}, {"dropout": 1},
+    {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+        BlockOptions(**wrong)
