@@ -285,7 +285,7 @@ def changed(row, **values):
     (lambda r: r.rename(columns={"user_id": "userId"}), ["userId"],
      '"user_id": "userId"'),
     (lambda r: r[:0], ["at least one row", "none"], "the right file"),
-    (lambda r: r[:3], ["3 rows"], "Give more rows")])
+    (lambda r: r[:2], ["2 rows"], "Give more rows")])
 def test_bad_ratings(change, arrived, cure, small, tfrecal, tmp_path):
     change(small.frame).to_csv(tmp_path / "ratings.csv", index=False)
     check_refused(tfrecal, tmp_path / "run", [], [*arrived, cure])

@@ -95,7 +95,7 @@ def test_wrong_shares_are_refused(split, fractions):
 
 
 def test_a_part_without_rows_is_refused():
-    with pytest.raises(ValueError, match=r"validation part.*\[2, 0, 0\]"):
+    with pytest.raises(ValueError, match=r"test part.*\[1, 1, 0\]"):
         splits.random(log("a", 2), (0.98, 0.01, 0.01))
 
 
@@ -232,3 +232,15 @@ def test_pairs_are_not_mixed_up_at_the_borders_of_the_tables():
     splits.check_leakage([2, 2, 2, 1], [0, 1, 2, 1], held_out)
     with pytest.raises(ValueError, match="1 of 1"):
         splits.check_leakage([1], [2], held_out)
+
+
+@pytest.mark.parametrize("rows, sizes", [
+    (3, [1, 1, 1]), (4, [2, 1, 1]), (9, [7, 1, 1]), (20, [16, 2, 2])])
+def test_few_rows_leave_no_part_empty(rows, sizes):
+    data = Interactions.from_frame(pd.DataFrame({
+        "user_id": range(rows), "item_id": range(rows), "label": 1}))
+    assert [len(part) for part in splits.random(data, seed=1)] == sizes
+    with pytest.raises(ValueError, match="at least one row"):
+        splits.random(data.take([0, 1]))
+    train, validation, test = splits.random(data, (0.9, 0.0, 0.1))
+    assert not len(validation) and len(train) and len(test)

@@ -22,14 +22,25 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
            seed: int = 0) -> Split:
     """Splits rows at random.
 
+    Of few rows, each part has one at least.
+
     Args:
         interactions: what to split.
         fractions: shares of train, validation and test; they sum to 1.
         seed: draws the rows.
+
+    Raises:
+        ValueError: there are fewer rows than parts.
     """
     shares = _shares(fractions)
     place = np.random.default_rng([seed, 3]).permutation(len(interactions))
     cuts = np.round(np.cumsum(shares)[:2] * len(place)).astype(int)
+    sizes = np.diff([0, *cuts, len(place)])
+    while sizes.max() > 1 and (empty := (sizes == 0) & (
+            np.asarray(shares) > 0)).any():
+        sizes[sizes.argmax()] -= 1
+        sizes[empty.argmax()] += 1
+    cuts = np.cumsum(sizes)[:2]
     part = (place >= cuts[0]).astype(int) + (place >= cuts[1])
     return _by_part(interactions, part, shares)
 
@@ -37,7 +48,7 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
 def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
     """Splits rows by time: the past trains, the future tests.
 
-    Rows of the same second stay in one part; the cuts lie between the times
+    Rows of the same time stay in one part; the cuts lie between the times
     that come nearest to `fractions`.
 
     Args:
