@@ -393,3 +393,28 @@ def test_bytes_of_parquet_that_are_no_text_are_refused(tmp_path):
         compression="none", use_dictionary=False, write_statistics=False)
     path.write_bytes(path.read_bytes().replace(b"axxb", b"a\x80xb"))
     expect_refusal(path, "rows.parquet must be a Parquet file.*UTF8")
+
+
+@pytest.mark.parametrize("content, message", [
+    ("user_id,item_id,label\n", "at least one row"),
+    ("user_id,item_id,label\n1,a,x\n2,b,3\n", "must be clean"),
+    ("userId,item_id,label\n1,a,3\n", "need the columns"),
+    ("user_id,item_id,timestamp\n1,a,2026\n2,b,2025\n", "like years"),
+    ("user_id,item_id,label\n1,a,x\n", "at least one good row")])
+def test_a_refused_file_is_named(tmp_path, content, message):
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        Interactions.from_csv(path, bad_rows="drop" if "good" in message
+                              else "raise")
+    assert str(path) in str(error.value)
+
+
+def test_a_refused_table_is_named_and_not_the_rows(tmp_path):
+    (tmp_path / "rows.csv").write_text("user_id,item_id\n1,a\n")
+    (tmp_path / "items.csv").write_text("isbn,title\na,A\n")
+    with pytest.raises(ValueError, match="item_id") as error:
+        Interactions.from_csv(tmp_path / "rows.csv",
+                              items=tmp_path / "items.csv")
+    assert "items.csv" in str(error.value)
+    assert "rows.csv" not in str(error.value)

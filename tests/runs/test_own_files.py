@@ -166,13 +166,13 @@ def test_own_parts_are_of_known_users_items_and_labels(row, message, parts):
     write(parts[2], [row])
     with pytest.raises(ValueError, match=message) as error:
         load_data(RunConfig(data=str(parts[0]), test=str(parts[2])))
-    assert f"The file is {parts[2]} (`--test`)" in str(error.value)
+    assert f"`--test {parts[2]}` must have" in str(error.value)
 
 
 def test_named_data_bring_their_own_parts(parts):
     with pytest.raises(ValueError, match="--test beside --data shop"):
         load_data(RunConfig(data="shop", test=str(parts[2])))
-    with pytest.raises(ValueError, match="`test` must be a CSV"):
+    with pytest.raises(ValueError, match="`test` must be a CSV.*missing"):
         load_data(RunConfig(data=str(parts[0]), test="nowhere.csv"))
 
 

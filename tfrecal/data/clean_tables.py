@@ -1,6 +1,7 @@
 """Turns raw tables into checked ones: each check once, one error."""
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,8 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
         of `user_code`, `item_code`, `user_vocabulary`, `item_vocabulary`.
     """
     scale = _check_options(bad_rows, duplicates, scale)
-    chosen = select_columns(rows.frame, columns)
+    with _naming_the_file(rows):
+        chosen = select_columns(rows.frame, columns)
     lines = rows.lines
     report = CleaningReport(rows_in=len(chosen) + len(rows.faults),
                             notes=list(rows.notes))
@@ -48,16 +50,18 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
         chosen["label"] = np.ones(len(chosen), np.float32)
         report.notes.append("no column of labels: each row is a click, of "
                             "label 1")
-    ids = {key: factorise_ids(chosen[key], key, report.notes)
-           for key in ("user_id", "item_id")}
+    with _naming_the_file(rows):
+        ids = {key: factorise_ids(chosen[key], key, report.notes)
+               for key in ("user_id", "item_id")}
     missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
     report.add("missing_key", missing, lines)
     broken = np.logical_or(*(
         np.append(broken_ids(texts), False)[places]
         for places, texts in ids.values())) & ~missing
     report.add("broken_id", broken, lines)
-    clean, bad = check_rows(chosen, missing | broken, scale, timestamp_unit,
-                            report, lines)
+    with _naming_the_file(rows):
+        clean, bad = check_rows(chosen, missing | broken, scale,
+                                timestamp_unit, report, lines)
     given = {"user_id": users, "item_id": items}
     tables, codes, vocabularies = {}, {}, {}
     # A table that is made of the rows is made of those that stay.
@@ -65,8 +69,9 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
         places, texts = ids[key]
         used = np.zeros(len(texts), bool)
         used[places[~bad]] = True
-        tables[key] = as_table(named_table(given[key], key, columns), key,
-                               texts[used], report, text)
+        with _naming_the_file(given[key]):
+            tables[key] = as_table(named_table(given[key], key, columns),
+                                   key, texts[used], report, text)
         vocabularies[key] = Vocabulary(tables[key].index, key)
         code = np.append(vocabularies[key].codes(texts), np.int32(0))[places]
         report.add(f"unknown_{key[:-3]}", ~bad & (code == 0), lines)
@@ -81,7 +86,8 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
                                     lines)
     good = ~(bad | extra)
     report.rows_kept = int(good.sum())
-    _raise_if_refused(report, bad_rows, duplicates)
+    with _naming_the_file(rows):
+        _raise_if_refused(report, bad_rows, duplicates)
     clean = clean[good].reset_index(drop=True)
     for place, (key, (places, texts)) in enumerate(ids.items()):
         clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
@@ -90,6 +96,18 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
         known[f"{key[:-3]}_code"] = codes[key][good]
         known[f"{key[:-3]}_vocabulary"] = vocabularies[key]
     return (clean, *(tables[key] for key in given), scale, report), known
+
+
+@contextmanager
+def _naming_the_file(table: Table | None):
+    """Adds the table's file to an error that does not name it."""
+    try:
+        yield
+    except ValueError as error:
+        path = getattr(table, "path", None)
+        if path is None or str(path) in str(error):
+            raise
+        raise ValueError(f"{error} The file is {path}.") from error
 
 
 def _scale_of(label: np.ndarray) -> tuple[float, float]:

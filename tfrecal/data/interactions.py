@@ -372,7 +372,7 @@ class Interactions:
         Raises:
             ValueError: see `from_csv`.
         """
-        rows = Table.of(read_parquet(path))
+        rows = replace(Table.of(read_parquet(path)), path=Path(str(path)))
         tables = [None if one is None else read_table(one)
                   for one in (users, items)]
         options.setdefault("name", Path(str(path)).stem)

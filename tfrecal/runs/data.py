@@ -122,8 +122,11 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
     for name, path in {"data": config.data, **config.own_parts}.items():
         if not Path(path).is_file():
             also = f" or one of {known}" if name == "data" else ""
-            raise ValueError(f"`{name}` must be a CSV or Parquet file{also}. "
-                             f"Received: {name}={path!r}.")
+            what = ("which is no file" if Path(path).exists()
+                    else "which is missing")
+            raise ValueError(
+                f"`{name}` must be a CSV or Parquet file{also}. Received: "
+                f"{name}={path!r}, {what}. Check the path.")
     data = _read(config, config.data, config.users, config.items)
     if not quiet:
         _say_report(config.data, data)
@@ -138,9 +141,8 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
             part = _read(config, path, data.users, data.items, data.scale)
         except ValueError as error:
             raise ValueError(
-                f"{error} The file is {path} (`--{name}`); its users, items "
-                f"and labels must be those of {config.data} or of the "
-                "tables.") from None
+                f"{error} `--{name} {path}` must have users, items and labels "
+                f"of {config.data} or of the tables.") from None
         if not quiet:
             _say_report(path, part)
         for other in ({config.data: data, **parts}).items():
