@@ -211,6 +211,21 @@ def test_other_numbers_of_time_need_their_unit(numbers, unit, first):
             numbers)
 
 
+@pytest.mark.parametrize("numbers, shown", [
+    ([202605, 202606, 202512], "2026-05,"),
+    ([20260501103000, 20260502235959, 20251231000000],
+     "2026-05-01T10:30:00,")])
+def test_numbers_of_no_unit_are_refused_with_what_to_write(numbers, shown):
+    for column in (numbers, [str(number) for number in numbers]):
+        with pytest.raises(ValueError, match=f"such as {shown}"):
+            read(frame(timestamp=column))
+
+
+def test_numbers_that_are_no_months_are_seconds():
+    assert read(frame(timestamp=[202600, 202650, 202699])).frame[
+        "timestamp"].tolist() == [202600, 202650, 202699]
+
+
 def test_seconds_are_no_milliseconds():
     with pytest.raises(ValueError, match="--time-unit s"):
         read(frame(timestamp=[DAY, DAY + 1, DAY]), timestamp_unit="ms")

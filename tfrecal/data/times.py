@@ -159,6 +159,13 @@ def _of_numbers(number, finite, unit, only_numbers) -> np.ndarray:
         looks = _look(number[finite])
         if looks is not None and only_numbers:
             name, shown = looks
+            if name not in UNITS:
+                raise ValueError(
+                    "`timestamp` must be in seconds since 1970, or ISO 8601. "
+                    f"Received: {_plain(number[finite])}, which looks like "
+                    f"{shown}. Write them with dashes, such as {name}, or "
+                    "pass `timestamp_unit=\"s\"` (`--time-unit s`) if they "
+                    "are seconds.")
             raise ValueError(
                 "`timestamp` must be in seconds since 1970, or ISO 8601. "
                 f"Received: {_plain(number[finite])}, which looks like "
@@ -191,8 +198,18 @@ def _of_numbers(number, finite, unit, only_numbers) -> np.ndarray:
 
 
 def _look(numbers: np.ndarray) -> tuple[str, str] | None:
-    """Returns the unit that most numbers look like, if it is not seconds."""
+    """Returns the unit that most numbers look like, if it is not seconds.
+
+    What no unit stands for comes with an example of ISO 8601 instead.
+    """
     size = np.abs(np.median(numbers))
+    if 19000101000000 <= size <= 21001231235959:
+        days = np.floor(numbers / 1e6)
+        clock = [numbers // 1e4 % 100 < 24, numbers // 100 % 100 < 60,
+                 numbers % 100 < 60]
+        if np.mean(np.isfinite(_of_dates(days)) & np.logical_and.reduce(
+                clock)) >= _MOST:
+            return "2026-05-01T10:30:00", "dates and times without dashes"
     for unit, most in (("ns", 1e17), ("us", 1e14), ("ms", _LARGEST)):
         if size > most:
             return unit, {"ns": "nanoseconds", "us": "microseconds",
@@ -203,6 +220,9 @@ def _look(numbers: np.ndarray) -> tuple[str, str] | None:
     elif 20_000 <= size <= 80_000:
         unit, shown, fits = "excel", "days of a spreadsheet", (
             numbers >= 20_000) & (numbers <= 80_000)
+    elif 190001 <= size <= 210012:
+        unit, shown, fits = "2026-05", "months without dashes", np.isfinite(
+            _of_dates(numbers * 100 + 1))
     elif 19000101 <= size <= 21001231:
         unit, shown, fits = "date", "dates without dashes", np.isfinite(
             _of_dates(numbers))
