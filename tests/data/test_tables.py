@@ -418,3 +418,17 @@ def test_a_refused_table_is_named_and_not_the_rows(tmp_path):
                               items=tmp_path / "items.csv")
     assert "items.csv" in str(error.value)
     assert "rows.csv" not in str(error.value)
+
+
+@pytest.mark.parametrize("row, options, words", [
+    ("1;a;4,5;2026-05-01", {}, "`label` in line 3 is '4,5': numbers have a "
+     "point, not a comma"),
+    ("1;a;9;2026-05-01", {"scale": (1, 5)}, "`label` in line 3 is '9'; the "
+     "scale is 1 to 5"),
+    ("1;a;4;01.05.2026", {}, "`timestamp` in line 3 is '01.05.2026'")])
+def test_a_refused_cell_is_shown(write, row, options, words):
+    path = write("user_id;item_id;label;timestamp\n"
+                 f"2;b;3;2026-05-02\n{row}\n")
+    with pytest.raises(ValueError) as error:
+        Interactions.from_csv(path, **options)
+    assert words in str(error.value)

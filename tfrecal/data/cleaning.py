@@ -1,12 +1,13 @@
 """Finds what is wrong with tables and counts it, with line numbers."""
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from tfrecal.checks import on_scale
+from tfrecal.checks import on_scale, shown
 from tfrecal.data import kinds
 from tfrecal.data.columns import as_ids, as_numbers
 from tfrecal.data.tables import CURES, Table
@@ -35,6 +36,7 @@ KINDS = {
     "after an open quote",
     "item_table_duplicate_id": "items table: `item_id` is there already"}
 _SHOWN = 5
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+$")
 
 
 @dataclass
@@ -114,28 +116,44 @@ def check_rows(frame: pd.DataFrame, bad: np.ndarray, scale,
     """
     clean = pd.DataFrame(index=frame.index)
 
-    def refuse(kind, wrong):
+    def refuse(kind, wrong, name):
         nonlocal bad
-        report.add(kind, wrong & ~bad, lines)
+        new = wrong & ~bad
+        report.add(kind, new, lines)
+        there = new & frame[name].notna().to_numpy(bool)
+        if there.any():
+            report.notes.append(_first_cell(frame[name], there, lines, scale))
         bad = bad | wrong
 
     largest = np.finfo(np.float32).max
     label = as_numbers(frame["label"])
     wrong = ~(on_scale(label, scale) & (np.abs(label) <= largest))
-    refuse("bad_label", wrong)
+    refuse("bad_label", wrong, "label")
     clean["label"] = np.where(wrong, 0, label).astype(np.float32)
     times = np.zeros(len(frame))
     if "timestamp" in frame:
         times = as_seconds(frame["timestamp"], timestamp_unit)
-        refuse("bad_timestamp", ~np.isfinite(times))
+        refuse("bad_timestamp", ~np.isfinite(times), "timestamp")
         times = np.where(np.isfinite(times), times, 0)
     clean["timestamp"] = times
     if "weight" in frame:
         weight = as_numbers(frame["weight"])
         wrong = ~((weight >= 0) & (weight <= largest))
-        refuse("bad_weight", wrong)
+        refuse("bad_weight", wrong, "weight")
         clean["weight"] = np.where(wrong, 0, weight).astype(np.float32)
     return clean, bad
+
+
+def _first_cell(column: pd.Series, bad, lines, scale) -> str:
+    """Returns in words what stands in the first bad cell."""
+    place = np.flatnonzero(bad)[0]
+    cell = column.iloc[place]
+    words = f"`{column.name}` in line {lines[place]} is {shown(cell)}"
+    if isinstance(cell, str) and _COMMA.match(cell.strip()):
+        return f"{words}: numbers have a point, not a comma"
+    if column.name == "label" and scale is not None:
+        return f"{words}; the scale is {scale[0]:g} to {scale[1]:g}"
+    return words
 
 
 def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
