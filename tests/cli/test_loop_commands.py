@@ -162,3 +162,17 @@ def test_erase_cleans_the_id_and_names_what_is_left(tfrecal, tmp_path):
     assert "feedback erase --user 'u 1' --spill" in text
     code, text = tfrecal("feedback", "erase", "--user", " ", *store)
     assert code == 2 and "`--user` must be an id" in text
+
+
+def test_no_file_is_taken_in_where_one_is_missing(tfrecal, tmp_path):
+    (tmp_path / "e.csv").write_text(
+        "event_id,request_id,user_id,item_id,time,kind\n"
+        "e1,q1,1,a,1795550925,click\n")
+    code, text = tfrecal("feedback", "ingest", "e.csv", "nowhere.csv",
+                         "--feedback", "f.db")
+    assert code == 2 and "nowhere.csv, which is missing" in text
+    code, text = tfrecal("feedback", "ingest", "e.csv", "--missing", "a,-",
+                         "--feedback", "f.db")
+    assert code == 1 and "0 new, 0 known, 1 rejected" in text
+    code, text = tfrecal("feedback", "ingest", "e.csv", "--feedback", "f.db")
+    assert code == 0 and "1 new, 0 known, 0 rejected" in text

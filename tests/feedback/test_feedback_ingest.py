@@ -398,3 +398,39 @@ with FeedbackStore(sys.argv[1]) as store:
         assert opened.counts()["responses"] == 0
     for file in database.parent.iterdir():
         assert b"unforgettable" not in file.read_bytes()
+
+
+EVENTS = "event_id\trequest_id\tuser_id\titem_id\tat\tkind\tvalue\n"
+
+
+@pytest.mark.parametrize("name", ["events.tsv", "events.tab", "EVENTS.TSV"])
+def test_tabs_by_the_ending(sqlite, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(EVENTS + f"e1\tq,1;2\t7\ta,b\t{NOW // 1}\tclick\t\n")
+    result = ingest(sqlite, path, progress=False,
+                    columns={"timestamp": "at"})
+    assert (result.new, result.rejected) == (1, 0)
+
+
+def test_named_cells_are_missing(sqlite, tmp_path):
+    path = tmp_path / "events.tsv"
+    path.write_text(EVENTS + "".join(
+        f"{event}\tq1\t{user}\ta\t{NOW // 1}\tclick\t{value}\n"
+        for event, user, value in (("e1", "1", " NA "), ("e2", "-", ""),
+                                   ("e3", "NA-7", "NA"))))
+    result = ingest(sqlite, path, progress=False, columns={"time": "at"},
+                    missing=["NA", "-"])
+    assert result.new == 2
+    assert [(row["line"], row["event_id"]) for row in rejected_rows(
+        result)] == [("3", "e2")]
+
+
+def test_parquet_by_its_short_ending(sqlite, tmp_path):
+    clicks("ab", time=NOW // 1).to_parquet(tmp_path / "events.pq")
+    assert ingest(sqlite, tmp_path / "events.pq", progress=False).new == 2
+
+
+def test_a_missing_file_is_called_missing(sqlite, tmp_path):
+    for ending in ("csv", "jsonl", "parquet", "txt"):
+        with pytest.raises(FileNotFoundError, match="which is missing"):
+            ingest(sqlite, tmp_path / f"nowhere.{ending}", progress=False)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tfrecal import checks
+from tfrecal.checks import typed
 from tfrecal.cli.options import given_fields
 from tfrecal.data.columns import read_pairs
 
@@ -38,7 +39,7 @@ def _feedback_arguments(command) -> None:
     actions = command.add_subparsers(dest="action", required=True,
                                      metavar="ACTION")
     for name, text in (
-            ("ingest", "take events in from CSV, JSONL or Parquet files"),
+            ("ingest", "take events in from CSV, TSV, JSONL or Parquet files"),
             ("erase", "delete all that is stored of a user"),
             ("drop", "delete what is older than some days")):
         action = actions.add_parser(name, help=text, description=text)
@@ -58,6 +59,9 @@ def _feedback_arguments(command) -> None:
             action.add_argument("--separator", help="of CSV; tab for a tab "
                                 "(default: comma, semicolon or tab, as in "
                                 "the header)")
+            action.add_argument("--missing", default="", help="of CSV; "
+                                "comma-separated cells that are missing, "
+                                "such as NA,null; empty ones are")
             action.add_argument("--quiet", action="store_true",
                                 help="no progress bar")
         if name == "erase":
@@ -96,6 +100,7 @@ def feedback(arguments) -> int:
                              arguments.action != "ingest") as store:
         if arguments.action == "ingest":
             rejected = ratings = 0
+            _check_there(arguments.files)
             for path in arguments.files:
                 if Path(path).is_dir():
                     found = take_spilled(store, path)
@@ -107,7 +112,8 @@ def feedback(arguments) -> int:
                     store, path, progress=not arguments.quiet,
                     columns=read_pairs(arguments.columns),
                     encoding=arguments.encoding,
-                    separator=arguments.separator)
+                    separator=arguments.separator,
+                    missing=typed.listed(arguments.missing))
                 where = (f" (see {found.rejected_path})"
                          if found.rejected else "")
                 print(f"{path}: {found.new:,} new, {found.known:,} known, "
@@ -136,6 +142,14 @@ def feedback(arguments) -> int:
     if arguments.action == "erase":
         print(_not_reached(arguments.user.strip(), store))
     return 0
+
+
+def _check_there(paths) -> None:
+    """Refuses all files, before one is taken in, if one is missing."""
+    for path in paths:
+        if not Path(path).exists():
+            raise ValueError("A file of feedback must be there. Received: "
+                             f"{path}, which is missing. Check the path.")
 
 
 def _not_reached(user: str, store) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from tfrecal.data.columns import whole_to_pandas
 from tfrecal.data.csv_records import CsvRecords, open_text
 from tfrecal.feedback.store import rows
 
-FORMATS = (".csv", ".jsonl", ".parquet")
+_TABS = (".tsv", ".tab")
+FORMATS = (".csv", *_TABS, ".jsonl", ".parquet", ".pq")
 _COLUMNS = list(dict.fromkeys([*rows.SHOWN, *rows.RESPONSES]))
 # Short names in `columns`, as `tfrecal run` has them.
-_SHORT = {"user": "user_id", "item": "item_id", "label": "value"}
+_SHORT = {"user": "user_id", "item": "item_id", "label": "value",
+          "timestamp": "time"}
 
 
 @dataclasses.dataclass
@@ -46,13 +48,15 @@ class EventFile:
 
     Args:
         path: a file that ends in .csv (a header; commas, semicolons or
-            tabs), .jsonl or .parquet.
+            tabs), .tsv or .tab, .jsonl, .parquet or .pq.
         columns: name in the store -> name in the file, where they differ;
             `user`, `item` and `label` are short for `user_id`, `item_id` and
-            `value`.
+            `value`, and `timestamp` is another name of `time`.
         encoding: the encoding of CSV and JSON lines.
         separator: what stands between the cells of CSV; None takes the
-            comma, semicolon or tab that is most frequent in the header.
+            comma, semicolon or tab that is most frequent in the header, in
+            .tsv and .tab the tab.
+        missing: cells of CSV that are missing, beside empty ones.
 
     Attributes:
         columns: the names of the file's columns, in the store's words.
@@ -65,31 +69,40 @@ class EventFile:
     """
 
     def __init__(self, path, columns: dict[str, str] | None = None,
-                 encoding: str = "utf-8", separator: str | None = None):
+                 encoding: str = "utf-8", separator: str | None = None,
+                 missing: Sequence[str] = ()):
         self.path, self.encoding = Path(path), encoding
+        self._missing = list(missing)
         self._names = _by_own_name(columns or {})
         form = self.path.suffix.lower()
+        if not self.path.exists():
+            raise FileNotFoundError(
+                "A file of feedback must be there. Received: "
+                f"{self.path}, which is missing. Check the path.")
         if form not in FORMATS:
             raise ValueError(
-                "A file of feedback must end in .csv, .jsonl or .parquet. "
-                f"Received: {self.path.name}. Rename it, unpack it, or write "
-                "it again in one of these forms.")
+                f"A file of feedback must end in {', '.join(FORMATS[:-1])} or "
+                f"{FORMATS[-1]}. Received: {self.path.name}. Rename it, "
+                "unpack it, or write it again in one of these forms.")
         self.total, self.unit = self.path.stat().st_size, "B"
         self.columns = _COLUMNS
-        self._chunks = {".csv": self._csv, ".jsonl": self._json,
-                        ".parquet": self._parquet}[form]
-        if form == ".csv":
+        self._chunks = self._csv
+        if form in (".csv", *_TABS):
+            if separator is None and form in _TABS:
+                separator = "tab"
             self._records = CsvRecords(self.path, separator, encoding)
             self.columns = self._renamed(
                 [name.strip() for name in self._records.header])
             self._check_columns()
-        elif form == ".parquet":
+        elif form != ".jsonl":
+            self._chunks = self._parquet
             file = self._open_parquet()
             self.total, self.unit = file.metadata.num_rows, " rows"
             self.columns = self._renamed(file.schema_arrow.names)
             self._check_columns()
             self.columns = [name for name in self.columns if name in _COLUMNS]
         else:
+            self._chunks = self._json
             open_text(self.path, encoding).close()
 
     def chunks(self, size: int) -> Iterator[FileChunk]:
@@ -132,6 +145,9 @@ class EventFile:
         for some in self._records.chunks(size):
             frame = pd.DataFrame(some.cells, columns=self.columns,
                                  index=some.lines, dtype=object)
+            if self._missing:
+                words = frame.apply(lambda column: column.str.strip())
+                frame = frame.mask(words.isin(self._missing), "")
             yield FileChunk({self._table: frame}, some.faults, some.done)
 
     def _json(self, size: int) -> Iterator[FileChunk]:

@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,8 +47,8 @@ class Ingested:
 
 def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
            progress: bool = True, columns: dict[str, str] | None = None,
-           encoding: str = "utf-8", separator: str | None = None
-           ) -> Ingested:
+           encoding: str = "utf-8", separator: str | None = None,
+           missing: Sequence[str] = ()) -> Ingested:
     """Stores the events of a file.
 
     Each chunk of the file is stored in one transaction. After an interruption
@@ -55,8 +56,8 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
 
     Args:
         store: the store that takes the rows.
-        path: .csv, .jsonl or .parquet; lists that were shown (they have a
-            column `rank`) or responses (`event_id`).
+        path: .csv, .tsv, .jsonl or .parquet; lists that were shown (they
+            have a column `rank`) or responses (`event_id`).
         rejected: CSV file for rows that are refused, by default `path` with
             `.rejected.csv`. Line and reason come first. It is written at
             the end, and removed where no row was refused. A cell that a
@@ -66,7 +67,7 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         chunk: number of rows that are stored at a time; memory does not
             grow with the file.
         progress: whether to show a bar on stderr.
-        columns, encoding, separator: see `EventFile`.
+        columns, encoding, separator, missing: see `EventFile`.
 
     Returns:
         What became of the rows.
@@ -75,7 +76,7 @@ def ingest(store: FeedbackStore, path, rejected=None, chunk: int = 50_000,
         ValueError: the file is of another kind.
         OSError: the file cannot be read, or the database does not answer.
     """
-    file = EventFile(path, columns, encoding, separator)
+    file = EventFile(path, columns, encoding, separator, missing)
     rejected = Path(f"{path}.rejected.csv" if rejected is None else rejected)
     if rejected.resolve() == file.path.resolve():
         raise ValueError("`rejected` must be another file than `path`. "
