@@ -85,7 +85,44 @@ def test_tables_can_be_checked_alone(write, capsys):
     said(capsys, write("i.csv", ITEMS))
 
 
+def test_tables_alone_tell_their_texts_and_the_cure(write, capsys):
+    text = said(capsys, write("i.csv", ITEMS + "a,twice,1,1\n"), code=2)
+    assert "2 of 2 items have a text" in text
+    assert "Mend the rows, or pass `--bad-rows drop`." in text
+    assert "tfrecal check RATINGS --items i.csv" in text
+
+
+def test_commands_are_those_that_run(write, capsys):
+    write("r.csv", ROWS)
+    write("n.csv", "item_id,title\na,\nb,\n")
+    text = said(capsys, "r.csv", "n.csv", "--max-length", "32")
+    assert "no column of texts: `run` needs `--encoder none`" in text
+    assert ("tfrecal run --data r.csv --items n.csv --encoder none "
+            "--max-length 32\n") in text
+    assert "--items n.csv --encoder none -o comparison" in text
+    write("same.csv", "user_id,item_id,label\n1,a,4\n2,b,4\n")
+    text = said(capsys, "same.csv", code=2)
+    assert "refused as they are. Pass `--scale LOW HIGH`." in text
+    said(capsys, "same.csv", "--scale", "1", "5")
+
+
+def test_another_name_of_a_key_is_no_table(write, capsys):
+    write("r.csv", ROWS.replace("user_id", "User ID"))
+    text = said(capsys, "r.csv", code=2)
+    assert "--columns user=User ID" in text
+
+
+def test_a_name_of_header_stands_once(write, capsys):
+    write("h.csv", "1,a,4\n2,b,5\n")
+    text = said(capsys, "h.csv", "--header", "user_id,item_id,label,label",
+                code=2)
+    assert "['label'] twice" in text
+    said(capsys, "h.csv", "--header", "user_id,item_id,label")
+
+
 @pytest.mark.parametrize("words, message", [
+    (["r.csv", "--max-length", "0"], "`max_length` must be"),
+    (["r.csv", "--separator", "tab"], "the separator seems to be ','"),
     (["nowhere.csv"], "nowhere.csv, which is missing"),
     (["r.csv", "r.csv"], "looks like rows, as r.csv does"),
     (["r.csv", "--time-unit", "hours"], "`time_unit` must be"),

@@ -432,3 +432,11 @@ def test_a_refused_cell_is_shown(write, row, options, words):
     with pytest.raises(ValueError) as error:
         Interactions.from_csv(path, **options)
     assert words in str(error.value)
+
+
+def test_a_name_that_stands_twice_in_parquet_is_named(tmp_path):
+    table = pa.table([pa.array(["u"]), pa.array(["a"]), pa.array(["b"])],
+                     names=["user_id", "item_id", "item_id"])
+    parquet.write_table(table, tmp_path / "r.parquet")
+    with pytest.raises(ValueError, match="'item_id'. twice"):
+        Interactions.from_parquet(tmp_path / "r.parquet")

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 
+from tfrecal import checks
 from tfrecal.cli.options import field_arguments, given_fields
 from tfrecal.data import overview
 from tfrecal.data.clean_tables import named_table
 from tfrecal.data.cleaning import CleaningReport, as_table
-from tfrecal.data.columns import KEYS, column_names, parse_columns
+from tfrecal.data.columns import KEYS, column_names, parse_columns, spelled
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.tables import Table, read_table
 from tfrecal.data.templates import default_template
@@ -39,11 +40,12 @@ def check_arguments(command) -> None:
 
 def check(arguments) -> int:
     """Tell what is understood of files, before anything is trained."""
+    checks.whole(2, max_length=arguments.max_length)
     config = DataConfig(**given_fields(
         arguments, DataConfig, leave_out=("data",)))
     rows, users, items = _tables(arguments.files, config)
     if rows is None:
-        return _check_tables(users, items, config)
+        return _check_tables(users, items, config, arguments)
     config = dataclasses.replace(
         config, data=str(rows.path), **{
             name: str(table.path) for name, table in (
@@ -64,10 +66,19 @@ def check(arguments) -> int:
     labels = column_names(parse_columns(config.columns)).get(
         "label", "label") in rows.frame
     needed = _needed(data.report, config, labels)
-    _say("go on with", _commands(config, data, needed))
+    alike = overview.is_clicks(data) and data.scale[0] == data.scale[1]
+    if alike:
+        needed.append("--scale LOW HIGH")
+    _say("go on with", _commands(config, data, needed, arguments))
+    return _refused(needed, "Pass" if alike and len(needed) == 1
+                    else "Mend the rows, or pass")
+
+
+def _refused(needed: list[str], cure: str) -> int:
+    """Says that files are refused, if they are; returns the exit code."""
     if needed:
-        print("tfrecal: these files are refused as they are. Mend the rows, "
-              f"or pass `{' '.join(needed)}`.", file=sys.stderr)
+        print(f"tfrecal: these files are refused as they are. {cure} "
+              f"`{' '.join(needed)}`.", file=sys.stderr)
     return 2 if needed else 0
 
 
@@ -102,6 +113,9 @@ def _tables(files, config) -> list[Table | None]:
                       for key in KEYS)
         role = "users" if user and not item else (
             "items" if item and not user else "rows")
+        other = {"users": "item_id", "items": "user_id"}.get(role)
+        if number == 0 and other and spelled(table.frame, other):
+            role = "rows"  # with another name of a key, which is suggested
         if role in found:
             raise ValueError(
                 f"Each file must be another table. Received: {path}, which "
@@ -111,7 +125,7 @@ def _tables(files, config) -> list[Table | None]:
     return [found.get(role) for role in ("rows", "users", "items")]
 
 
-def _check_tables(users, items, config) -> int:
+def _check_tables(users, items, config, arguments) -> int:
     """Checks tables that come without rows."""
     report = CleaningReport()
     for key, table in zip(KEYS, (users, items)):
@@ -123,16 +137,24 @@ def _check_tables(users, items, config) -> int:
         report.rows_in += len(table.lines) + len(table.faults)
         report.rows_kept += len(frame)
         _say(str(table.path), overview.table_in_words(frame, kind))
+        if kind == "items" and arguments.encoder != "none":
+            _say("texts of items", _texts_in_words(
+                frame, arguments.encoder, arguments.max_length))
     _say("cleaning", str(report).splitlines())
-    refused = bool(report.counts) and config.bad_rows == "raise"
-    return 2 if refused else 0
+    needed = _needed(report, config, True)
+    files = " ".join(f"--{kind} {shlex.quote(str(table.path))}"
+                     for kind, table in (("users", users), ("items", items))
+                     if table is not None)
+    _say("go on with", [f"tfrecal check RATINGS {files}    # with the "
+                        "interactions"])
+    return _refused(needed, "Mend the rows, or pass")
 
 
 def _texts_in_words(items, encoder: str, max_length: int) -> list[str]:
-    try:
-        template = default_template(items)
-    except ValueError as error:
-        return [str(error)]
+    if not _has_texts(items):
+        return ["no column of texts" + (
+            ": `run` needs `--encoder none`" if len(items.columns) else "")]
+    template = default_template(items)
     texts = template(items)
     there = [text for text in texts if text]
     lines = [f"{template.pattern}",
@@ -155,6 +177,14 @@ def _texts_in_words(items, encoder: str, max_length: int) -> list[str]:
                 " (`--max-length`)" if longer else "")]
 
 
+def _has_texts(items) -> bool:
+    try:
+        default_template(items)
+    except ValueError:
+        return False
+    return True
+
+
 def _needed(report, config: DataConfig, labels: bool) -> list[str]:
     """Returns the options without which `run` refuses these files."""
     counts = dict(report.counts)
@@ -165,18 +195,25 @@ def _needed(report, config: DataConfig, labels: bool) -> list[str]:
 
 
 def _commands(config: DataConfig, data: Interactions,
-              needed: list[str]) -> list[str]:
+              needed: list[str], arguments) -> list[str]:
     plain, words = DataConfig(), []
     for field in dataclasses.fields(DataConfig):
         value = getattr(config, field.name)
         if value != getattr(plain, field.name):
             values = value if isinstance(value, tuple) else [value]
             words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    encoder = arguments.encoder
+    if len(data.items.columns) and not _has_texts(data.items):
+        encoder = "none"
+    if encoder != ENCODER:
+        words += ["--encoder", encoder]
     given = " ".join([shlex.join(words), *needed])
+    longer = "" if arguments.max_length == MAX_LENGTH else (
+        f" --max-length {arguments.max_length}")
     if overview.is_clicks(data):
-        return [f"tfrecal run {given}",
-                f"tfrecal run {given} --oracle people    # then: tfrecal "
-                "acquire, which asks people"]
-    return [f"tfrecal run {given}",
+        return [f"tfrecal run {given}{longer}",
+                f"tfrecal run {given}{longer} --oracle people    # then: "
+                "tfrecal acquire, which asks people"]
+    return [f"tfrecal run {given}{longer}",
             f"tfrecal compare {given} -o comparison    # do strategies save "
             "labels here?"]

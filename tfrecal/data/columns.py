@@ -105,7 +105,7 @@ def select_columns(frame: pd.DataFrame, columns: dict | None
     missing = [name for name in KEYS if source[name] not in frame]
     missing += [name for name in columns
                 if name not in KEYS and source[name] not in frame]
-    if not missing and source["label"] not in frame and _spelled(
+    if not missing and source["label"] not in frame and spelled(
             frame, "label"):
         missing = ["label"]
     if missing:
@@ -120,7 +120,7 @@ def select_columns(frame: pd.DataFrame, columns: dict | None
         for name, old in source.items() if old in frame})
 
 
-def _spelled(frame, name: str) -> list[str]:
+def spelled(frame, name: str) -> list[str]:
     """Returns the columns whose names are known spellings of a name."""
     return [str(old) for old in frame.columns
             if re.sub(r"[\W_]", "", str(old).lower()) in _SPELLINGS[name]]
@@ -132,15 +132,15 @@ def _missing_message(frame, missing, columns) -> str:
     message = (f"Interactions need the columns {list(KEYS)}, and `label` "
                f"unless each row is a click. Received: columns={some}, "
                f"without {[columns.get(name, name) for name in missing]}.")
-    found = next((one for one in ("::", "|", "\t", ";") if one in names[0]),
-                 None) if len(names) == 1 else None
+    found = next((one for one in ("::", "|", "\t", ";", ",")
+                  if one in names[0]), None) if len(names) == 1 else None
     if found:
         return (f"{message} One column only: the separator seems to be "
                 f"{found!r}. Pass `separator={found!r}` (`--separator "
                 f"{ascii(found)}`).")
     guess = dict(columns)
     for name in _SPELLINGS:
-        close = _spelled(frame, name)
+        close = spelled(frame, name)
         if close and columns.get(name, name) not in names:
             guess[name] = close[0]
     for name in missing:

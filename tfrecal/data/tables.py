@@ -208,9 +208,9 @@ def read_parquet(path) -> pd.DataFrame:
     from pyarrow import parquet
 
     try:
+        _check_once(parquet.read_schema(path).names, Path(str(path)))
         table = parquet.read_table(path)
         table.validate(full=True)  # bytes that are no UTF-8, too
-        names = table.column_names
         frame = whole_to_pandas(table)
     except FileNotFoundError:
         raise
@@ -219,5 +219,4 @@ def read_parquet(path) -> pd.DataFrame:
             f"{path} must be a Parquet file. Received: "
             f"{(str(error) or type(error).__name__).splitlines()[0]}. Give "
             "text files another ending, or write the file again.") from error
-    _check_once(names, Path(str(path)))
     return frame

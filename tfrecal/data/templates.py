@@ -144,7 +144,7 @@ def default_template(table: pd.DataFrame, most: int = 6) -> Template:
             "Texts need at least one column of texts in the table. "
             f"Received: columns={[str(c) for c in table.columns]}. Pass "
             "`items=` with a title, give a `Template`, or build a model "
-            "without `encoder`.")
+            "without `encoder` (`--encoder none`).")
     return Template("; ".join(f"{name}: {{{name}}}"
                               for name in columns[:most]))
 

@@ -77,8 +77,10 @@ class DataConfig:
     @property
     def form(self) -> TableFormat:
         """How the text file of interactions is written."""
-        return dataclasses.replace(self.form_of_tables,
-                                   header=typed.listed(self.header or ""))
+        # With a name that stands twice, which the reader refuses.
+        names = self.header.split(",") if self.header else []
+        return dataclasses.replace(
+            self.form_of_tables, header=[name.strip() for name in names])
 
     @property
     def form_of_tables(self) -> TableFormat:
