@@ -150,3 +150,9 @@ def test_tensorflow_is_not_loaded(write, tmp_path):
          "sys.exit(code or 7 * ('tensorflow' in sys.modules))"],
         cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mean_of_clicks_and_none_is_a_grade(write, capsys):
+    write("r.csv", "user_id,item_id,label\n1,a,0\n1,a,1\n2,b,1\n")
+    text = said(capsys, "r.csv", "--duplicates", "mean")
+    assert "label: ratings from 0 to 1 (0.5: 1, 1: 1)" in text

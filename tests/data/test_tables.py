@@ -440,3 +440,12 @@ def test_a_name_that_stands_twice_in_parquet_is_named(tmp_path):
     parquet.write_table(table, tmp_path / "r.parquet")
     with pytest.raises(ValueError, match="'item_id'. twice"):
         Interactions.from_parquet(tmp_path / "r.parquet")
+
+
+def test_a_text_that_is_no_column_is_refused(write):
+    rows = write("user_id,item_id,label\n1,a,3\n2,b,4\n")
+    items = write("item_id,zip\na,123\nb,456\n", "items.csv")
+    with pytest.raises(ValueError, match="`--text`.*'zipp'.*'zip'"):
+        Interactions.from_csv(rows, items=items, text=["zipp"])
+    data = Interactions.from_csv(rows, items=items, text=["zip", "item_id"])
+    assert data.items["zip"].tolist() == ["123", "456"]

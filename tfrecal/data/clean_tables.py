@@ -32,6 +32,7 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
         of `user_code`, `item_code`, `user_vocabulary`, `item_vocabulary`.
     """
     scale = _check_options(bad_rows, duplicates, scale)
+    _check_text(text, users, items)
     with _naming_the_file(rows):
         chosen = select_columns(rows.frame, columns)
     lines = rows.lines
@@ -148,6 +149,19 @@ def _check_options(bad_rows, duplicates, scale):
     checks.one_of("duplicates", duplicates,
                   (None, "raise", "first", "last", "mean"))
     return None if scale is None else check_scale(scale)
+
+
+def _check_text(text, *tables: Table | None) -> None:
+    """Refuses names of texts that no table has as a column."""
+    frames = [table.frame for table in tables
+              if isinstance(getattr(table, "frame", None), pd.DataFrame)]
+    names = {str(name) for frame in frames
+             for name in (*frame.columns, frame.index.name)}
+    odd = [name for name in text if name not in names]
+    if odd and frames:
+        raise ValueError(
+            "`text` (`--text`) must name columns of the tables of users and "
+            f"items. Received: {odd}. Their columns are {sorted(names)}.")
 
 
 def named_table(table: Table | None, key: str,

@@ -39,7 +39,7 @@ def labels_in_words(data: Interactions) -> str:
             "clicks only, which hold no questions" if (low, high) == (0, 1)
             else "name their scale (`--scale 1 5`)")
     found, counts = np.unique(label, return_counts=True)
-    if (low, high) == (0, 1) and len(found) == 2:
+    if np.array_equal(found, (0, 1)):
         return f"0 and 1, {(label > 0).mean():.0%} of them 1"
     shown = ", ".join(f"{value:g}: {count:,}" for value, count
                       in zip(found, counts)) if len(found) <= _MANY else (

@@ -144,7 +144,8 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
         except ValueError as error:
             raise ValueError(
                 f"{error} `--{name} {path}` must have users, items and labels "
-                f"of {config.data} or of the tables.") from None
+                f"of {config.data} or of the tables; `--scale LOW HIGH` names "
+                "labels that do not occur there.") from None
         if not quiet:
             _say_report(path, part)
         for other in ({config.data: data, **parts}).items():
