@@ -540,3 +540,24 @@ def test_bad_questions(fields, message):
 def test_bad_answers(fields, message):
     with pytest.raises(ValueError, match=message):
         Answers(*fields)
+
+
+@pytest.mark.parametrize("name, form", [
+    ("a.tsv", {}), ("a.tab", {"encoding": "utf-16"}),
+    ("a.csv", {"encoding": "cp1252", "separator": "|"}), ("a.parquet", {}),
+    ("a.pq", {})])
+def test_answers_come_back_in_other_forms(tmp_path, name, form):
+    write_questions(tmp_path / "q.csv", ASKED)
+    frame = pd.read_csv(tmp_path / "q.csv", encoding="utf-8-sig", dtype=str)
+    frame["note"] = "B\u00e4r, Tee"
+    frame.loc[0, "label"] = "4"
+    if "p" in name[2:]:
+        frame = frame.assign(ticket=frame["ticket"].astype(int),
+                             label=frame["label"].astype(float))
+        frame.to_parquet(tmp_path / name)
+    else:
+        frame.to_csv(tmp_path / name, index=False, sep=form.get(
+            "separator", "\t"), encoding=form.get("encoding", "utf-8"))
+    found = read_answers(tmp_path / name, ASKED, (1, 5), **form)
+    assert found.label.tolist() == [4]
+    assert found.ticket.tolist() == [int(frame["ticket"][0])]

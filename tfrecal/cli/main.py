@@ -120,7 +120,12 @@ def _add_arguments(name: str, command) -> None:
             "all questions without an answer anew")
     if name == "label":
         command.add_argument("--from", required=True, dest="source",
-                             help="question file with labels filled in")
+                             help="question file with labels filled in: "
+                             "CSV, TSV, JSONL or Parquet, by its ending")
+        command.add_argument("--encoding", default="utf-8",
+                             help="of CSV and TSV (default: utf-8)")
+        command.add_argument("--separator", help="of CSV; `tab` is a tab "
+                             "(default: that which the header has most)")
     if name == "compare":
         compare_arguments(command)
     if name == "tune":

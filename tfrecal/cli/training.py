@@ -154,7 +154,8 @@ def label(arguments) -> int:
     """Take the answers that people wrote into the pool."""
     from tfrecal.runs import ask_people
     folder = run_folder(arguments)
-    found = ask_people.label(folder, arguments.source)
+    found = ask_people.label(folder, arguments.source, arguments.encoding,
+                             arguments.separator)
     print(f"{found['labelled']:,} labels and {found['declined']:,} declined "
           f"taken in, {found['open']:,} questions open. Train on them with: "
           f"tfrecal run --resume {folder}")

@@ -18,12 +18,16 @@ import pandas as pd
 
 from tfrecal.checks import on_scale
 from tfrecal.data.csv_records import CsvRecords
+from tfrecal.data.tables import read_parquet
 from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Questions
 
 COLUMNS = ("ticket", "user_id", "item_id", "label")
 FORMATS = ("csv", "jsonl")
+_TABS = ("tsv", "tab")
+# Answers may come back in other forms than the questions went out.
+READ = (*FORMATS, *_TABS, "parquet", "pq")
 _DECLINED = ("decline", "declined", "skip", "skipped")
 _SHOWN = 20  # wrong lines that an error spells out
 
@@ -94,29 +98,33 @@ def escape(cell: str) -> str:
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) else cell
 
 
-def check_format(path) -> str:
-    """Returns `"csv"` or `"jsonl"`, by the name of the file.
+def check_format(path, forms=FORMATS) -> str:
+    """Returns the ending of a file without its dot.
 
     Raises:
-        ValueError: it has another ending.
+        ValueError: it is none of `forms`.
     """
     path = Path(path)
     form = path.suffix.lower().lstrip(".")
-    if form not in FORMATS:
-        raise ValueError("A question or answer file must end in .csv or "
-                         f".jsonl. Received: {path.name}.")
+    if form not in forms:
+        raise ValueError(
+            "A question or answer file must end in "
+            f"{', '.join(f'.{one}' for one in forms[:-1])} or .{forms[-1]}. "
+            f"Received: {path.name}.")
     return form
 
 
-def read_answers(path, questions: Questions,
-                 scale: tuple[float, float]) -> Answers:
+def read_answers(path, questions: Questions, scale: tuple[float, float],
+                 encoding: str = "utf-8",
+                 separator: str | None = None) -> Answers:
     """Reads all answers of a file, or raises an error that names wrong lines.
 
     Args:
         path: path of a question file with labels filled in: CSV with commas,
-            semicolons or tabs, or JSON lines.
+            semicolons or tabs, TSV, JSON lines or Parquet, by its ending.
         questions: the questions that wait for an answer.
         scale: `(lowest, highest)` label.
+        encoding, separator: how CSV and TSV are written, see `CsvRecords`.
 
     Returns:
         Answers at cost 1, declined ones at cost 0. Rows with an empty label
@@ -125,7 +133,8 @@ def read_answers(path, questions: Questions,
     Raises:
         ValueError: a row is wrong; then nothing is taken from the file.
     """
-    found = read_labels(path, questions, scale, {}, set())
+    found = read_labels(path, questions, scale, {}, set(), encoding,
+                        separator)
     label = np.array(list(found.values()), np.float32)  # None becomes NaN
     declined = np.isnan(label)
     return Answers(list(found), label, declined, np.where(declined, 0, 1))
@@ -133,11 +142,12 @@ def read_answers(path, questions: Questions,
 
 def read_labels(path, questions: Questions, scale: tuple[float, float],
                 closed: dict[int, float | None],
-                later: set[int]) -> dict[int, float | None]:
+                later: set[int], encoding: str = "utf-8",
+                separator: str | None = None) -> dict[int, float | None]:
     """Reads a file as `read_answers`, into labels by ticket.
 
     Args:
-        path, questions, scale: see `read_answers`.
+        path, questions, scale, encoding, separator: see `read_answers`.
         closed: labels taken before, by ticket. Their rows are ignored, but
             must hold the same label.
         later: tickets whose rows are ignored.
@@ -151,7 +161,7 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
     path = Path(path)
     wrong: list[str] = []
     found: dict[int, float | None] = {}
-    rows = list(read_rows(path, wrong))
+    rows = list(read_rows(path, wrong, encoding, separator))
     if not rows and not wrong:
         wrong.append("no lines, or only a header; if an editor was just "
                      "saving it, try again")
@@ -187,17 +197,23 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
     return found
 
 
-def read_rows(path: Path, wrong: list[str]):
+def read_rows(path: Path, wrong: list[str], encoding: str = "utf-8",
+              separator: str | None = None):
     """Yields `(line number, row)`.
 
     Args:
         path: path of the file.
         wrong: what cannot be read is appended to it, in words.
+        encoding, separator: see `read_answers`.
     """
-    form = check_format(path)
+    form = check_format(path, READ)
+    if form in _TABS and separator is None:
+        separator = "tab"
     try:
         yield from _whole_rows(
-            _csv_rows(path) if form == "csv" else _json_rows(path), wrong)
+            _json_rows(path) if form == "jsonl" else
+            _csv_rows(path, encoding, separator) if form in ("csv", *_TABS)
+            else _parquet_rows(path), wrong)
     except ValueError as error:  # the file as a whole
         wrong.append(str(error))
 
@@ -214,10 +230,18 @@ def _whole_rows(rows, wrong: list[str]):
         yield line, {name: _stripped(row[name]) for name in COLUMNS}
 
 
-def _csv_rows(path: Path):
+def _parquet_rows(path: Path):
+    frame = read_parquet(path)
+    cells = frame.astype(object).where(frame.notna(), None)
+    names = [str(name) for name in frame.columns]
+    for line, row in enumerate(cells.itertuples(index=False), start=1):
+        yield line, dict(zip(names, row))
+
+
+def _csv_rows(path: Path, encoding: str, separator: str | None):
     if not path.read_bytes().removeprefix(codecs.BOM_UTF8).strip():
         return
-    records = CsvRecords(path)
+    records = CsvRecords(path, separator, encoding)
     header = [cell.strip() for cell in records.header]
     twice = [name for name in COLUMNS if header.count(name) > 1]
     if twice:

@@ -84,12 +84,14 @@ def _open_questions(pool) -> Questions:
                      utility=pool.utility[rows])
 
 
-def label(folder, source) -> dict[str, int]:
+def label(folder, source, encoding: str = "utf-8",
+          separator: str | None = None) -> dict[str, int]:
     """Takes the answers of a file into the pool of a run.
 
     Args:
         folder: a run folder.
         source: a file that `acquire` wrote, with labels filled in.
+        encoding, separator: how a text file is written, see `read_answers`.
 
     Returns:
         The numbers of rows `labelled`, `declined` and still `open`.
@@ -115,7 +117,8 @@ def label(folder, source) -> dict[str, int]:
                  for ticket, value in zip(pool.ticket[rows],
                                           pool.label[rows])}
         found = read_labels(
-            source, _open_questions(pool), pool.scale, taken, set())
+            source, _open_questions(pool), pool.scale, taken, set(),
+            encoding, separator)
         labels = np.array(list(found.values()), np.float32)
         declined = np.isnan(labels)
         pool.answer(list(found), labels, declined,
