@@ -66,12 +66,11 @@ def check(arguments) -> int:
     labels = column_names(parse_columns(config.columns)).get(
         "label", "label") in rows.frame
     needed = _needed(data.report, config, labels)
-    alike = overview.is_clicks(data) and data.scale[0] == data.scale[1]
+    alike = not needed and data.scale[0] == data.scale[1]
     if alike:
-        needed.append("--scale LOW HIGH")
+        needed = ["--scale LOW HIGH"]
     _say("go on with", _commands(config, data, needed, arguments))
-    return _refused(needed, "Pass" if alike and len(needed) == 1
-                    else "Mend the rows, or pass")
+    return _refused(needed, "Pass" if alike else "Mend the rows, or pass")
 
 
 def _refused(needed: list[str], cure: str) -> int:

@@ -197,6 +197,10 @@ def _broken_lines(frame: pd.DataFrame, lines: np.ndarray) -> str:
             f"{shown}{more}); check that no quote is left open there")
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def read_parquet(path) -> pd.DataFrame:
     """Reads one Parquet file; whole numbers beside missing ones stay whole.
 
@@ -217,6 +221,6 @@ def read_parquet(path) -> pd.DataFrame:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise ValueError(
             f"{path} must be a Parquet file. Received: "
-            f"{(str(error) or type(error).__name__).splitlines()[0]}. Give "
-            "text files another ending, or write the file again.") from error
+            f"{_first_line(error)}. Give text "
+            " files another ending, or write the file again.") from error
     return frame
