@@ -94,7 +94,8 @@ def _parse(query: str) -> Callable[[pd.DataFrame], np.ndarray]:
             tree = ast.parse(text, mode="eval").body
         return _Reader(quoted).condition(tree, 0)
     except SyntaxError as error:
-        why = f"it does not read ({error.msg})"
+        # What comes after the semicolon is for writers of Python.
+        why = f"it does not read ({error.msg.partition(';')[0]})"
     except (RecursionError, MemoryError):
         why = "it is nested too deep"
     except ValueError as error:

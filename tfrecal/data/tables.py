@@ -221,6 +221,6 @@ def read_parquet(path) -> pd.DataFrame:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise ValueError(
             f"{path} must be a Parquet file. Received: "
-            f"{_first_line(error)}. Give text "
-            " files another ending, or write the file again.") from error
+            f"{_first_line(error)}. Give text files another ending, or "
+            "write the file again.") from error
     return frame
