@@ -170,3 +170,13 @@ def refused(folder, rows, options, said):
          "own.csv", *others], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2 and said in done.stderr
     assert [path.name for path in folder.iterdir()] == ["own.csv"]
+
+
+def test_an_encoder_needs_texts_before_anything_is_trained():
+    data = log(100)
+    items = pd.DataFrame({"title": [None]}, index=data.items.index)
+    data = Interactions.from_frame(data.frame, items=items)
+    split = Split(data, data.take([0]), data.take([1]))
+    with pytest.raises(ValueError, match="--encoder none"):
+        Plan.of(RunConfig(), split)
+    Plan.of(RunConfig(encoder="none"), split)

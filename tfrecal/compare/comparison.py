@@ -28,6 +28,7 @@ from tfrecal.compare import config as comparison_config
 from tfrecal.compare import savings, scenarios, tables, verdicts
 from tfrecal.compare.config import BASELINE, ComparisonConfig
 from tfrecal.data.interactions import Interactions
+from tfrecal.data.templates import check_texts
 from tfrecal.files import lock_folder, make_folder
 from tfrecal.runs.data import load_data
 from tfrecal.runs.plan import counted
@@ -100,6 +101,8 @@ def compare(config: ComparisonConfig, folder, workers: int = 2,
         binary = "rmse" not in curves
     else:
         data, plan = check(config)
+        if make_model is None:
+            check_texts(config.encoder, data.items)
         binary, fingerprint = scenarios.is_binary(data), data.fingerprint()
         if not quiet:
             print(*plan, sep="\n", file=sys.stderr)

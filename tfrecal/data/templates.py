@@ -149,6 +149,20 @@ def default_template(table: pd.DataFrame, most: int = 6) -> Template:
                               for name in columns[:most]))
 
 
+def check_texts(encoder: str, items: pd.DataFrame) -> None:
+    """Refuses a table of columns none of which an encoder can read.
+
+    Args:
+        encoder: name of the encoder; "none" reads no texts.
+        items: the items table; one without columns needs no texts.
+
+    Raises:
+        ValueError: see `default_template`.
+    """
+    if encoder != "none" and len(items.columns):
+        default_template(items)
+
+
 def _text_like(column: pd.Series, name: str) -> bool:
     cells.check_column(column, name)
     values = column.dropna()

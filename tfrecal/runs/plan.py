@@ -7,6 +7,7 @@ import sys
 
 from tfrecal import acquisition
 from tfrecal.data.splits import Split
+from tfrecal.data.templates import check_texts
 from tfrecal.pool.positives import default_positive
 from tfrecal.pool.target import Target
 from tfrecal.runs.config import RunConfig
@@ -59,9 +60,10 @@ class Plan:
                 of the log that are all alike tell nothing of the answers.
 
         Raises:
-            ValueError: nothing can be learned or asked, or the audience is
-                empty.
+            ValueError: nothing can be learned or asked, the audience is
+                empty, or the encoder has no texts to read.
         """
+        check_texts(config.encoder, split.train.items)
         label = split.train.label
         alike = label.min() == label.max() and not asks
         if alike and label[0] < default_positive(split.train.scale):
