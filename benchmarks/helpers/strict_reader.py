@@ -243,6 +243,7 @@ def _looks(numbers: list[float]) -> bool:
     for low, high, holds in (
             (1900, 2100, lambda n: n % 1 == 0 and 1900 <= n <= 2100),
             (20_000, 80_000, lambda n: 20_000 <= n <= 80_000),
+            (190001, 210012, lambda n: n % 1 == 0 and 1 <= n % 100 <= 12),
             (19000101, 21001231,
              lambda n: math.isfinite(_in_unit(n, "date")))):
         if low <= size <= high:

@@ -101,9 +101,10 @@ def test_commands_are_those_that_run(write, capsys):
             "--max-length 32\n") in text
     assert "--items n.csv --encoder none -o comparison" in text
     write("same.csv", "user_id,item_id,label\n1,a,4\n2,b,4\n")
-    text = said(capsys, "same.csv", code=2)
-    assert "refused as they are. Pass `--scale LOW HIGH`." in text
-    said(capsys, "same.csv", "--scale", "1", "5")
+    text = said(capsys, "same.csv")
+    assert "tfrecal run --data same.csv --scale LOW HIGH\n" in text
+    text = said(capsys, "same.csv", "--scale", "1", "5")
+    assert "tfrecal run --data same.csv --scale 1.0 5.0\n" in text
 
 
 def test_another_name_of_a_key_is_no_table(write, capsys):

@@ -66,18 +66,12 @@ def check(arguments) -> int:
     labels = column_names(parse_columns(config.columns)).get(
         "label", "label") in rows.frame
     needed = _needed(data.report, config, labels)
-    alike = not needed and data.scale[0] == data.scale[1]
-    if alike:
-        needed = ["--scale LOW HIGH"]
-    _say("go on with", _commands(config, data, needed, arguments))
-    return _refused(needed, "Pass" if alike else "Mend the rows, or pass")
-
-
-def _refused(needed: list[str], cure: str) -> int:
-    """Says that files are refused, if they are; returns the exit code."""
+    alike = data.scale[0] == data.scale[1]  # then `run` asks for the scale
+    _say("go on with", _commands(
+        config, data, [*needed, *["--scale LOW HIGH"] * alike], arguments))
     if needed:
-        print(f"tfrecal: these files are refused as they are. {cure} "
-              f"`{' '.join(needed)}`.", file=sys.stderr)
+        print("tfrecal: these files are refused as they are. Mend the rows, "
+              f"or pass `{' '.join(needed)}`.", file=sys.stderr)
     return 2 if needed else 0
 
 
@@ -140,13 +134,17 @@ def _check_tables(users, items, config, arguments) -> int:
             _say("texts of items", _texts_in_words(
                 frame, arguments.encoder, arguments.max_length))
     _say("cleaning", str(report).splitlines())
-    needed = _needed(report, config, True)
     files = " ".join(f"--{kind} {shlex.quote(str(table.path))}"
                      for kind, table in (("users", users), ("items", items))
                      if table is not None)
     _say("go on with", [f"tfrecal check RATINGS {files}    # with the "
                         "interactions"])
-    return _refused(needed, "Mend the rows, or pass")
+    if not report.counts or config.bad_rows != "raise":
+        return 0
+    print("tfrecal: these tables are refused as they are. Received: "
+          f"{sum(report.counts.values()):,} bad rows. Mend the rows, or pass "
+          "`--bad-rows drop`.", file=sys.stderr)
+    return 2
 
 
 def _texts_in_words(items, encoder: str, max_length: int) -> list[str]:
