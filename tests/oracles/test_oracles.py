@@ -561,3 +561,12 @@ def test_answers_come_back_in_other_forms(tmp_path, name, form):
     found = read_answers(tmp_path / name, ASKED, (1, 5), **form)
     assert found.label.tolist() == [4]
     assert found.ticket.tolist() == [int(frame["ticket"][0])]
+
+
+def test_whole_numbers_are_shown_whole(tmp_path):
+    items = pd.DataFrame({"year": [1984.0, np.nan], "price": [9.5, 2.0]},
+                         index=pd.Index(["007", "@y"], name="item_id"))
+    path = write_questions(tmp_path / "q.csv", ASKED, None, items)
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    assert lines[1].endswith("007,1984,9.5,")
+    assert lines[2].endswith("@y,,2,")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal.checks import on_scale
+from tfrecal.data.cells import text_of
 from tfrecal.data.csv_records import CsvRecords
 from tfrecal.data.tables import read_parquet
 from tfrecal.data.vocabulary import Vocabulary
@@ -86,7 +87,10 @@ def _cell_text(value) -> str:
         return ", ".join(map(str, value))
     if pd.isna(value):
         return ""
-    return str(value)
+    try:
+        return text_of(value)  # 1984, and not 1984.0 beside a missing year
+    except ValueError:
+        return str(value)
 
 
 def escape(cell: str) -> str:
@@ -190,7 +194,7 @@ def read_labels(path, questions: Questions, scale: tuple[float, float],
         raise ValueError(
             f"Each line of {path.name} must answer an open question with a "
             f"number from {scale[0]:g} to {scale[1]:g}, `decline`, or "
-            "nothing. Received: " + "; ".join(wrong[:_SHOWN])
+            "nothing. Received: " + "; ".join(wrong[:_SHOWN]).rstrip(".")
             + (f"; and {more} lines more" if more > 0 else "")
             + ". Nothing was taken from the file: correct it, or move it "
             "away.")
