@@ -84,3 +84,9 @@ def test_bad_scenarios(shop):
         scenarios.get("usual")
     with pytest.raises(ValueError, match="query on the users table"):
         scenarios.get("segment").make(shop, 0)
+
+
+def test_few_rows_begin_with_a_label(shop):
+    for name in ("standard", "redundant", "item_averaged"):
+        pool = scenarios.get(name).make(shop.take(range(40)), 0).pool
+        assert pool.counts["labelled"] == 1

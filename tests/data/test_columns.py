@@ -54,6 +54,7 @@ def test_known_spellings_are_suggested_and_not_guessed():
 
 @pytest.mark.parametrize("columns, message", [
     ({"userId": "user_id"}, "not the reverse"),
+    ({"user": "user_id", "item": "user_id"}, "each once"),
     ({"label": "stars"}, r"without \['stars'\]"),
     ({"timestamp": "when"}, r"without \['when'\]")])
 def test_wrong_renaming_is_refused(columns, message):

@@ -15,6 +15,7 @@ from tfrecal.oracles import Answers, Questions
 from tfrecal.pool.journal import Journal
 from tfrecal.pool.pool import Pool
 from tfrecal.pool.run_folder import RunFolder
+from tfrecal.report.results import Results
 
 ROWS = [{"epoch": 0, "rows": 50, "cost": 10.0, "val_rmse": 1.1,
          "mean_utility": float("nan"), "part": "validation"},
@@ -287,3 +288,28 @@ def test_a_journal_that_is_gone_is_told(whole, tmp_path):
     (folder / "journal.jsonl").unlink()
     with pytest.warns(UserWarning, match="no journal at .*/journal.jsonl"):
         folder.check_whole()
+
+
+@pytest.mark.parametrize("name, change", [
+    ("history.csv", lambda text: text[:len(text) // 2]),
+    ("history.csv", lambda text: b""),
+    ("history.csv", lambda text: text.splitlines(True)[0]),
+    ("explanations.jsonl", lambda text: text[:-7]),
+    ("test.json", lambda text: b"{}")])
+def test_files_for_people_that_are_damaged_are_told(
+        whole, tmp_path, shop, capsys, name, change):
+    folder = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    assert not folder.odd_files()
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(change(content))
+    assert folder.odd_files() == [folder / name]
+    results = Results.of_folder(folder.path)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and name in said and "--resume" in said
+    pd.testing.assert_frame_equal(
+        results.curves.drop(columns=["scenario", "strategy"]),
+        Results.of_folder(whole).curves.drop(
+            columns=["scenario", "strategy"]))
+    folder.mend(folder.pool(shop))
+    assert name in capsys.readouterr().err
+    assert (folder / name).read_bytes() == content

@@ -77,9 +77,15 @@ class Scenario:
 def standard(data, seed, segment=None) -> Problem:
     """The pool is like the audience."""
     split = _split(data, seed)
-    pool = Pool.from_interactions(split.train, INITIAL, seed)
+    pool = _pool(split.train, seed)
     return Problem(data, pool, split.train, split.validation, split.test,
                    Target.from_pool(pool))
+
+
+def _pool(train, seed) -> Pool:
+    # Of few rows, one label at least.
+    return Pool.from_interactions(
+        train, max(INITIAL, 1 / max(1, len(train))), seed)
 
 
 def segment(data, seed, segment=None) -> Problem:
@@ -127,7 +133,7 @@ def redundant(data, seed, segment=None) -> Problem:
     kept = busy[train.user_code] | (np.random.default_rng(
         [seed, 23]).random(len(train)) < THINNED)
     train = train.take(kept)
-    pool = Pool.from_interactions(train, INITIAL, seed)
+    pool = _pool(train, seed)
     return Problem(data, pool, train, split.validation, split.test,
                    Target.from_interactions(train, uniform="users"))
 

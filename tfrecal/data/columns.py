@@ -46,7 +46,7 @@ def column_names(columns: dict | None) -> dict[str, str]:
     given = {SHORT.get(name, name): old
              for name, old in dict(columns or {}).items()}
     odd = [name for name in given if name not in NEEDED + OPTIONAL]
-    if odd or len(given) < len(columns or {}):
+    if odd or len(set(given.values())) < len(columns or {}):
         raise ValueError(
             "`columns` must map names of tfrecal to names of yours, each "
             f"once. Received: {dict(columns)}. Names are user, item, label, "

@@ -292,13 +292,27 @@ class RunFolder:
             self._rewrite(_ASKED, run_files.parquet(acquisitions(pool)),
                           found is not None and found not in (known or ()))
         for name, text in run_files.texts(state).items():
-            path = self / name
-            content = path.read_bytes() if path.is_file() else b""
-            if content != text:
-                # A kill leaves one that is behind or ahead.
-                self._rewrite(name, text, not (
-                    content.startswith(text) or text.startswith(content)
-                    and content[-1:] in (b"", b"\n")))
+            if self._content(name) != text:
+                self._rewrite(name, text, not self._left_by_kill(name, text))
+
+    def odd_files(self) -> list[Path]:
+        """Returns the files for people that are not as the state says."""
+        return [self / name for name, text
+                in run_files.texts(self.state).items()
+                if self._content(name) != text]
+
+    def _content(self, name: str) -> bytes | None:
+        path = self / name
+        return path.read_bytes() if path.is_file() else None
+
+    def _left_by_kill(self, name: str, text: bytes) -> bool:
+        """Returns whether a kill may have left a file behind or ahead."""
+        content = self._content(name)
+        if content is None or content.startswith(text):
+            return True
+        rows = text.count(b"\n") - content.count(b"\n")
+        return (text.startswith(content) and content[-1:] == b"\n"
+                and (rows == 1 or name != "history.csv"))
 
     def _sum(self, name: str) -> list[int] | None:
         return file_sum(self / name) if (self / name).is_file() else None

@@ -1,6 +1,7 @@
 """Results: the tables in the folder of a run or of a comparison."""
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,6 +103,10 @@ def _of_run(path: Path) -> Results:
         raise damaged(folder / "config.json", "A config must hold a whole "
                       "number as seed", f"with seed={config['seed']!r}",
                       AGAIN) from None
+    for odd in folder.odd_files():
+        print(f"{odd} is not as the run has written it. The report shows what "
+              f"state.json holds; `tfrecal run --resume {path}` writes it "
+              "anew.", file=sys.stderr)
     history = folder.history()
     parts = measured_part(history)
     part = parts.iloc[-1] if len(parts) else "validation"

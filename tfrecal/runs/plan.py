@@ -143,7 +143,7 @@ def _without_questions(plan: Plan, size: int) -> Plan:
     if changed == config:
         return plan
     return Plan(changed, [], [
-        f"all {size:,} rows are positives, so there is nothing to ask: "
+        f"all rows ({size:,}) are positives, so there is nothing to ask: "
         "trains on all of them with --rounds 0 --initial 1 --losses "
         f"{changed.losses}, which predicts lists and no labels",
         "further labels come from people (--oracle people, then `tfrecal "
