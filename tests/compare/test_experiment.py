@@ -272,7 +272,7 @@ def test_labels_of_0_and_1_are_judged_by_auc(tmp_path, command_line):
 
 @pytest.mark.parametrize("rows, options, said", [
     (["u1,i1,1", "u2,i2,1", "u1,i2,1"], [], "tfrecal acquire"),
-    (["u1,i1,1", "u2,i2,0", "u1,i2,1"], [], "part must hold at least one row"),
+    (["u1,i1,1", "u2,i2,0", "u1,i2,1"], [], "0 labels to buy"),
     ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],
      ["--rounds", 40], "labels to buy in 40 rounds"),
     ([f"u{n},i{n % 5},{n % 2}" for n in range(60)],

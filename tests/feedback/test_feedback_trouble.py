@@ -76,7 +76,7 @@ def rejected_rows(path):
 @pytest.mark.parametrize("name, content, parts", [
     pytest.param("e.csv", gzip.compress(b"event_id,user_id\n", mtime=0),
                  ["e.csv", "a gzip archive"], id="gzip"),
-    ("e.csv.gz", b"", ["end in .csv, .jsonl or .parquet", "e.csv.gz"]),
+    ("e.csv.gz", b"", ["end in .csv, .tsv", "e.csv.gz"]),
     ("e.csv", (HEADER + "a,u,i,5,click").encode("utf-16"),
      ["UTF-16", "--encoding"]),
     ("e.csv", HEADER.replace(",", "|").encode(), ["'event_id|user_id|"]),
