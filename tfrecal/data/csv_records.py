@@ -16,6 +16,8 @@ from pathlib import Path
 from tfrecal.checks import is_text
 
 SEPARATORS = ",;\t"
+#: Endings of files whose cells stand between tabs, unless told otherwise.
+TABS = (".tsv", ".tab")
 COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BLOCK = 1_000  # lines that are parsed at once where nothing is wrong
 _OPEN = "a quote that is not closed"
@@ -56,9 +58,9 @@ class CsvRecords:
 
     Args:
         path: path of the file; .gz, .bz2 and .xz are unpacked.
-        separator: what stands between cells, or "tab"; None takes the comma,
-            semicolon or tab that is most frequent in the header. Several
-            characters, such as `::`, are taken as they are, and then quotes
+        separator: what stands between cells, or "tab"; None takes the tab in
+            files that end in `TABS`, else the comma, semicolon or tab that is
+            most frequent in the header. Several characters, such as `::`, are taken as they are, and then quotes
             are text.
         encoding: the encoding of the text; a byte-order mark is skipped.
         header: the names of the columns, of a file without a line of them.
@@ -86,6 +88,8 @@ class CsvRecords:
                  quotes: bool = True):
         self.path = Path(path)
         self.encoding, self._quotes = encoding, quotes
+        if separator is None and ending(path) in TABS:
+            separator = "tab"
         separator = "\t" if separator in ("tab", r"\t") else separator
         if separator == "" or set(separator or "") & set("\"\r\n\0"):
             raise ValueError(
@@ -292,6 +296,14 @@ def _guess_separator(lines: _Lines) -> str:
     lines.give_back(head)
     bare = re.sub('"[^"]*"', "", "".join(head))
     return max(SEPARATORS, key=bare.count)
+
+
+def ending(path) -> str:
+    """Returns the ending of a file's name, that of .gz and the like cut."""
+    found = [part.lower() for part in Path(str(path)).suffixes]
+    if found and found[-1] in COMPRESSED:
+        found.pop()
+    return found[-1] if found else ""
 
 
 def _is_utf8(encoding: str) -> bool:

@@ -17,10 +17,9 @@ import pandas as pd
 
 from tfrecal.data import csv_texts
 from tfrecal.data.columns import whole_to_pandas, without_arrow
-from tfrecal.data.csv_records import COMPRESSED
+from tfrecal.data.csv_records import ending
 
 PARQUET = (".parquet", ".pq")
-_TABS = (".tsv", ".tab")
 _SHOWN = 5
 #: What else may be wrong where lines are no rows.
 CURES = ("or check `separator` (`--separator`), `encoding` (`--encoding`) and "
@@ -88,25 +87,9 @@ class Table:
         more = len(self.faults) - _SHOWN
         return f"{shown}{f'; and {more:,} more' if more > 0 else ''}"
 
-    def check_whole(self) -> None:
-        """Raises ValueError if a line of the file is no row."""
-        if self.faults:
-            raise ValueError(
-                f"Every line of {self.path} must hold the cells of the "
-                "header, and quotes must be closed. Received: "
-                f"{self.said_faults()}. Mend these lines; {CURES}.")
-
 
 def _short(content: str) -> str:
     return ascii(content if len(content) <= 80 else content[:80] + "...")
-
-
-def suffix(path) -> str:
-    """Returns the ending of a file's name, that of .gz and the like cut."""
-    found = [part.lower() for part in Path(str(path)).suffixes]
-    if found and found[-1] in COMPRESSED:
-        found.pop()
-    return found[-1] if found else ""
 
 
 def read_table(source, form: TableFormat = TableFormat()) -> Table:
@@ -131,17 +114,14 @@ def read_table(source, form: TableFormat = TableFormat()) -> Table:
     if not path.is_file():
         raise FileNotFoundError(f"A table must be there. Received: {path}, "
                                 "which is missing. Check the path.")
-    if suffix(path) in PARQUET:
+    if ending(path) in PARQUET:
         return replace(Table.of(read_parquet(path)), path=path)
     return _read_text(path, form)
 
 
 def _read_text(path: Path, form: TableFormat) -> Table:
-    separator = form.separator
-    if separator is None and suffix(path) in _TABS:
-        separator = "tab"
     records, columns, lines, faults = csv_texts.read(
-        path, form.encoding, separator, form.header, form.quotes)
+        path, form.encoding, form.separator, form.header, form.quotes)
     names = [name.strip() for name in records.header]
     notes = []
     if "" in names:

@@ -18,17 +18,16 @@ import pandas as pd
 
 from tfrecal.checks import on_scale
 from tfrecal.data.cells import text_of
-from tfrecal.data.csv_records import CsvRecords
-from tfrecal.data.tables import read_parquet
+from tfrecal.data.csv_records import TABS, CsvRecords
+from tfrecal.data.tables import PARQUET, read_parquet
 from tfrecal.data.vocabulary import Vocabulary
 from tfrecal.files import replace_file
 from tfrecal.oracles.base import Answers, Questions
 
 COLUMNS = ("ticket", "user_id", "item_id", "label")
 FORMATS = ("csv", "jsonl")
-_TABS = ("tsv", "tab")
 # Answers may come back in other forms than the questions went out.
-READ = (*FORMATS, *_TABS, "parquet", "pq")
+READ = (*FORMATS, *(one[1:] for one in (*TABS, *PARQUET)))
 _DECLINED = ("decline", "declined", "skip", "skipped")
 _SHOWN = 20  # wrong lines that an error spells out
 
@@ -211,13 +210,11 @@ def read_rows(path: Path, wrong: list[str], encoding: str = "utf-8",
         encoding, separator: see `read_answers`.
     """
     form = check_format(path, READ)
-    if form in _TABS and separator is None:
-        separator = "tab"
     try:
         yield from _whole_rows(
             _json_rows(path) if form == "jsonl" else
-            _csv_rows(path, encoding, separator) if form in ("csv", *_TABS)
-            else _parquet_rows(path), wrong)
+            _parquet_rows(path) if f".{form}" in PARQUET else
+            _csv_rows(path, encoding, separator), wrong)
     except ValueError as error:  # the file as a whole
         wrong.append(str(error))
 

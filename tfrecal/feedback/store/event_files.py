@@ -13,11 +13,11 @@ import pandas as pd
 
 from tfrecal.checks import is_text
 from tfrecal.data.columns import whole_to_pandas
-from tfrecal.data.csv_records import CsvRecords, open_text
+from tfrecal.data.csv_records import TABS, CsvRecords, open_text
+from tfrecal.data.tables import PARQUET
 from tfrecal.feedback.store import rows
 
-_TABS = (".tsv", ".tab")
-FORMATS = (".csv", *_TABS, ".jsonl", ".parquet", ".pq")
+FORMATS = (".csv", *TABS, ".jsonl", *PARQUET)
 _COLUMNS = list(dict.fromkeys([*rows.SHOWN, *rows.RESPONSES]))
 # Short names in `columns`, as `tfrecal run` has them.
 _SHORT = {"user": "user_id", "item": "item_id", "label": "value",
@@ -87,9 +87,7 @@ class EventFile:
         self.total, self.unit = self.path.stat().st_size, "B"
         self.columns = _COLUMNS
         self._chunks = self._csv
-        if form in (".csv", *_TABS):
-            if separator is None and form in _TABS:
-                separator = "tab"
+        if form in (".csv", *TABS):
             self._records = CsvRecords(self.path, separator, encoding)
             self.columns = self._renamed(
                 [name.strip() for name in self._records.header])
