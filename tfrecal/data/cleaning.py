@@ -119,11 +119,13 @@ def check_rows(frame: pd.DataFrame, bad: np.ndarray, scale,
     def refuse(kind, wrong, name):
         nonlocal bad
         new = wrong & ~bad
+        if not new.any():
+            return
         report.add(kind, new, lines)
         there = new & frame[name].notna().to_numpy(bool)
         if there.any():
             report.notes.append(_first_cell(frame[name], there, lines, scale))
-        bad = bad | wrong
+        bad = bad | new
 
     largest = np.finfo(np.float32).max
     label = as_numbers(frame["label"])

@@ -199,12 +199,13 @@ def factorise_ids(column, name: str, notes: list[str] | None = None):
         limit = exact_to(column.dtype)
     values = np.asarray(values, dtype=object)
     texts = [clean_id(value, name, limit) for value in values]
-    if not is_text("".join(texts)):
+    joined = "".join(texts)
+    if not is_text(joined):
         odd = next(text for text in texts if not is_text(text))
         raise ValueError(f"`{name}` must hold text that UTF-8 can write. "
                          f"Received: {shown(odd)}, which has half of a "
                          "surrogate pair. Read the file in its encoding.")
-    if any("\0" in text for text in texts):
+    if "\0" in joined:
         odd = next(text for text in texts if "\0" in text)
         raise ValueError(f"`{name}` must hold text without zero bytes, which "
                          f"no database takes. Received: {shown(odd)}. Cut "

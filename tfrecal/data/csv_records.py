@@ -60,8 +60,8 @@ class CsvRecords:
         path: path of the file; .gz, .bz2 and .xz are unpacked.
         separator: what stands between cells, or "tab"; None takes the tab in
             files that end in `TABS`, else the comma, semicolon or tab that is
-            most frequent in the header. Several characters, such as `::`, are taken as they are, and then quotes
-            are text.
+            most frequent in the header. Several characters, such as `::`, are
+            taken as they are, and then quotes are text.
         encoding: the encoding of the text; a byte-order mark is skipped.
         header: the names of the columns, of a file without a line of them.
         quotes: False takes quotes as letters, as many TSV dumps write them.

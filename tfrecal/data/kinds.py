@@ -98,7 +98,6 @@ def _plain(column: pd.Series) -> pd.Series:
         kind = pd.api.types.infer_dtype(column, skipna=True)
         if kind in ("decimal", "floating", "integer", "mixed-integer-float"):
             return _plain_numbers(column)
-        return column
     return column
 
 

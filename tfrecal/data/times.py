@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tfrecal import checks
-from tfrecal.data.columns import arrow_texts, as_numbers
+from tfrecal.data.columns import arrow_texts, as_numbers, exact_to
 
 _PER_SECOND = {"s": 1, "ms": 10 ** 3, "us": 10 ** 6, "ns": 10 ** 9}
 UNITS = (*_PER_SECOND, "date", "year", "excel")
@@ -98,16 +98,15 @@ def _since_1970(times: pd.Series) -> np.ndarray:
 
 
 def _check_width(column: pd.Series) -> None:
-    dtype = getattr(column.dtype, "numpy_dtype", column.dtype)
-    if isinstance(dtype, np.dtype) and dtype.kind == "f" \
-            and dtype.itemsize < 8:
-        largest = np.abs(column.to_numpy(np.float64, na_value=0)).max(
-            initial=0)
-        if largest >= 2 ** (np.finfo(dtype).nmant + 1):
-            raise ValueError(
-                "Times must be exact. Received: numbers up to "
-                f"{largest:.0f} in {dtype}, which rounds them and lets "
-                "times fall together. Write the column as float64 or int64.")
+    limit = exact_to(column.dtype)
+    if limit >= 2 ** 53:  # as in float64
+        return
+    largest = np.abs(column.to_numpy(np.float64, na_value=0)).max(initial=0)
+    if largest >= limit:
+        raise ValueError(
+            f"Times must be exact. Received: numbers up to {largest:.0f} in "
+            f"{str(column.dtype).lower()}, which rounds them and lets times "
+            "fall together. Write the column as float64 or int64.")
 
 
 def _of_texts(column: pd.Series) -> np.ndarray:
