@@ -15,7 +15,7 @@ from tfrecal.data.cleaning import CleaningReport, as_table
 from tfrecal.data.columns import KEYS, column_names, parse_columns, spelled
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.tables import Table, read_table
-from tfrecal.data.templates import default_template
+from tfrecal.data.templates import Template, default_template
 from tfrecal.runs.data import DataConfig, table_options
 from tfrecal.text.options import ENCODER, MAX_LENGTH
 
@@ -148,10 +148,10 @@ def _check_tables(users, items, config, arguments) -> int:
 
 
 def _texts_in_words(items, encoder: str, max_length: int) -> list[str]:
-    if not _has_texts(items):
+    template = _template(items)
+    if template is None:
         return ["no column of texts" + (
             ": `run` needs `--encoder none`" if len(items.columns) else "")]
-    template = default_template(items)
     texts = template(items)
     there = [text for text in texts if text]
     lines = [f"{template.pattern}",
@@ -174,12 +174,11 @@ def _texts_in_words(items, encoder: str, max_length: int) -> list[str]:
                 " (`--max-length`)" if longer else "")]
 
 
-def _has_texts(items) -> bool:
+def _template(items) -> Template | None:
     try:
-        default_template(items)
-    except ValueError:
-        return False
-    return True
+        return default_template(items)
+    except ValueError:  # no column of texts
+        return None
 
 
 def _needed(report, config: DataConfig, labels: bool) -> list[str]:
@@ -193,14 +192,12 @@ def _needed(report, config: DataConfig, labels: bool) -> list[str]:
 
 def _commands(config: DataConfig, data: Interactions,
               needed: list[str], arguments) -> list[str]:
-    plain, words = DataConfig(), []
-    for field in dataclasses.fields(DataConfig):
-        value = getattr(config, field.name)
-        if value != getattr(plain, field.name):
-            values = value if isinstance(value, tuple) else [value]
-            words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    words = []
+    for name, value in config.given().items():
+        values = value if isinstance(value, tuple) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
     encoder = arguments.encoder
-    if len(data.items.columns) and not _has_texts(data.items):
+    if len(data.items.columns) and _template(data.items) is None:
         encoder = "none"
     if encoder != ENCODER:
         words += ["--encoder", encoder]

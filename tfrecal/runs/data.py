@@ -74,6 +74,13 @@ class DataConfig:
         """Part of the split -> the file that holds it, beside `data`."""
         return {}
 
+    def given(self) -> dict:
+        """Returns the options on the data that differ from the defaults."""
+        plain = DataConfig()
+        return {field.name: getattr(self, field.name)
+                for field in dataclasses.fields(DataConfig)
+                if getattr(self, field.name) != getattr(plain, field.name)}
+
     @property
     def form(self) -> TableFormat:
         """How the text file of interactions is written."""
@@ -91,9 +98,8 @@ class DataConfig:
             self.quotes == "double")
 
 
-# What is said of files only, and not of a named data set.
-_OF_FILES = [field.name for field in dataclasses.fields(DataConfig)
-             if field.name not in ("data", "bad_rows", "duplicates")]
+# What may be said of a named data set, and not of files only.
+_OF_ALL = ("data", "bad_rows", "duplicates")
 
 
 def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
@@ -111,10 +117,8 @@ def load_data(config: DataConfig, quiet: bool = False) -> Interactions:
     """
     known = [data_set.name for data_set in datasets.names()]
     if config.data in known:
-        plain = DataConfig()
         own = [*config.own_parts, *(
-            name for name in _OF_FILES
-            if getattr(config, name) != getattr(plain, name))]
+            name for name in config.given() if name not in _OF_ALL)]
         if own:
             raise ValueError(
                 "A named data set brings its own tables and parts. Received: "
