@@ -93,6 +93,7 @@ def feedback(arguments) -> int:
         checks.at_least(0, days=arguments.days)
     from tfrecal.feedback.log.delivery import take_spilled
     package = feedback_package()
+    from tfrecal.feedback.store.event_files import check_there
     if arguments.action == "erase" and not arguments.user.strip():
         raise ValueError("`--user` must be an id. Received: "
                          f"{arguments.user!r}.")
@@ -100,7 +101,8 @@ def feedback(arguments) -> int:
                              arguments.action != "ingest") as store:
         if arguments.action == "ingest":
             rejected = ratings = 0
-            _check_there(arguments.files)
+            for path in arguments.files:  # before one is taken in
+                check_there(path)
             for path in arguments.files:
                 if Path(path).is_dir():
                     found = take_spilled(store, path)
@@ -142,14 +144,6 @@ def feedback(arguments) -> int:
     if arguments.action == "erase":
         print(_not_reached(arguments.user.strip(), store))
     return 0
-
-
-def _check_there(paths) -> None:
-    """Refuses all files, before one is taken in, if one is missing."""
-    for path in paths:
-        if not Path(path).exists():
-            raise ValueError("A file of feedback must be there. Received: "
-                             f"{path}, which is missing. Check the path.")
 
 
 def _not_reached(user: str, store) -> str:

@@ -40,6 +40,13 @@ class FileChunk:
     done: int
 
 
+def check_there(path) -> None:
+    """Raises FileNotFoundError where there is no file or folder."""
+    if not Path(path).exists():
+        raise FileNotFoundError("A file of feedback must be there. Received: "
+                                f"{path}, which is missing. Check the path.")
+
+
 class EventFile:
     """A file of lists that were shown, or of responses.
 
@@ -75,10 +82,7 @@ class EventFile:
         self._missing = list(missing)
         self._names = _by_own_name(columns or {})
         form = self.path.suffix.lower()
-        if not self.path.exists():
-            raise FileNotFoundError(
-                "A file of feedback must be there. Received: "
-                f"{self.path}, which is missing. Check the path.")
+        check_there(self.path)
         if form not in FORMATS:
             raise ValueError(
                 f"A file of feedback must end in {', '.join(FORMATS[:-1])} or "
