@@ -292,8 +292,10 @@ class RunFolder:
             self._rewrite(_ASKED, run_files.parquet(acquisitions(pool)),
                           found is not None and found not in (known or ()))
         for name, text in run_files.texts(state).items():
-            if self._content(name) != text:
-                self._rewrite(name, text, not self._left_by_kill(name, text))
+            content = self._content(name)
+            if content != text:
+                self._rewrite(name, text, not _left_by_kill(
+                    name, content, text))
 
     def odd_files(self) -> list[Path]:
         """Returns the files for people that are not as the state says."""
@@ -304,15 +306,6 @@ class RunFolder:
     def _content(self, name: str) -> bytes | None:
         path = self / name
         return path.read_bytes() if path.is_file() else None
-
-    def _left_by_kill(self, name: str, text: bytes) -> bool:
-        """Returns whether a kill may have left a file behind or ahead."""
-        content = self._content(name)
-        if content is None or content.startswith(text):
-            return True
-        rows = text.count(b"\n") - content.count(b"\n")
-        return (text.startswith(content) and content[-1:] == b"\n"
-                and (rows == 1 or name != "history.csv"))
 
     def _sum(self, name: str) -> list[int] | None:
         return file_sum(self / name) if (self / name).is_file() else None
@@ -470,3 +463,12 @@ def acquisitions(pool: Pool) -> pd.DataFrame:
         "utility": pool.utility[rows],
         "state": np.array(STATES, object)[pool.state[rows]],
         "label": pool.label[rows], "cost": pool.cost[rows]})
+
+
+def _left_by_kill(name: str, content: bytes | None, text: bytes) -> bool:
+    """Returns whether a kill may have left a file behind or ahead of it."""
+    if content is None or content.startswith(text):
+        return True
+    rows = text.count(b"\n") - content.count(b"\n")
+    return (text.startswith(content) and content[-1:] == b"\n"
+            and (rows == 1 or name != "history.csv"))
