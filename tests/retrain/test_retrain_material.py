@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from tfrecal.data.interactions import Interactions
+from tfrecal.pool.pool import Pool
 from tfrecal.retrain import judging
-from tfrecal.retrain.material import REASONS, NothingNew, gather
+from tfrecal.retrain.material import REASONS, NothingNew, base_labels, gather
 
 _LABELS = ["user_id", "item_id", "label", "timestamp"]
 
@@ -275,3 +276,11 @@ def test_an_unknown_metric(metric):
     with pytest.raises(ValueError, match="must be list_dcg, rmse"):
         judging.values(None, None, None, None, None, metric=metric,
                        position_bias=1.0, clip=10.0)
+
+
+def test_parts_of_seconds_stay_in_the_first_labels(shop):
+    rows = shop.take(range(20))
+    rows = rows.with_frame(rows.frame.assign(
+        timestamp=rows.frame["timestamp"] + 0.25))
+    found = base_labels(Pool.from_interactions(rows, initial=1.0), rows)
+    assert found["timestamp"].tolist() == rows.frame["timestamp"].tolist()

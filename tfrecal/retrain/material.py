@@ -64,7 +64,7 @@ class Material:
 def base_labels(pool: Pool, train: Interactions) -> pd.DataFrame:
     """Returns the labels that a run ended with, as rows of interactions."""
     rows = pool.labelled_rows()
-    timestamp = np.zeros(len(pool), np.int64)
+    timestamp = np.zeros(len(pool))
     # Rows of the log come first in its pool; questions follow.
     size = min(len(train), len(pool))
     timestamp[:size] = train.frame["timestamp"].to_numpy()[:size]
