@@ -6,6 +6,7 @@ file. Never another error, and never other numbers.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,8 +14,35 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrecal import files
+
 NESTED = "[" * 100_000
 _VALUES = (-1, float("nan"), 10 ** 400, "text", None, [], {"a": 1}, True)
+
+
+@contextlib.contextmanager
+def killed_at(step: int, monkeypatch):
+    """Gives a context that is left where its file number `step` is renamed.
+
+    Yields:
+        A list, empty until the kill.
+    """
+    real, left, killed = files.os.replace, [step], []
+
+    def replace(beside, path):
+        left[0] -= 1
+        if not left[0]:
+            killed.append(path)
+            raise KeyboardInterrupt
+        real(beside, path)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    try:
+        yield killed
+    except KeyboardInterrupt:
+        pass
+    finally:
+        monkeypatch.undo()
 
 
 def damages(path: Path, foreign: Path | None = None,

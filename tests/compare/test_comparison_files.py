@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from broken_folders import broken, outcome
+from broken_folders import broken, killed_at, outcome
 
-from tfrecal import files
 from tfrecal.compare import tables
 from tfrecal.report.results import Results
 
@@ -81,26 +80,12 @@ def test_a_folder_of_an_earlier_version_is_read(tmp_path):
 def test_a_kill_while_tables_are_written_leaves_a_folder_that_is_read(
         tmp_path, monkeypatch):
     whole = write_comparison(tmp_path / "whole")
-    real, ended = files.os.replace, False
     for steps in range(1, 10):
         folder = shutil.copytree(whole, tmp_path / str(steps))
-        left = [steps]
-
-        def replace(beside, path):
-            left[0] -= 1
-            if not left[0]:
-                raise KeyboardInterrupt
-            real(beside, path)
-
-        monkeypatch.setattr(files.os, "replace", replace)
-        try:
+        with killed_at(steps, monkeypatch) as killed:
             tables.write_all(folder, frames(5), [])
-            ended = True
-        except KeyboardInterrupt:
-            pass
-        monkeypatch.undo()
         read(folder)
-        if not ended:
+        if killed:
             tables.write_all(folder, frames(7), [])
             assert "7.5" in read(folder)[3]
-    assert ended
+    assert not killed

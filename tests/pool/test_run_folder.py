@@ -8,7 +8,7 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
-from broken_folders import broken, older, outcome
+from broken_folders import broken, killed_at, older, outcome
 
 from tfrecal.files import make_private
 from tfrecal.oracles import Answers, Questions
@@ -172,25 +172,10 @@ def test_files_for_people_are_written_anew(whole, shop, tmp_path, capsys):
 def test_a_kill_between_two_writes_leaves_a_folder_that_is_read(
         shop, tmp_path, monkeypatch):
     """Each save is cut off before each of its files."""
-    from tfrecal import files
-    real = files.os.replace
     for steps in range(1, 40):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        left = [steps]
-
-        def replace(beside, path):
-            left[0] -= 1
-            if not left[0]:
-                raise KeyboardInterrupt
-            real(beside, path)
-
-        monkeypatch.setattr(files.os, "replace", replace)
-        try:
+        with killed_at(steps, monkeypatch) as killed:
             write_run(tmp_path / "run", shop)
-            ended = True
-        except KeyboardInterrupt:
-            ended = False
-        monkeypatch.undo()
         folder = RunFolder(tmp_path / "run")
         if (folder / "config.json").exists() and folder.state:
             pool = folder.pool(shop)
@@ -199,9 +184,9 @@ def test_a_kill_between_two_writes_leaves_a_folder_that_is_read(
             folder.mend(pool)
             assert len(folder.acquisitions()) == 10 * (
                 folder.state["epoch"] + 1)
-        if ended:
+        if not killed:
             break
-    assert ended and steps > 10
+    assert not killed and steps > 10
 
 
 def test_a_journal_that_is_empty_or_of_another_run(whole, shop, tmp_path):
