@@ -50,7 +50,7 @@ class Origin:
         self.model = built.model
         self.tables = built.split.train
         self.pool = built.pool
-        self.labels = base_labels(built.pool, built.split.train)
+        self.labels = base_labels(built.pool)
         self.mean = float(self.labels["label"].mean())
 
     def fresh(self, tables: Interactions, seed: int,

@@ -43,11 +43,9 @@ def solved_of_pool(pool, options: BlockOptions, texts=None):
     Returns:
         `(solved, queries, like)`, see `PlacedBlock`.
     """
-    rows = pool.labelled_rows()
+    rows = pool.by_user_and_time(pool.labelled_rows())
     user, item = pool.user[rows], pool.item[rows]
     grade = grades(pool.label[rows], pool.scale)
-    order = np.argsort(user, kind="stable")
-    user, item, grade = user[order], item[order], grade[order]
     shape = pool.user_vocabulary.size, pool.item_vocabulary.size
     indptr = np.concatenate([[0], np.cumsum(np.bincount(
         user, minlength=shape[0]))])
