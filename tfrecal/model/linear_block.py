@@ -29,7 +29,10 @@ _FEW = 0.25      # quantile of the norms of graded items that new ones get
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """What decides a `LinearBlock`; `choose` finds it on validation rows.
+    """What decides a block; `scoring.block_choice` finds it by validation.
+
+    Ridges and the kernel are in units of the data (see `l2`), so that one
+    default serves dense ratings and sparse clicks.
 
     Args:
         beta: scale of its scores beside those of the trained block, after
@@ -40,6 +43,9 @@ class BlockOptions:
         text: weight of the kernel of the items' texts, in these units.
         rank: width of the vectors.
         decay: weight of an item of a history beside the next younger one.
+        new_items: norm of an item that is known by its text only, beside
+            that of an item of few labels. The larger, the more places of a
+            list go to new items; 0 keeps them out.
     """
 
     beta: float = 0.7
@@ -48,9 +54,11 @@ class BlockOptions:
     text: float = 1.0
     rank: int = 128
     decay: float = 1.0
+    new_items: float = 1.0
 
     def __post_init__(self):
-        checks.at_least(0, beta=self.beta, text=self.text)
+        checks.at_least(0, beta=self.beta, text=self.text,
+                        new_items=self.new_items)
         checks.positive(l2=self.l2)
         checks.whole(1, rank=self.rank)
         checks.lies_in("[0, 1)", dropout=self.dropout)
