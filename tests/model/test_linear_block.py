@@ -121,7 +121,29 @@ def test_grades():
 
 @pytest.mark.parametrize("wrong", [
     {"beta": -1}, {"beta": float("nan")}, {"l2": 0}, {"dropout": 1},
-    {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5}])
+    {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5},
+    {"new_items": -1}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
         BlockOptions(**wrong)
+
+
+def test_new_items_have_their_share(history, texts):
+    known = history.tolil()
+    known[:, [3, 4]] = 0
+    some = known.tocsr()
+    norms = [np.linalg.norm(solve(some, BlockOptions(
+        rank=8, new_items=share), texts).vectors, axis=1)
+        for share in (0, 1, 3)]
+    assert not norms[0][[3, 4]].any()
+    np.testing.assert_allclose(norms[2][[3, 4]], 3 * norms[1][[3, 4]],
+                               rtol=1e-4)
+    np.testing.assert_allclose(norms[2][5:], norms[0][5:], rtol=1e-5)
+
+
+def test_items_that_were_only_shown_are_new(history, texts):
+    """A label of 0 has no grade: it teaches no vector."""
+    shown = history.copy()
+    shown.data[shown.indices == 3] = 0
+    found = solve(shown, BlockOptions(rank=8), texts)
+    assert not found.graded[3] and found.vectors[3].any()

@@ -110,13 +110,13 @@ class ServingModel(tf.Module):
         self._user_known = _table(known)
         self._user_trained = _table(trained if trained.any() else ~trained)
         vectors = self._with_strangers(
-            scorer, self._user_trained.numpy(), query)
+            scorer, self._user_trained.numpy(), query, block)
         if block is not None:
             vectors = np.hstack([vectors, block.queries])
         self._user_vectors = _table(vectors)
         self._width = query.shape[1]
 
-    def _with_strangers(self, scorer, trained, query):
+    def _with_strangers(self, scorer, trained, query, block):
         """Replaces queries of users never trained by those of their likes.
 
         Returns:
@@ -128,13 +128,22 @@ class ServingModel(tf.Module):
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()
-        query[some] = self._queries_by_likes(ragged_histories(
-            indptr, items, some, scorer.max_history))
+        query[some] = self._queries_by_likes(
+            ragged_histories(indptr, items, some, scorer.max_history),
+            block.queries[some] if block is not None else None)
         return query
 
-    def _queries_by_likes(self, codes):
-        return stranger_queries(
+    def _queries_by_likes(self, codes, linear):
+        """Returns trained blocks of strangers by the items they liked.
+
+        Args:
+            codes: codes of the items, `[B, None]`.
+            linear: their linear blocks `[B, rank]`, or None without one.
+        """
+        found = stranger_queries(
             self._stranger_mean, self._stranger_rows, codes)
+        return found if linear is None else (
+            found * self._block.evidence(linear))
 
     def _make_labels(self, scorer):
         self._predict = None
@@ -241,21 +250,24 @@ class ServingModel(tf.Module):
 
         stored = tf.gather(self._user_vectors, codes)[:, :self._width]
 
+        linear = (None if self._block is None else
+                  self._block.queries(codes, likes, some))
+
         def for_strangers(retrieval):
             # Only users that training never saw are replaced.
             return tf.where(
                 tf.gather(self._user_trained, codes)[:, tf.newaxis],
                 retrieval, tf.where(
-                    some[:, tf.newaxis], self._queries_by_likes(likes),
-                    stored))
+                    some[:, tf.newaxis],
+                    self._queries_by_likes(likes, linear), stored))
 
         def with_block(retrieval, text=None):
-            if self._block is None:
+            if linear is None:
                 return retrieval
-            linear = self._block.queries(codes, likes, some)
-            if text is not None:  # a search is not for what the user likes
-                linear = tf.where(text[:, tf.newaxis], 0.0, linear)
-            return tf.concat([retrieval, linear], axis=1)
+            # A search is not for what the user likes.
+            taste = linear if text is None else tf.where(
+                text[:, tf.newaxis], 0.0, linear)
+            return tf.concat([retrieval, taste], axis=1)
 
         if self._served is None:
             return (with_block(for_strangers(stored)),
