@@ -220,7 +220,8 @@ class ServingModel(tf.Module):
         else:
             # Tokens of a client come under the name `token_ids`.
             texts = self._texts
-            none = no_id if texts.dtype == tf.string else no_tokens
+            none, no_lists = (no_id, no_list) if texts.dtype == tf.string \
+                else (no_tokens, no_tokens[tf.newaxis][:0])
             lists = tf.TensorSpec([None, *texts.shape], texts.dtype,
                                   texts.name)
 
@@ -233,7 +234,7 @@ class ServingModel(tf.Module):
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        _named(_LISTS, "item_id"), lists)
             def rank(user_id=no_id, history=no_list, item_id=no_list,
-                     text=none[..., tf.newaxis]):
+                     text=no_lists):
                 return self._rank(user_id, history, item_id, text)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
