@@ -98,7 +98,7 @@ def test_no_rows(client):
 
 
 @pytest.mark.parametrize("given, error, message", [
-    ({}, ValueError, "must have `items`, `texts` or both"),
+    ({}, ValueError, "There must be inputs"),
     ({"users": ["a"]}, ValueError, "must have `items`, `texts` or both"),
     ({"users": ["a"], "items": ["a"]}, TypeError,
      "`items` must be a list of lists of ids"),
@@ -206,7 +206,8 @@ def older(shop, tmp_path_factory):
 def test_exports_of_before_work_where_they_did(older):
     address, users, items = older
     with Recommender(address, timeout=_PATIENT) as client:
-        assert client.recommend(users[:1]).source == []
+        found = client.recommend(users[:1], history=[[]], exclude=[[]])
+        assert found.item_ids[0] and found.source == []
         found = client.score(users[:2], items[:2])
         assert np.isfinite(found.rating).all() and found.source == []
         with pytest.raises(ValueError, match="`score`.*history.*an older "

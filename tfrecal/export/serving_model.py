@@ -231,11 +231,17 @@ class ServingModel(tf.Module):
                 query, _, source = self._query(user_id, no_list, text)
                 return self._best_items(query, source, exclude)
 
+            # Not inlined for the reason of `in_full`.
+            @tf.function(autograph=False, input_signature=[texts],
+                         experimental_attributes={"_noinline": True})
+            def of_texts(text):
+                return self._candidates_of_texts(text)
+
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        _named(_LISTS, "item_id"), lists)
             def rank(user_id=no_id, history=no_list, item_id=no_list,
                      text=no_lists):
-                return self._rank(user_id, history, item_id, text)
+                return self._rank(user_id, history, item_id, text, of_texts)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        texts)
@@ -318,7 +324,7 @@ class ServingModel(tf.Module):
             return found
         return tf.concat([found, self._block.of_texts(vectors)], axis=1)
 
-    def _rank(self, user_id, history, item_id, text=None):
+    def _rank(self, user_id, history, item_id, text=None, of_texts=None):
         """Orders candidates; those of which nothing is known are the last."""
         inputs = {"user_id": user_id, "history": history, "item_id": item_id}
         if text is not None:
@@ -336,7 +342,7 @@ class ServingModel(tf.Module):
             there |= new
             vectors = tf.cond(
                 tf.reduce_any(new), lambda: tf.tensor_scatter_nd_update(
-                    vectors, tf.where(new), self._candidates_of_texts(
+                    vectors, tf.where(new), of_texts(
                         tf.boolean_mask(text, new))), lambda: vectors)
         scores = tf.where(
             source[:, tf.newaxis] > 0, tf.einsum("bd,bcd->bc", query, vectors),

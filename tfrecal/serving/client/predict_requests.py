@@ -145,10 +145,10 @@ def _are_lists(call: str, name: str) -> bool:
 def _list(name: str, values) -> tuple[bytes, ...]:
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         raise _wrong_type(name, values, True)
-    return tuple([_bytes(name, value) for value in values])
+    return tuple([_bytes(name, value, True) for value in values])
 
 
-def _bytes(name: str, value) -> bytes:
+def _bytes(name: str, value, lists: bool = False) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, bytes):
@@ -156,7 +156,7 @@ def _bytes(name: str, value) -> bytes:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) \
             and name != "texts":
         return b"%d" % value
-    raise _wrong_type(name, value, _INPUTS[name][1])
+    raise _wrong_type(name, value, lists)
 
 
 def _wrong_type(name: str, value, lists: bool) -> TypeError:
