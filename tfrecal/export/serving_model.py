@@ -468,7 +468,7 @@ def _same_rows(inputs: dict) -> dict:
 
 
 def _same_width(*lists) -> list:
-    """Gives lists `[B, None, ...]` the width of the widest, blank at the end."""
+    """Gives lists `[B, None, ...]` the width of the widest, by blanks."""
     width = tf.reduce_max([tf.shape(one)[1] for one in lists])
     return [tf.concat([one, _blank(tf.concat(
         [tf.shape(one)[:1], [width - tf.shape(one)[1]], tf.shape(one)[2:]],
