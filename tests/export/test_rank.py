@@ -10,6 +10,7 @@ from plain_towers import make_towers
 from tfrecal.export.index import build_index
 from tfrecal.export.serving_model import ServingModel
 from tfrecal.model.linear_block import BlockOptions
+from tfrecal.model.tasks import Retrieval
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring.scorer import PoolScorer
@@ -23,7 +24,7 @@ BLOCK = BlockOptions(rank=8)
 class Made:
     """A small trained model, its pool, and what would be exported."""
 
-    def __init__(self, shop, encoder=None, own=False, block=None):
+    def __init__(self, shop, encoder=None, own=False, block=None, tasks=None):
         self.own, self.block = own, block
         self.pool = Pool.from_interactions(shop, initial=0.5, seed=0)
         if own:  # plain TFRS towers of a user's
@@ -31,7 +32,7 @@ class Made:
         else:
             self.model = TwoTower.from_interactions(
                 shop, encoder=encoder, embedding_dim=4, dropout=0.1,
-                query_columns=[])
+                query_columns=[], tasks=tasks)
             self.model.compile(learning_rate=0.02)
         self.model.linear_block = block
         self.model.fit(self.pool.sequence(
@@ -263,6 +264,15 @@ def test_ratings_of_plain_towers_know_no_history(own_blocked):
     assert found["source"].astype(str).tolist() == ["user", "none"]
     np.testing.assert_array_equal(found["rating"], without["rating"])
     assert np.all(found["score"] != without["score"])
+
+
+def test_a_model_without_labels_ranks(shop):
+    made = Made(shop, tasks=[Retrieval(name="retrieval")])
+    assert "score" not in made.serving.functions
+    found = made.ask("rank", user_id=["nobody"], history=[made.items[:2]],
+                     item_id=[made.items])
+    assert found["source"].tolist() == [b"history"]
+    assert_in_order(found)
 
 
 def test_long_histories_and_repeated_items(made):

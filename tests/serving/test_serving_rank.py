@@ -104,6 +104,7 @@ def test_no_rows(client):
      "`items` must be a list of lists of ids"),
     ({"users": ["a"], "items": "abc"}, TypeError, "`items` must be a list"),
     ({"users": ["a"], "items": [[None]]}, TypeError, "`items` must be"),
+    ({"items": [["\ud800"]]}, ValueError, "`items` must be what UTF-8"),
     ({"users": ["a"], "texts": [[7]]}, TypeError,
      "`texts` must be a list of lists of texts"),
     ({"users": ["a"], "items": [["x"], ["y"]]}, ValueError,
@@ -215,6 +216,9 @@ def test_exports_of_before_work_where_they_did(older):
             client.score(users[:1], items[:1], history=[items[:1]])
         with pytest.raises(ValueError, match='"rank" not found.*made anew'):
             client.rank(users[:1], items=[items[:2]])
+    with Recommender(address, timeout=_PATIENT, batching=True) as client:
+        with pytest.raises(ValueError, match="older tfrecal takes fewer"):
+            client.score(users[:1], items[:1])
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,12 @@ def _list(name: str, values) -> tuple[bytes, ...]:
 
 def _bytes(name: str, value, lists: bool = False) -> bytes:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"`{name}` must be what UTF-8 can write. Received: "
+                f"{value!r:.100}. Leave half characters out.") from error
     if isinstance(value, bytes):
         return value
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) \
