@@ -109,11 +109,10 @@ def test_scores_pairs_as_the_model_does(exported):
         expected = raw if name == "score" else exported.model.predict_label(
             raw)
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
-    if exported.own:  # nothing tells
-        assert np.isnan(found["uncertainty"]).all()
-        return
-    assert np.isfinite(found["uncertainty"]).all()
-    assert found["uncertainty"][-1] == 0 < found["uncertainty"][0]
+    assert found["source"].tolist() == [b"user"] * 6 + [b"none"]
+    known = np.zeros(7, bool) if exported.own else np.arange(7) < 6
+    assert np.array_equal(np.isfinite(found["uncertainty"]), known)
+    assert np.all(found["uncertainty"][known] > 0)
 
 
 def test_uncertainty_is_that_of_dropout(of_ours):
@@ -351,7 +350,8 @@ def test_optional_inputs_have_defaults_in_the_signature(texts):
                 if not name.startswith("__")}
     both = {"history", "exclude"}
     assert optional == {
-        "serving_default": both, "recommend": both, "score": set(),
+        "serving_default": both, "recommend": both, "score": {"history"},
+        "rank": {"user_id", "history", "item_id", "text"},
         "search": {"user_id", "exclude"},
         "embed_queries": {"user_id", "history", "text"},
         "embed_candidates": {"item_id", "text"}}
@@ -392,8 +392,9 @@ def test_training_weights_stay_behind(of_ours):
                  if "encoder" not in name and shape)
     users, items = 41, 31
     # Own part, history and bias of users; history table, rows of strangers
-    # and two blocks of items; vectors of the index; kernels of texts.
-    tables = users * (8 + 8 + 1) + items * (8 + 4 + 4 + 6) + 30 * 4
+    # two blocks and popularity of items; vectors of the index; kernels of
+    # texts.
+    tables = users * (8 + 8 + 1) + items * (8 + 4 + 4 + 6 + 1) + 30 * 4
     assert tables <= floats <= tables + 350 + 32 * (8 + 8 + 1) + 1
     assert not [name for name in shapes if "tower" in name
                 or "optimizer" in name or "id_table" in name]
