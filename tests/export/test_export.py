@@ -229,7 +229,7 @@ def test_a_user_whose_labels_never_trained_is_a_stranger(shop):
     """As after `retrain --only-grow`: rows are there, the id is cold."""
     pool = Pool.from_interactions(shop, initial=0.5, seed=0)
     model = TwoTower.from_interactions(
-        shop, embedding_dim=4, query_columns=["segment"])
+        shop, embedding_dim=4, query_columns=["segment"], linear_block=None)
     model.compile()
     model.fit(pool.sequence(64), epochs=2, verbose=0)
     indptr, items = pool.histories()
