@@ -11,17 +11,19 @@ the eigenvectors.
 """
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.linalg
 
-EXACT = 8_000      # items up to which the regression is solved exactly
+from tfrecal.doctor import cores
+
+EXACT = 6_000      # items up to which the regression is solved exactly
 _NYSTROEM = 256    # columns of the factor of X'X
-_PROBES = 128      # random signs that estimate diag(P)
+_PROBES = 256      # random signs that estimate diag(P)
 _EXTRA = 16        # columns of a block beyond the rank
-_STEPS = 6         # Krylov blocks beyond the start
+_STEPS = 4         # Krylov blocks beyond the start
+_REFINE = 2        # of these with conjugate gradients
 _TOLERANCE = 1e-2  # residual of conjugate gradients
 _COLUMNS = 32      # of a product at a time: they stay in the cache
 _ROWS = 1_024      # of a dense matrix that are filled at a time
@@ -55,7 +57,7 @@ def low_rank(grade, ridge, features, rank, seed):
         grade, gram, ridge, features, rng)
     start = _leading(gram, rough, rough_own, start, start.shape[1],
                      _STEPS)[1]
-    return _leading(gram, inverse, own, start, rank, 1)
+    return _leading(gram, inverse, own, start, rank, _REFINE)
 
 
 def _gram(grade):
@@ -74,7 +76,7 @@ def _gram(grade):
             found[:, columns] = back @ (
                 grade @ np.ascontiguousarray(vectors[:, columns]))
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             list(threads.map(some, range(0, vectors.shape[1], _COLUMNS)))
         return found
 
