@@ -5,9 +5,9 @@ and B = I - P / diag(P), both ways find the leading eigenvectors of B'X'XB by
 block Krylov (Musco & Musco 2015, algorithm 2). The exact one inverts a dense
 matrix. The iterative one never makes one: X'X is replaced by a diagonal and a
 Nystroem factor (Frangella, Tropp & Udell 2023, algorithm 2.1), so that P and
-its diagonal are closed forms; what is found for them is the preconditioner
-of conjugate gradients, the control variate of the diagonal and the start of
-the eigenvectors.
+its diagonal are closed forms. This rough P is the preconditioner of conjugate
+gradients and the control variate of the diagonal, and its eigenvectors are
+the start of the others.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tfrecal.doctor import cores
 
 EXACT = 6_000      # items up to which the regression is solved exactly
 _NYSTROEM = 256    # columns of the factor of X'X
-_PROBES = 256      # random signs that estimate diag(P)
+_PROBES = 128      # random signs at a time that estimate diag(P)
+_TIMES = 2         # of these
 _EXTRA = 16        # columns of a block beyond the rank
 _STEPS = 4         # Krylov blocks beyond the start
 _REFINE = 2        # of these with conjugate gradients
@@ -170,9 +171,13 @@ def _iterative(grade, gram, ridge, features, rng):
 
     # Signs of mean 0 and variance 1 leave the diagonal of what is missing
     # in the closed form (Bekas, Kokiopoulou & Saad 2007).
-    signs = rng.choice(np.array([-1, 1], np.float32), (len(ridge), _PROBES))
-    missing = np.einsum(
-        "nd,nd->n", signs, inverse(signs) - rough(signs)) / _PROBES
+    missing = np.zeros(len(ridge), np.float32)
+    for _ in range(_TIMES):
+        signs = 2 * rng.integers(
+            0, 2, (len(ridge), _PROBES), np.int8) - np.float32(1)
+        missing += np.einsum(
+            "nd,nd->n", signs, inverse(signs) - rough(signs))
+    missing /= _TIMES * _PROBES
     least = ridge + own
     if features is not None:
         least += np.einsum("nd,nd->n", features, features)
