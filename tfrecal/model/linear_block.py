@@ -129,7 +129,7 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
     Returns:
         The `Solved` block. Without a grade above 0 it is zero.
     """
-    grade = history[:, 1:].astype(np.float32)
+    grade = history[:, 1:].astype(np.float32, copy=False)
     size = grade.shape[1]
     own = np.asarray(grade.multiply(grade).sum(axis=0)).ravel()
     rank = min(options.rank, max(1, size - 1))
