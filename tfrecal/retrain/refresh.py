@@ -11,11 +11,7 @@ from tfrecal.pool.pool import Pool
 from tfrecal.retrain import models, records
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
-from tfrecal.retrain.material import (
-    base_labels,
-    grown_table,
-    labels_of_today,
-)
+from tfrecal.retrain.material import base_labels, grown_table, labels_of_today
 from tfrecal.retrain.todays_tables import read_without_erased
 
 
@@ -86,8 +82,9 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         reason = f"{new[0]:,} users and {new[1]:,} items joined, "
         if len(gone):
             reason += f"{len(gone):,} users were erased, "
-        reason += (f"{told:,} labels of feedback joined histories, "
-                   "nothing was trained")
+        if told:
+            reason += f"{told:,} labels joined histories, "
+        reason += "nothing was trained"
         record = {"only_grow": True, "loop": loop.name, "until": until,
                   "feedback": told, "feedback_until": newest,
                   "base_version": version, "base_run": base_run,
