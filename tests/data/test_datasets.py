@@ -13,10 +13,7 @@ from pandas.testing import assert_frame_equal
 from tfrecal import datasets
 from tfrecal.data import assets
 from tfrecal.data.sets import movielens
-from tfrecal.data.sets.book_crossing import (
-    book_crossing,
-    book_crossing_clicks,
-)
+from tfrecal.data.sets.book_crossing import book_crossing, book_crossing_clicks
 from tfrecal.data.sets.movielens import ml_100k_plots
 
 RATINGS = [("196", "267", "3", "881250949"), ("2", "1", "5", "881250949"),
