@@ -1,11 +1,11 @@
 """Lists beside tuned peers, new items and fresh clicks, by data set.
 
 Every label known, our model as `tfrecal run --rounds 0 --initial 1
---final-epochs 8 --tuning frozen` makes it. NDCG@10 and recall@10 over the full
-catalogue, training and validation rows masked, beside EASE, item-kNN, ALS and
-BPR of implicit, the cosine of untrained text vectors, popularity and, where
-rows have an order, RecTools' SASRec; peers' options are chosen on the
-validation part. Recall by labels of the item. A fifth of the items held out
+--final-epochs 8 --tuning frozen` makes it. NDCG@10 and recall@10 over the
+full catalogue, training and validation rows masked, beside EASE, item-kNN,
+ALS and BPR of implicit, the cosine of untrained text vectors, popularity and,
+where rows have an order and it is asked for (`--parts ... sasrec`), RecTools'
+SASRec; peers' options are chosen on the validation part. Recall by labels of the item. A fifth of the items held out
 with all rows: how they rank, and what the others lose. One fresh click on
 ordered splits: the validation item joins the history of the request, nothing
 is trained. Ablations: without block, the block alone, without texts, without
@@ -68,7 +68,7 @@ SETS = {
     "book-crossing": ("book-crossing", "random"),
     "book-crossing-clicks-8": ("book-crossing-clicks-8", "last"),
     "book-crossing-clicks": ("book-crossing-clicks", "last")}
-PARTS = ("ours", "peers", "new_items", "ablations")
+PARTS = ("ours", "peers", "new_items", "ablations", "sasrec")
 ANSWERING = ("EASE", "item-kNN", "cosine")  # a history without training
 
 
@@ -181,12 +181,29 @@ def peers(name: str, seed: int, options) -> dict:
             judge.rows, texts_of(split.train),
             lambda peer: judge.ndcg(peer.scores), options.quick):
         take_better(best, *fit)
+    return judged(name, seed, options, judge, best, [
+        "implicit ALS", "implicit BPR"])
+
+
+def sasrec(name: str, seed: int, options) -> dict:
+    """RecTools' SASRec; nothing where rows have no order."""
+    if not ordered(name):
+        return {}
+    judge = Judge(split_of(name, seed))
+    return judged(name, seed, options, judge, {}, ["RecTools SASRec"])
+
+
+def judged(name, seed, options, judge, best: dict, libraries) -> dict:
+    """Judges the best of each method, and of the libraries' fits.
+
+    Args:
+        best: method -> `(worth, method, options)`; the libraries' join it.
+        libraries: names of peers of `quality_peers`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        quality_peers.save_split(split, folder, judge.positive)
-        for fit in quality_peers.fit(
-                folder, options.peers_python, options.quick, seed, only=[
-                    "implicit ALS", "implicit BPR",
-                    *["RecTools SASRec"] * ordered(name)]):
+        quality_peers.save_split(judge.split, folder, judge.positive)
+        for fit in quality_peers.fit(folder, options.peers_python,
+                                     options.quick, seed, libraries):
             scores = quality_peers.scores_of(Path(folder, fit["file"]))
             take_better(best, judge.ndcg(scores), fit["name"], scores,
                         fit["options"])
@@ -253,6 +270,8 @@ def show_set(name: str, found: dict) -> dict:
     lists = {"NDCG@10": "ndcg", "recall@10": "recall",
              "coverage@10": "coverage"}
     mine, others = found.get("ours", []), found.get("peers", [])
+    others = [{**one, **more} for one, more in zip(
+        others, found.get("sasrec", [{}] * len(others)))]
     names = sorted(set.intersection(*map(set, others))) if others else []
     rows = {"ours": mine} if mine else {}
     rows |= {peer: [one[peer] for one in others] for peer in names}
@@ -324,7 +343,7 @@ def show_new(found) -> dict:
 
 
 MEASURED = {"ours": ours, "peers": peers, "new_items": judge_new,
-            "ablations": ablations}
+            "ablations": ablations, "sasrec": sasrec}
 
 
 def main() -> None:
@@ -335,7 +354,7 @@ def main() -> None:
         name for name in SETS if name != "book-crossing-clicks"],
         help="book-crossing-clicks only if it is named: it takes hours")
     parser.add_argument("--parts", nargs="+", choices=PARTS,
-                        default=list(PARTS))
+                        default=list(PARTS[:-1]))
     parser.add_argument("--seeds", type=int, nargs="+",
                         default=list(range(10)))
     parser.add_argument("--peers-python", help="interpreter with the peers")

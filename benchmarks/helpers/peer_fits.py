@@ -281,9 +281,10 @@ def rectools_sasrec(data, seed, positives, **options):
         Columns.User: data["train_user"][keep],
         Columns.Item: data["train_item"][keep], Columns.Weight: 1.0,
         Columns.Datetime: pd.to_datetime(np.arange(keep.sum()), unit="s")}))
+    longest = np.bincount(data["train_user"][keep]).max()
     model = SASRecModel(
-        session_max_len=100, loss="sampled_softmax", n_negatives=256,
-        deterministic=True, **options)
+        session_max_len=int(min(100, longest)), loss="sampled_softmax",
+        n_negatives=256, deterministic=True, **options)
     model.fit(dataset)
     users, items = data["shape"]
     found = model.recommend(
