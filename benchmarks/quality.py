@@ -5,12 +5,11 @@ Every label known, our model as `tfrecal run --rounds 0 --initial 1
 full catalogue, training and validation rows masked, beside EASE, item-kNN,
 ALS and BPR of implicit, the cosine of untrained text vectors, popularity and,
 where rows have an order and it is asked for (`--parts ... sasrec`), RecTools'
-SASRec; peers' options are chosen on the validation part. Recall by labels
-of the item. A fifth of the items held out
-with all rows: how they rank, and what the others lose. One fresh click on
-ordered splits: the validation item joins the history of the request, nothing
-is trained. Ablations: without block, the block alone, without texts, without
-ids.
+SASRec; peers' options are chosen on the validation part. Recall by labels of
+the item. A fifth of the items held out with all rows: how they rank, and what
+the others lose. One fresh click on ordered splits: the validation item joins
+the history of the request, nothing is trained. Ablations: without block, the
+block alone, without texts, without ids.
 
 A seed draws the split and the model. Ordered splits with times are the same
 for each seed; where a set has no times (`book-crossing-clicks`), what is last
