@@ -3,13 +3,14 @@
 Every label known, our model as `tfrecal run --rounds 0 --initial 1
 --final-epochs 8 --tuning frozen` makes it. NDCG@10 and recall@10 over the
 full catalogue, training and validation rows masked, beside EASE, item-kNN,
-ALS and BPR of implicit, the cosine of untrained text vectors, popularity and,
-where rows have an order and it is asked for (`--parts ... sasrec`), RecTools'
-SASRec; peers' options are chosen on the validation part. Recall by labels of
-the item. A fifth of the items held out with all rows: how they rank, and what
-the others lose. One fresh click on ordered splits: the validation item joins
-the history of the request, nothing is trained. Ablations: without block, the
-block alone, without texts, without ids.
+implicit's ALS, Cornac's BPR (implicit's draws popular items as negatives and
+is worse than popularity), the cosine of untrained text vectors, popularity
+and, where rows have an order and it is asked for (`--parts ... sasrec`),
+RecTools' SASRec; peers' options are chosen on the validation part. Recall by
+labels of the item. A fifth of the items held out with all rows: how they rank,
+and what the others lose. One fresh click on ordered splits: the validation
+item joins the history of the request, nothing is trained. Ablations: without
+block, the block alone, without texts, without ids.
 
 A seed draws the split and the model. Ordered splits with times are the same
 for each seed; where a set has no times (`book-crossing-clicks`), what is last
@@ -182,7 +183,7 @@ def peers(name: str, seed: int, options) -> dict:
             lambda peer: judge.ndcg(peer.scores), options.quick):
         take_better(best, *fit)
     return judged(name, seed, options, judge, best, [
-        "implicit ALS", "implicit BPR"])
+        "implicit ALS", "Cornac BPR"])
 
 
 def sasrec(name: str, seed: int, options) -> dict:

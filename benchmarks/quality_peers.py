@@ -3,10 +3,10 @@
 `peers(folder)` fits matrix factorisations, ALS, BPR and EASE from Cornac,
 LensKit, Surprise and implicit on the training part, chooses each peer's
 options on the validation part, and reports the test part, all by
-`tfrecal.metrics`; `quality.py` takes ALS and BPR of implicit from here, and
-RecTools' SASRec. The libraries need not be installed beside TensorFlow:
-they run in another interpreter (`--peers-python`, TFRECAL_PEERS_PYTHON) and
-hand over score matrices as .npy (`peer_fits.py`).
+`tfrecal.metrics`; `quality.py` takes ALS, BPR and SASRec from here. The
+libraries need not be installed beside TensorFlow: they run in another
+interpreter (`--peers-python`, TFRECAL_PEERS_PYTHON) and hand over scores or
+vectors as .npy and .npz (`peer_fits.py`).
 
     python benchmarks/quality_peers.py [--quick] [--seeds 0 1 2]
 """

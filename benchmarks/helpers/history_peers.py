@@ -1,8 +1,8 @@
 """Peers that answer any history: EASE, item-kNN, text cosine, popularity.
 
-Plain NumPy and SciPy. The scores of a history are its row of 0 and 1 times
-weights from item to item, so that a request that brings a fresh click is
-answered without training.
+Plain NumPy and SciPy. The scores of a history are its row times weights from
+item to item, so that a request that brings a fresh click is answered without
+training.
 """
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import scipy.linalg
 from scipy import sparse
 
-EASE_L2 = (3.0, 10.0, 30.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0,
-           6000.0)
+EASE_L2 = (10.0, 30.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0,
+           12_000.0)
 NEIGHBOURS, SHRINKAGE = (20, 100, 500), (0.0, 20.0, 100.0)
 
 
@@ -22,10 +22,12 @@ class HistoryPeer:
 
     Args:
         rows: what it knows of each user, sparse float32 `[users, items]`.
+        like: what a liked item is in a row.
     """
 
-    def __init__(self, rows: sparse.csr_matrix):
+    def __init__(self, rows: sparse.csr_matrix, like: float = 1.0):
         self.rows = rows
+        self.like = np.float32(like)
 
     def of_matrix(self, histories) -> np.ndarray:
         """Scores of histories, sparse `[n, items]`: float32 `[n, items]`."""
@@ -43,7 +45,7 @@ class HistoryPeer:
                 None for users that nobody knows.
             histories: positions of items, one array a request.
         """
-        matrix = indicator(histories, self.rows.shape[1])
+        matrix = indicator(histories, self.rows.shape[1]) * self.like
         if users is not None:
             matrix = matrix.maximum(self.rows[users])
         return self.of_matrix(matrix)
@@ -52,8 +54,8 @@ class HistoryPeer:
 class ItemToItem(HistoryPeer):
     """Weights from item to item, dense or sparse `[items, items]`."""
 
-    def __init__(self, rows, weights):
-        super().__init__(rows)
+    def __init__(self, rows, weights, like=1.0):
+        super().__init__(rows, like)
         self.weights = weights
 
     def of_matrix(self, histories):
@@ -148,7 +150,7 @@ def fits(rows: dict[str, sparse.csr_matrix], texts, worth: Callable,
 
     Args:
         rows: name of an input -> `rows` of peers that learn from it; text
-            cosine takes those of "likes".
+            cosine takes those of "likes", which are 0 and 1.
         texts: centred text vectors of norm 1, float32 `[items, dim]`.
         worth: a function from a peer to what it is worth on the validation
             part; by it the L2 of EASE climbs to its best.
@@ -164,16 +166,17 @@ def fits(rows: dict[str, sparse.csr_matrix], texts, worth: Callable,
     for name, known in list(rows.items())[-1 if quick else 0:]:
         yield worthed("popularity", Popularity(known), rows=name)
         together = gram(known)
+        like = known.multiply(rows["likes"]).sum() / rows["likes"].sum()
         for neighbours in NEIGHBOURS[1:2] if quick else NEIGHBOURS:
             for shrinkage in SHRINKAGE[1:2] if quick else SHRINKAGE:
                 peer = ItemToItem(
-                    known, item_knn(together, neighbours, shrinkage))
+                    known, item_knn(together, neighbours, shrinkage), like)
                 yield worthed("item-kNN", peer, rows=name,
                               neighbours=neighbours, shrinkage=shrinkage)
         yield from climb(
             EASE_L2[4:5] if quick else EASE_L2,
             lambda l2: worthed("EASE", ItemToItem(
-                known, ease(together, l2)), rows=name, l2=l2))
+                known, ease(together, l2), like), rows=name, l2=l2))
 
 
 def climb(values, make: Callable) -> Iterator[tuple]:

@@ -39,10 +39,6 @@ RANKING_GRIDS = {
         for only in (True, False) for k in (48, 32, 128)
         for reg, alpha in ((30.0, 4.0), (20.0, 2.0), (10.0, 1.0), (1.0, 5.0),
                            (10.0, 20.0))],
-    "implicit BPR": [
-        {"factors": k, "learning_rate": 0.03, "regularization": reg,
-         "iterations": n, "positives": True}
-        for k in (64, 128) for reg in (0.03, 0.01) for n in (100, 300)],
     "LensKit ImplicitMF": [
         {"embedding_size": k, "regularization": reg, "weight": 2.0,
          "positives": only}
@@ -50,7 +46,8 @@ RANKING_GRIDS = {
     "Cornac BPR": [
         {"k": k, "learning_rate": 0.02, "lambda_reg": reg, "max_iter": n,
          "positives": True}
-        for k in (32, 64) for reg in (0.02, 0.01) for n in (400, 200)],
+        for k in (32, 64) for reg in (0.02, 0.01, 0.05)
+        for n in (400, 200, 100)],
     "Cornac EASE": [{"lamb": lamb, "positives": only} for only in (False, True)
                     for lamb in (5000, 3000, 8000, 1000)]}
 ORDERED_GRIDS = {
@@ -155,7 +152,8 @@ def cornac_bpr(data, seed, positives, **options):
 
     model = BPR(seed=seed, num_threads=1, **options).fit(
         _cornac_data(data, positives))
-    return model.i_biases + model.u_factors @ model.i_factors.T
+    return (np.hstack([model.u_factors, np.ones((len(model.u_factors), 1))]),
+            np.hstack([model.i_factors, model.i_biases[:, np.newaxis]]))
 
 
 def cornac_ease(data, seed, positives, lamb):
@@ -258,15 +256,6 @@ def implicit_als(data, seed, positives, **options):
     return model.user_factors, model.item_factors
 
 
-def implicit_bpr(data, seed, positives, **options):
-    from implicit.bpr import BayesianPersonalizedRanking
-
-    model = BayesianPersonalizedRanking(random_state=seed, num_threads=1,
-                                        **options)
-    model.fit(_matrix(data, positives), show_progress=False)
-    return model.user_factors, model.item_factors
-
-
 def rectools_sasrec(data, seed, positives, **options):
     """Scores of the 100 best of each user; the rows are in order of time."""
     import pandas as pd
@@ -302,8 +291,7 @@ FITS = {
     "Surprise SVD": surprise_svd, "Surprise SVD++": surprise_svdpp,
     "LensKit BiasedMF": lenskit_biased_mf,
     "LensKit ImplicitMF": lenskit_implicit_mf,
-    "implicit ALS": implicit_als, "implicit BPR": implicit_bpr,
-    "RecTools SASRec": rectools_sasrec}
+    "implicit ALS": implicit_als, "RecTools SASRec": rectools_sasrec}
 
 
 def main() -> None:

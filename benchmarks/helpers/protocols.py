@@ -29,19 +29,23 @@ class Judge:
     Attributes:
         positive: labels at or above this are relevant.
         shape: numbers of users and items.
-        rows: "all" and "likes": training rows as sparse float32 matrices.
+        rows: training rows as sparse float32 matrices: "all" and "likes" of
+            0 and 1, "ratings" of labels; only "likes" where labels are alike.
     """
 
     def __init__(self, split: splits.Split):
         self.split = split
         self.positive = default_positive(split.train.scale)
         self.shape = len(split.train.users), len(split.train.items)
-        self.rows = {
-            name: sparse.csr_matrix(self._pairs(split.train, only)).astype(
-                np.float32) for name, only in (("all", False),
-                                               ("likes", True))}
-        if (self.rows["all"] != self.rows["likes"]).nnz == 0:
-            del self.rows["all"]
+        ones = {name: sparse.csr_matrix(self._pairs(
+            split.train, likes)).astype(np.float32)
+            for name, likes in (("all", False), ("likes", True))}
+        train = split.train
+        self.rows = ones | {"ratings": sparse.csr_matrix(
+            (train.label, (train.user_code - 1, train.item_code - 1)),
+            shape=self.shape)}
+        if train.label.min() == train.label.max():
+            self.rows = {"likes": ones["likes"]}
 
     def _pairs(self, part, likes: bool = False):
         keep = part.label >= (self.positive if likes else -np.inf)
