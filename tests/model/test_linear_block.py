@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfrecal.model import linear_block
+from tfrecal.model import block_solvers
 from tfrecal.model.linear_block import BlockOptions, grades, solve
 
 
@@ -48,8 +48,8 @@ def by_the_book(history, options, texts=None):
 @pytest.mark.parametrize("exact", [0, 8_000])
 def test_predictions_are_those_of_the_regression(
         history, texts, with_texts, exact, monkeypatch):
-    monkeypatch.setattr(linear_block, "EXACT", exact)
-    monkeypatch.setattr(linear_block, "_PROBES", 4_000)
+    monkeypatch.setattr(block_solvers, "EXACT", exact)
+    monkeypatch.setattr(block_solvers, "_PROBES", 4_000)
     options = BlockOptions(rank=29)
     texts = texts if with_texts else None
     wanted = history[:, 1:] @ by_the_book(history, options, texts)

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 from tfrecal.data.interactions import Interactions
+from tfrecal.model.linear_block import BlockOptions, grades
 from tfrecal.model.towers import QueryTower
 from tfrecal.pool.pool import Pool, PoolExhausted
+from tfrecal.scoring.block import solved_of_pool
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_saved_and_loaded(shop, pool, tmp_path):
     pool.save(tmp_path / "pool.npz")
     same = Pool.load(tmp_path / "pool.npz", shop)
     for name in ("user", "item", "state", "round", "label", "cost",
-                 "strategy", "utility", "ticket"):
+                 "strategy", "utility", "ticket", "time"):
         np.testing.assert_array_equal(getattr(same, name),
                                       getattr(pool, name))
     assert same.answer(tickets[2:3], [3.0], [False], [1.0]).all()
@@ -126,7 +129,7 @@ def test_sequence_holds_each_labelled_row_once_and_grows(pool):
 def test_histories_leave_the_target_out(pool, limit):
     """Looked up once a user, as if each row had a history of its own."""
     tower = QueryTower(pool.user_ids, item_ids=pool.item_ids)
-    rows = pool.labelled_rows()
+    rows = pool.by_user_and_time(pool.labelled_rows())
     rows = rows[pool.label[rows] >= pool.positive]
     sequence = pool.sequence(batch_size=64, max_history=limit)
     for batch in (sequence[i] for i in range(len(sequence))):
@@ -230,3 +233,73 @@ def test_the_digest_is_of_all_that_a_pool_is(shop, tmp_path):
         change()
         found.add(pool.digest())
     assert len(found) == 5
+
+
+def _history(pool, code):
+    indptr, items = pool.histories()
+    return [pool.item_ids[item - 1]
+            for item in items[indptr[code]:indptr[code + 1]]]
+
+
+def _timed(times, labels=None):
+    """Returns rows of one user on items 0, 1, ... at given times."""
+    number = len(times)
+    return Interactions.from_frame(pd.DataFrame({
+        "user_id": "u", "item_id": [str(i) for i in range(number)],
+        "label": labels or [5.0] * number, "timestamp": times}), scale=(1, 5))
+
+
+def test_histories_are_oldest_first_and_of_one_time_in_row_order():
+    rows = _timed([9.5, 3, 9.25, 1, 3], [5, 4, 5, 1, 5])
+    wanted = rows.frame[rows.label >= 4].sort_values(
+        "timestamp", kind="stable")["item_id"].tolist()
+    assert wanted != rows.frame["item_id"][rows.label >= 4].tolist()
+    assert _history(Pool.cross(rows), 1) == wanted
+    assert _history(Pool.from_interactions(rows, 1.0), 1) == wanted
+
+
+def test_without_times_histories_are_in_row_order(shop):
+    bare = shop.with_frame(shop.frame.assign(timestamp=0.0))
+    pool = Pool.from_interactions(bare, 1.0)
+    for code in range(1, len(shop.users) + 1):
+        own = (shop.user_code == code) & (shop.label >= pool.positive)
+        assert _history(pool, code) == shop.frame["item_id"][own].tolist()
+
+
+def test_a_pair_outside_the_log_is_the_youngest(tmp_path):
+    rows = _timed([7, 8, 2, 4])
+    held = rows.with_frame(rows.frame.iloc[:3])
+    pool = Pool.cross(held)
+    new = held.item_vocabulary.codes(["3"])
+    tickets = pool.ask(held.user_code[:1], new, 0, "random")
+    pool.answer(tickets, [5.0], [False], [1.0])
+    assert _history(pool, 1) == ["2", "0", "1", "3"]
+    pool.save(tmp_path / "pool.npz")
+    again = Pool.load(tmp_path / "pool.npz", held)
+    assert _history(again, 1) == ["2", "0", "1", "3"]
+    assert again.digest() == pool.digest()
+
+
+def test_a_pool_saved_without_times_is_in_row_order(tmp_path):
+    rows = _timed([7, 8, 2, 4])
+    Pool.cross(rows).save(tmp_path / "pool.npz")
+    with np.load(tmp_path / "pool.npz") as data:
+        older = {name: data[name] for name in data if name != "time"}
+    np.savez(tmp_path / "older.npz", **older)
+    assert _history(Pool.load(tmp_path / "pool.npz", rows), 1) == [
+        "2", "3", "0", "1"]
+    assert _history(Pool.load(tmp_path / "older.npz", rows), 1) == [
+        "0", "1", "2", "3"]
+    np.savez(tmp_path / "bad.npz", **older, time=np.full(4, np.nan))
+    with pytest.raises(ValueError, match="times that cannot be"):
+        Pool.load(tmp_path / "bad.npz", rows)
+
+
+def test_blocks_read_histories_oldest_first():
+    pool = Pool.cross(_timed([7, 8, 2, 4], [5, 3, 1, 4]))
+    options = BlockOptions(rank=3, decay=0.5)
+    solved, queries, _ = solved_of_pool(pool, options)
+    order = np.array([2, 3, 0, 1])
+    wanted = solved.queries(np.array([0, 4]), 1 + order, grades(
+        np.array([5, 3, 1, 4])[order], (1, 5)))
+    np.testing.assert_allclose(queries[1:], wanted, rtol=1e-6)

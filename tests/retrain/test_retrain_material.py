@@ -282,5 +282,5 @@ def test_parts_of_seconds_stay_in_the_first_labels(shop):
     rows = shop.take(range(20))
     rows = rows.with_frame(rows.frame.assign(
         timestamp=rows.frame["timestamp"] + 0.25))
-    found = base_labels(Pool.from_interactions(rows, initial=1.0), rows)
+    found = base_labels(Pool.from_interactions(rows, initial=1.0))
     assert found["timestamp"].tolist() == rows.frame["timestamp"].tolist()

@@ -64,7 +64,7 @@ class TwoTower(TrainingStep):
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
-                          linear_block: BlockOptions | None = None,
+                          linear_block: BlockOptions | None = BlockOptions(),
                           seed: int = 0) -> "TwoTower":
         """Returns a model with the measured defaults, for a data set.
 
@@ -83,7 +83,8 @@ class TwoTower(TrainingStep):
                 an encoder search.
             mean: mean of the known labels, where the rating task starts.
             linear_block: see `TwoTower`; it reads the labels of the pool
-                when it is scored.
+                when it is scored, and `choose_linear_block` finds its
+                options.
             seed: draws initial weights and dropout.
         """
         if encoder is not None and template is None:

@@ -1,4 +1,4 @@
-"""Histories: the positive items of each user, in row order."""
+"""Histories: the positive items of each user, oldest first."""
 from __future__ import annotations
 
 import numpy as np

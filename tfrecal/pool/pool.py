@@ -24,7 +24,8 @@ STATES = ("unlabelled", "asked", "labelled", "declined")
 _COLUMNS = {
     "user": np.int32, "item": np.int32, "state": np.int8,
     "round": np.int32, "label": np.float32, "cost": np.float32,
-    "strategy": np.int16, "utility": np.float32, "ticket": np.int64}
+    "strategy": np.int16, "utility": np.float32, "ticket": np.int64,
+    "time": np.float64}
 _MUST = "A pool must be as it was saved"
 _CURE = ("Bring its folder back from a backup. Without one, start a new run "
          "(`tfrecal run -o FOLDER`).")
@@ -52,6 +53,9 @@ class Pool:
             quarters up the scale (4 of 1 to 5), and 1 for binary labels.
         traffic_user, traffic_item: codes of the natural traffic, known
             without labels; by default the rows themselves.
+        time: when each row happened, in seconds, float64 `[n]`; 0 by
+            default. Histories are in this order. A pair that is asked and
+            in no row gets the latest time of all.
 
     Attributes:
         user_vocabulary, item_vocabulary: they turn ids into codes.
@@ -72,10 +76,11 @@ class Pool:
     strategy: np.ndarray
     utility: np.ndarray
     ticket: np.ndarray
+    time: np.ndarray
 
     def __init__(self, interactions, user, item, *, lazy: bool = False,
                  positive: float | None = None, traffic_user=None,
-                 traffic_item=None):
+                 traffic_item=None, time=None):
         low, high = interactions.scale
         self.user_vocabulary = interactions.user_vocabulary
         self.item_vocabulary = interactions.item_vocabulary
@@ -93,6 +98,8 @@ class Pool:
         self._ticket_row = np.zeros(0, np.int64)
         self.excluded = np.zeros(0, np.int64)
         self._make_columns(user, item)
+        if time is not None:
+            self.time[:] = time
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
         sizes = self.user_vocabulary.size, self.item_vocabulary.size
@@ -163,8 +170,7 @@ class Pool:
             number = int(round(initial * total)) if share else int(initial)
             rows = np.random.default_rng(
                 [seed, 11]).permutation(total)[:number]
-        pool = cls(interactions, interactions.user_code,
-                   interactions.item_code, **options)
+        pool = cls._of_log(interactions, **options)
         pool.state[rows] = LABELLED
         pool.label[rows] = interactions.frame["label"].to_numpy()[rows]
         return pool
@@ -186,14 +192,20 @@ class Pool:
         Raises:
             ValueError: a pair to exclude is in the log.
         """
-        pool = cls(interactions, interactions.user_code,
-                   interactions.item_code, lazy=True, **options)
+        pool = cls._of_log(interactions, lazy=True, **options)
         for held_out in exclude:
             pool.check_leakage(held_out)
             pool.exclude(held_out.user_code, held_out.item_code)
         pool.state[:] = LABELLED
         pool.label[:] = interactions.frame["label"].to_numpy()
         return pool
+
+    @classmethod
+    def _of_log(cls, interactions, **options) -> "Pool":
+        """Returns a pool whose rows are those of a log."""
+        return cls(interactions, interactions.user_code,
+                   interactions.item_code,
+                   time=interactions.frame["timestamp"].to_numpy(), **options)
 
     def exclude(self, user, item) -> None:
         """Excludes pairs from being asked from now on.
@@ -356,6 +368,7 @@ class Pool:
         self.user[old:] = np.asarray(user)[new]
         self.item[old:] = np.asarray(item)[new]
         self.state[old:], self.cost[old:] = UNLABELLED, 0
+        self.time[old:] = self.time[:old].max(initial=0)
         self._index()
         return self.rows(user, item)
 
@@ -453,18 +466,25 @@ class Pool:
         return log_shares(self.item_traffic, number, positive)
 
     def histories(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the positive labelled items of each user, in row order.
+        """Returns the positive labelled items of each user, oldest first.
 
         Returns:
             `(indptr [users + 2], items)`: the item codes of user code u are
             `items[indptr[u]:indptr[u + 1]]`.
         """
         rows = self.labelled_rows()
-        rows = rows[self.label[rows] >= self.positive]
-        rows = rows[np.argsort(self.user[rows], kind="stable")]
+        rows = self.by_user_and_time(rows[self.label[rows] >= self.positive])
         number = np.bincount(self.user[rows],
                              minlength=self.user_vocabulary.size)
         return np.concatenate([[0], np.cumsum(number)]), self.item[rows]
+
+    def by_user_and_time(self, rows) -> np.ndarray:
+        """Returns rows by user, oldest first; of one time as in the pool.
+
+        Args:
+            rows: int64 `[n]`, rising.
+        """
+        return rows[np.lexsort((self.time[rows], self.user[rows]))]
 
     def digest(self) -> str:
         """Returns a SHA-256 of ids and state, equal for equal pools."""
@@ -536,7 +556,10 @@ class Pool:
                 another number of users or items.
         """
         data = read_arrays(path, ("meta", "ticket_row", "excluded",
-                                  "user_traffic", "item_traffic", *_COLUMNS))
+                                  "user_traffic", "item_traffic", *_COLUMNS),
+                           later=("time",))
+        # Older files have no times: the order is that of the rows.
+        data.setdefault("time", np.zeros(len(data["user"])))
         meta = _checked_meta(path, data)
         sizes = (meta["users"], meta["items"])
         have = (len(interactions.user_ids), len(interactions.item_ids))
@@ -557,19 +580,21 @@ class Pool:
         return pool
 
 
-def read_arrays(path, names) -> dict[str, np.ndarray]:
+def read_arrays(path, names, later=()) -> dict[str, np.ndarray]:
     """Reads arrays of an archive that `Pool.save` wrote.
 
     Args:
         path: path of the file.
         names: names of the arrays.
+        later: those of them that older files lack; they are left out.
 
     Raises:
         ValueError: the file is missing or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in names}
+            return {name: data[name] for name in names
+                    if name in data or name not in later}
     except FileNotFoundError:
         why = "which is missing"
     # Damaged bytes raise errors of many classes in zipfile and NumPy.
@@ -598,6 +623,7 @@ def _checked_meta(path, data: dict) -> dict:
             "rounds": _inside(data["round"], -1, 1 << 31),
             "labels": bool(((label >= low) & (label <= high)).all()),
             "costs": bool((data["cost"] >= 0).all()),
+            "times": bool(np.isfinite(data["time"]).all()),
             "traffic": all(
                 data[f"{side}_traffic"].shape == (meta[f"{side}s"] + 1,)
                 and bool((data[f"{side}_traffic"] >= 0).all())

@@ -61,17 +61,13 @@ class Material:
             traffic_item=part.item_code[natural])
 
 
-def base_labels(pool: Pool, train: Interactions) -> pd.DataFrame:
+def base_labels(pool: Pool) -> pd.DataFrame:
     """Returns the labels that a run ended with, as rows of interactions."""
     rows = pool.labelled_rows()
-    timestamp = np.zeros(len(pool))
-    # Rows of the log come first in its pool; questions follow.
-    size = min(len(train), len(pool))
-    timestamp[:size] = train.frame["timestamp"].to_numpy()[:size]
     pairs = pool.pairs(pool.user[rows], pool.item[rows])
     return pd.DataFrame({
         "user_id": pairs.user_id, "item_id": pairs.item_id,
-        "label": pool.label[rows], "timestamp": timestamp[rows],
+        "label": pool.label[rows], "timestamp": pool.time[rows],
         "rank": np.nan, "propensity": np.nan, "explored": False})
 
 

@@ -50,7 +50,7 @@ class Origin:
         self.model = built.model
         self.tables = built.split.train
         self.pool = built.pool
-        self.labels = base_labels(built.pool, built.split.train)
+        self.labels = base_labels(built.pool)
         self.mean = float(self.labels["label"].mean())
 
     def fresh(self, tables: Interactions, seed: int,
@@ -69,6 +69,7 @@ class Origin:
         return make_model(
             self.config, tables, self.mean, seed, warm,
             query_columns=columns[0], candidate_columns=columns[1],
+            linear_block=self.model.linear_block,
             embedding_dim=self.model.query_tower.embedding_dim)
 
 

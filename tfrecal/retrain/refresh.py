@@ -83,7 +83,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
-        grown = _pool_over(pool, tables, today)
+        grown = _pool_over(pool, today)
         models.save_model(
             model, grown, today, loop.of_run(run_id), loop.name)
         made = loop.export(model, grown, run_id)
@@ -115,9 +115,9 @@ def _end_killed_refresh(loop: Loop, store) -> None:
             version=version, record=record)
 
 
-def _pool_over(pool: Pool, tables: Interactions, today: Interactions) -> Pool:
+def _pool_over(pool: Pool, today: Interactions) -> Pool:
     """Returns a pool with the same labels and traffic over today's tables."""
-    labels = base_labels(pool, tables)
+    labels = base_labels(pool)
     labels = labels[labels["user_id"].isin(today.users.index)]
     traffic = []
     for counts, then, now in (
