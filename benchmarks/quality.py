@@ -25,6 +25,7 @@ the first one stopped.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
@@ -50,10 +51,10 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
 )
 from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
 from tfrecal.data.templates import default_template  # noqa: E402
-from tfrecal.model.linear_block import BlockOptions  # noqa: E402
 from tfrecal.runs.build import assemble  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
 from tfrecal.runs.plan import Plan  # noqa: E402
+from tfrecal.scoring.block_choice import choose_linear_block  # noqa: E402
 from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
 
 import tensorflow as tf  # noqa: E402  isort: skip
@@ -74,7 +75,7 @@ ANSWERING = ("EASE", "item-kNN", "cosine")  # a history without training
 
 
 def our_model(split, seed: int, change=None, **options):
-    """Trains our model as `tfrecal run` does.
+    """Trains our model, and chooses its block, as `tfrecal run` does.
 
     Args:
         split: three parts.
@@ -98,7 +99,9 @@ def our_model(split, seed: int, change=None, **options):
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
         verbose=0, callbacks=[FinalCosine(
             config.learning_rate, config.epochs, config.decay_epochs)])
-    model.linear_block = BlockOptions()
+    if config.linear_block:
+        print(choose_linear_block(model, pool, split.validation, seed=seed),
+              file=sys.stderr)
     return model, pool
 
 
@@ -158,7 +161,9 @@ def ours(name: str, seed: int, options) -> dict:
     model, pool = our_model(split, seed)
     method = Ours(model, pool)
     seconds = time.perf_counter() - started
-    found = judge.lists(method.scores) | {"seconds": seconds}
+    found = judge.lists(method.scores) | {
+        "seconds": seconds,
+        "options": dataclasses.asdict(model.linear_block)}
     if ordered(name):
         found["click"] = judge.fresh_click(method)
     if method.scorer.offers.labels:
@@ -252,8 +257,7 @@ def ablations(name: str, seed: int, options) -> dict:
     judge = Judge(split)
     found = {"without texts": judge.lists(
         Ours(*our_model(split, seed, encoder="none")).scores)}
-    model, pool = our_model(split, seed, without_ids)
-    model.linear_block = None
+    model, pool = our_model(split, seed, without_ids, linear_block=False)
     found["without ids"] = judge.lists(Ours(model, pool).scores)
     return found
 
