@@ -163,7 +163,8 @@ def fits(rows: dict[str, sparse.csr_matrix], texts, worth: Callable,
         return worth(peer), name, peer, options
 
     yield worthed("cosine", Cosine(rows["likes"], texts))
-    for name, known in list(rows.items())[-1 if quick else 0:]:
+    for name in ("likes",) if quick else rows:
+        known = rows[name]
         yield worthed("popularity", Popularity(known), rows=name)
         together = gram(known)
         like = known.multiply(rows["likes"]).sum() / rows["likes"].sum()
