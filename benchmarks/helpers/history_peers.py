@@ -13,7 +13,7 @@ import scipy.linalg
 from scipy import sparse
 
 EASE_L2 = (10.0, 30.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0,
-           12_000.0)
+           12_000.0, 25_000.0, 50_000.0)
 NEIGHBOURS, SHRINKAGE = (20, 100, 500), (0.0, 20.0, 100.0)
 
 
