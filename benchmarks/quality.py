@@ -4,7 +4,7 @@ Every label known, our model as `tfrecal run --rounds 0 --initial 1
 --final-epochs 8 --tuning frozen` makes it. NDCG@10 and recall@10 over the
 full catalogue, training and validation rows masked, beside EASE, item-kNN,
 implicit's ALS, Cornac's BPR (implicit's draws popular items as negatives and
-is worse than popularity), the cosine of untrained text vectors, popularity
+is no better than popularity), the cosine of untrained text vectors, popularity
 and, where rows have an order and it is asked for (`--parts ... sasrec`),
 RecTools' SASRec; peers' options are chosen on the validation part. Recall by
 labels of the item. A fifth of the items held out with all rows: how they rank,
