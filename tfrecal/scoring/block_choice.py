@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfrecal import metrics
-from tfrecal.model.linear_block import EXACT, BlockOptions
+from tfrecal.model.block_solvers import EXACT
+from tfrecal.model.linear_block import BlockOptions
 from tfrecal.scoring.block import GradedHistories, beside
 from tfrecal.scoring.scorer import PoolScorer
 
@@ -155,7 +156,7 @@ class _Search:
         key = replace(options, beta=1.0, decay=1.0)
         if self._solved[0] != key:
             self._solved = key, self._histories.solve(key, self._texts)
-        solved = replace(self._solved[1], decay=options.decay)
+        solved = replace(self._solved[1], options=options)
         queries = self._histories.queries(solved)
         block = beside(*self._trained, solved, queries,
                        self._histories.like, options.beta)
