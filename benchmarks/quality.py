@@ -1,21 +1,34 @@
-"""Quality on the full pool, beside tuned matrix factorisation, ALS and BPR.
+"""Lists beside tuned peers, new items and fresh clicks, by data set.
 
-MovieLens-100K, random 80/10/10, every label known. Our models are fitted
-with the package's defaults, with frozen MiniLM and with its top layer
-trained; the peers' options are chosen on the validation part
-(`quality_peers.py`). Then a fifth of the items is held out with all rows and
-ranked among themselves, with texts and by ids only. The last table says what
-training the encoder adds, paired by seed.
+Every label known, our model as `tfrecal run --rounds 0 --initial 1
+--final-epochs 8 --tuning frozen` makes it. NDCG@10 and recall@10 over the
+full catalogue, training and validation rows masked, beside EASE, item-kNN,
+implicit's ALS, Cornac's BPR (implicit's draws popular items as negatives and
+is no better than popularity), the cosine of untrained text vectors, popularity
+and, where rows have an order and it is asked for (`--parts ... sasrec`),
+RecTools' SASRec; peers' options are chosen on the validation part. Recall by
+labels of the item. A fifth of the items held out with all rows: how they rank,
+and what the others lose. One fresh click on ordered splits: the validation
+item joins the history of the request, nothing is trained. Ablations: without
+block, the block alone, without texts, without ids.
 
-    python benchmarks/quality.py [--quick] [--seeds 0 1 2] [--keep FOLDER]
+A seed draws the split and the model. Ordered splits with times are the same
+for each seed; where a set has no times (`book-crossing-clicks`), what is last
+is drawn.
 
-With `--keep` the result of each fit is kept in a folder, and a second call
-goes on where the first one stopped.
+    python benchmarks/quality.py [--quick] [--sets shop] [--seeds 0 1 2]
+        [--keep FOLDER] [--peers-python PYTHON]
+
+With `--keep` each result is kept in a folder, and a second call goes on where
+the first one stopped.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
+import math
 import os
 import sys
 import tempfile
@@ -26,189 +39,346 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
 import quality_peers  # noqa: E402
+from helpers import history_peers  # noqa: E402
+from helpers.protocols import Judge, judge_new_items, new_items  # noqa: E402
+from helpers.results import kept, mean, show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
-    EvaluateRetrieval,
-    Pool,
     TextEncoder,
-    TwoTower,
     datasets,
     metrics,
     splits,
 )
 from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
+from tfrecal.data.templates import default_template  # noqa: E402
+from tfrecal.runs.build import assemble  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
+from tfrecal.runs.plan import Plan  # noqa: E402
+from tfrecal.scoring.block_choice import choose_linear_block  # noqa: E402
 from tfrecal.scoring.scorer import PoolScorer  # noqa: E402
 
+import tensorflow as tf  # noqa: E402  isort: skip
 import tf_keras  # noqa: E402  isort: skip
 
-MODELS = ("frozen", "top_n")
-LISTED = ("Cornac MF", "implicit ALS", "Cornac BPR", "LensKit BiasedMF",
-          "LensKit ImplicitMF", "Surprise SVD", "Surprise SVD++",
-          "biases only")
+# Name here -> data set, way of its split.
+SETS = {
+    "shop": ("shop", "random"),
+    "ml-100k": ("ml-100k", "random"),
+    "ml-100k-last": ("ml-100k", "last"),
+    "ml-100k-plots": ("ml-100k-plots", "random"),
+    "ml-100k-sparse": ("ml-100k-sparse", "random"),
+    "book-crossing": ("book-crossing", "random"),
+    "book-crossing-clicks-8": ("book-crossing-clicks-8", "last"),
+    "book-crossing-clicks": ("book-crossing-clicks", "last")}
+PARTS = ("ours", "peers", "new_items", "ablations", "sasrec")
+ANSWERING = ("EASE", "item-kNN", "cosine")  # a history without training
 
 
-def fit(split, tuning: str, seed: int, epochs: int) -> dict:
-    """Fits a model on all of the training part.
+def our_model(split, seed: int, change=None, **options):
+    """Trains our model, and chooses its block, as `tfrecal run` does.
 
     Args:
         split: three parts.
-        tuning: of MiniLM, or "ids only" for towers of ids and histories.
         seed: of the model and of the order of rows.
-        epochs: along one cosine.
+        change: a function that changes the model before it is trained.
+        **options: of the run, in place of the defaults.
 
     Returns:
-        metric -> value on the test part, and `seconds` of the fit.
+        `(model, pool)`.
     """
     tf_keras.backend.clear_session()
-    tf_keras.utils.set_random_seed(seed)
-    pool = Pool.from_interactions(split.train, initial=1.0)
-    options = ({"candidate_columns": [], "query_columns": []}
-               if tuning == "ids only" else
-               {"encoder": TextEncoder("minilm", tuning=tuning)})
-    model = TwoTower.from_interactions(
-        split.train, mean=float(pool.label.mean()), seed=seed, **options)
-    model.compile()
-    config = RunConfig(final_epochs=epochs)
-    started = time.perf_counter()
+    config = Plan.of(RunConfig(**{
+        "data": split.train.name, "tuning": "frozen", "rounds": 0,
+        "initial": 1.0, "final_epochs": 8, "seed": seed, **options}),
+        split).config
+    built = assemble(config, split)
+    model, pool = built.model, built.pool
+    if change:
+        change(model)
     model.fit(
-        pool.sequence(seed=seed), epochs=epochs, verbose=0,
-        callbacks=[FinalCosine(
-            config.learning_rate, epochs, config.final_epochs)])
+        pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
+        verbose=0, callbacks=[FinalCosine(
+            config.learning_rate, config.epochs, config.decay_epochs)])
+    if config.linear_block:
+        print(choose_linear_block(model, pool, split.validation, seed=seed),
+              file=sys.stderr)
+    return model, pool
+
+
+class Ours:
+    """Our model as a method of `protocols`."""
+
+    def __init__(self, model, pool):
+        self.scorer = PoolScorer.of(model, pool)
+        self.query, self.candidate = self.scorer.vectors("retrieval")
+
+    def scores(self, users) -> np.ndarray:
+        return self.query[users + 1] @ self.candidate[1:].T
+
+    def requests(self, users, histories) -> np.ndarray:
+        codes = (np.zeros(len(histories), np.int32) if users is None
+                 else (users + 1).astype(np.int32))
+        histories = [np.asarray(one, np.int32) + 1 for one in histories]
+        queries = getattr(self.scorer, "request_queries",
+                          self._request_queries)(codes, histories)
+        return queries @ self.candidate[1:].T
+
+    @functools.cached_property
+    def _trained(self):
+        return self.scorer.trained_vectors("retrieval")[0]
+
+    def _request_queries(self, codes, histories):
+        """Trained queries, and the block of the histories beside them."""
+        trained = self._trained[codes]
+        block = self.scorer.linear_block()
+        if block is None:
+            return trained
+        items = np.concatenate(histories)
+        indptr = np.concatenate([[0], np.cumsum([*map(len, histories)])])
+        return np.hstack([trained, block.solved.queries(
+            indptr, items, np.full(len(items), block.like, np.float32))])
+
+
+def split_of(name: str, seed: int) -> splits.Split:
+    """The split of a set; see the head of this file."""
+    data, way = datasets.load(SETS[name][0]), SETS[name][1]
+    if way == "random":
+        return splits.random(data, seed=seed)
+    if data.frame["timestamp"].nunique() == 1:
+        data = data.take(np.random.default_rng(seed).permutation(len(data)))
+    return splits.leave_last_n(data, 1, 1)
+
+
+def ordered(name: str) -> bool:
+    return SETS[name][1] == "last"
+
+
+def ours(name: str, seed: int, options) -> dict:
+    """Our lists, RMSE and fresh clicks, and the lists without the block."""
+    split = split_of(name, seed)
+    judge = Judge(split)
+    started = time.perf_counter()
+    model, pool = our_model(split, seed)
+    method = Ours(model, pool)
     seconds = time.perf_counter() - started
-    seen = split.validation if len(split.validation) else None
-    found = EvaluateRetrieval(pool, split.test, seen=seen).evaluate(model)
-    return {**{key: float(value) for key, value in found.items()},
-            "cold ndcg@10": cold_ndcg(model, pool, split.test),
-            "seconds": seconds}
+    found = judge.lists(method.scores) | {
+        "seconds": seconds,
+        "options": dataclasses.asdict(model.linear_block)}
+    if ordered(name):
+        found["click"] = judge.fresh_click(method)
+    if method.scorer.offers.labels:
+        found["rmse"] = float(metrics.rmse(
+            split.test.label, method.scorer.predict(
+                split.test.user_code, split.test.item_code)))
+    block = method.scorer.linear_block()
+    found["block alone"] = judge.lists(
+        lambda users: block.queries[users + 1] @ block.candidates[1:].T)
+    model.linear_block = None
+    found["without block"] = judge.lists(Ours(model, pool).scores)
+    return found
 
 
-def cold_ndcg(model, pool, test) -> float:
-    """NDCG@10 of items without a training row, ranked among themselves."""
-    query, candidate = PoolScorer.of(model, pool).vectors("retrieval")
-    shape = len(query) - 1, len(candidate) - 1
-    good = test.label >= pool.positive
-    cold = ~np.isin(np.arange(shape[1]), pool.item - 1)
-    if not cold.any():
-        return float("nan")
-    return metrics.item_slices(
-        query[1:], candidate[1:], metrics.pairs(
-            test.user_code[good] - 1, test.item_code[good] - 1, shape),
-        groups={"cold": cold}, among="themselves", k=10)["cold"]["ndcg@10"]
+def peers(name: str, seed: int, options) -> dict:
+    """Peers' lists and fresh clicks, options chosen on validation."""
+    split = split_of(name, seed)
+    judge = Judge(split)
+    best = {}
+    for fit in history_peers.fits(
+            judge.rows, texts_of(split.train),
+            lambda peer: judge.ndcg(peer.scores), options.quick):
+        take_better(best, *fit)
+    return judged(name, seed, options, judge, best, [
+        "implicit ALS", "Cornac BPR"])
 
 
-def fit_peers(split, options, seed: int) -> list[dict]:
-    """Results of the peers on the same split; see `quality_peers`."""
-    with tempfile.TemporaryDirectory() as folder:
-        quality_peers.save_split(split, folder)
-        return quality_peers.peers(
-            folder, python=options.peers_python, quick=options.quick,
-            seed=seed)
+def sasrec(name: str, seed: int, options) -> dict:
+    """RecTools' SASRec; nothing where rows have no order."""
+    if not ordered(name):
+        return {}
+    judge = Judge(split_of(name, seed))
+    return judged(name, seed, options, judge, {}, ["RecTools SASRec"])
 
 
-def kept(folder: str | None, name: str, make):
-    """What `make` returns; from the folder where it is there already."""
-    path = folder and Path(folder) / f"{name}.json"
-    if path and path.exists():
-        return json.loads(path.read_text())
-    print(f"{name} ...", file=sys.stderr, flush=True)
-    result = make()
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
-    return result
+def judged(name, seed, options, judge, best: dict, libraries) -> dict:
+    """Judges the best of each method, and of the libraries' fits.
 
-
-def show(title: str, rows: dict, keys: dict) -> None:
-    """Prints means and standard deviations over seeds."""
-    print(f"\n{title:24}" + "".join(f"{name:>22}" for name in keys))
-    for name, found in rows.items():
-        cells = []
-        for key in keys.values():
-            values = [one[key] for one in found]
-            spread = f" ({np.std(values, ddof=1):.4f})" * (len(values) > 1)
-            cells.append(f"{np.mean(values):.4f}{spread}")
-        print(f"{name:24}" + "".join(f"{cell:>22}" for cell in cells),
-              flush=True)
-
-
-def mean(found: list[dict], key: str) -> float:
-    return float(np.mean([one[key] for one in found]))
-
-
-def fit_all(options, seeds, models) -> tuple[dict, dict, list]:
-    """Results by model of the full pool and of cold items, and the peers'.
-
-    Returns:
-        `(warm, cold, peers)`: model -> one dict a seed, and a list a seed.
+    Args:
+        best: method -> `(worth, method, options)`; the libraries' join it.
+        libraries: names of peers of `quality_peers`.
     """
-    data = datasets.load("ml-100k")
-    warm = {name: [] for name in models}
-    cold = {name: [] for name in ("ids only", *models)}
-    peers = []
-    for seed in seeds:
-        split = splits.random(data, seed=seed)
-        held_out = splits.cold_items(data, 0.2, seed=seed)
-        peers.append(kept(options.keep, f"peers-{seed}", lambda: (
-            fit_peers(split, options, seed))))
-        for kind, found, part in (("warm", warm, split),
-                                  ("cold", cold, held_out)):
-            for name in found:
-                found[name].append(kept(
-                    options.keep, f"{kind}-{name}-{options.epochs}-{seed}",
-                    lambda: fit(part, name, seed, options.epochs)))
-    return warm, cold, peers
+    with tempfile.TemporaryDirectory() as folder:
+        quality_peers.save_split(judge.split, folder, judge.positive)
+        for fit in quality_peers.fit(folder, options.peers_python,
+                                     options.quick, seed, libraries):
+            scores = quality_peers.scores_of(Path(folder, fit["file"]))
+            take_better(best, judge.ndcg(scores), fit["name"], scores,
+                        fit["options"])
+        found = {}
+        for peer, (_, method, told) in best.items():
+            scores = getattr(method, "scores", method)
+            found[peer] = judge.lists(scores) | {"options": told}
+            if ordered(name) and peer in ANSWERING:
+                found[peer]["click"] = judge.fresh_click(method)
+    return found
 
 
-def show_gain(warm: dict, cold: dict) -> None:
-    """Prints what training the encoder adds to the frozen one."""
-    print("\ntraining the top layer adds (95% interval, paired by seed)")
-    for title, found, key in (
-            ("RMSE", warm, "rmse"), ("NDCG@10", warm, "ndcg@10"),
-            ("RMSE, cold items", cold, "rmse"),
-            ("NDCG@10, cold items", cold, "cold ndcg@10")):
-        middle, low, high = metrics.t_interval([
-            b[key] - a[key] for a, b in zip(
-                found["frozen"], found["top_n"])])
-        print(f"{title:24}{middle:+.4f} [{low:+.4f}, {high:+.4f}]")
+def take_better(best: dict, worth: float, name: str, method, told) -> None:
+    """Keeps the method of a name that is worth most."""
+    if worth > best.get(name, (-np.inf,))[0]:
+        best[name] = worth, method, told
+
+
+def texts_of(data) -> np.ndarray:
+    """Centred MiniLM vectors of norm 1, float32 `[items, dim]`."""
+    texts = list(default_template(data.items)(data.items))
+    found = np.array(TextEncoder("minilm").table(texts).initial)[1:]
+    found -= found.mean(axis=0)
+    return found / np.maximum(
+        np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+
+def judge_new(name: str, seed: int, options) -> dict:
+    """New items: ours, and the cosine of untrained text vectors."""
+    warm, new = new_items(datasets.load(SETS[name][0]), seed)
+    cosine = history_peers.Cosine(
+        Judge(new).rows["likes"], texts_of(new.train))
+    return {"ours": judge_new_items(
+                Ours(*our_model(warm, seed)).scores, warm, new),
+            "cosine": judge_new_items(cosine.scores, warm, new)}
+
+
+def ablations(name: str, seed: int, options) -> dict:
+    """Our lists without texts, and without what is learned of ids.
+
+    The second has no block and no tables of users and items; the mean of a
+    history's rows stays.
+    """
+    split = split_of(name, seed)
+    judge = Judge(split)
+    found = {"without texts": judge.lists(
+        Ours(*our_model(split, seed, encoder="none")).scores)}
+    model, pool = our_model(split, seed, without_ids, linear_block=False)
+    found["without ids"] = judge.lists(Ours(model, pool).scores)
+    return found
+
+
+def without_ids(model) -> None:
+    """Holds the tables of ids at zero."""
+    for tower in (model.query_tower, model.candidate_tower):
+        tower.id_table.assign(tf.zeros_like(tower.id_table))
+        tower.id_table._constraint = tf.zeros_like
+
+
+def show_set(name: str, found: dict) -> dict:
+    """Prints the tables of a set; returns its part of the JSON."""
+    print(f"\n## {name}")
+    lists = {"NDCG@10": "ndcg", "recall@10": "recall",
+             "coverage@10": "coverage"}
+    mine, others = found.get("ours", []), found.get("peers", [])
+    others = [{**one, **more} for one, more in zip(
+        others, found.get("sasrec", [{}] * len(others)))]
+    names = sorted(set.intersection(*map(set, others))) if others else []
+    rows = {"ours": mine} if mine else {}
+    rows |= {peer: [one[peer] for one in others] for peer in names}
+    told = {}
+    if rows:
+        show("lists", rows, lists)
+        tails = {title: [one["tail"] for one in by_seed]
+                 for title, by_seed in rows.items()}
+        show("recall, labels of item", tails, {
+            key: key for key in next(iter(tails.values()))[0]})
+    if mine:
+        without = {title: [one[title] for one in mine]
+                   for title in ("without block", "block alone")}
+        for one in found.get("ablations", [])[:1]:
+            without |= {title: [other[title] for other in found["ablations"]]
+                        for title in one}
+        show("ablations", without, lists)
+        told |= {"ndcg10": mean(mine, "ndcg"), "recall10": mean(
+            mine, "recall")}
+        if "rmse" in mine[0]:
+            told["rmse"] = mean(mine, "rmse")
+    if mine and names:
+        told |= beside_best(mine, others, names)
+    clicks = {title: [one["click"] for one in by_seed]
+              for title, by_seed in rows.items() if "click" in by_seed[0]}
+    if clicks:
+        show("one fresh click, NDCG@10", clicks, {
+            key: key for key in ("before", "known", "one_click")})
+        if {"ours", *ANSWERING} <= set(clicks):
+            told["click_over_ease"] = mean(clicks["ours"], "known") / mean(
+                clicks["EASE"], "known")
+            told["one_click_over_best"] = mean(
+                clicks["ours"], "one_click") / max(
+                    mean(clicks[peer], "one_click") for peer in ANSWERING)
+    if found.get("new_items"):
+        told |= show_new(found["new_items"])
+    return told
+
+
+def beside_best(mine, others, names) -> dict:
+    """Ours less the best peer by mean, paired by seed."""
+    best = max(names, key=lambda peer: np.mean(
+        [one[peer]["ndcg"] for one in others]))
+    gain, low, high = metrics.t_interval([
+        one["ndcg"] - other[best]["ndcg"]
+        for one, other in zip(mine, others)])
+    print(f"\nours - {best}: {gain:+.4f} [{low:+.4f}, {high:+.4f}]")
+    return {"best_peer": mean([one[best] for one in others], "ndcg"),
+            "best_peer_name": best, "gain": gain,
+            "gain_low": low if math.isfinite(low) else None}
+
+
+def show_new(found) -> dict:
+    """Prints how new items rank; returns its part of the JSON."""
+    rows = {name: [one[name] for one in found] for name in found[0]}
+    show("new items", rows, {
+        "NDCG among them": "among", "recall, all items": "recall",
+        "share of places": "places", "NDCG warm items": "warm",
+        "and without new": "warm_alone"})
+    gain, low, high = metrics.t_interval([
+        one["ours"]["among"] - one["cosine"]["among"] for one in found])
+    print(f"among themselves, ours - cosine: {gain:+.4f} "
+          f"[{low:+.4f}, {high:+.4f}]")
+    return {"new_items_gain": gain,
+            "new_items_recall": mean(rows["ours"], "recall"),
+            "cosine_recall": mean(rows["cosine"], "recall"),
+            "warm_cost": 1 - mean(rows["ours"], "warm") / mean(
+                rows["ours"], "warm_alone")}
+
+
+MEASURED = {"ours": ours, "peers": peers, "new_items": judge_new,
+            "ablations": ablations, "sasrec": sasrec}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, "
-                        "frozen MiniLM, one option set a peer")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="the shop, one "
+                        "seed, one option set a peer")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[
+        name for name in SETS if name != "book-crossing-clicks"],
+        help="book-crossing-clicks only if it is named: it takes hours")
+    parser.add_argument("--parts", nargs="+", choices=PARTS,
+                        default=list(PARTS[:-1]))
+    parser.add_argument("--seeds", type=int, nargs="+",
+                        default=list(range(10)))
     parser.add_argument("--peers-python", help="interpreter with the peers")
-    parser.add_argument("--keep", help="folder for the result of each fit")
+    parser.add_argument("--keep", help="folder for each result")
     options = parser.parse_args()
-    seeds = options.seeds[:1] if options.quick else options.seeds
-    models = MODELS[:1] if options.quick else MODELS
-    warm, cold, by_peers = fit_all(options, seeds, models)
-
-    print(f"MovieLens-100K, seeds {seeds}; mean (standard deviation)")
-    peers = quality_peers.show(by_peers)
-    show("full pool, test part", warm, {
-        "RMSE": "rmse", "NDCG@10": "ndcg@10", "recall@10": "recall@10",
-        "s a fit": "seconds"})
-    show("items without a row", cold, {
-        "NDCG@10 among them": "cold ndcg@10", "RMSE": "rmse"})
-    if len(models) > 1:
-        show_gain(warm, cold)
-    best = min(models, key=lambda name: mean(warm[name], "rmse"))
-    listed = [peer for peer in peers if peer["name"] in LISTED]
-    print(json.dumps({
-        "rmse": mean(warm[best], "rmse"),
-        "rmse_best_peer": min(p["rmse"] for p in listed if p["rmse"]),
-        "ndcg10": mean(warm[best], "ndcg@10"),
-        "ndcg10_best_peer": max(p["ndcg10"] for p in listed),
-        "ndcg10_ease": next((p["ndcg10"] for p in peers
-                             if "EASE" in p["name"]), None),
-        "cold_item_ndcg": mean(cold[best], "cold ndcg@10"),
-        "cold_item_ndcg_id_only": mean(
-            cold["ids only"], "cold ndcg@10"),
-        "model": best, "seeds": seeds}))
+    if options.quick:
+        options.sets, options.seeds = ["shop"], options.seeds[:1]
+    found = {name: {part: [] for part in options.parts}
+             for name in options.sets}
+    for seed in options.seeds:
+        for name in options.sets:
+            for part in options.parts:
+                found[name][part].append(kept(
+                    options.keep, f"{name}-{part}-{seed}",
+                    lambda: MEASURED[part](name, seed, options)))
+    print(f"seeds {options.seeds}; mean (standard deviation)")
+    print(json.dumps({name: show_set(name, parts)
+                      for name, parts in found.items()}))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,9 +3,10 @@
 `peers(folder)` fits matrix factorisations, ALS, BPR and EASE from Cornac,
 LensKit, Surprise and implicit on the training part, chooses each peer's
 options on the validation part, and reports the test part, all by
-`tfrecal.metrics`. The libraries need not be installed beside TensorFlow:
-they run in another interpreter (`--peers-python`, TFRECAL_PEERS_PYTHON) and
-hand over score matrices as .npy (`peer_fits.py`).
+`tfrecal.metrics`; `quality.py` takes ALS, BPR and SASRec from here. The
+libraries need not be installed beside TensorFlow: they run in another
+interpreter (`--peers-python`, TFRECAL_PEERS_PYTHON) and hand over scores or
+vectors as .npy and .npz (`peer_fits.py`).
 
     python benchmarks/quality_peers.py [--quick] [--seeds 0 1 2]
 """
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,22 +51,22 @@ def save_split(split, folder, positive: float = 4.0) -> Path:
     return folder
 
 
-def peers(split_folder, k: int = 10, python: str | None = None,
-          quick: bool = False, seed: int = 0) -> list[dict]:
-    """Fits and measures all peers that can be imported.
+def fit(split_folder, python: str | None = None, quick: bool = False,
+        seed: int = 0, only=()) -> list[dict]:
+    """Fits all peers that can be imported, with each of their options.
 
     Args:
         split_folder: folder that `save_split` wrote; scores go there too.
-        k: cut-off of the ranking metrics.
         python: interpreter that has the peers; by default the variable
             TFRECAL_PEERS_PYTHON, or this interpreter.
         quick: one option set a peer, no slow peers.
         seed: of the peers' own randomness.
+        only: names of peers; see `peer_fits.fit_all`.
 
     Returns:
-        One dict a peer: `name`, `kind` ("rating" or "ranking", what its
-        options were chosen for), `rmse` (None for "ranking"), `ndcg{k}`,
-        `recall{k}`, `seconds` of the fit, `options`.
+        One dict a fit: `name`, `kind` ("rating" or "ranking", what its
+        options are chosen for), `file` for `scores_of`, `seconds`,
+        `options`.
 
     Raises:
         RuntimeError: the other interpreter failed.
@@ -72,7 +74,7 @@ def peers(split_folder, k: int = 10, python: str | None = None,
     folder = Path(split_folder)
     python = python or os.environ.get("TFRECAL_PEERS_PYTHON", sys.executable)
     command = [python, "-I", str(FITS), str(folder), "--seed", str(seed)]
-    command += ["--quick"] * quick
+    command += ["--quick"] * quick + ["--only", *only] * bool(only)
     try:  # nested BLAS threads slow the peers' own threads down
         subprocess.run(command, check=True, env=os.environ | {
             "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
@@ -81,19 +83,45 @@ def peers(split_folder, k: int = 10, python: str | None = None,
             f"The peers' interpreter must run peer_fits.py. Received: {error}"
             " Name one that has cornac, implicit, lenskit or "
             "scikit-surprise by --peers-python.") from error
+    return json.loads((folder / "fits.json").read_text())
+
+
+def scores_of(path: Path) -> Callable:
+    """A function from positions of users to the scores of a fit."""
+    if path.suffix == ".npz":
+        vectors = np.load(path)
+        users, items = vectors["users"], vectors["items"]
+        return lambda rows: users[rows] @ items.T
+    scores = np.load(path, mmap_mode="r")
+    return lambda rows: np.array(scores[rows])
+
+
+def peers(split_folder, k: int = 10, **options) -> list[dict]:
+    """Fits and measures all peers that can be imported.
+
+    Args:
+        split_folder, **options: see `fit`.
+        k: cut-off of the ranking metrics.
+
+    Returns:
+        One dict a peer: `name`, `kind`, `rmse` (None for "ranking"),
+        `ndcg{k}`, `recall{k}`, `seconds` of the fit, `options`.
+    """
+    folder = Path(split_folder)
+    fits = fit(folder, **options)
     data = np.load(folder / "split.npz")
     best = {}
-    for fit in json.loads((folder / "fits.json").read_text()):
-        scores = np.load(folder / fit["file"])
-        found = _measure(data, scores, "validation", fit["kind"], k)
-        worth = (-found["rmse"] if fit["kind"] == "rating"
+    for one in fits:
+        scores = scores_of(folder / one["file"])
+        found = _measure(data, scores, "validation", one["kind"], k)
+        worth = (-found["rmse"] if one["kind"] == "rating"
                  else found[f"ndcg{k}"])
-        if worth > best.get(fit["name"], (-np.inf,))[0]:
-            best[fit["name"]] = worth, fit, _measure(
-                data, scores, "test", fit["kind"], k)
-    return [{"name": name, "kind": fit["kind"], **test,
-             "seconds": fit["seconds"], "options": fit["options"]}
-            for name, (_, fit, test) in best.items()]
+        if worth > best.get(one["name"], (-np.inf,))[0]:
+            best[one["name"]] = worth, one, _measure(
+                data, scores, "test", one["kind"], k)
+    return [{"name": name, "kind": one["kind"], **test,
+             "seconds": one["seconds"], "options": one["options"]}
+            for name, (_, one, test) in best.items()]
 
 
 def _measure(data, scores, part: str, kind: str, k: int) -> dict:
@@ -109,8 +137,9 @@ def _measure(data, scores, part: str, kind: str, k: int) -> dict:
     mean = metrics.ranking_from_scores(
         scores, metrics.pairs(pair[0][good], pair[1][good], shape), seen,
         k=k).mean()
-    rmse = (metrics.rmse(label, np.clip(scores[pair], *data["scale"]))
-            if kind == "rating" else None)
+    rmse = (metrics.rmse(label, np.clip(
+        scores(np.arange(shape[0]))[pair], *data["scale"]))
+        if kind == "rating" else None)
     return {"rmse": rmse, f"ndcg{k}": mean[f"ndcg@{k}"],
             f"recall{k}": mean[f"recall@{k}"]}
 

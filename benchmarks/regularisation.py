@@ -27,7 +27,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import quality  # noqa: E402
+from helpers.protocols import cold_ndcg  # noqa: E402
+from helpers.results import kept, show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     EvaluateRetrieval,
@@ -158,7 +159,7 @@ def fit(split, seed: int, epochs: int, tuning: str, mixout: float = 0.0,
             config.learning_rate, epochs, config.final_epochs)])
     seconds = time.perf_counter() - started
     found = EvaluateRetrieval(pool, split.test).evaluate(model)
-    return {"ndcg": quality.cold_ndcg(model, pool, split.test),
+    return {"ndcg": cold_ndcg(model, pool, split.test),
             "rmse": float(found["rmse"]), "seconds": seconds}
 
 
@@ -183,13 +184,13 @@ def main() -> None:
             plain = {"tuning": ARMS[arm]["tuning"]}
             for name, how in ((f"{arm}: without", plain),
                               (f"{arm}: with", ARMS[arm])):
-                found.setdefault(name, []).append(quality.kept(
+                found.setdefault(name, []).append(kept(
                     options.keep, f"{name}-{seed}-{epochs}",
                     lambda: fit(split, seed, epochs, **how)))
 
     print(f"MovieLens-100K, {SHARE:.0%} of the labels, {epochs} epochs, "
           f"seeds {seeds}; mean (standard deviation)")
-    quality.show("items without a row", found, {
+    show("items without a row", found, {
         "NDCG@10 among them": "ndcg", "RMSE": "rmse", "s a fit": "seconds"})
     gains = {}
     for arm in arms:

@@ -44,7 +44,8 @@ from unittest import mock
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
-import quality  # noqa: E402
+from helpers.protocols import cold_ndcg  # noqa: E402
+from helpers.results import kept  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     EvaluateRetrieval,
@@ -176,7 +177,7 @@ def fit(job: Job) -> dict:
             *[watch] * job.curve])
     found = watch.evaluate(model)
     return {"ndcg": float(found["ndcg@10"]), "rmse": float(found["rmse"]),
-            "cold": quality.cold_ndcg(model, pool, split.test),
+            "cold": cold_ndcg(model, pool, split.test),
             "rows": len(rows), "making": making, "epochs": clock.epochs,
             "curve": getattr(watch, "ndcg", []),
             "trained": int(sum(w.shape.num_elements()
@@ -201,7 +202,7 @@ class Fits:
             Path(self.folder) / f"{job.name}.json").exists()
         if not there and time.monotonic() > self.end:
             return None
-        return quality.kept(self.folder, job.name, lambda: fit(job))
+        return kept(self.folder, job.name, lambda: fit(job))
 
 
 def paired(fits, jobs, base: Job, key: str):

@@ -18,7 +18,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import quality  # noqa: E402
+from helpers.protocols import cold_ndcg  # noqa: E402
+from helpers.results import show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     EvaluateRetrieval,
@@ -76,7 +77,7 @@ def fit(split, encoder, seed: int, epochs: int) -> dict:
             config.learning_rate, epochs, config.final_epochs)])
     found = EvaluateRetrieval(pool, split.test, seen=split.validation if len(
         split.validation) else None).evaluate(model)
-    return {"ndcg": quality.cold_ndcg(model, pool, split.test),
+    return {"ndcg": cold_ndcg(model, pool, split.test),
             "rmse": float(found["rmse"])}
 
 
@@ -105,7 +106,7 @@ def main() -> None:
 
     print(f"MovieLens-100K, {len(set(texts)):,} texts, seeds {seeds}; mean "
           "(standard deviation)")
-    quality.show("items without a row", found, {
+    show("items without a row", found, {
         "NDCG@10 among them": "ndcg", "RMSE": "rmse"})
     base = next(iter(arms))
     for name in list(arms)[1:]:

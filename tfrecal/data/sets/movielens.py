@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tfrecal.data.interactions import Interactions
@@ -220,3 +221,29 @@ def _names(text: str) -> str | None:
     """Returns "space war, ..." for '[{"id": 1, "name": "space war"}, ...]'."""
     names = [entry["name"] for entry in json.loads(text)]
     return unescape(", ".join(names))
+
+
+def ml_100k_sparse(path: Path, fewest: int = 5, most: int = 10,
+                   seed: int = 0, **options) -> Interactions:
+    """Returns MovieLens-100K cut to a few ratings of each user.
+
+    How many, and which, is drawn at random; times stay. Films that lose
+    their ratings stay in the table of items.
+
+    Args:
+        path: GroupLens's ml-100k.zip or the RecBole wheel.
+        fewest, most: bounds of the number of ratings of a user.
+        seed: draws numbers and rows.
+        **options: options of `Interactions.from_frame`.
+    """
+    whole = ml_100k(path)
+    rng = np.random.default_rng(seed)
+    number = rng.integers(fewest, most + 1, len(whole.users) + 1)
+    order = rng.permutation(len(whole))
+    user = whole.user_code[order]
+    place = pd.Series(user).groupby(user).cumcount().to_numpy()
+    rows = np.sort(order[place < number[user]])
+    return Interactions.from_frame(
+        whole.frame.iloc[rows].reset_index(drop=True),
+        users=whole.users.reset_index(), items=whole.items.reset_index(),
+        scale=(1, 5), **{"name": "ml-100k-sparse", **options})
