@@ -70,6 +70,8 @@ SETS = {
     "book-crossing": ("book-crossing", "random"),
     "book-crossing-clicks-8": ("book-crossing-clicks-8", "last"),
     "book-crossing-clicks": ("book-crossing-clicks", "last")}
+# Of `--new-items`: what it costs the other items.
+SHARES = (1.0, 0.0, 1.5, 2.0, 3.0)
 PARTS = ("ours", "peers", "new_items", "ablations", "sasrec")
 ANSWERING = ("EASE", "item-kNN", "cosine")  # a history without training
 
@@ -242,9 +244,13 @@ def judge_new(name: str, seed: int, options) -> dict:
     warm, new = new_items(datasets.load(SETS[name][0]), seed)
     cosine = history_peers.Cosine(
         Judge(new).rows["likes"], texts_of(new.train))
-    return {"ours": judge_new_items(
-                Ours(*our_model(warm, seed)).scores, warm, new),
-            "cosine": judge_new_items(cosine.scores, warm, new)}
+    model, pool = our_model(warm, seed)
+    found, chosen = {}, model.linear_block
+    for share in SHARES:
+        model.linear_block = dataclasses.replace(chosen, new_items=share)
+        name = "ours" if share == 1 else f"ours, new_items={share:g}"
+        found[name] = judge_new_items(Ours(model, pool).scores, warm, new)
+    return {**found, "cosine": judge_new_items(cosine.scores, warm, new)}
 
 
 def ablations(name: str, seed: int, options) -> dict:
