@@ -248,8 +248,8 @@ def judge_new(name: str, seed: int, options) -> dict:
     found, chosen = {}, model.linear_block
     for share in SHARES:
         model.linear_block = dataclasses.replace(chosen, new_items=share)
-        name = "ours" if share == 1 else f"ours, new_items={share:g}"
-        found[name] = judge_new_items(Ours(model, pool).scores, warm, new)
+        title = "ours" if share == 1 else f"ours, new_items={share:g}"
+        found[title] = judge_new_items(Ours(model, pool).scores, warm, new)
     return {**found, "cosine": judge_new_items(cosine.scores, warm, new)}
 
 
