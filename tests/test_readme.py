@@ -33,7 +33,7 @@ def blocks():
 def test_towers_of_ones_own_are_served(tmp_path, monkeypatch, command_line):
     """The section's block, and what it says of the command line."""
     monkeypatch.chdir(tmp_path)
-    _, towers, *_ = blocks()
+    _, _, towers, *_ = blocks()
     # TFRS refuses Keras 3, which tfrecal deselects.
     assert towers.index("from tfrecal") < towers.index("import tensorflow")
     assert len(towers.strip().splitlines()) < 50
@@ -73,9 +73,12 @@ def test_towers_of_ones_own_are_served(tmp_path, monkeypatch, command_line):
 def test_every_python_block_runs(
         shop, tmp_path, capsys, monkeypatch, tiny_bert_folder):
     monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
-    loop, _, client, audience, feedback, batch = blocks()
+    loop, lists, _, client, audience, feedback, batch = blocks()
     names = run(loop)
     assert re.search(r"cost 1500, NDCG@10 0\.\d+", capsys.readouterr().out)
+    run(lists, names)
+    assert re.search(r"linear block: beta .* for \d+ users",
+                     capsys.readouterr().out)
 
     acquire = run(audience, names)["acquire"]
     acquire.set_model(names["model"])
