@@ -103,6 +103,9 @@ class RunConfig(DataConfig):
         weights: loss weights, such as `retrieval=0.5,search=0.2`; the other
             losses keep theirs (`tfrecal.model.tasks`).
         temperature: divides the inner products of the retrieval loss.
+        query: what stands for a user's history: the `"mean"` of its items,
+            or a `"sequence"`, which reads them in their order
+            (`SequenceQueryTower`).
         seed: the seed of all random draws.
     """
 
@@ -138,6 +141,7 @@ class RunConfig(DataConfig):
     losses: str = "rating,retrieval,search"
     weights: str = ""
     temperature: float = 1.0
+    query: str = "mean"
     seed: int = 0
 
     _above_0 = typed.rule(
@@ -155,6 +159,7 @@ class RunConfig(DataConfig):
     _split = typed.one_of(SPLITS, "split")
     _oracle = typed.one_of(ORACLES, "oracle")
     _tuning = typed.one_of(TUNINGS, "tuning")
+    _query = typed.one_of(("mean", "sequence"), "query")
     _precision = typed.one_of(PRECISIONS, "precision")
     _strategy = typed.one_of(acquisition.names(), "strategy")
     _uniform = typed.one_of(("users", "items"), "target_uniform")
