@@ -50,10 +50,8 @@ class SequenceReader(tf.Module):
         window, width = positions.shape
         self._form = Form(width, 4 * width, heads, "gelu", _EPSILON,
                           norm_first=True, shared=(0, 1))
-        bounds = [window]
-        while bounds[0] > 8:
-            bounds.insert(0, -(-bounds[0] // 2))
-        self._bounds = tuple(bounds)
+        # Short histories do not pay for long ones.
+        self._bounds = tuple(sorted({-(-window // 4), window}))
 
     def __call__(self, features: dict, training: bool = False) -> tf.Tensor:
         """Returns one vector for each row, float32 `[B, d]`.
@@ -77,8 +75,8 @@ class SequenceReader(tf.Module):
                 "make it by `pool.sequence(window="
                 f"{self._bounds[-1]})`.")
         else:
-            pieces, row, place = features["history"], None, None
-        pieces = _known_items(pieces)
+            pieces = _known_items(features["history"])
+            row = place = None
         length = tf.cast(pieces.row_lengths(), tf.int32)
         kept = tf.minimum(length, self._bounds[-1])
         packing = pack(tf.cast(pieces.row_starts(), tf.int32) + length - kept,
@@ -101,8 +99,8 @@ class SequenceReader(tf.Module):
     def _read(self, codes, packing, training):
         rate = self.dropout if training else 0.0
         seed = self.seed() if rate else tf.zeros([2], tf.int32)
-        hidden = self.items(codes, training) * self._form.hidden ** 0.5 + tf.gather(
-            self.positions, packing.position)
+        hidden = self.items(codes, training) * self._form.hidden ** 0.5
+        hidden += tf.gather(self.positions, packing.position)
         if rate:
             hidden = tf.nn.experimental.stateless_dropout(hidden, rate, seed)
         layer = _layer(self._form, len(self._bounds), rate)
