@@ -134,6 +134,14 @@ def test_bad_options_are_refused(shop, options, match):
         tower(shop, **options)
 
 
+def test_a_tower_needs_the_items(shop):
+    query = SequenceQueryTower(shop.user_ids, item_ids=shop.item_ids,
+                               embedding_dim=D)
+    with pytest.raises(ValueError, match="read_items_by"):
+        query({"history": tf.constant([[1]])})
+    assert np.isfinite(query({"user_id": tf.constant([1])})["rating"]).all()
+
+
 def test_towers_of_other_widths_are_refused(shop):
     query, _ = tower(shop)
     with pytest.raises(ValueError, match="one `embedding_dim`"):

@@ -167,10 +167,11 @@ class SequenceQueryTower(QueryTower):
 
     Its rating block is that of a `QueryTower`. In the retrieval block, a
     causal transformer over the last items of the history stands in place of
-    the mean of their rows. Use it where what a user does next depends on what
-    they did last; it takes several times as long to train, and rows need
-    their times. Train it with `Retrieval(negatives=256)`: rows that train
-    together are of few users, whose items are no sample of the catalogue.
+    the mean of their rows and of the user's id. Use it where what a user does
+    next depends on what they did last, and rows have their times; it takes
+    more passes over them. Train it with `Retrieval(negatives=256)`: rows that
+    train together are of few users, whose items are no sample of the
+    catalogue.
 
     Args:
         ids, item_ids: see `QueryTower`.
@@ -193,7 +194,6 @@ class SequenceQueryTower(QueryTower):
     inputs_read = QueryTower.inputs_read.union(
         {"window", "window_row", "window_place"})
     history_blocks = 1
-    _items_of = None
 
     def __init__(self, ids, *, window: int = 64, layers: int = 2,
                  heads: int = 2, sequence_dropout: float = 0.2, **options):
@@ -239,9 +239,6 @@ class SequenceQueryTower(QueryTower):
         return tf.nest.flatten(
             [self.positions, self.layer_weights, self.last_norm])
 
-    X_l2 = 0.0
-    X_id = 1.0
-
     def read_items_by(self, tower) -> None:
         """Reads the items of histories by their own vectors.
 
@@ -259,17 +256,24 @@ class SequenceQueryTower(QueryTower):
         # No attribute: Keras would save that tower as a part of this one.
         self._items_of = tower.retrieval_of
 
+    def _items_of(self, codes, training=False):
+        raise ValueError(
+            "A `SequenceQueryTower` reads the items of histories by a "
+            "candidate tower. Received: a tower without one. Put both into "
+            "a `TwoTower`, or call `read_items_by(candidate_tower)`.")
+
     def stored_parts(self, features, training=False, text=None):
+        """Lists do not depend on the id, so that a fresh item moves them."""
         found = super().stored_parts(features, training, text)
-        found["id"] = found["id"] * tf.repeat(
-            [1.0, self.X_id], self.embedding_dim)
-        return found
+        return {**found, "id": self._only_rating(found["id"])}
+
+    def _only_rating(self, part):
+        return part * tf.repeat([1.0, 0.0], self.embedding_dim)
 
     def _penalty(self, parts, features):
-        history = parts.get("history")
-        if history is not None:
-            parts = {**parts, "history": history * tf.repeat(
-                [1.0, self.X_l2 ** 0.5], self.embedding_dim)}
+        # The transformer ends with a normalisation, which sets its norm.
+        if "history" in parts:
+            parts = {**parts, "history": self._only_rating(parts["history"])}
         return super()._penalty(parts, features)
 
     def request_parts(self, vectors=None) -> dict:

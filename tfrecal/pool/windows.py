@@ -4,8 +4,6 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfrecal.pool.pool import LABELLED
-
 
 class Windows:
     """Pieces of histories that many rows share.
@@ -29,8 +27,8 @@ class Windows:
     def __init__(self, pool, width: int):
         self._indptr, self._items = pool.histories()
         rows = pool.by_user_and_time(np.arange(len(pool)))
-        liked = (pool.state[rows] == LABELLED) & (
-            pool.label[rows] >= pool.positive)
+        labelled = np.isin(rows, pool.labelled_rows())
+        liked = labelled & (pool.label[rows] >= pool.positive)
         before = np.empty(len(pool), np.int64)
         before[rows] = np.cumsum(liked) - liked
         before -= self._indptr[pool.user]
