@@ -107,3 +107,9 @@ def test_a_pool_without_positives_has_no_negatives(shop):
     batch = Pool.cross(low).sequence(window=4, negatives=8)[0]
     assert not len(batch["negative_id"])
     assert not batch["window_place"].any()
+
+
+def test_rows_without_times_have_no_order_to_learn(shop):
+    bare = Pool.cross(shop.with_frame(shop.frame.assign(timestamp=7.0)))
+    with pytest.warns(UserWarning, match="rows with times"):
+        bare.sequence().read_for(4, 0)

@@ -168,10 +168,11 @@ class SequenceQueryTower(QueryTower):
     Its rating block is that of a `QueryTower`. In the retrieval block, a
     causal transformer over the last items of the history stands in place of
     the mean of their rows and of the user's id. Use it where what a user does
-    next depends on what they did last, and rows have their times; it takes
-    more passes over them. Train it with `Retrieval(negatives=256)`: rows that
-    train together are of few users, whose items are no sample of the
-    catalogue.
+    next depends on what they did last, and rows have their times: without
+    them it learns the order of a file, and ranks far worse than a mean. A
+    learning rate of 2e-3 suits it better than the towers' 5e-3. Train it with
+    `Retrieval(negatives=256)`: rows that train together are of few users,
+    whose items are no sample of the catalogue.
 
     Args:
         ids, item_ids: see `QueryTower`.

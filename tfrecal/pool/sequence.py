@@ -1,6 +1,8 @@
 """PoolSequence: what `fit` trains on while the pool grows."""
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import tf_keras
 
@@ -144,6 +146,12 @@ class PoolSequence(tf_keras.utils.Sequence):
         if (window, negatives) != (self.window, self.negatives):
             self.window, self.negatives = window, negatives
             self.start(self.epoch)
+        if window and not np.ptp(self.pool.time):
+            warnings.warn(
+                "A tower that reads histories in their order needs rows with "
+                "times. Received: a pool whose rows have one time, so that "
+                "their order in the file counts. Give a column `timestamp`, "
+                "or use `query=\"mean\"`.", stacklevel=2)
 
     def _negatives_of(self, number: int) -> dict:
         if not self.negatives:
