@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -273,3 +276,47 @@ def test_it_grows(made):
     with pytest.raises(ValueError, match="query_tower.window"):
         transfer(model, TwoTower.from_interactions(
             data, embedding_dim=16, mean=0.9))
+
+
+DEVICES = """
+import tfrecal
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from test_sequence_tower import circle
+from tfrecal.model import (
+    CandidateTower, SequenceQueryTower, TwoTower, default_tasks)
+from tfrecal.pool.pool import Pool
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
+data = circle(20, 8, 5)
+pool = Pool.from_interactions(data, 1.0)
+
+def trained(strategy):
+    with strategy.scope():
+        options = {"embedding_dim": 8, "id_dropout": 0.0}
+        model = TwoTower(
+            SequenceQueryTower(data.user_ids, item_ids=data.item_ids,
+                               layers=1, sequence_dropout=0.0, **options),
+            CandidateTower(data.item_ids, retrieval_id_dropout=0.0, seed=3,
+                           **options),
+            default_tasks((0, 1), 0.9, negatives=6))
+        model.compile(tf_keras.optimizers.SGD(0.1))
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.fit(pool.sequence(32), epochs=2, verbose=0)
+    return before, [weight.numpy() for weight in model.trainable_weights]
+
+before, one = trained(tf.distribute.get_strategy())
+_, two = trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+assert max(abs(a - b).max() for a, b in zip(before, one)) > 0.01
+for single, several in zip(one, two):
+    np.testing.assert_allclose(several, single, atol=1e-5)
+"""
+
+
+@pytest.mark.large
+def test_two_devices_train_as_one():
+    subprocess.run([sys.executable, "-c", DEVICES], check=True, timeout=300,
+                   cwd=Path(__file__).parent)

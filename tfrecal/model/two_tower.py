@@ -295,18 +295,16 @@ class TwoTower(TrainingStep):
         pairs = [(self._searches(candidates) if isinstance(task, Search)
                   else queries[task.block], candidates[task.block])
                  for task in self.tasks]
-        negatives = {}
-        if "negative_id" in inputs:
-            negatives["negative_id"] = inputs["negative_id"]
-            negatives["negatives"] = self.candidate_tower.retrieval_of(
-                inputs["negative_id"], training)
         if "all" in inputs:  # this was a replica's slice of the batch
             pairs = replicas.gather(pairs, inputs)
             batch = self._with_codes(inputs["all"])
             if training:
                 self.query_tower.make_warm(batch["user_id"])
                 self.candidate_tower.make_warm(batch["item_id"])
-        batch.update(negatives)
+        if "negative_id" in inputs:
+            batch["negative_id"] = inputs["negative_id"]
+            batch["negatives"] = self.candidate_tower.retrieval_of(
+                inputs["negative_id"], training)
         return [task(*pair, batch) for task, pair in zip(self.tasks, pairs)]
 
     def _measure(self, batch, query, candidate):
