@@ -279,10 +279,12 @@ def test_it_grows(made):
 
 
 DEVICES = """
+import sys
 import tfrecal
 import numpy as np
 import tensorflow as tf
 import tf_keras
+sys.path.append(sys.argv[1])
 from test_sequence_tower import circle
 from tfrecal.model import (
     CandidateTower, SequenceQueryTower, TwoTower, default_tasks)
@@ -318,5 +320,5 @@ for single, several in zip(one, two):
 
 @pytest.mark.large
 def test_two_devices_train_as_one():
-    subprocess.run([sys.executable, "-c", DEVICES], check=True, timeout=300,
-                   cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", DEVICES, Path(__file__).parent],
+                   check=True, timeout=300)
