@@ -26,6 +26,8 @@ _PUBLIC = {
     "TextEncoder": "text.encoder", "QueryTower": "model.towers",
     "CandidateTower": "model.towers", "TwoTower": "model.two_tower",
     "Pool": "pool.pool", "PoolSequence": "pool.sequence",
+    "BlockOptions": "model.linear_block",
+    "choose_linear_block": "scoring.block_choice",
     "PoolScorer": "scoring.scorer", "Target": "pool.target",
     "AcquireLabels": "callbacks", "EvaluateRetrieval": "callbacks",
     "StopAtBudget": "callbacks", "StopAtPlateau": "callbacks",

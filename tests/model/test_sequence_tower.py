@@ -188,7 +188,8 @@ def fitted(data, seed=0, epochs=25, **options):
     pool = Pool.from_interactions(data, initial=1.0)
     tf_keras.utils.set_random_seed(seed)
     model = TwoTower.from_interactions(
-        data, embedding_dim=16, seed=seed, mean=0.9, **options)
+        data, embedding_dim=16, seed=seed, mean=0.9, linear_block=None,
+        **options)
     model.compile(learning_rate=0.02)
     model.fit(pool.sequence(32, seed=seed), epochs=epochs, verbose=0)
     return model, pool
@@ -211,7 +212,8 @@ def made():
     """A model as if it were trained, and its pool."""
     data = circle(20, 8, 5)
     model = TwoTower.from_interactions(
-        data, embedding_dim=16, query="sequence", mean=0.9)
+        data, embedding_dim=16, query="sequence", mean=0.9,
+        linear_block=None)
     for one in (model.query_tower, model.candidate_tower):
         one.make_warm(tf.range(1, len(one.ids) + 1))
     return model, Pool.from_interactions(data, initial=1.0)

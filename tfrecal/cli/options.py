@@ -10,9 +10,12 @@ def field_arguments(command, kind, leave_out=()) -> None:
     shown = _documented(kind)
     for field in _fields(kind, leave_out):
         if field.type == "bool":
+            name = field.name.replace("_", "-")
             command.add_argument(
-                "--" + field.name.replace("_", "-"), action="store_true",
-                default=None, help=shown[field.name].replace("%", "%%"))
+                f"--no-{name}" if field.default else f"--{name}",
+                dest=field.name, action="store_const",
+                const=not field.default,
+                help=shown[field.name].replace("%", "%%"))
             continue
         of = field.type.removesuffix(" | None")
         if of == "tuple[float, float]":

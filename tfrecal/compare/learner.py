@@ -92,7 +92,7 @@ class Learner:
         return TwoTower.from_interactions(
             self.data, encoder=self.encoder, dropout=self.dropout,
             embedding_dim=self.embedding_dim, seed=seed,
-            tasks=default_tasks(self.data.scale, mean))
+            tasks=default_tasks(self.data.scale, mean), linear_block=None)
 
     def run(self, problem, strategy, *, rounds: int, batch: int, seed: int,
             draw: int = 0, **options) -> tuple[pd.DataFrame, AcquireLabels]:

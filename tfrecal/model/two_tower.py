@@ -78,7 +78,7 @@ class TwoTower(TrainingStep):
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
                           query: str = "mean",
-                          linear_block: BlockOptions | None = None,
+                          linear_block: BlockOptions | None = BlockOptions(),
                           seed: int = 0) -> "TwoTower":
         """Returns a model with the measured defaults, for a data set.
 
@@ -100,7 +100,8 @@ class TwoTower(TrainingStep):
                 (`QueryTower`), or `"sequence"`, which reads them in their
                 order (`SequenceQueryTower`).
             linear_block: see `TwoTower`; it reads the labels of the pool
-                when it is scored.
+                when it is scored, and `choose_linear_block` finds its
+                options.
             seed: draws initial weights and dropout.
         """
         checks.one_of("query", query, QUERIES)

@@ -186,6 +186,17 @@ class RunFolder:
         if "history" in state:
             write_sealed(self / "state.json", {**state, "test": figures})
 
+    def write_linear_block(self, options: dict) -> None:
+        """Stores the options of the linear block that were chosen.
+
+        Figures of the test part are dropped: they are of other options.
+        """
+        state = self.state
+        state.pop("test", None)
+        (self / "test.json").unlink(missing_ok=True)
+        write_sealed(self / "state.json", {
+            **state, "linear_block": options})
+
     def history(self) -> pd.DataFrame:
         """Returns the rows of `history.csv`, one for each epoch.
 
@@ -229,13 +240,14 @@ class RunFolder:
 
         Args:
             pool: the `Pool`.
-            **changes: entries of `state.json`. With those of a new epoch, the
-                figures of the test part are dropped.
+            **changes: entries of `state.json`. With those of a new epoch,
+                what was chosen and measured after the last one is dropped.
         """
         before = self.state
         state = {**before, **changes}
         if "epoch" in changes:
-            state.pop("test", None)
+            for name in ("test", "linear_block"):
+                state.pop(name, None)
         state["run"] = self._run_sum()
         state["saves"] = state.get("saves", 0) + 1
         state["pool"] = f"pool/{state['saves']:05d}.npz"

@@ -69,6 +69,7 @@ class Origin:
         return make_model(
             self.config, tables, self.mean, seed, warm,
             query_columns=columns[0], candidate_columns=columns[1],
+            linear_block=self.model.linear_block,
             embedding_dim=self.model.query_tower.embedding_dim)
 
 

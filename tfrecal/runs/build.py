@@ -11,9 +11,11 @@ from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import default_template
 from tfrecal.files import damaged
+from tfrecal.model.linear_block import BlockOptions
 from tfrecal.model.tasks import NEGATIVES, default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
+from tfrecal.pool.run_files import STATE, STATE_CURE
 from tfrecal.pool.run_folder import AGAIN, RunFolder
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_split
@@ -111,6 +113,7 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         **options: options of `TwoTower.from_interactions`.
     """
     encoder = make_encoder(config, data, warm)
+    options.setdefault("linear_block", linear_block(config))
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout, mean=mean,
         tasks=default_tasks(
@@ -124,6 +127,13 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
                   encoder_every=config.encoder_every,
                   adversarial=config.adversarial if encoder else 0.0)
     return model
+
+
+def linear_block(config: RunConfig) -> BlockOptions | None:
+    """Returns the linear block that a config's model is trained with."""
+    if not config.linear_block:
+        return None
+    return BlockOptions(**config.block_given)
 
 
 def make_encoder(config: RunConfig, data: Interactions,
@@ -177,6 +187,8 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
         built.pool = folder.pool(built.split.train)
         built.model.check_encoder(
             state.get("encoder", ""), folder.path)
+        if "linear_block" in state:
+            built.model.linear_block = _chosen_block(folder, state)
         weights = folder.weights()
         try:
             tf.train.Checkpoint(model=built.model).restore(
@@ -187,6 +199,16 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
                 weights, "Weights must be those that the run has saved",
                 f"which cannot be read: {error}", AGAIN) from error
     return built, state
+
+
+def _chosen_block(folder, state) -> BlockOptions:
+    chosen = state["linear_block"]
+    try:
+        return BlockOptions(**chosen)
+    except (TypeError, ValueError) as error:
+        raise damaged(
+            folder / "state.json", STATE, f"with linear_block={chosen}",
+            STATE_CURE) from error
 
 
 def restore_trained(folder: RunFolder, purpose: str) -> Run:

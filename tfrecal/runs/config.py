@@ -106,6 +106,17 @@ class RunConfig(DataConfig):
         query: what stands for a user's history: the `"mean"` of its items,
             or a `"sequence"`, which reads them in their order
             (`SequenceQueryTower`).
+        linear_block: whether a closed-form regression from histories stands
+            beside the trained vectors in lists, see `model.linear_block`.
+        block_beta, block_l2, block_dropout, block_text, block_rank: options
+            of it, see `BlockOptions`; those that are not given are chosen
+            on the validation part when training ends.
+        history_decay: weight of an item of a history beside the next younger
+            one, from above 0 to 1; chosen on the validation part if it is
+            not given. A split by time tells it, a random one cannot.
+        new_items: share of lists that items known by their text only may
+            take: their norm beside that of items of few labels; 0 keeps
+            them out.
         seed: the seed of all random draws.
     """
 
@@ -142,19 +153,31 @@ class RunConfig(DataConfig):
     weights: str = ""
     temperature: float = 1.0
     query: str = "mean"
+    linear_block: bool = True
+    block_beta: float | None = None
+    block_l2: float | None = None
+    block_dropout: float | None = None
+    block_text: float | None = None
+    block_rank: int | None = None
+    history_decay: float | None = None
+    new_items: float = 1.0
     seed: int = 0
 
     _above_0 = typed.rule(
         checks.positive, "batch", "batch_size", "learning_rate",
         "temperature", "budget", "encoder_learning_rate", "encoder_every",
-        "max_length", "top_n", "rank", "alpha")
+        "max_length", "top_n", "rank", "alpha", "block_l2", "block_rank")
     _initial = typed.rule(functools.partial(
         checks.positive, cure="The first epoch needs labels."), "initial")
     _least_0 = typed.rule(
         functools.partial(checks.at_least, 0), "rounds", "final_epochs",
-        "cost", "warm_up", "adversarial")
+        "cost", "warm_up", "adversarial", "block_beta", "block_text",
+        "new_items")
     _dropout = typed.rule(
-        functools.partial(checks.lies_in, "[0, 1)"), "dropout")
+        functools.partial(checks.lies_in, "[0, 1)"), "dropout",
+        "block_dropout")
+    _decay = typed.rule(
+        functools.partial(checks.lies_in, "(0, 1]"), "history_decay")
     _seed = typed.seed("seed")
     _split = typed.one_of(SPLITS, "split")
     _oracle = typed.one_of(ORACLES, "oracle")
@@ -191,6 +214,17 @@ class RunConfig(DataConfig):
                     "`warm_up` needs an encoder that is trained. Received: "
                     f"warm_up={self.warm_up} with tuning={self.tuning!r}. "
                     "Choose another `tuning`.")
+        if not self.linear_block:
+            given = sorted({
+                name for name in ("block_beta", "block_l2", "block_dropout",
+                                  "block_text", "block_rank",
+                                  "history_decay")
+                if getattr(self, name) is not None})
+            if given:
+                raise ValueError(
+                    f"`{'`, `'.join(given)}` are of the linear block. "
+                    "Received: linear_block=False beside it. Leave one of "
+                    "them out.")
         other = sorted(set(self.loss_weights) - set(self.loss_names))
         if other:
             raise ValueError(
@@ -203,6 +237,14 @@ class RunConfig(DataConfig):
         return {name: path for name, path in (
             ("validation", self.validation), ("test", self.test))
             if path is not None}
+
+    @property
+    def block_given(self) -> dict[str, float]:
+        """Options of the linear block that are given, not chosen."""
+        given = {name: getattr(self, f"block_{name}") for name in (
+            "beta", "l2", "dropout", "text", "rank")}
+        return checks.given(**given, decay=self.history_decay,
+                            new_items=self.new_items)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -19,10 +19,11 @@ from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, measured_part
 from tfrecal.runs import workers
-from tfrecal.runs.build import Run, assemble, restore
+from tfrecal.runs.build import Run, assemble, linear_block, restore
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data, load_split
 from tfrecal.runs.plan import Plan
+from tfrecal.scoring.block_choice import choose_linear_block
 
 
 def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
@@ -139,7 +140,10 @@ def _fit(built: Run, state: dict, folder: RunFolder, quiet: bool, oracle,
     lines = RoundLines(folder.path, pool, first, quiet)
     if first < stop:
         (folder / "test.json").unlink(missing_ok=True)  # of fewer labels
+        model.linear_block = linear_block(config)
         _train(built, state, folder, first, stop, lines, oracle, team)
+    if config.linear_block:
+        team.from_chief(lambda: _choose_linear_block(built, folder, quiet))
     history = lines.history
     history.attrs["test"] = team.from_chief(
         lambda: _measure_test(built, folder))
@@ -182,6 +186,22 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
                 callbacks.SavePool(pool, folder.path, acquire, lines=lines)])
     finally:
         make_private(folder / "tensorboard")
+
+
+def _choose_linear_block(built: Run, folder: RunFolder, quiet) -> None:
+    """Chooses options of the finished model's linear block, once.
+
+    As it is chosen from what the folder holds, a run that is killed before
+    chooses the same when it is resumed.
+    """
+    if "linear_block" in folder.state:
+        return
+    choice = choose_linear_block(
+        built.model, built.pool, built.split.validation,
+        fixed=built.config.block_given, seed=built.config.seed)
+    folder.write_linear_block(dataclasses.asdict(choice.options))
+    if not quiet:
+        print(choice, flush=True)
 
 
 def _measure_test(built: Run, folder: RunFolder) -> dict[str, float]:

@@ -27,34 +27,58 @@ class PlacedBlock:
     scale: float
 
     @property
+    def norm(self) -> float:
+        """Mean norm of the queries of users of whom something is known."""
+        norms = np.linalg.norm(self.queries, axis=1)
+        return float(norms[norms > 0].mean()) if norms.any() else 1.0
+
+    @property
     def candidates(self) -> np.ndarray:
         """Vectors beside the trained ones, float32 `[items + 1, rank]`."""
         return self.solved.vectors * np.float32(self.scale)
 
 
-def solved_of_pool(pool, options: BlockOptions, texts=None):
-    """Solves the block of a pool's labels.
+@dataclass(frozen=True)
+class GradedHistories:
+    """The graded items of each user of a pool, oldest first.
 
-    Args:
-        pool: the `Pool`.
-        options: the `BlockOptions`.
-        texts: see `linear_block.solve`.
-
-    Returns:
-        `(solved, queries, like)`, see `PlacedBlock`.
+    Attributes:
+        indptr: int64 `[users + 2]`; user code u has the items
+            `items[indptr[u]:indptr[u + 1]]`.
+        items: int32 `[n]`, codes.
+        grade: float32 `[n]`, see `linear_block.grades`.
+        like: mean grade of a positive.
+        shape: `(users + 1, items + 1)`.
     """
-    rows = pool.by_user_and_time(pool.labelled_rows())
-    user, item = pool.user[rows], pool.item[rows]
-    grade = grades(pool.label[rows], pool.scale)
-    shape = pool.user_vocabulary.size, pool.item_vocabulary.size
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(
-        user, minlength=shape[0]))])
-    solved = solve(scipy.sparse.csr_matrix(
-        (grade, item, indptr), shape=shape), options, texts)
-    liked = pool.label[rows] >= pool.positive
-    like = float(grades(pool.label[rows][liked], pool.scale).mean()) if (
-        liked.any()) else 1.0
-    return solved, solved.queries(indptr, item, grade), like
+
+    indptr: np.ndarray
+    items: np.ndarray
+    grade: np.ndarray
+    like: float
+    shape: tuple[int, int]
+
+    @classmethod
+    def of_pool(cls, pool) -> "GradedHistories":
+        """Returns those of the labelled rows of a pool."""
+        rows = pool.by_user_and_time(pool.labelled_rows())
+        label = pool.label[rows]
+        grade = grades(label, pool.scale)
+        good = label >= pool.positive
+        shape = pool.user_vocabulary.size, pool.item_vocabulary.size
+        number = np.bincount(pool.user[rows], minlength=shape[0])
+        return cls(np.concatenate([[0], np.cumsum(number)]), pool.item[rows],
+                   grade, float(grade[good].mean()) if good.any() else 1.0,
+                   shape)
+
+    def solve(self, options: BlockOptions, texts=None) -> Solved:
+        """Solves the block of these histories; see `linear_block.solve`."""
+        return solve(scipy.sparse.csr_matrix(
+            (self.grade, self.items, self.indptr), shape=self.shape),
+            options, texts)
+
+    def queries(self, solved: Solved) -> np.ndarray:
+        """Returns the query of each user, float32 `[users + 1, rank]`."""
+        return solved.queries(self.indptr, self.items, self.grade)
 
 
 def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:
@@ -65,7 +89,8 @@ def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:
 
     Args:
         query, candidate: trained retrieval vectors by code.
-        solved, queries, like: as of `solved_of_pool`.
+        solved: the block.
+        queries, like: see `PlacedBlock`.
         beta: see `BlockOptions`.
     """
     known = queries.any(axis=1)

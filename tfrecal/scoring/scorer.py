@@ -16,7 +16,7 @@ from tfrecal.model import probe
 from tfrecal.model.protocol import EMBED
 from tfrecal.pool.target import Target
 from tfrecal.scoring.anchored_heads import head_vectors
-from tfrecal.scoring.block import PlacedBlock, beside, solved_of_pool
+from tfrecal.scoring.block import GradedHistories, PlacedBlock, beside
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.graphs import ModelGraphs, unknown_row
 from tfrecal.scoring.labels import Labels, labels_of
@@ -198,8 +198,10 @@ class PoolScorer:
         key = self.pool.version, replace(options, beta=1.0)
         if self._solved[0] != key:
             texts = getattr(self.model, "item_texts", lambda: None)()
-            self._solved = key, solved_of_pool(
-                self.pool, options, texts)
+            histories = GradedHistories.of_pool(self.pool)
+            solved = histories.solve(options, texts)
+            self._solved = key, (
+                solved, histories.queries(solved), histories.like)
         return beside(query, candidate, *self._solved[1], options.beta)
 
     def _vectors_of_parts(self, block, salt):
