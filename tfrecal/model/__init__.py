@@ -1,6 +1,7 @@
 """What is trained: towers, tasks, and what any model must offer."""
 from __future__ import annotations
 
+from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.tasks import (
     Pairwise,
     Rating,
@@ -12,4 +13,4 @@ from tfrecal.model.towers import CandidateTower, QueryTower
 from tfrecal.model.two_tower import TwoTower
 
 __all__ = ["CandidateTower", "Pairwise", "QueryTower", "Rating", "Retrieval",
-           "Search", "TwoTower", "default_tasks"]
+           "Search", "SequenceQueryTower", "TwoTower", "default_tasks"]

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfrecal.model.exact_sums import in_order
 from tfrecal.model.parts import join
+from tfrecal.model.sequence_tower import SequenceQueryTower
 
 
 class ServedQueries(tf.Module):
@@ -15,11 +16,15 @@ class ServedQueries(tf.Module):
         tower: a trained `QueryTower`.
         parts: the parts of all codes, as `PoolScorer.parts` returns them.
         vectors: a `TextVectors` that reads texts of requests, or None.
+        items: retrieval blocks of candidates, `[items + 1, d]`.
     """
 
-    def __init__(self, tower, parts: dict, vectors):
+    def __init__(self, tower, parts: dict, vectors, items):
         super().__init__()
         self.requested = tower.request_parts(vectors)
+        for part in self.requested.values():
+            if hasattr(part, "read_items"):
+                part.read_items(items)
         parts = dict(parts)
         self.bias = _table(parts.pop("bias"))
         # Request parts that are also stored, such as the pool's histories.
@@ -68,7 +73,8 @@ class ServedTwoTower(tf.Module):
     Attributes:
         texts: `tf.TensorSpec` of texts in requests; None without texts.
         tokenizer, tokenizer_files: what clients must know of texts.
-        trained: which user ids were trained, bool `[users + 1]`.
+        trained: which user ids were trained, or need not be, bool
+            `[users + 1]`.
     """
 
     def __init__(self, model, scorer, encoder=None, precision=None):
@@ -84,8 +90,12 @@ class ServedTwoTower(tf.Module):
             self.tokenizer_files = reads.tokenizer_files()
             vectors = model.candidate_tower.vectors_of_texts(self.encoder)
         parts = scorer.parts("query")
-        self.trained = np.any(parts["id"], axis=1)
-        self.queries = ServedQueries(model.query_tower, parts, vectors)
+        # A sequence answers a history as well for users never trained.
+        self.trained = (np.any(parts["id"], axis=1)
+                        | isinstance(model.query_tower, SequenceQueryTower))
+        self.queries = ServedQueries(
+            model.query_tower, parts, vectors,
+            scorer.trained_vectors("retrieval")[1])
         self._text = (None if vectors is None else
                       model.candidate_tower.text_part(vectors))
         # Not exported: a linear block learns from it what texts say.

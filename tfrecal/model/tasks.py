@@ -7,6 +7,9 @@ import tf_keras
 from tfrecal import checks
 from tfrecal.pool.label_head import LOSSES, LabelHead, label_of
 
+#: `TwoTower.from_interactions(query=)` -> negatives of its `Retrieval`.
+NEGATIVES = {"mean": 0, "sequence": 256}
+
 
 class Task(tf_keras.layers.Layer):
     """A loss over a batch of (query, candidate) pairs.
@@ -30,7 +33,8 @@ class Task(tf_keras.layers.Layer):
             query, candidate: float32 `[B, dim]`; row i belongs to pair i.
             batch: `label` `[B]`, `weight` `[B]`, and, where a task needs
                 them, `user_id`, `item_id` (int32 `[B]`), `positive` (bool
-                `[B]`), `log_q` `[B]`.
+                `[B]`), `log_q` `[B]`, `negative_id` (int32 `[N]`) with
+                their vectors `negatives` `[N, dim]`.
         """
         raise NotImplementedError
 
@@ -106,13 +110,19 @@ class Rating(Task):
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
 class Retrieval(Task):
-    """In-batch softmax over the positives of a batch.
+    """Softmax over the positives of a batch, or over sampled items.
 
     Only the rows that `batch["positive"]` marks take part, as positives and
     as each other's negatives: a labelled negative is never a positive. The
     pool says what a positive is (`Pool(positive=4.0)`).
 
     Args:
+        negatives: number of items of the catalogue that all positives of a
+            batch have as negatives, in place of each other; 0 for in-batch
+            negatives. Items with a positive label are drawn, each as often
+            as any other, so that nothing is to be corrected (SASRec with
+            sampled softmax, arXiv 2508.06450, sec. 2). A batch that comes
+            from no pool has none, and falls back to its own items.
         temperature: divides the inner products.
         log_q: `"standard"` subtracts each candidate's log probability
             `batch["log_q"]` (Yi et al. 2019, "Sampling-bias-corrected neural
@@ -125,7 +135,7 @@ class Retrieval(Task):
         weight, block: see `Task`.
     """
 
-    def __init__(self, *, temperature: float = 1.0,
+    def __init__(self, *, negatives: int = 0, temperature: float = 1.0,
                  log_q: str | None = "standard",
                  remove_accidental_hits: bool = True, weight: float = 0.3,
                  block: str = "retrieval", **kwargs):
@@ -137,6 +147,8 @@ class Retrieval(Task):
         super().__init__(weight, block, **kwargs)
         checks.one_of("log_q", log_q, (None, "standard", "positive_aware"))
         checks.positive(temperature=temperature)
+        checks.whole(0, negatives=negatives)
+        self.negatives = negatives
         self.temperature = temperature
         self.log_q = log_q
         self.remove_accidental_hits = remove_accidental_hits
@@ -147,6 +159,10 @@ class Retrieval(Task):
         candidate = tf.boolean_mask(candidate, keep)
         item = tf.boolean_mask(batch["item_id"], keep)
         weight = tf.boolean_mask(batch["weight"], keep)
+        if self.negatives and "negatives" in batch:
+            loss = self._sampled(query, candidate, item, batch)
+            return tf.math.divide_no_nan(
+                tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
         logits = tf.matmul(
             query, candidate, transpose_b=True) / self.temperature
         rows = tf.shape(logits)[0]
@@ -167,6 +183,15 @@ class Retrieval(Task):
         return tf.math.divide_no_nan(
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
 
+    def _sampled(self, query, candidate, item, batch):
+        """Returns the loss `[P]` against the negatives of the batch."""
+        positive = tf.reduce_sum(query * candidate, axis=1, keepdims=True)
+        negative = tf.matmul(query, batch["negatives"], transpose_b=True)
+        hit = item[:, tf.newaxis] == batch["negative_id"][tf.newaxis, :]
+        logits = tf.concat([positive, tf.where(
+            hit, -1e9 * self.temperature, negative)], 1) / self.temperature
+        return tf.reduce_logsumexp(logits, axis=1) - logits[:, 0]
+
     def _positive_aware(self, logits, log_q, hit, lowest):
         """Returns the loss `[P]`, eq. 8 to 10 of arXiv 2507.09331."""
         positive = tf.linalg.diag_part(logits)
@@ -181,8 +206,8 @@ class Retrieval(Task):
         return tf.where(number > 0, loss, 0.0)
 
     def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature,
-                "log_q": self.log_q,
+        return {**super().get_config(), "negatives": self.negatives,
+                "temperature": self.temperature, "log_q": self.log_q,
                 "remove_accidental_hits": self.remove_accidental_hits}
 
     @classmethod
@@ -256,7 +281,8 @@ class Search(Task):
 
 def default_tasks(scale, mean: float | None = None, search: bool = False,
                   losses=("rating", "retrieval", "search"),
-                  temperature: float = 1.0, loss_weights=None) -> list:
+                  temperature: float = 1.0, loss_weights=None,
+                  negatives: int = 0) -> list:
     """Returns the tasks for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
@@ -265,14 +291,15 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
         search: whether items have texts to search for.
         losses: names of the tasks to take; also `"pairwise"`. `"search"`
             counts only with `search`.
-        temperature: see `Retrieval`.
+        temperature, negatives: see `Retrieval`.
         loss_weights: name -> weight, in place of the tasks' own.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
     made = {"rating": lambda: Rating(loss, (low, high), mean, name="rating"),
-            "retrieval": lambda: Retrieval(temperature=temperature,
-                                           name="retrieval"),
+            "retrieval": lambda: Retrieval(
+                negatives=negatives, temperature=temperature,
+                name="retrieval"),
             "pairwise": lambda: Pairwise(name="pairwise"),
             "search": lambda: Search(name="search")}
     tasks = [make() for name, make in made.items()

@@ -358,6 +358,25 @@ class Tower(tf_keras.layers.Layer):
             self.dropout, seed)
         return total * _at_places(scale, place)
 
+    def retrieval_of(self, codes, training: bool = False) -> tf.Tensor:
+        """Returns retrieval blocks of ids beside the rows of a batch.
+
+        They are no examples of their ids: these do not become warm, and
+        there is neither dropout nor L2.
+
+        Args:
+            codes: int32 `[n]`.
+            training: whether gradients reach the encoder.
+
+        Returns:
+            float32 `[n, d]`.
+        """
+        distinct, place = tf.unique(codes)
+        features = {self.id_name: distinct}
+        parts = self.stored_parts(
+            features, text=self.text_vectors(features, training))
+        return tf.gather(self.combine(parts, False)["retrieval"], place)
+
     def call(self, features: dict, training: bool = False) -> dict:
         """Returns the vector blocks of a batch.
 
@@ -499,6 +518,7 @@ class QueryTower(Tower):
 
     id_name, text_name = "user_id", "user_text"
     count_name = "user_labels"
+    history_blocks = 2  # which the mean of a history gives
     inputs_read = frozenset({
         "user_id", "user_labels", "user_text", "history", "history_row",
         "history_skip", "search_text", "place"})
@@ -527,12 +547,12 @@ class QueryTower(Tower):
 
     def _make_weights(self):
         super()._make_weights()
-        width = 2 * self.embedding_dim
+        d = self.embedding_dim
         self.history_table = self._weight(
-            "history_table", [self.num_items + 1, width])
+            "history_table", [self.num_items + 1, self.history_blocks * d])
         if self.encoder is not None:
             self.search_kernel = self._weight(
-                "search_kernel", [self.encoder.dim, width], 0.005)
+                "search_kernel", [self.encoder.dim, 2 * d], 0.005)
 
     def request_parts(self, vectors=None) -> dict:
         return {"history": HistoryPart(self.history_table),

@@ -8,6 +8,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tfrecal.data.vocabulary import Vocabulary
+from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.tasks import Rating
 from tfrecal.model.two_tower import TwoTower
 
@@ -35,7 +36,8 @@ def transfer(old: TwoTower, new: TwoTower) -> Transferred:
     Rows of ids, biases, histories and warmth are copied by id, and rows of
     category kernels by column and value. The rest is copied as a whole: text
     and search kernels with the centre and norm that they were trained for,
-    trained encoder layers, the rating offset, the step of dropout. Ids and
+    trained encoder layers, the transformer of a `SequenceQueryTower`, the
+    rating offset, the step of dropout. Ids and
     values that only `new` has keep their fresh rows: such an id is cold, its
     vector comes from its columns and its text, and it adds nothing to a
     history. Rows that only `old` has are not copied: no row of a user who was
@@ -81,6 +83,10 @@ def transfer(old: TwoTower, new: TwoTower) -> Transferred:
     after.history_table.assign(tf.zeros_like(after.history_table))
     _copy_rows(before.history_table, after.history_table,
                *_places(before.item_ids, after.item_ids))
+    if isinstance(before, SequenceQueryTower):
+        for weight, source in zip(after.sequence_weights(),
+                                  before.sequence_weights()):
+            weight.assign(source)
     if before.encoder is not None:
         after.search_kernel.assign(before.search_kernel)
     if old.task(Rating) is not None:
@@ -98,9 +104,10 @@ def _differences(old, new) -> list[str]:
 
     for side in ("query_tower", "candidate_tower"):
         before, after = getattr(old, side), getattr(new, side)
-        for name in ("embedding_dim", "category_scale", "text_scale"):
-            compare(f"{side}.{name}", getattr(before, name),
-                    getattr(after, name))
+        for name in ("embedding_dim", "category_scale", "text_scale",
+                     "window", "layers", "heads"):
+            compare(f"{side}.{name}", getattr(before, name, None),
+                    getattr(after, name, None))
         compare(f"columns of {side}", _columns(before), _columns(after))
         compare(f"texts of {side}", before.texts is not None,
                 after.texts is not None)

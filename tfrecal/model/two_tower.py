@@ -7,16 +7,27 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrecal import checks
 from tfrecal.data.templates import default_template
 from tfrecal.model import inputs as doors
 from tfrecal.model.exact_sums import in_order
 from tfrecal.model.linear_block import BlockOptions
+from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.served import ServedTwoTower, served_likeness
-from tfrecal.model.tasks import Rating, Retrieval, Search, default_tasks
+from tfrecal.model.tasks import (
+    NEGATIVES,
+    Rating,
+    Retrieval,
+    Search,
+    default_tasks,
+)
 from tfrecal.model.towers import CandidateTower, QueryTower
 from tfrecal.model.training import replicas
 from tfrecal.model.training.step import TrainingStep
 from tfrecal.pool.label_head import LabelHead
+
+#: What reads a history -> the tower that does.
+QUERIES = {"mean": QueryTower, "sequence": SequenceQueryTower}
 
 
 @tf_keras.saving.register_keras_serializable(package="tfrecal")
@@ -46,6 +57,8 @@ class TwoTower(TrainingStep):
         self.linear_block = linear_block
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
+        if hasattr(query_tower, "read_items_by"):
+            query_tower.read_items_by(candidate_tower)
         self.tasks = list(tasks)
         names = [task.name for task in self.tasks]
         if not names or len(set(names)) < len(names):
@@ -64,6 +77,7 @@ class TwoTower(TrainingStep):
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
                           tasks=None, mean: float | None = None,
+                          query: str = "mean",
                           linear_block: BlockOptions | None = BlockOptions(),
                           seed: int = 0) -> "TwoTower":
         """Returns a model with the measured defaults, for a data set.
@@ -82,11 +96,15 @@ class TwoTower(TrainingStep):
             tasks: a list of tasks; by default rating and retrieval, and with
                 an encoder search.
             mean: mean of the known labels, where the rating task starts.
+            query: what stands for a history: `"mean"` of its items
+                (`QueryTower`), or `"sequence"`, which reads them in their
+                order (`SequenceQueryTower`).
             linear_block: see `TwoTower`; it reads the labels of the pool
                 when it is scored, and `choose_linear_block` finds its
                 options.
             seed: draws initial weights and dropout.
         """
+        checks.one_of("query", query, QUERIES)
         if encoder is not None and template is None:
             template = default_template(interactions.items)
         shared = {"encoder": encoder, "embedding_dim": embedding_dim,
@@ -94,15 +112,15 @@ class TwoTower(TrainingStep):
         candidate = CandidateTower.from_table(
             interactions.items, columns=candidate_columns, template=template,
             **shared)
-        query = QueryTower.from_table(
+        tower = QUERIES[query].from_table(
             interactions.users, columns=query_columns,
             item_ids=interactions.item_ids, **{**shared, "seed": seed + 1})
         if encoder is not None:
-            query.text_centre.assign(candidate.text_centre)
-            query.text_norm.assign(candidate.text_norm)
-        return cls(query, candidate, tasks or default_tasks(
-            interactions.scale, mean, search=encoder is not None),
-            linear_block)
+            tower.text_centre.assign(candidate.text_centre)
+            tower.text_norm.assign(candidate.text_norm)
+        return cls(tower, candidate, tasks or default_tasks(
+            interactions.scale, mean, search=encoder is not None,
+            negatives=NEGATIVES[query]), linear_block)
 
     def task(self, kind):
         """Returns the first task of a class, or None."""
@@ -284,6 +302,10 @@ class TwoTower(TrainingStep):
             if training:
                 self.query_tower.make_warm(batch["user_id"])
                 self.candidate_tower.make_warm(batch["item_id"])
+        if "negative_id" in inputs:
+            batch["negative_id"] = inputs["negative_id"]
+            batch["negatives"] = self.candidate_tower.retrieval_of(
+                inputs["negative_id"], training)
         return [task(*pair, batch) for task, pair in zip(self.tasks, pairs)]
 
     def _measure(self, batch, query, candidate):

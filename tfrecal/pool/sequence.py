@@ -1,12 +1,15 @@
 """PoolSequence: what `fit` trains on while the pool grows."""
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import tf_keras
 
 from tfrecal import checks
 from tfrecal.pool.features import PoolFeatures
 from tfrecal.pool.histories import pairs_in_histories, ragged_histories
+from tfrecal.pool.windows import Windows
 
 
 class PoolSequence(tf_keras.utils.Sequence):
@@ -36,6 +39,11 @@ class PoolSequence(tf_keras.utils.Sequence):
             that look ids up themselves.
         columns: names of further features: columns of the users or the
             items table, and `history`; see `PoolFeatures`.
+        window: most items before a row that a query tower reads in their
+            order, see `Windows`: rows of one window then come together. None
+            for towers that do not; `fit` of a `TwoTower` sets it.
+        negatives: items that each batch has as common negatives, drawn from
+            those with a positive label; `fit` sets it as well.
 
     Raises:
         ValueError: an argument is out of range, a name is no column, or the
@@ -48,9 +56,11 @@ class PoolSequence(tf_keras.utils.Sequence):
     def __init__(self, pool, batch_size: int = 1024, seed: int = 0,
                  max_history: int = 200, steps: int | None = None,
                  passes: int = 1, first_steps: int | None = None,
-                 row_weights=None, ids: str = "codes", columns=()):
+                 row_weights=None, ids: str = "codes", columns=(),
+                 window: int | None = None, negatives: int = 0):
         checks.at_least(1, batch_size=batch_size, **checks.given(
-            steps=steps, first_steps=first_steps))
+            steps=steps, first_steps=first_steps, window=window))
+        checks.at_least(0, negatives=negatives)
         if row_weights is not None and np.shape(row_weights) != (len(pool),):
             raise ValueError(
                 f"`row_weights` must hold one number for each of {len(pool)} "
@@ -67,6 +77,8 @@ class PoolSequence(tf_keras.utils.Sequence):
         self.batch_size = batch_size
         self.seed = seed
         self.max_history = max_history
+        self.window = window
+        self.negatives = negatives
         self.epoch = -1
         self.on_epoch_end()
         if not len(self._rows):
@@ -89,8 +101,12 @@ class PoolSequence(tf_keras.utils.Sequence):
         rng = np.random.default_rng([self.seed, epoch])
         steps = self.steps if epoch else self.first_steps
         labelled = pool.labelled_rows()
+        groups = None
+        if self.window:
+            self._windows = Windows(pool, self.window)
+            groups = self._windows.of_rows[labelled]
         self._rows = _shuffled_passes(labelled, rng, steps and max(
-            steps * self.batch_size, self.passes * len(labelled)))
+            steps * self.batch_size, self.passes * len(labelled)), groups)
         self.fetched = 0
         self._label = pool.label[self._rows]
         weight = np.ones(len(pool), np.float32)
@@ -101,6 +117,7 @@ class PoolSequence(tf_keras.utils.Sequence):
                         for codes in (pool.user, pool.item)]
         self._log_q = pool.natural_log_q()
         self._histories = pool.histories()
+        self._liked = np.unique(self._histories[1])
         user, item = pairs_in_histories(*self._histories, self.max_history)
         skip = np.zeros(len(pool), np.int32)
         skip[pool.rows(user, item)] = item
@@ -118,7 +135,31 @@ class PoolSequence(tf_keras.utils.Sequence):
         batch = self._batch_of(slice(number * self.batch_size,
                                      (number + 1) * self.batch_size))
         self.fetched += len(batch["label"])
-        return batch
+        return {**batch, **self._negatives_of(number)}
+
+    def read_for(self, window: int | None, negatives: int) -> None:
+        """Gives batches what a model reads, from this epoch on.
+
+        Args:
+            window, negatives: see `PoolSequence`.
+        """
+        if (window, negatives) != (self.window, self.negatives):
+            self.window, self.negatives = window, negatives
+            self.start(self.epoch)
+        if window and not np.ptp(self.pool.time):
+            warnings.warn(
+                "A tower that reads histories in their order needs rows with "
+                "times. Received: a pool whose rows have one time, so that "
+                "their order in the file counts. Give a column `timestamp`, "
+                "or use `query=\"mean\"`.", stacklevel=2)
+
+    def _negatives_of(self, number: int) -> dict:
+        if not self.negatives:
+            return {}
+        rng = np.random.default_rng([self.seed, self.epoch, number, 1])
+        return {"negative_id": rng.choice(
+            self._liked, self.negatives).astype(np.int32)
+            if len(self._liked) else np.zeros(0, np.int32)}
 
     def share(self, number: int, replica: int, replicas: int) -> dict:
         """Returns one replica's slice of a batch; see `model.training`.
@@ -146,7 +187,8 @@ class PoolSequence(tf_keras.utils.Sequence):
         own = place[first:stop] if stop > first else place[:1]
         return {**self._batch_of(start + own), "place": own.astype(np.int32),
                 "own": np.array([first, stop], np.int32),
-                "all": self._columns_of(start + place)}
+                "all": self._columns_of(start + place),
+                **self._negatives_of(number)}
 
     def _features_of(self, pool, ids, max_history) -> PoolFeatures | None:
         """Returns what rows hold in place of codes; None for codes."""
@@ -183,7 +225,8 @@ class PoolSequence(tf_keras.utils.Sequence):
             "user_labels": self._counts[0][user],
             "item_labels": self._counts[1][item], "history": history,
             "history_row": place.astype(np.int32),
-            "history_skip": self._skip[places]}
+            "history_skip": self._skip[places],
+            **(self._windows.features(rows) if self.window else {})}
 
     def _columns_of(self, places) -> dict:
         rows = self._rows[places]
@@ -194,13 +237,22 @@ class PoolSequence(tf_keras.utils.Sequence):
                 "log_q": self._log_q[item]}
 
 
-def _shuffled_passes(rows, rng, number: int | None):
-    """Returns `rows` in random order, or `number` from repeated passes."""
+def _shuffled_passes(rows, rng, number: int | None, groups=None):
+    """Returns `rows` in random order, or `number` from repeated passes.
+
+    With `groups` `[n]`, rows of a group stay together.
+    """
+    def shuffled():
+        order = rng.permutation(len(rows))
+        if groups is not None:
+            place = rng.permutation(groups.max(initial=0) + 1)
+            order = order[np.argsort(place[groups[order]], kind="stable")]
+        return rows[order]
+
     if number is None or not len(rows):
-        return rng.permutation(rows)
+        return shuffled()
     passes = -(-number // len(rows))
-    return np.concatenate(
-        [rng.permutation(rows) for _ in range(passes)])[:number]
+    return np.concatenate([shuffled() for _ in range(passes)])[:number]
 
 
 def bounds(rows: int, replicas: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from tfrecal.data.interactions import Interactions
 from tfrecal.data.templates import default_template
 from tfrecal.files import damaged
 from tfrecal.model.linear_block import BlockOptions
-from tfrecal.model.tasks import default_tasks
+from tfrecal.model.tasks import NEGATIVES, default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.pool.run_files import STATE, STATE_CURE
@@ -118,7 +118,9 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         data, encoder=encoder, dropout=config.dropout, mean=mean,
         tasks=default_tasks(
             data.scale, mean, encoder is not None, config.loss_names,
-            config.temperature, config.loss_weights),
+            config.temperature, config.loss_weights,
+            NEGATIVES[config.query]),
+        query=config.query,
         seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate,

@@ -103,6 +103,9 @@ class RunConfig(DataConfig):
         weights: loss weights, such as `retrieval=0.5,search=0.2`; the other
             losses keep theirs (`tfrecal.model.tasks`).
         temperature: divides the inner products of the retrieval loss.
+        query: what stands for a user's history: the `"mean"` of its items,
+            or a `"sequence"`, which reads them in their order
+            (`SequenceQueryTower`).
         linear_block: whether a closed-form regression from histories stands
             beside the trained vectors in lists, see `model.linear_block`.
         block_beta, block_l2, block_dropout, block_text, block_rank: options
@@ -149,6 +152,7 @@ class RunConfig(DataConfig):
     losses: str = "rating,retrieval,search"
     weights: str = ""
     temperature: float = 1.0
+    query: str = "mean"
     linear_block: bool = True
     block_beta: float | None = None
     block_l2: float | None = None
@@ -178,6 +182,7 @@ class RunConfig(DataConfig):
     _split = typed.one_of(SPLITS, "split")
     _oracle = typed.one_of(ORACLES, "oracle")
     _tuning = typed.one_of(TUNINGS, "tuning")
+    _query = typed.one_of(("mean", "sequence"), "query")
     _precision = typed.one_of(PRECISIONS, "precision")
     _strategy = typed.one_of(acquisition.names(), "strategy")
     _uniform = typed.one_of(("users", "items"), "target_uniform")

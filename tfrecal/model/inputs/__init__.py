@@ -48,7 +48,8 @@ def for_training(model, x, y=None, sample_weight=None,
     """
     if makes_batches(x):
         return _checked_source(model, x, "fit", LABELLED)
-    return tables.pool_sequence(model, x, y, sample_weight, batch_size)
+    return _read_for(model, tables.pool_sequence(
+        model, x, y, sample_weight, batch_size))
 
 
 def for_evaluation(model, x, y=None, sample_weight=None,
@@ -75,7 +76,7 @@ def for_prediction(model, x, batch_size: int | None = None):
 def _checked_source(model, source, verb, needed):
     """Checks a source that makes its own batches and returns it."""
     if isinstance(source, PoolSequence):
-        return source
+        return _read_for(model, source)
     if isinstance(source, tf.data.Dataset):
         return data_sets.coded(model, source, verb, needed)
     first = source[0]
@@ -93,3 +94,11 @@ def _checked_source(model, source, verb, needed):
             f"pool's holds codes. Received: numbers in {odd}. Convert them "
             "(`.astype(str)`).")
     return source
+
+
+def _read_for(model, sequence: PoolSequence) -> PoolSequence:
+    """Gives a sequence's batches what the model's towers and tasks read."""
+    sequence.read_for(
+        getattr(model.query_tower, "window", None),
+        max(getattr(task, "negatives", 0) for task in model.tasks))
+    return sequence

@@ -11,7 +11,8 @@ BATCH_SIZE = 1024
 IDS = ("user_id", "item_id")
 LABELLED = (*IDS, "label")
 GIVEN = ("label", "weight", "positive", "log_q")
-OF_A_BATCH = ("history_row", "history_skip", "place", "own", "all")
+OF_A_BATCH = ("history_row", "history_skip", "window", "window_row",
+              "window_place", "negative_id", "place", "own", "all")
 KINDS = ("a DataFrame, a dict of columns, `Interactions`, a batched "
          "`tf.data.Dataset` of dicts or of (dict, label), or "
          "`pool.sequence()`")
