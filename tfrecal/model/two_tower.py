@@ -79,8 +79,8 @@ class TwoTower(TrainingStep):
             embedding_dim: width of each vector block.
             dropout: share of vector elements dropped; MC dropout needs it
                 above 0.
-            tasks: a list of tasks; by default rating and retrieval, and with
-                an encoder search.
+            tasks: a list of tasks; by default rating and retrieval, with an
+                encoder search, and where rows were shown in lists in_list.
             mean: mean of the known labels, where the rating task starts.
             linear_block: see `TwoTower`; it reads the labels of the pool
                 when it is scored, and `choose_linear_block` finds its
@@ -101,7 +101,8 @@ class TwoTower(TrainingStep):
             query.text_centre.assign(candidate.text_centre)
             query.text_norm.assign(candidate.text_norm)
         return cls(query, candidate, tasks or default_tasks(
-            interactions.scale, mean, search=encoder is not None),
+            interactions.scale, mean, search=encoder is not None,
+            lists=interactions.list_code is not None),
             linear_block)
 
     def task(self, kind):

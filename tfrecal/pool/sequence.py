@@ -16,6 +16,10 @@ class PoolSequence(tf_keras.utils.Sequence):
     `tf.data` made of a generator keeps the first epoch's number of batches
     and silently skips later rows.)
 
+    Where rows were shown in lists, lists are shuffled, and the rows of one
+    follow each other: a batch ends within one list at most. `list_id` of a
+    batch tells them apart.
+
     Args:
         pool: a `Pool` with at least one labelled row.
         batch_size: rows of a training step; the last one may have fewer.
@@ -89,8 +93,10 @@ class PoolSequence(tf_keras.utils.Sequence):
         rng = np.random.default_rng([self.seed, epoch])
         steps = self.steps if epoch else self.first_steps
         labelled = pool.labelled_rows()
-        self._rows = _shuffled_passes(labelled, rng, steps and max(
-            steps * self.batch_size, self.passes * len(labelled)))
+        self._rows = _shuffled_passes(
+            labelled, pool.lists(labelled), rng, steps and max(
+                steps * self.batch_size, self.passes * len(labelled)))
+        self._lists = pool.lists(self._rows)
         self.fetched = 0
         self._label = pool.label[self._rows]
         weight = np.ones(len(pool), np.float32)
@@ -188,19 +194,36 @@ class PoolSequence(tf_keras.utils.Sequence):
     def _columns_of(self, places) -> dict:
         rows = self._rows[places]
         item = self.pool.item[rows]
-        return {"user_id": self.pool.user[rows], "item_id": item,
-                "label": self._label[places], "weight": self._weight[places],
-                "positive": self._label[places] >= self.pool.positive,
-                "log_q": self._log_q[item]}
+        found = {
+            "user_id": self.pool.user[rows], "item_id": item,
+            "label": self._label[places], "weight": self._weight[places],
+            "positive": self._label[places] >= self.pool.positive,
+            "log_q": self._log_q[item]}
+        if self._lists is not None:
+            found["list_id"] = self._lists[places]
+        return found
 
 
-def _shuffled_passes(rows, rng, number: int | None):
-    """Returns `rows` in random order, or `number` from repeated passes."""
+def _shuffled_passes(rows, lists, rng, number: int | None):
+    """Returns `rows` in random order, or `number` from repeated passes.
+
+    Rows of one list follow each other; `lists` is 0 for none, or None.
+    """
     if number is None or not len(rows):
-        return rng.permutation(rows)
+        return _shuffled(rows, lists, rng)
     passes = -(-number // len(rows))
-    return np.concatenate(
-        [rng.permutation(rows) for _ in range(passes)])[:number]
+    return np.concatenate([_shuffled(rows, lists, rng)
+                           for _ in range(passes)])[:number]
+
+
+def _shuffled(rows, lists, rng):
+    if lists is None:
+        return rng.permutation(rows)
+    alone = lists.max(initial=0) + 1 + np.arange(len(rows))
+    _, unit = np.unique(np.where(lists > 0, lists, alone),
+                        return_inverse=True)
+    place = rng.permutation(unit.max(initial=-1) + 1)
+    return rows[np.argsort(place[unit], kind="stable")]
 
 
 def bounds(rows: int, replicas: int) -> np.ndarray:

@@ -118,7 +118,8 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         data, encoder=encoder, dropout=config.dropout, mean=mean,
         tasks=default_tasks(
             data.scale, mean, encoder is not None, config.loss_names,
-            config.temperature, config.loss_weights),
+            config.temperature, config.loss_weights,
+            lists=data.list_code is not None),
         seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,
                   encoder_learning_rate=config.encoder_learning_rate,
