@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfrecal import metrics
-from tfrecal.model.linear_block import EXACT, BlockOptions
+from tfrecal.model.block_solvers import EXACT
+from tfrecal.model.linear_block import BlockOptions
 from tfrecal.scoring.block import GradedHistories, beside
 from tfrecal.scoring.scorer import PoolScorer
 
