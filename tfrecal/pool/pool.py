@@ -262,6 +262,11 @@ class Pool:
                            len(self._sorted) - 1)
         return np.where(self._sorted[place] == keys, self._order[place], -1)
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether rows were shown in lists."""
+        return self._lists is not None
+
     def lists(self, rows) -> np.ndarray | None:
         """Returns the list in which each row was shown, int32 `[n]`.
 
