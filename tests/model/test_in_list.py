@@ -12,6 +12,7 @@ from tfrecal.data.interactions import Interactions
 from tfrecal.model.tasks import InList, default_tasks
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import LABELLED, Pool
+from tfrecal.scoring.block import GradedHistories
 
 
 def plain(query, candidate, data, temperature):
@@ -160,3 +161,13 @@ def test_lists_teach_what_is_clicked():
     np.testing.assert_equal(auc()[1], found)
     only = auc([InList(name="in_list")])[1]
     assert only["test_list_auc"] > 0.9
+
+
+def test_labels_of_no_click_age_no_history():
+    data = shown()
+    pool = Pool.from_interactions(data, initial=1.0)
+    clicks = Pool.from_interactions(
+        data.take(data.label == 1), initial=1.0)
+    found, expected = map(GradedHistories.of_pool, (pool, clicks))
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.indptr, expected.indptr)
