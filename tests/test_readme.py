@@ -14,6 +14,7 @@ from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.serving.client import Recommender
 from tfrecal.serving.server.server import Server, options_of
+from tfrecal.text.encoder import TextEncoder
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -69,7 +70,8 @@ def test_towers_of_ones_own_are_served(tmp_path, monkeypatch, command_line):
 
 
 @pytest.mark.large
-def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
+def test_every_python_block_runs(
+        shop, tmp_path, capsys, monkeypatch, tiny_bert_folder):
     monkeypatch.chdir(tmp_path)  # where `feedback.db` is made
     loop, _, client, audience, feedback, batch = blocks()
     names = run(loop)
@@ -87,7 +89,9 @@ def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
             "vectors", "lists", "questions"}
 
     pool = Pool.from_interactions(shop, initial=0.5)
-    model = TwoTower.from_interactions(shop, embedding_dim=4)
+    model = TwoTower.from_interactions(
+        shop, embedding_dim=4, encoder=TextEncoder(
+            tiny_bert_folder, max_length=12))
     model.compile()
     folder = tmp_path / "recommender"
     export_model(model, folder, pool=pool)
@@ -96,11 +100,12 @@ def test_every_python_block_runs(shop, tmp_path, capsys, monkeypatch):
     server.start()
     try:
         address = f"localhost:{server.grpc_port}"
-        found = run(client.replace("localhost:8500", address))["found"]
+        asked = run(client.replace("localhost:8500", address))
         heard = run(feedback.replace("localhost:8500", address))
     finally:
         server.stop(0)
-    assert [len(row) for row in found.item_ids] == [10]
+    assert [len(row) for row in asked["found"].item_ids] == [10]
+    assert asked["best"] == ["n1", "n2", "7"]  # only their texts are known
     store, shown = heard["store"], heard["found"]
     assert store.shown()["item_id"].tolist() == shown.item_ids[0]
     assert store.responses()["item_id"].tolist() == shown.item_ids[0][:1]

@@ -71,8 +71,25 @@ def test_items_are_recommended(address, capsys):
     best = [item for item, _ in rows]
     assert cli.main(["recommend", "--address", address, "--user", user,
                      "--exclude", *best[:2], "--k", "3"]) == 0
-    assert [row.split("\t")[0] for row in
-            capsys.readouterr().out.splitlines()] == best[2:5]
+    said = capsys.readouterr()
+    assert [row.split("\t")[0] for row in said.out.splitlines()] == best[2:5]
+    assert said.err == "by user\n"
+
+
+def test_given_items_are_put_in_order(address, capsys):
+    shop = datasets.load("shop")
+    user, items = str(shop.user_ids[0]), [str(i) for i in shop.item_ids[:4]]
+    assert cli.main(["recommend", "--address", address, "--user", user,
+                     "--among", *items, "new"]) == 0
+    rows = [row.split("\t") for row in
+            capsys.readouterr().out.splitlines()]
+    scores = [float(score) for _, score in rows]
+    assert sorted(item for item, _ in rows[:4]) == sorted(items)
+    assert rows[4] == ["new", "-inf"] and scores == sorted(scores)[::-1]
+    assert cli.main(["recommend", "--address", address, "--history",
+                     *items[:2], "--k", "2", "--among", *items]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and said.err == "by history\n"
 
 
 def test_a_request_is_explained_without_a_server(capsys):
@@ -87,6 +104,8 @@ def test_a_request_is_explained_without_a_server(capsys):
     (["--k", "8"], "`k` must be at most 7"),
     (["--text", "chair"], "search"),
     (["--text", "chair", "--history", "i1"], "no history"),
+    (["--text", "chair", "--among", "i1"], "in place of the catalogue"),
+    (["--among", "i1", "--k", "0"], "`k` must be a whole number"),
     (["--model", "other"], "NOT_FOUND")])
 def test_bad_questions(address, options, message, capsys):
     assert cli.main(["recommend", "--address", address, "--user", "u1",

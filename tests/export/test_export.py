@@ -109,11 +109,10 @@ def test_scores_pairs_as_the_model_does(exported):
         expected = raw if name == "score" else exported.model.predict_label(
             raw)
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
-    if exported.own:  # nothing tells
-        assert np.isnan(found["uncertainty"]).all()
-        return
-    assert np.isfinite(found["uncertainty"]).all()
-    assert found["uncertainty"][-1] == 0 < found["uncertainty"][0]
+    assert found["source"].tolist() == [b"user"] * 6 + [b"none"]
+    known = np.zeros(7, bool) if exported.own else np.arange(7) < 6
+    assert np.array_equal(np.isfinite(found["uncertainty"]), known)
+    assert np.all(found["uncertainty"][known] > 0)
 
 
 def test_uncertainty_is_that_of_dropout(of_ours):
@@ -201,13 +200,21 @@ def test_a_stranger_is_answered_by_those_who_like_the_same(exported):
     query = exported.own_blocks(pool.user_ids)[0]["retrieval"].numpy()
     query = np.concatenate([[0 * query[0]], query])
     trained = range(1, len(query))
-    width = query.shape[1]  # a linear block answers for itself
+    width = query.shape[1]
     found = exported.by_session("embed_queries", {
         "user_id": np.array(["nobody", ""], object),
         "history": lists(["", items[0], "nothing", items[1]], items[2:])})
-    np.testing.assert_allclose(found["embedding"][:, :width], [
-        by_who_likes(pool, query, trained, codes)
-        for codes in ([5, 10], [12])], atol=1e-5)
+    wanted = np.array([by_who_likes(pool, query, trained, codes)
+                       for codes in ([5, 10], [12])])
+    # A linear block answers for itself; others' taste counts by its norm.
+    linear = found["embedding"][:, width:]
+    if linear.shape[1]:
+        norms = np.linalg.norm(PoolScorer.of(
+            exported.model, pool).linear_block().queries, axis=1)
+        wanted *= np.linalg.norm(linear, axis=1, keepdims=True) / norms[
+            norms > 0].mean()
+    np.testing.assert_allclose(
+        found["embedding"][:, :width], wanted, atol=1e-5)
     lists_of = exported.by_session("recommend", {
         "user_id": np.array(["nobody"], object), "history": lists(items[:2]),
         "exclude": lists(items[:2])})
@@ -222,7 +229,7 @@ def test_a_user_whose_labels_never_trained_is_a_stranger(shop):
     """As after `retrain --only-grow`: rows are there, the id is cold."""
     pool = Pool.from_interactions(shop, initial=0.5, seed=0)
     model = TwoTower.from_interactions(
-        shop, embedding_dim=4, query_columns=["segment"])
+        shop, embedding_dim=4, query_columns=["segment"], linear_block=None)
     model.compile()
     model.fit(pool.sequence(64), epochs=2, verbose=0)
     indptr, items = pool.histories()
@@ -343,7 +350,8 @@ def test_optional_inputs_have_defaults_in_the_signature(texts):
                 if not name.startswith("__")}
     both = {"history", "exclude"}
     assert optional == {
-        "serving_default": both, "recommend": both, "score": set(),
+        "serving_default": both, "recommend": both, "score": {"history"},
+        "rank": {"user_id", "history", "item_id", "text"},
         "search": {"user_id", "exclude"},
         "embed_queries": {"user_id", "history", "text"},
         "embed_candidates": {"item_id", "text"}}
@@ -384,8 +392,9 @@ def test_training_weights_stay_behind(of_ours):
                  if "encoder" not in name and shape)
     users, items = 41, 31
     # Own part, history and bias of users; history table, rows of strangers
-    # and two blocks of items; vectors of the index; kernels of texts.
-    tables = users * (8 + 8 + 1) + items * (8 + 4 + 4 + 6) + 30 * 4
+    # two blocks and popularity of items; vectors of the index; kernels of
+    # texts.
+    tables = users * (8 + 8 + 1) + items * (8 + 4 + 4 + 6 + 1) + 30 * 4
     assert tables <= floats <= tables + 350 + 32 * (8 + 8 + 1) + 1
     assert not [name for name in shapes if "tower" in name
                 or "optimizer" in name or "id_table" in name]

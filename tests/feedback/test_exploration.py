@@ -212,6 +212,20 @@ def test_draws_without_uncertainty():
         assert row.propensities[[4, 9]] == pytest.approx([1, 0.5])
 
 
+def test_an_unknown_pair_is_drawn_by_its_mean():
+    """One unknown user does not end the exploration of the others."""
+    exploration = Exploration(wants("w1", "w2"), method="thompson")
+
+    def score(users, items):
+        unknown = np.array([item == "w2" for item in items])
+        return Scores(None, np.array([item[0] == "w" for item in items]),
+                      np.where(unknown, np.nan, 0), 1, np.where(
+                          unknown, "none", "user").tolist())
+
+    for row in lists(exploration, 20, score=score):
+        assert (row.item_ids[4], row.item_ids[9]) == ("w1", "w2")
+
+
 def test_chances_of_two_are_a_normal_probability():
     rng = np.random.default_rng(0)
     for _ in range(50):

@@ -49,7 +49,7 @@ def by_the_book(history, options, texts=None):
 def test_predictions_are_those_of_the_regression(
         history, texts, with_texts, exact, monkeypatch):
     monkeypatch.setattr(block_solvers, "EXACT", exact)
-    monkeypatch.setattr(block_solvers, "_PROBES", 4_000)
+    monkeypatch.setattr(block_solvers, "_TIMES", 32)
     options = BlockOptions(rank=29)
     texts = texts if with_texts else None
     wanted = history[:, 1:] @ by_the_book(history, options, texts)
@@ -58,6 +58,44 @@ def test_predictions_are_those_of_the_regression(
     # Rank 29 of 30, and where it is iterated an estimated diagonal.
     assert np.abs(predicted - wanted).max() < (
         0.02 if exact else 0.05) * np.abs(wanted).max()
+
+
+def test_both_ways_give_the_same_lists(monkeypatch):
+    rng = np.random.default_rng(3)
+    taste, niche = rng.integers(0, 12, 900), rng.integers(0, 12, 500)
+    often = 0.3 / np.arange(1, 501) ** 0.5
+    chosen = rng.random((900, 500)) < often * np.where(
+        np.equal.outer(taste, niche), 3, 0.3)
+    history = scipy.sparse.csr_matrix(
+        np.pad(chosen, ((1, 0), (1, 0))).astype(np.float32))
+    texts = np.eye(12)[niche] + 0.4 * rng.normal(size=(500, 12))
+    texts = np.vstack([np.zeros((1, 12)), texts]).astype(np.float32)
+    for name, value in (
+            ("_NYSTROEM", 64), ("_TIMES", 32), ("_TOLERANCE", 1e-4)):
+        monkeypatch.setattr(block_solvers, name, value)
+    lists = []
+    for exact in (0, 8_000):
+        monkeypatch.setattr(block_solvers, "EXACT", exact)
+        found = solve(history, BlockOptions(rank=32), texts)
+        scores = history @ found.rows @ found.vectors.T - 9 * history
+        lists.append(np.argsort(-np.asarray(scores)[1:], axis=1)[:, :10])
+    shared = np.mean([len(np.intersect1d(*pair)) / 10
+                      for pair in zip(*lists)])
+    assert shared > 0.97
+
+
+@pytest.mark.parametrize("exact", [0, 8_000])
+def test_a_rank_above_that_of_the_grades(history, texts, exact, monkeypatch):
+    monkeypatch.setattr(block_solvers, "EXACT", exact)
+    options = BlockOptions(rank=20)
+    some = history[:5]
+    found = solve(some, options, texts)
+    assert found.rows.shape == found.vectors.shape == (31, 20)
+    wanted = some[:, 1:] @ by_the_book(some, options, texts)
+    predicted = some @ found.rows @ found.vectors[1:].T
+    graded = found.graded[1:]
+    assert np.abs(predicted - wanted)[:, graded].max() < (
+        0.1 * np.abs(wanted).max())
 
 
 def test_a_low_rank_keeps_the_groups(history):
@@ -121,7 +159,29 @@ def test_grades():
 
 @pytest.mark.parametrize("wrong", [
     {"beta": -1}, {"beta": float("nan")}, {"l2": 0}, {"dropout": 1},
-    {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5}])
+    {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5},
+    {"new_items": -1}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
         BlockOptions(**wrong)
+
+
+def test_new_items_have_their_share(history, texts):
+    known = history.tolil()
+    known[:, [3, 4]] = 0
+    some = known.tocsr()
+    norms = [np.linalg.norm(solve(some, BlockOptions(
+        rank=8, new_items=share), texts).vectors, axis=1)
+        for share in (0, 1, 3)]
+    assert not norms[0][[3, 4]].any()
+    np.testing.assert_allclose(norms[2][[3, 4]], 3 * norms[1][[3, 4]],
+                               rtol=1e-4)
+    np.testing.assert_allclose(norms[2][5:], norms[0][5:], rtol=1e-5)
+
+
+def test_items_that_were_only_shown_are_new(history, texts):
+    """A label of 0 has no grade: it teaches no vector."""
+    shown = history.copy()
+    shown.data[shown.indices == 3] = 0
+    found = solve(shown, BlockOptions(rank=8), texts)
+    assert not found.graded[3] and found.vectors[3].any()

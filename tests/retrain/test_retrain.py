@@ -253,7 +253,7 @@ def test_new_items_are_served_without_training(shop):
     kept = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
     assert set(shop.world.items.index) <= set(
         pd.read_parquet(kept / "items.parquet").index)
-    with pytest.raises(ValueError, match="must hold new ids"):
+    with pytest.raises(ValueError, match="needs new ids"):
         refresh(shop.folder / "loop")
 
 
@@ -298,7 +298,7 @@ def test_a_user_is_erased_where_nothing_is_new(shop, monkeypatch):
         assert abs(after.score[3] - before.score[3]) > 1e-5
     tables = shop.folder / "loop" / "runs" / str(record["run_id"]) / "tables"
     assert users[3] not in pd.read_parquet(tables / "users.parquet").index
-    with pytest.raises(ValueError, match="must hold new ids"):
+    with pytest.raises(ValueError, match="needs new ids"):
         refresh(shop.folder / "loop")
 
 

@@ -19,7 +19,8 @@ def test_run_on_the_shop(tmp_path, capsys):
         "--rounds", "2", "--batch", "300", "--final-epochs", "1",
         "-o", str(folder)])
     out = capsys.readouterr().out.splitlines()
-    assert code == 0 and len(out) == 6
+    assert code == 0 and len(out) == 7
+    assert out[-3].startswith("linear block: beta")
     assert "val NDCG@10" in out[0] and out[-2].startswith("test part (600 ")
     assert out[-1].startswith("600 labels (600 spent) bought on the "
                               "validation part: NDCG@10")

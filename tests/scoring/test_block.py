@@ -17,7 +17,8 @@ from tfrecal.scoring.scorer import PoolScorer
 def made(request, shop):
     split = splits.random(shop, seed=0)
     pool = Pool.from_interactions(split.train, initial=0.5, seed=0)
-    model = (TwoTower.from_interactions(split.train, embedding_dim=4)
+    model = (TwoTower.from_interactions(split.train, embedding_dim=4,
+                                        linear_block=None)
              if request.param == "ours" else make_towers(split.train, 0, 3.0))
     return split, pool, model
 
@@ -62,7 +63,8 @@ def test_lists_are_better_with_it():
     """Towers that were not trained know nothing; the block does."""
     split = splits.random(datasets.load("shop"), seed=0)
     pool = Pool.from_interactions(split.train, initial=1.0, seed=0)
-    model = TwoTower.from_interactions(split.train, embedding_dim=4)
+    model = TwoTower.from_interactions(split.train, embedding_dim=4,
+                                       linear_block=None)
     judge = EvaluateRetrieval(pool, split.test)
     before = judge.evaluate(model)["ndcg@10"]
     model.linear_block = BlockOptions()

@@ -140,6 +140,7 @@ def test_score(served, shop_client):
     items = served.items[:len(served.users)]
     found = shop_client.score(served.users, items)
     expected = served.expect("score", user_id=served.users, item_id=items)
+    assert found.source == expected.pop("source").astype(str).tolist()
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(found, name), values, rtol=1e-5)
 
@@ -225,8 +226,8 @@ def test_server_says_what_is_wrong_with_a_call(served):
     with Recommender(served.address, version=1, timeout=_PATIENT) as client:
         assert client.recommend(["a"]).version == 1
         with pytest.raises(ValueError, match="FAILED_PRECONDITION: Serving "
-                           'signature key "rank" not found. Export'):
-            client._ask_or_recall("rank", users=["a"])
+                           'signature key "explain" not found. Export'):
+            client._ask_or_recall("explain", users=["a"])
 
 
 def test_only_what_may_pass_is_tried_again():

@@ -95,6 +95,28 @@ def test_a_client_searches(exported, address, expected):
     assert items.shape == (len(texts), 4) and np.abs(items).max() > 0
 
 
+@pytest.mark.parametrize("batching", [False, True])
+def test_a_client_ranks_new_items(exported, address, batching):
+    texts = [text for text in TEXTS if text][:3]
+    item, user = str(exported.pool.item_ids[0]), exported.pool.user_ids[:1]
+    with Recommender(address, timeout=30, tokenizer=exported.folder,
+                     batching=batching, max_batch=4) as client:
+        query = client.embed_queries(user).vectors[0]
+        own = client.embed_candidates([item]).vectors
+        items = client.embed_candidates(texts=texts).vectors
+        found = client.rank(
+            [user[0], user[0]], items=[[item, "new", "new", "no"], ["new"]],
+            texts=[["", *texts[:2], ""], texts[2:]])
+        assert client.search([""]).source == ["popular"]
+    np.testing.assert_allclose(found.scores[0][:3], np.concatenate(
+        [own, items[:2]]) @ query, rtol=1e-4, atol=1e-4)
+    assert found.scores[0][3] == -np.inf and found.order[0][3] == 3
+    np.testing.assert_allclose(found.scores[1], items[2:] @ query, atol=1e-4)
+    with Recommender(address, timeout=30, batching=True) as client:
+        with pytest.raises(ValueError, match="give `tokenizer`"):
+            client.rank(user, texts=[texts])
+
+
 def test_without_the_tokenizer_the_cure_is_told(exported, address):
     with Recommender(address, timeout=30) as client:
         with pytest.raises(ValueError, match="give `tokenizer`"):
@@ -141,7 +163,8 @@ def test_the_command_line(exported, address, command_line):
     code, said = command_line(
         "recommend", "--text", "the blue chair", "--address", address,
         "--timeout", 30, "--k", 3, "--tokenizer", exported.folder)
-    assert code == 0 and len(said.splitlines()) == 3
+    assert code == 0 and len(said.splitlines()) == 4
+    assert said.endswith("by text\n")
     code, said = command_line(
         "recommend", "--text", "the blue chair", "--explain-request",
         "--tokenizer", exported.folder)

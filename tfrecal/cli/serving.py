@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
+from tfrecal import checks
 from tfrecal.cli.training import run_folder
 
 
@@ -32,6 +34,9 @@ def recommend_arguments(command) -> None:
                          help="items that the user liked")
     command.add_argument("--exclude", nargs="+", metavar="ITEM",
                          help="items that are not wanted")
+    command.add_argument("--among", nargs="+", metavar="ITEM",
+                         help="put these items in order, in place of the "
+                         "whole catalogue")
     command.add_argument("--k", type=int, help="items of the answer")
     command.add_argument("--address", default="localhost:8500",
                          help="of the server (default: localhost:8500)")
@@ -110,7 +115,15 @@ def recommend(arguments) -> int:
     def one(values):
         return None if values is None else [values]
 
-    if arguments.text is None:
+    if arguments.among is not None:
+        if arguments.text is not None or arguments.exclude:
+            raise ValueError(
+                "`--among` is for items in place of the catalogue. Received: "
+                "--text or --exclude beside it. Leave one of them out.")
+        call, inputs = "rank", {
+            "users": [arguments.user], "history": one(arguments.history),
+            "items": [arguments.among]}
+    elif arguments.text is None:
         call, inputs = "recommend", {
             "users": [arguments.user], "history": one(arguments.history),
             "exclude": one(arguments.exclude)}
@@ -129,9 +142,25 @@ def recommend(arguments) -> int:
             print(explain(client.request(call, **inputs)))
             return 0
         try:
-            found = getattr(client, call)(k=arguments.k, **inputs)
+            found = _ask(client, call, arguments.k, inputs)
         except ServingUnavailable as error:
             raise ValueError(str(error)) from error
     for item, score in zip(found.item_ids[0], found.scores[0]):
         print(f"{item}\t{score:.4f}")
+    for source in found.source:
+        print(f"by {source}", file=sys.stderr)
     return 0
+
+
+def _ask(client, call: str, k: int | None, inputs: dict):
+    """Returns `Recommendations`, also of a call of `rank`."""
+    from tfrecal.serving.client.client import Recommendations
+    if call != "rank":
+        return getattr(client, call)(k=k, **inputs)
+    if k is not None:
+        checks.whole(1, k=k)
+    found = client.rank(**inputs)
+    best = found.order[0][:k]
+    return Recommendations(
+        [[inputs["items"][0][place] for place in best]],
+        [found.scores[0][best]], found.version, source=found.source)

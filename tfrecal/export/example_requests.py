@@ -19,9 +19,14 @@ def example_requests(serving: ServingModel, pool) -> list[tuple[str, dict]]:
         inputs = {"user_id": users, "item_id": items[:, 0], "text": texts,
                   "token_ids": np.zeros((rows, 4), np.int32),
                   "history": items[:, 1:3], "exclude": items[:, 3:]}
+        candidates = items.copy()
+        candidates[:, 0] = "an item that is new"
+        lists = {"item_id": candidates, "text": np.tile(texts, (4, 1)).T,
+                 "token_ids": np.zeros((rows, 4, 4), np.int32)}
         for name, function in serving.functions.items():
+            given = {**inputs, **lists} if name == "rank" else inputs
             names = [spec.name for spec in function.input_signature]
-            found.append((name, {n: inputs[n] for n in names}))
+            found.append((name, {n: given[n] for n in names}))
         # Without lists `recommend` takes a shorter way. Every input still has
         # a row for each user, because a server that batches needs that.
         found.append(("recommend", {

@@ -20,10 +20,12 @@ class ServedBlock(tf.Module):
         solved = block.solved
         self._rows = tf.Variable(solved.rows, trainable=False)
         self._stored = tf.Variable(block.queries, trainable=False)
-        self._like, self._decay = block.like, solved.decay
+        self._like, self._decay = block.like, solved.options.decay
+        self._norm = block.norm
         self._kernel = None
         if texts is not None and solved.graded.any():
-            kernel = text_kernel(texts, block.candidates, solved.graded)
+            kernel = text_kernel(texts, block.candidates, solved.graded,
+                                 solved.options.new_items)
             self._kernel = tf.Variable(kernel, trainable=False)
         self.rank = solved.rows.shape[1]
 
@@ -44,6 +46,18 @@ class ServedBlock(tf.Module):
                           tf.gather(self._rows, likes))
         return tf.where(there[:, tf.newaxis], given,
                         tf.gather(self._stored, codes))
+
+    def evidence(self, queries) -> tf.Tensor:
+        """Returns how much histories say, beside those of users: `[B, 1]`.
+
+        What is guessed of a user from others counts by it, so that a first
+        click is not drowned. It is 1 where the block knows nothing.
+
+        Args:
+            queries: float32 `[B, rank]`, as of `queries`.
+        """
+        norm = tf.norm(queries, axis=1, keepdims=True)
+        return tf.where(norm > 0, norm / self._norm, 1.0)
 
     def of_texts(self, vectors) -> tf.Tensor:
         """Returns candidates of text vectors `[B, dim]`: `[B, rank]`."""

@@ -19,10 +19,14 @@ from tfrecal.pool.histories import ragged_histories
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
+# What an answer comes from: the number of a source has a bit for the user, one
+# for the history of the request, one for the text that is searched for.
+_SOURCES = ("user", "history", "user+history", "text", "user+text")
+_USER, _HISTORY, _TEXT = 1, 2, 4
 
 
 class ServingModel(tf.Module):
-    """Answers `recommend`, `search`, `score` and two `embed` calls.
+    """Answers `recommend`, `search`, `rank`, `score` and two `embed` calls.
 
     The model makes a query from the user, the items of the history (those of
     the request, or else those that the pool knows) and the search text. A
@@ -30,7 +34,11 @@ class ServingModel(tf.Module):
     of their history (`unknown_users`). A user of whom nothing is known gets
     the items with the largest traffic. A model without `for_serving` answers
     from tables of vectors. Where the pool's rows were shown in lists, the
-    model answers every history by itself.
+    model answers every history by itself. `source` says what an answer comes
+    from: "user" is what the export holds of the user, "history" the known
+    items of the request's history, "text" the search text, "+" joins two of
+    them; else it is "popular", or "none" for a pair of `score` whose user or
+    item is unknown.
 
     Args:
         scorer: the `PoolScorer` of a trained model and of the pool that it
@@ -88,6 +96,9 @@ class ServingModel(tf.Module):
         share = (traffic + 1) / (traffic + 1).sum()
         self._popular = _table(order.astype(np.int32))
         self._popular_score = _table(np.log(share).astype(np.float32))
+        # By code: 0, an item that is new, has no traffic.
+        self._popularity = _table(np.log(
+            (pool.item_traffic + 1) / (traffic + 1).sum()).astype(np.float32))
         self._item_ids = _table([b"", *(
             str(i).encode() for i in pool.item_ids)])
         self._users = lookup(pool.user_ids)
@@ -114,13 +125,13 @@ class ServingModel(tf.Module):
         # by itself (benchmarks/impressions.py).
         self._by_likes = self._served is None or not pool.has_lists
         vectors = query if not self._by_likes else self._with_strangers(
-            scorer, self._user_trained.numpy(), query)
+            scorer, self._user_trained.numpy(), query, block)
         if block is not None:
             vectors = np.hstack([vectors, block.queries])
         self._user_vectors = _table(vectors)
         self._width = query.shape[1]
 
-    def _with_strangers(self, scorer, trained, query):
+    def _with_strangers(self, scorer, trained, query, block):
         """Replaces queries of users never trained by those of their likes.
 
         Returns:
@@ -132,13 +143,22 @@ class ServingModel(tf.Module):
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()
-        query[some] = self._queries_by_likes(ragged_histories(
-            indptr, items, some, scorer.max_history))
+        query[some] = self._queries_by_likes(
+            ragged_histories(indptr, items, some, scorer.max_history),
+            block.queries[some] if block is not None else None)
         return query
 
-    def _queries_by_likes(self, codes):
-        return stranger_queries(
+    def _queries_by_likes(self, codes, linear):
+        """Returns trained blocks of strangers by the items they liked.
+
+        Args:
+            codes: codes of the items, `[B, None]`.
+            linear: their linear blocks `[B, rank]`, or None without one.
+        """
+        found = stranger_queries(
             self._stranger_mean, self._stranger_rows, codes)
+        return found if linear is None else (
+            found * self._block.evidence(linear))
 
     def _make_labels(self, scorer):
         self._predict = None
@@ -184,12 +204,13 @@ class ServingModel(tf.Module):
         @tf.function(autograph=False, input_signature=[_IDS, _LISTS, _LISTS],
                      experimental_attributes={"_noinline": True})
         def in_full(user_id, history, exclude):
-            query, _, known = self._query(user_id, history)
-            return self._best_items(query, known, exclude)
+            query, _, source = self._query(user_id, history)
+            return self._best_items(query, source, exclude)
 
-        @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"))
-        def score(user_id, item_id):
-            return self._score(user_id, item_id)
+        @signature(_named(_IDS, "user_id"), _named(_IDS, "item_id"),
+                   _named(_LISTS, "history"))
+        def score(user_id, item_id, history=no_list):
+            return self._score(user_id, item_id, history)
 
         found = {"serving_default": recommend, "recommend": recommend}
         if self._predict is not None:
@@ -204,16 +225,36 @@ class ServingModel(tf.Module):
             def embed_candidates(item_id):
                 codes = codes_in(self._items, item_id)
                 return {"embedding": tf.gather(self._candidates, codes)}
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                       _named(_LISTS, "item_id"))
+            def rank(user_id=no_id, history=no_list, item_id=no_list):
+                return self._rank(user_id, history, item_id)
         else:
             # Tokens of a client come under the name `token_ids`.
             texts = self._texts
-            none = no_id if texts.dtype == tf.string else no_tokens
+            none, no_lists = (no_id, no_list) if texts.dtype == tf.string \
+                else (no_tokens, no_tokens[tf.newaxis][:0])
+            lists = tf.TensorSpec([None, *texts.shape], texts.dtype,
+                                  texts.name)
 
             @signature(texts, _named(_IDS, "user_id"),
                        _named(_LISTS, "exclude"))
             def search(text, user_id=no_id, exclude=no_list):
-                query, _, known = self._query(user_id, no_list, text)
-                return self._best_items(query, known, exclude)
+                query, _, source = self._query(user_id, no_list, text)
+                return self._best_items(query, source, exclude)
+
+            # Not inlined for the reason of `in_full`.
+            @tf.function(autograph=False, input_signature=[texts],
+                         experimental_attributes={"_noinline": True})
+            def of_texts(text):
+                return self._candidates_of_texts(text)
+
+            @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
+                       _named(_LISTS, "item_id"), lists)
+            def rank(user_id=no_id, history=no_list, item_id=no_list,
+                     text=no_lists):
+                return self._rank(user_id, history, item_id, text, of_texts)
 
             @signature(_named(_IDS, "user_id"), _named(_LISTS, "history"),
                        texts)
@@ -225,14 +266,15 @@ class ServingModel(tf.Module):
                 return {"embedding": self._candidate(item_id, text)}
 
             found["search"] = search
-        return {**found, "embed_queries": embed_queries,
+        return {**found, "rank": rank, "embed_queries": embed_queries,
                 "embed_candidates": embed_candidates}
 
     def _query(self, user_id, history, text=None):
-        """Returns vectors of queries, and which of them are known.
+        """Returns vectors of queries, and what they come from.
 
         Returns:
-            `(retrieval [B, d], rating [B, d'], known [B])`.
+            `(retrieval [B, d], rating [B, d'], source [B])`; the source is
+            an int32, 0 where nothing is known.
         """
         inputs = {"user_id": user_id, "history": history}
         if text is not None:
@@ -241,63 +283,107 @@ class ServingModel(tf.Module):
         codes = codes_in(self._users, inputs["user_id"])
         likes = codes_in(self._items, inputs["history"])
         some = tf.reduce_any(likes > 0, axis=1)
-        known = tf.gather(self._user_known, codes) | some
+        source = _USER * tf.cast(tf.gather(self._user_known, codes), tf.int32)
+        if self._served is None and self._block is None:
+            # Plain towers know trained users by their ids alone.
+            source += _HISTORY * tf.cast(
+                some & ~tf.gather(self._user_trained, codes), tf.int32)
+        else:
+            source += _HISTORY * tf.cast(some, tf.int32)
 
         stored = tf.gather(self._user_vectors, codes)[:, :self._width]
+
+        linear = (None if self._block is None else
+                  self._block.queries(codes, likes, some))
 
         def for_strangers(retrieval):
             # Only users that training never saw are replaced.
             return tf.where(
                 tf.gather(self._user_trained, codes)[:, tf.newaxis],
                 retrieval, tf.where(
-                    some[:, tf.newaxis], self._queries_by_likes(likes),
-                    stored))
+                    some[:, tf.newaxis],
+                    self._queries_by_likes(likes, linear), stored))
 
         def with_block(retrieval, text=None):
-            if self._block is None:
+            if linear is None:
                 return retrieval
-            linear = self._block.queries(codes, likes, some)
-            if text is not None:  # a search is not for what the user likes
-                linear = tf.where(text[:, tf.newaxis], 0.0, linear)
-            return tf.concat([retrieval, linear], axis=1)
+            # A search is not for what the user likes.
+            taste = linear if text is None else tf.where(
+                text[:, tf.newaxis], 0.0, linear)
+            return tf.concat([retrieval, taste], axis=1)
 
         if self._served is None:
             return (with_block(for_strangers(stored)),
-                    tf.gather(self._user_rating, codes), known)
+                    tf.gather(self._user_rating, codes), source)
         features, there = {"history": likes}, {"history": some}
         if text is not None:
             features["search_text"] = inputs["text"]
             there["search_text"] = _are_given(inputs["text"])
-            known |= there["search_text"]
+            source += _TEXT * tf.cast(there["search_text"], tf.int32)
         blocks = self._served.embed_queries(
             codes, features, there,
             for_strangers if self._by_likes else None)
         return (with_block(blocks["retrieval"], there.get("search_text")),
-                blocks["rating"], known)
+                blocks["rating"], source)
 
     def _candidate(self, item_id, text):
         inputs = _same_rows({"item_id": item_id, "text": text})
         codes = codes_in(self._items, inputs["item_id"])
         new = (codes == 0) & _are_given(inputs["text"])
-        texts = self._served.text_vectors(inputs["text"])
-        found = self._served.embed_text_vectors(texts)
-        if self._block is not None:
-            found = tf.concat([found, self._block.of_texts(texts)], axis=1)
-        return tf.where(new[:, tf.newaxis], found,
-                        tf.gather(self._candidates, codes))
+        return tf.where(
+            new[:, tf.newaxis], self._candidates_of_texts(inputs["text"]),
+            tf.gather(self._candidates, codes))
+
+    def _candidates_of_texts(self, texts):
+        vectors = self._served.text_vectors(texts)
+        found = self._served.embed_text_vectors(vectors)
+        if self._block is None:
+            return found
+        return tf.concat([found, self._block.of_texts(vectors)], axis=1)
+
+    def _rank(self, user_id, history, item_id, text=None, of_texts=None):
+        """Orders candidates; those of which nothing is known are the last."""
+        inputs = {"user_id": user_id, "history": history, "item_id": item_id}
+        if text is not None:
+            inputs["text"] = text
+        inputs = _same_rows(inputs)
+        query, _, source = self._query(inputs["user_id"], inputs["history"])
+        item_id = inputs["item_id"]
+        if text is not None:
+            item_id, text = _same_width(item_id, inputs["text"])
+        codes = codes_in(self._items, item_id)
+        there = codes > 0
+        vectors = tf.gather(self._candidates, codes)
+        if text is not None:
+            new = ~there & _are_given(text)
+            there |= new
+            vectors = tf.cond(
+                tf.reduce_any(new), lambda: tf.tensor_scatter_nd_update(
+                    vectors, tf.where(new), of_texts(
+                        tf.boolean_mask(text, new))), lambda: vectors)
+        scores = tf.where(
+            source[:, tf.newaxis] > 0, tf.einsum("bd,bcd->bc", query, vectors),
+            tf.gather(self._popularity, codes))
+        scores = tf.where(there, scores, -np.inf)
+        # Of equal scores `top_k` puts the earlier first.
+        order = tf.math.top_k(scores, tf.shape(scores)[1]).indices
+        return {"scores": scores, "order": order,
+                "source": _named_source(source, "popular")}
 
     def _recommend_by_id(self, user_id):
         """Answers `recommend` where only the user is given."""
         codes = codes_in(self._users, user_id)
         scores, places = self.index.search(
             tf.gather(self._user_vectors, codes), self.k)
+        known = tf.gather(self._user_known, codes)
         scores, places = self._with_popular_items(
-            scores, places, tf.gather(self._user_known, codes), lambda: (
+            scores, places, known, lambda: (
                 self._popular_score[:self.k], self._popular[:self.k]))
         return {"item_ids": tf.gather(self._item_ids, places + 1),
-                "scores": scores}
+                "scores": scores,
+                "source": tf.where(known, "user", "popular")}
 
-    def _best_items(self, query, known, exclude):
+    def _best_items(self, query, source, exclude):
         """Finds the best `k` that are not excluded.
 
         An empty id stands where fewer are left.
@@ -306,10 +392,10 @@ class ServingModel(tf.Module):
         excluded = codes_in(self._items, exclude) - 1
         scores, places = self.index.search(query, self.k, excluded)
         scores, places = self._with_popular_items(
-            scores, places, known, lambda: self._most_popular(excluded))
+            scores, places, source > 0, lambda: self._most_popular(excluded))
         codes = tf.where(tf.math.is_finite(scores), places + 1, 0)
         return {"item_ids": tf.gather(self._item_ids, codes),
-                "scores": scores}
+                "scores": scores, "source": _named_source(source, "popular")}
 
     def _with_popular_items(self, scores, places, known, popular):
         """Puts popular items into rows of which nothing is known."""
@@ -328,18 +414,24 @@ class ServingModel(tf.Module):
                           for table in (self._popular_score, self._popular))
         return best_without(scores, places, excluded, self.k)
 
-    def _score(self, user_id, item_id):
-        inputs = _same_rows({"user_id": user_id, "item_id": item_id})
-        retrieval, rating, _ = self._query(
-            inputs["user_id"], tf.zeros([0, 0], tf.string))
+    def _score(self, user_id, item_id, history):
+        inputs = _same_rows({
+            "user_id": user_id, "item_id": item_id, "history": history})
+        retrieval, rating, source = self._query(
+            inputs["user_id"], inputs["history"])
+        if self._served is None:  # its labels are predicted by id alone
+            source &= _USER
         codes = codes_in(self._items, inputs["item_id"])
+        source = tf.where(codes > 0, source, 0)
         other = tf.gather(self._rating, codes)
         raw = tf.reduce_sum(rating * other, axis=1)
         return {
             "score": tf.reduce_sum(
                 retrieval * tf.gather(self._candidates, codes), axis=1),
             "rating": self._predict(raw),
-            "uncertainty": self._uncertainty(rating, other)}
+            "uncertainty": tf.where(
+                source > 0, self._uncertainty(rating, other), np.nan),
+            "source": _named_source(source, "none")}
 
     def _uncertainty(self, query, candidate):
         """Returns standard deviations of the inner products, float32 `[B]`.
@@ -360,11 +452,16 @@ def _table(values) -> tf.Variable:
     return tf.Variable(values, trainable=False)
 
 
+def _named_source(source, otherwise: str) -> tf.Tensor:
+    """Returns the names of sources, string `[B]`."""
+    return tf.gather(tf.constant([otherwise, *_SOURCES]), source)
+
+
 def _are_given(texts) -> tf.Tensor:
     """Returns which rows of strings, or of token ids, are not blank."""
     if texts.dtype == tf.string:
         return tf.strings.length(texts) > 0
-    return tf.reduce_any(texts >= 0, axis=1)
+    return tf.reduce_any(texts >= 0, axis=-1)
 
 
 def _same_rows(inputs: dict) -> dict:
@@ -385,6 +482,14 @@ def _same_rows(inputs: dict) -> dict:
         with tf.control_dependencies([check] if check is not None else []):
             found[name] = tf.concat([value, _blank(shape, value.dtype)], 0)
     return found
+
+
+def _same_width(*lists) -> list:
+    """Gives lists `[B, None, ...]` the width of the widest, by blanks."""
+    width = tf.reduce_max([tf.shape(one)[1] for one in lists])
+    return [tf.concat([one, _blank(tf.concat(
+        [tf.shape(one)[:1], [width - tf.shape(one)[1]], tf.shape(one)[2:]],
+        axis=0), one.dtype)], axis=1) for one in lists]
 
 
 def _blank(shape, dtype):

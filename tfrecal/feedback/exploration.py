@@ -166,6 +166,9 @@ class Exploration:
             return None
         mean = np.asarray(found.rating, float)
         sd = np.asarray(found.uncertainty, float)
+        # Nothing is known of these pairs: their rating is a mean.
+        sd = np.where(np.array(found.source, str) == "none", 0, sd) \
+            if len(found.source) else sd
         if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
             self._notices.say("score", (
                 "Ratings and uncertainties must be finite for `method` "

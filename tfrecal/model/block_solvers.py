@@ -5,23 +5,26 @@ and B = I - P / diag(P), both ways find the leading eigenvectors of B'X'XB by
 block Krylov (Musco & Musco 2015, algorithm 2). The exact one inverts a dense
 matrix. The iterative one never makes one: X'X is replaced by a diagonal and a
 Nystroem factor (Frangella, Tropp & Udell 2023, algorithm 2.1), so that P and
-its diagonal are closed forms; what is found for them is the preconditioner
-of conjugate gradients, the control variate of the diagonal and the start of
-the eigenvectors.
+its diagonal are closed forms. This rough P is the preconditioner of conjugate
+gradients and the control variate of the diagonal, and its eigenvectors are
+the start of the others.
 """
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.linalg
 
-EXACT = 8_000      # items up to which the regression is solved exactly
+from tfrecal.doctor import cores
+
+EXACT = 6_000      # items up to which the regression is solved exactly
 _NYSTROEM = 256    # columns of the factor of X'X
-_PROBES = 128      # random signs that estimate diag(P)
+_PROBES = 128      # random signs at a time that estimate diag(P)
+_TIMES = 2         # of these
 _EXTRA = 16        # columns of a block beyond the rank
-_STEPS = 6         # Krylov blocks beyond the start
+_STEPS = 4         # Krylov blocks beyond the start
+_REFINE = 2        # of these with conjugate gradients
 _TOLERANCE = 1e-2  # residual of conjugate gradients
 _COLUMNS = 32      # of a product at a time: they stay in the cache
 _ROWS = 1_024      # of a dense matrix that are filled at a time
@@ -55,7 +58,7 @@ def low_rank(grade, ridge, features, rank, seed):
         grade, gram, ridge, features, rng)
     start = _leading(gram, rough, rough_own, start, start.shape[1],
                      _STEPS)[1]
-    return _leading(gram, inverse, own, start, rank, 1)
+    return _leading(gram, inverse, own, start, rank, _REFINE)
 
 
 def _gram(grade):
@@ -74,7 +77,7 @@ def _gram(grade):
             found[:, columns] = back @ (
                 grade @ np.ascontiguousarray(vectors[:, columns]))
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             list(threads.map(some, range(0, vectors.shape[1], _COLUMNS)))
         return found
 
@@ -168,9 +171,13 @@ def _iterative(grade, gram, ridge, features, rng):
 
     # Signs of mean 0 and variance 1 leave the diagonal of what is missing
     # in the closed form (Bekas, Kokiopoulou & Saad 2007).
-    signs = rng.choice(np.array([-1, 1], np.float32), (len(ridge), _PROBES))
-    missing = np.einsum(
-        "nd,nd->n", signs, inverse(signs) - rough(signs)) / _PROBES
+    missing = np.zeros(len(ridge), np.float32)
+    for _ in range(_TIMES):
+        signs = 2 * rng.integers(
+            0, 2, (len(ridge), _PROBES), np.int8) - np.float32(1)
+        missing += np.einsum(
+            "nd,nd->n", signs, inverse(signs) - rough(signs))
+    missing /= _TIMES * _PROBES
     least = ridge + own
     if features is not None:
         least += np.einsum("nd,nd->n", features, features)

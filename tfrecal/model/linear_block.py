@@ -72,13 +72,13 @@ class Solved:
             `[items + 1, rank]`; row 0, of unknown items, is zero.
         vectors: candidates, float32 `[items + 1, rank]`.
         graded: which items have a grade, bool `[items + 1]`.
-        decay: see `BlockOptions`.
+        options: the `BlockOptions`.
     """
 
     rows: np.ndarray
     vectors: np.ndarray
     graded: np.ndarray
-    decay: float
+    options: BlockOptions
 
     def queries(self, indptr, items, grades) -> np.ndarray:
         """Returns queries of histories, float32 `[n, rank]`.
@@ -92,7 +92,7 @@ class Solved:
         number = np.diff(indptr)
         age = np.repeat(indptr[1:], number) - 1 - np.arange(len(items))
         weight = np.asarray(grades, np.float32) * np.float32(
-            self.decay) ** age.astype(np.float32)
+            self.options.decay) ** age.astype(np.float32)
         history = scipy.sparse.csr_matrix(
             (weight, items, indptr), shape=(len(number), len(self.rows)))
         return np.asarray(history @ self.rows, np.float32)
@@ -129,13 +129,13 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
     Returns:
         The `Solved` block. Without a grade above 0 it is zero.
     """
-    grade = history[:, 1:].astype(np.float32)
+    grade = history[:, 1:].astype(np.float32, copy=False)
     size = grade.shape[1]
     own = np.asarray(grade.multiply(grade).sum(axis=0)).ravel()
     rank = min(options.rank, max(1, size - 1))
     if not own.any() or size < 2:
         return Solved(*np.zeros((2, size + 1, rank), np.float32),
-                      np.zeros(size + 1, bool), options.decay)
+                      np.zeros(size + 1, bool), options)
     unit = float(own[own > 0].mean())
     ridge = (options.l2 * unit + options.dropout / (1 - options.dropout)
              * own).astype(np.float32)
@@ -144,14 +144,16 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
         features = texts[1:] * np.float32(np.sqrt(options.text * unit))
     rows, vectors = block_solvers.low_rank(
         grade, ridge, features, rank, seed)
-    if texts is not None:
-        vectors = _with_texts(vectors, texts[1:], grade)
+    if texts is not None and not own.all():
+        kernel = text_kernel(texts[1:], vectors, own > 0, options.new_items)
+        vectors = np.where(own[:, np.newaxis] > 0, vectors,
+                           texts[1:] @ kernel)
     return Solved(*(np.vstack([np.zeros((1, rank), np.float32), one])
                     for one in (rows, vectors)),
-                  np.append(False, own > 0), options.decay)
+                  np.append(False, own > 0), options)
 
 
-def text_kernel(texts, vectors, graded) -> np.ndarray:
+def text_kernel(texts, vectors, graded, scale: float = 1.0) -> np.ndarray:
     """Returns a ridge regression from texts to candidates, `[dim, rank]`.
 
     Its vectors have the norm of items with few grades: that of a ridge
@@ -161,6 +163,7 @@ def text_kernel(texts, vectors, graded) -> np.ndarray:
         texts: float32 `[n, dim]`.
         vectors: candidates, float32 `[n, rank]`.
         graded: items that teach, bool `[n]`.
+        scale: `BlockOptions.new_items`.
     """
     some = texts[graded]
     gram = (some.T @ some).astype(np.float64)
@@ -170,14 +173,5 @@ def text_kernel(texts, vectors, graded) -> np.ndarray:
         gram, some.T @ vectors[graded], assume_a="pos")
     norm, wanted = (np.linalg.norm(one, axis=1) for one in (
         some @ kernel, vectors[graded]))
-    scale = np.quantile(wanted, _FEW) / max(np.median(norm), 1e-9)
+    scale *= np.quantile(wanted, _FEW) / max(np.median(norm), 1e-9)
     return (kernel * scale).astype(np.float32)
-
-
-def _with_texts(vectors, texts, grade) -> np.ndarray:
-    """Gives items without a grade their vectors by text."""
-    graded = np.diff(grade.tocsc().indptr) > 0
-    if graded.all():
-        return vectors
-    kernel = text_kernel(texts, vectors, graded)
-    return np.where(graded[:, np.newaxis], vectors, texts @ kernel)

@@ -76,7 +76,8 @@ _STATE = {
     "saves": _whole(1), "finished": _is(bool), "encoder": _is(str),
     "pool": _matches(r"pool/\d+\.npz"), "checkpoint": _matches(r"ckpt-\d+"),
     "history": _dicts, "acquire": _is(dict), "files": _is(dict),
-    "test": _is(dict), "linear_block": _is(dict), "run": lambda value: value is None or isinstance(
+    "test": _is(dict), "linear_block": _is(dict),
+    "run": lambda value: value is None or isinstance(
         value, str)}
 _ACQUIRE = {
     "round": _whole(0), "first_round": _whole(0), "exhausted": _is(str),

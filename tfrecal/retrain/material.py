@@ -71,6 +71,30 @@ def base_labels(pool: Pool) -> pd.DataFrame:
         "rank": np.nan, "propensity": np.nan, "explored": False})
 
 
+def labels_of_today(base: pd.DataFrame, tables: Interactions, responses,
+                    shown, *, now: float, patience: float):
+    """Puts labels and all feedback on known users and items together.
+
+    Args:
+        base: what `base_labels` returned.
+        tables: the tables as they are today.
+        responses, shown: frames of the feedback store.
+        now: seconds since the epoch.
+        patience: see `feedback_labels`.
+
+    Returns:
+        `(labels, number)`: rows as of `base`, one a pair, and how many of
+        them are new.
+    """
+    responses, shown = merge_ids(responses, shown, [])
+    found, _ = feedback_labels(
+        responses, shown, tables.scale, now=now, patience=patience)
+    found = _rows_inside(found, tables).drop(columns="told")
+    base = _rows_inside(base, tables)
+    return (_replace_by_feedback(base, found),
+            int(_new_rows(found, base).sum()))
+
+
 def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
            served_until: float, now: float, holdout: float, patience: float,
            users=None, items=None, erased=None) -> Material:

@@ -11,19 +11,20 @@ from tfrecal.pool.pool import Pool
 from tfrecal.retrain import models, records
 from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
-from tfrecal.retrain.material import base_labels, grown_table
+from tfrecal.retrain.material import base_labels, grown_table, labels_of_today
 from tfrecal.retrain.todays_tables import read_without_erased
 
 
 def refresh(folder, config: RetrainConfig | None = None, *,
             quiet: bool = False) -> dict:
-    """Exports the served model over the tables of today.
+    """Exports the served model over the tables and the feedback of today.
 
     A new item is recommended by its text and columns. A new user is answered
     by columns and by the history in the request. Erased users are left out.
-    What the model learned of others stays as it is, so no gate is needed. Use
-    it as often as the catalogue changes, and `retrain` as often as there is
-    feedback.
+    Feedback joins the histories of users, and the linear block is solved
+    anew with it. What was trained stays as it is, so no gate is needed. Use
+    it as often as the catalogue changes or histories grow old, and `retrain`
+    as often as feedback is worth a training.
 
     Args:
         folder, config, quiet: see `job.retrain`; `users` and `items` are the
@@ -34,8 +35,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
 
     Raises:
         TablesWrong: a table of today does not fit the served ones.
-        ValueError: there is no new user or item, no version is served, or a
-            file of the loop is damaged.
+        ValueError: there is no new user, item or feedback, no version is
+            served, or a file of the loop is damaged.
     """
     loop = Loop(folder, config)
     config = loop.config
@@ -63,30 +64,41 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         new = [len(after.index.difference(before.index))
                for after, before in ((today.users, tables.users),
                                      (today.items, tables.items))]
-        if not any(new) and not len(gone):
+        now, newest = time.time(), store.latest()
+        labels, told = labels_of_today(
+            base_labels(pool), today, store.responses(until=newest),
+            store.shown(until=newest), now=now, patience=config.patience)
+        if newest <= _heard(store, base_run, until):
+            told = 0
+        if not any(new) and not len(gone) and not told:
             raise ValueError(
-                "`users` (`--users`) or `items` (`--items`) must hold new "
-                "ids. Received: "
+                "A refresh needs new ids in `users` (`--users`) or `items` "
+                "(`--items`), or new feedback on known items. Received: "
                 f"users={config.users}, items={config.items}, of which the "
-                "served model knows all.")
+                "served model knows all, and no such feedback.")
         config.write(folder)
         run_id = store.begin_retraining(
             version, {"loop": loop.name, "only_grow": True})
         reason = f"{new[0]:,} users and {new[1]:,} items joined, "
         if len(gone):
             reason += f"{len(gone):,} users were erased, "
+        if told:
+            reason += f"{told:,} labels joined histories, "
         reason += "nothing was trained"
         record = {"only_grow": True, "loop": loop.name, "until": until,
+                  "feedback": told, "feedback_until": newest,
                   "base_version": version, "base_run": base_run,
                   "reason": reason,
-                  "started": time.time(), "now": time.time()}
+                  "started": now, "now": now}
         loop.keep(run_id, record)
         model = models.grown(origin, served, today, config.seed + run_id)
         model.compile()
-        grown = _pool_over(pool, today)
+        # Feedback that trained nothing is not kept with the model: the next
+        # retraining learns from it, and its newest part judges.
         models.save_model(
-            model, grown, today, loop.of_run(run_id), loop.name)
-        made = loop.export(model, grown, run_id)
+            model, _pool_over(pool, base_labels(pool), today), today,
+            loop.of_run(run_id), loop.name)
+        made = loop.export(model, _pool_over(pool, labels, today), run_id)
         outcome, wrong = "promoted", loop.promote(made)
         if wrong:
             outcome, reason, made = "failed", wrong, None
@@ -115,9 +127,14 @@ def _end_killed_refresh(loop: Loop, store) -> None:
             version=version, record=record)
 
 
-def _pool_over(pool: Pool, today: Interactions) -> Pool:
-    """Returns a pool with the same labels and traffic over today's tables."""
-    labels = base_labels(pool)
+def _heard(store, run: str, until: float) -> float:
+    """Returns when the newest feedback of the served version was received."""
+    return records.of_run(store, run).get(
+        "feedback_until", until) if run else until
+
+
+def _pool_over(pool: Pool, labels, today: Interactions) -> Pool:
+    """Returns a pool of labels with a pool's traffic over today's tables."""
     labels = labels[labels["user_id"].isin(today.users.index)]
     traffic = []
     for counts, then, now in (

@@ -27,6 +27,12 @@ class PlacedBlock:
     scale: float
 
     @property
+    def norm(self) -> float:
+        """Mean norm of the queries of users of whom something is known."""
+        norms = np.linalg.norm(self.queries, axis=1)
+        return float(norms[norms > 0].mean()) if norms.any() else 1.0
+
+    @property
     def candidates(self) -> np.ndarray:
         """Vectors beside the trained ones, float32 `[items + 1, rank]`."""
         return self.solved.vectors * np.float32(self.scale)

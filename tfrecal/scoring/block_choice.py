@@ -156,7 +156,7 @@ class _Search:
         key = replace(options, beta=1.0, decay=1.0)
         if self._solved[0] != key:
             self._solved = key, self._histories.solve(key, self._texts)
-        solved = replace(self._solved[1], decay=options.decay)
+        solved = replace(self._solved[1], options=options)
         queries = self._histories.queries(solved)
         block = beside(*self._trained, solved, queries,
                        self._histories.like, options.beta)

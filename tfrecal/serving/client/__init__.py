@@ -4,6 +4,7 @@ from __future__ import annotations
 from tfrecal.serving.client.client import (
     TLS,
     Embeddings,
+    Rankings,
     Recommendations,
     Recommender,
     Scores,
@@ -11,5 +12,5 @@ from tfrecal.serving.client.client import (
     explain,
 )
 
-__all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
-           "ServingUnavailable", "explain"]
+__all__ = ["TLS", "Embeddings", "Rankings", "Recommendations", "Recommender",
+           "Scores", "ServingUnavailable", "explain"]

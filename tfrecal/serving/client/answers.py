@@ -24,12 +24,34 @@ class Recommendations(NamedTuple):
         version: version of the model that answered.
         request_ids: ids by which responses name the lists; "" for a user
             "", and no ids at all without a `log`.
+        source: what each list comes from: "user" (what the export holds of
+            the user), "history" (the known items of the request's history),
+            "text" (the search text), two of them joined by "+", or
+            "popular". Empty for an older export, which does not tell.
     """
 
     item_ids: list[list[str]]
     scores: list[np.ndarray]
     version: int
     request_ids: Sequence[str] = ()
+    source: Sequence[str] = ()
+
+
+class Rankings(NamedTuple):
+    """Candidates of each row of a request, in order.
+
+    Attributes:
+        order: int32 arrays, places of the row's candidates, the best first.
+            Unknown ones and "" are the last.
+        scores: float32 arrays in the order of the request; -inf for those.
+        version: version of the model that answered.
+        source: what each order comes from, see `Recommendations`.
+    """
+
+    order: list[np.ndarray]
+    scores: list[np.ndarray]
+    version: int
+    source: Sequence[str]
 
 
 class Scores(NamedTuple):
@@ -38,15 +60,18 @@ class Scores(NamedTuple):
     Attributes:
         score: the score that recommendations are ranked by.
         rating: the predicted rating.
-        uncertainty: standard deviation of the rating; NaN for a model
-            without dropout.
+        uncertainty: standard deviation of the rating; NaN for an unknown
+            user or item and for a model without dropout.
         version: version of the model that answered.
+        source: what each rating comes from, see `Recommendations`; "none"
+            for an unknown user or item, whose rating is a mean.
     """
 
     score: np.ndarray
     rating: np.ndarray
     uncertainty: np.ndarray
     version: int
+    source: Sequence[str] = ()
 
 
 class Embeddings(NamedTuple):

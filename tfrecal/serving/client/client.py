@@ -11,6 +11,7 @@ from tfrecal.serving.client import wire
 from tfrecal.serving.client.answers import (
     AnswerCache,
     Embeddings,
+    Rankings,
     Recommendations,
     Scores,
 )
@@ -21,12 +22,13 @@ from tfrecal.serving.client.connection import (
 )
 from tfrecal.serving.client.predict_requests import (
     PredictRequests,
+    candidates_of,
     explain,
     rows_of,
 )
 
-__all__ = ["TLS", "Embeddings", "Recommendations", "Recommender", "Scores",
-           "ServingUnavailable", "explain"]
+__all__ = ["TLS", "Embeddings", "Rankings", "Recommendations", "Recommender",
+           "Scores", "ServingUnavailable", "explain"]
 
 Rows = Sequence | np.ndarray  # a value for each row
 # How often a large batch is sent until one version answers all of it.
@@ -47,13 +49,15 @@ class Recommender:
         label: a version by its label, in place of `version`.
         timeout: seconds for each request, retries included.
         tls: a `TLS`; None sends everything in the clear.
-        max_batch: rows of a request. A larger call is sent in several
-            requests, a few at a time, and answered by one version.
+        max_batch: rows of a request, and candidates of one of `rank`. A
+            larger call is sent in several requests, a few at a time, and
+            answered by one version.
         cache: number of answers of `search` to keep, for those who search
             for the same. They are up to a minute old.
         batching: whether the server runs with `--enable_batching`.
             TensorFlow Serving then needs every input in every request, so
-            blanks are sent for those that are left out.
+            blanks are sent for those that are left out; but to `rank` by a
+            model that reads texts, give `texts`.
         tokenizer: the folder of the export (its base path or a version). Its
             manifest says whether texts are tokenised here, as those of
             RoBERTa and GPT-2 are. Needed only for texts.
@@ -149,12 +153,57 @@ class Recommender:
             "search", k, texts=texts, users=users, exclude=exclude)
         return self._explore_and_log(found, users, exclude, None)
 
-    def score(self, users: Rows, items: Rows) -> Scores:
+    def rank(self, users: Rows | None = None, *, history: Rows | None = None,
+             items: Rows | None = None, texts: Rows | None = None
+             ) -> Rankings:
+        """Orders given candidates for users, histories or both.
+
+        Args:
+            users: ids.
+            history: a list of item ids for each row, in place of what the
+                model was trained on.
+            items: a list of candidates for each row, by id.
+            texts: a list of texts for each row, for the candidates whose id
+                is unknown, "" or left out.
+
+        Returns:
+            `Rankings`, one order a row: by popularity where neither user nor
+            history is known.
+
+        Raises:
+            ValueError: the model cannot answer these arguments.
+            ServingUnavailable: no answer came in time.
+
+        Example:
+            >>> news = [["item 3", "new"]]
+            >>> found = shop.rank(history=[["item 7", "item 9"]], items=news,
+            ...                   texts=[["", "Storm over the North Sea"]])
+            >>> [news[0][place] for place in found.order[0]]
+        """
+        rows = rows_of("rank", {"users": users, "history": history,
+                                "items": items, "texts": texts})
+        sizes = candidates_of(rows)
+        parts, version = self._ask_in_parts("rank", rows, max(
+            1, self.max_batch // max(max(sizes, default=1), 1)))
+        scores = [row for part in parts for row in _output(part, "scores")]
+        order = [row for part in parts for row in _output(part, "order")]
+        # A server that batches pads rows; its client sends a blank first.
+        first = int(self._requests.blanks)
+        return Rankings(
+            [row[(row >= first) & (row < first + size)] - first
+             for row, size in zip(order, sizes)],
+            [row[first:first + size] for row, size in zip(scores, sizes)],
+            version, [name for part in parts for name in _sources(part)])
+
+    def score(self, users: Rows, items: Rows, *,
+              history: Rows | None = None) -> Scores:
         """Scores pairs: the first user with the first item, and so on.
 
         Args:
             users: ids.
             items: ids, as many as `users`.
+            history: a list of item ids for each pair, in place of what the
+                model was trained on.
 
         Returns:
             `Scores`, one value a pair.
@@ -163,9 +212,10 @@ class Recommender:
             ValueError: the model cannot answer these arguments.
             ServingUnavailable: no answer came in time.
         """
-        found, version = self._ask_or_recall("score", users=users, items=items)
-        return Scores(*(_output(found, name) for name in Scores._fields[:-1]),
-                      version)
+        found, version = self._ask_or_recall(
+            "score", users=users, items=items, history=history)
+        return Scores(*(_output(found, name) for name in (
+            "score", "rating", "uncertainty")), version, _sources(found))
 
     def embed_queries(self, users: Rows | None = None, *,
                       history: Rows | None = None,
@@ -213,7 +263,7 @@ class Recommender:
         Args:
             call: the name of a method, such as "recommend".
             **inputs: the method's `users`, `items`, `texts`, `history`,
-                `exclude`.
+                `exclude`; `items` and `texts` of "rank" are lists.
 
         Returns:
             The message; `explain` writes it as JSON.
@@ -221,7 +271,7 @@ class Recommender:
         Raises:
             ValueError: the inputs differ in length, or there are none.
         """
-        return self._requests.build(call, rows_of(inputs))
+        return self._requests.build(call, rows_of(call, inputs))
 
     def close(self) -> None:
         """Ends the connection."""
@@ -248,7 +298,8 @@ class Recommender:
         return Recommendations(
             [[i.decode("utf-8", "surrogateescape") for i in row if i]
              for row in ids.tolist()],
-            [row[there] for row, there in zip(scores, ids != b"")], version)
+            [row[there] for row, there in zip(scores, ids != b"")], version,
+            source=_sources(outputs))
 
     def _explore_and_log(self, found, users, exclude, explore
                          ) -> Recommendations:
@@ -280,7 +331,7 @@ class Recommender:
 
     def _ask_or_recall(self, call: str, **inputs) -> tuple[dict, int]:
         """Returns outputs by name and the version that gave them."""
-        rows = rows_of(inputs)
+        rows = rows_of(call, inputs)
         key = None
         if call == "search" and self._cache.size:
             key = tuple((name, *values) for name, values in rows.items())
@@ -292,44 +343,58 @@ class Recommender:
         return outputs, version
 
     def _ask_server(self, call: str, rows: dict) -> tuple[dict, int]:
-        size = len(next(iter(rows.values())))
+        parts, version = self._ask_in_parts(call, rows, self.max_batch)
+        if len(parts) == 1:
+            return parts[0], version
+        try:
+            return {name: np.concatenate([part[name] for part in parts])
+                    for name in parts[0]}, version
+        except (KeyError, ValueError) as error:
+            raise self._no_whole_tensors(error) from error
+
+    def _ask_in_parts(self, call: str, rows: dict, size: int
+                      ) -> tuple[list[dict], int]:
+        """Returns the outputs of requests of `size` rows, of one version."""
+        count = len(next(iter(rows.values())))
         requests = [
             self._requests.build(call, {
-                name: values[n:n + self.max_batch]
-                for name, values in rows.items()})
-            for n in range(0, max(size, 1), self.max_batch)]
+                name: values[n:n + size] for name, values in rows.items()})
+            for n in range(0, max(count, 1), size)]
         for _ in range(_TRIES):
             responses = self._connection.predict(requests)
             versions = {r.model_spec.version.value for r in responses}
             if len(versions) == 1:
-                return self._joined_outputs(responses), versions.pop()
+                return self._read_outputs(responses), versions.pop()
         raise ServingUnavailable(
             f"One version of the model {self.model!r} must answer all parts "
             f"of a large batch. Received: answers of {sorted(versions)}. "
             "Give the `version`, or ask again later.",
             grpc.StatusCode.ABORTED)
 
-    def _joined_outputs(self, responses) -> dict:
+    def _read_outputs(self, responses) -> list[dict]:
         try:
-            found = [{name: wire.read(tensor)
-                      for name, tensor in response.outputs.items()}
-                     for response in responses]
-            if len(found) == 1:
-                return found[0]
-            return {name: np.concatenate([each[name] for each in found])
-                    for name in found[0]}
-        except (KeyError, ValueError) as error:
-            raise ServingUnavailable(
-                f"The model {self.model!r} must answer with whole tensors of "
-                f"strings and float32. Received: {error} Check that "
-                "`tfrecal export` wrote it.",
-                grpc.StatusCode.INTERNAL) from error
+            return [{name: wire.read(tensor)
+                     for name, tensor in response.outputs.items()}
+                    for response in responses]
+        except ValueError as error:
+            raise self._no_whole_tensors(error) from error
+
+    def _no_whole_tensors(self, error) -> ServingUnavailable:
+        return ServingUnavailable(
+            f"The model {self.model!r} must answer with whole tensors of "
+            f"strings, float32 and int32. Received: {error} Check that "
+            "`tfrecal export` wrote it.", grpc.StatusCode.INTERNAL)
 
 
 def _text(value) -> str:
     """Returns an id as the server's answers have it."""
     return value.decode("utf-8", "surrogateescape") \
         if isinstance(value, bytes) else str(value)
+
+
+def _sources(outputs: dict) -> list[str]:
+    """Returns what rows come from; nothing for an export of before."""
+    return [name.decode() for name in outputs.get("source", ())]
 
 
 def _output(outputs: dict, name: str) -> np.ndarray:

@@ -42,9 +42,11 @@ _CALLERS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE,
             grpc.StatusCode.FAILED_PRECONDITION}
 _CURES = {
     "INVALID_ARGUMENT": "`tfrecal recommend --explain-request` shows a "
-                        "request that is accepted.",
+                        "request that is accepted; an export of an older "
+                        "tfrecal takes fewer inputs.",
     "FAILED_PRECONDITION": "Export the model with what the call needs: "
-                           "texts to search, ratings to score.",
+                           "texts to search, ratings to score. An export of "
+                           "an older tfrecal must be made anew.",
     "NOT_FOUND": "Check `model` and `version`, or wait until it is loaded.",
     "UNAVAILABLE": "Check that a server listens at `address`, and `tls`.",
     "DEADLINE_EXCEEDED": "Raise `timeout` (seconds) or lower `max_batch`.",

@@ -76,24 +76,26 @@ def write_lists(rows: list[tuple[bytes, ...]], width: int, tensor) -> None:
         tensor.string_val.extend([b""] * (width - len(row)))
 
 
-def write_ids(rows: list[list[int]], tensor) -> None:
+def write_ids(rows: list[list[int]], tensor, shape: tuple[int, ...]
+              ) -> None:
     """Writes a row for each list of token ids, with -1 after shorter lists.
 
     Args:
         rows: the lists of a batch.
         tensor: an empty TensorProto, which is written into.
+        shape: of the lists, `(rows,)` or `(rows, lists of a row)`.
     """
     width = max(map(len, rows), default=0)
     tensor.dtype = INT32
-    tensor.tensor_shape.dim.add(size=len(rows))
-    tensor.tensor_shape.dim.add(size=width)
+    for size in (*shape, width):
+        tensor.tensor_shape.dim.add(size=size)
     for row in rows:
         tensor.int_val.extend(row)
         tensor.int_val.extend([-1] * (width - len(row)))
 
 
 def read(tensor) -> np.ndarray:
-    """Reads the array of an answer: float32, or bytes in an object array.
+    """Reads an array of an answer: float32, int32, or bytes as objects.
 
     Args:
         tensor: a TensorProto with typed fields, which TensorFlow Serving
@@ -108,9 +110,13 @@ def read(tensor) -> np.ndarray:
         values = np.frombuffer(tensor.tensor_content, "<f4") \
             if tensor.tensor_content else np.array(tensor.float_val, "f4")
         return values.reshape(shape)
+    if tensor.dtype == INT32:
+        values = np.frombuffer(tensor.tensor_content, "<i4") \
+            if tensor.tensor_content else np.array(tensor.int_val, "i4")
+        return values.reshape(shape)
     if tensor.dtype != STRING:
-        raise ValueError("A tensor must hold strings or float32. Received: "
-                         f"dtype={tensor.dtype}.")
+        raise ValueError("A tensor must hold strings, float32 or int32. "
+                         f"Received: dtype={tensor.dtype}.")
     found = tensor.string_val[:] or _strings(
         tensor.tensor_content, math.prod(shape))
     values = np.empty(len(found), object)
