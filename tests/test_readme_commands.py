@@ -74,6 +74,11 @@ def write_files(folder: Path) -> None:
         "user_id": "visitor", "item_id": "page", "timestamp": "at"})
     clicks.drop(columns="label").to_csv(
         folder / "clicks.tsv", sep="\t", index=False)
+    place = rows.groupby("user_id").cumcount() // 5
+    rows.assign(
+        label=(rows["label"] > 3).astype(int),
+        impression_id=rows["user_id"].astype(str) + "-" + place.astype(str)
+    ).to_csv(folder / "shown.csv", index=False)
     now = time.time() - 10_000
     (folder / "events.jsonl").write_text("".join(json.dumps({
         "event_id": f"e{n}", "user_id": int(rng.choice([*users, 700])),

@@ -100,8 +100,8 @@ def test_one_error_names_every_kind():
     with pytest.raises(ValueError) as error:
         read(messy()[0], *messy()[1:], scale=(1, 5))
     for kind, words in KINDS.items():
-        # Those of files are in test_tables.
-        assert kind.endswith(("bad_line", "broken_id")) or (
+        # Those of files are in test_tables, that of lists in test_lists.
+        assert kind.endswith(("bad_line", "broken_id", "bad_list")) or (
             words in str(error.value))
     assert "2 of 12 rows kept" in str(error.value)
     assert "bad_rows=\"drop\"" in str(error.value)

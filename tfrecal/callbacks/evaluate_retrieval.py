@@ -11,6 +11,7 @@ from tfrecal.scoring.scorer import PoolScorer
 
 #: Part of a split -> how the names of its metrics begin.
 PREFIXES = {"validation": "val_", "test": "test_"}
+_TILE = 1 << 16  # rows of lists whose vectors are gathered at once
 
 
 class EvaluateRetrieval(tf_keras.callbacks.Callback):
@@ -27,7 +28,10 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
     `val_ndcg@10`, `val_recall@10`, `val_mrr@10`, `val_map@10`,
     `val_coverage@10`, `val_popularity_bias@10`, `val_novelty@10` and
     `val_rmse` (for 0/1 labels `val_auc`) into `logs`, and slices by cold
-    and warm users and items as `val_ndcg@10/cold_items`. Metrics of the test
+    and warm users and items as `val_ndcg@10/cold_items`. Where held-out rows
+    were shown in lists, `val_list_auc` and `val_list_ndcg@10` say how well
+    the retrieval vectors order each list (`metrics.within_lists`; NaN where
+    no list holds both a positive and another row). Metrics of the test
     part are `test_ndcg@10` and so on; `History` holds NaN for the epochs
     before the last.
 
@@ -134,6 +138,8 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
                 scorer.labels().loss, held_out.label, predicted))
         found.update(self._slices(
             result, query, candidate, relevant, seen))
+        if held_out.list_code is not None:
+            found.update(self._list_metrics(query, candidate))
         return found
 
     def _scorer(self, model) -> PoolScorer:
@@ -171,6 +177,17 @@ class EvaluateRetrieval(tf_keras.callbacks.Callback):
             pairs.append((self.seen.user_code, self.seen.item_code))
         user, item = map(np.concatenate, zip(*pairs))
         return user - 1, item - 1
+
+    def _list_metrics(self, query, candidate):
+        held_out = self.held_out
+        rows = np.flatnonzero(held_out.list_code)
+        score = np.concatenate([np.zeros(0), *(
+            np.einsum("nd,nd->n", query[held_out.user_code[some] - 1],
+                      candidate[held_out.item_code[some] - 1])
+            for some in np.split(rows, range(_TILE, len(rows), _TILE)))])
+        return metrics.within_lists(
+            held_out.list_code[rows],
+            held_out.label[rows] >= self.pool.positive, score, self.k)
 
     def _label_metrics(self, loss, label, predicted):
         if loss == "mse":

@@ -50,9 +50,14 @@ def check(arguments) -> int:
         config, data=str(rows.path), **{
             name: str(table.path) for name, table in (
                 ("users", users), ("items", items)) if table is not None})
+    names = column_names(parse_columns(config.columns))
+    labels, lists = (names.get(name, name) in rows.frame
+                     for name in ("label", "list_id"))
+    refused = config.duplicates == "raise" or (
+        config.duplicates is None and labels and not lists)
     data = Interactions.from_tables(rows, users, items, **{
         **table_options(config), "bad_rows": "drop",
-        "duplicates": _after(config.duplicates)})
+        **({"duplicates": "last"} if refused else {})})
     _say(str(rows.path), overview.rows_in_words(data))
     for kind, table, frame, used in (
             ("users", users, data.users, data.user_code),
@@ -63,9 +68,7 @@ def check(arguments) -> int:
         _say("texts of items", _texts_in_words(
             data.items, arguments.encoder, arguments.max_length))
     _say("cleaning", str(data.report).splitlines())
-    labels = column_names(parse_columns(config.columns)).get(
-        "label", "label") in rows.frame
-    needed = _needed(data.report, config, labels)
+    needed = _needed(data.report, config, refused)
     alike = data.scale[0] == data.scale[1]  # then `run` asks for the scale
     _say("go on with", _commands(
         config, data, [*needed, *["--scale LOW HIGH"] * alike], arguments))
@@ -79,11 +82,6 @@ def _say(title: str, lines: list[str]) -> None:
     print(title)
     for line in lines:
         print(f"  {line}")
-
-
-def _after(duplicates: str | None) -> str:
-    """Returns what is looked at where rows of a pair would be refused."""
-    return "last" if duplicates in (None, "raise") else duplicates
 
 
 def _tables(files, config) -> list[Table | None]:
@@ -181,11 +179,16 @@ def _template(items) -> Template | None:
         return None
 
 
-def _needed(report, config: DataConfig, labels: bool) -> list[str]:
-    """Returns the options without which `run` refuses these files."""
+def _needed(report, config: DataConfig, refused: bool) -> list[str]:
+    """Returns the options without which `run` refuses these files.
+
+    Args:
+        report: what cleaning found.
+        config: the options that are given.
+        refused: whether several rows of one pair are refused.
+    """
     counts = dict(report.counts)
-    twice = counts.pop("duplicate_pair", 0) and config.duplicates in (
-        ("raise", None) if labels else ("raise",))
+    twice = counts.pop("duplicate_pair", 0) and refused
     return (["--bad-rows drop"] * bool(counts and config.bad_rows == "raise")
             + ["--duplicates last"] * bool(twice))
 

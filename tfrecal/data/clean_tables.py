@@ -40,7 +40,8 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
                             notes=list(rows.notes))
     report.add_faults("bad_line", rows)
     if duplicates is None:
-        duplicates = "raise" if "label" in chosen else "last"
+        duplicates = ("highest" if "list_id" in chosen else
+                      "raise" if "label" in chosen else "last")
     if "label" not in chosen:
         if scale is not None and scale[1] != 1:
             raise ValueError(
@@ -53,7 +54,8 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
                             "label 1")
     with _naming_the_file(rows):
         ids = {key: factorise_ids(chosen[key], key, report.notes)
-               for key in ("user_id", "item_id")}
+               for key in ("user_id", "item_id", "list_id")
+               if key in chosen}
     missing = (ids["user_id"][0] < 0) | (ids["item_id"][0] < 0)
     report.add("missing_key", missing, lines)
     broken = np.logical_or(*(
@@ -81,6 +83,10 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     if scale is None and not bad.all():
         # That of all labels, before those of one pair are made one.
         scale = _scale_of(clean["label"].to_numpy()[~bad])
+    if "list_id" in ids:
+        several = _of_several(ids["list_id"][0], codes["user_id"], bad)
+        report.add("bad_list", several, lines)
+        bad = bad | several
     pair = (codes["user_id"].astype(np.int64) * vocabularies["item_id"].size
             + codes["item_id"])
     clean, extra = merge_duplicates(clean, pair, bad, duplicates, report,
@@ -90,13 +96,33 @@ def clean_tables(rows: Table, users: Table | None, items: Table | None, *,
     with _naming_the_file(rows):
         _raise_if_refused(report, bad_rows, duplicates)
     clean = clean[good].reset_index(drop=True)
-    for place, (key, (places, texts)) in enumerate(ids.items()):
-        clean.insert(place, key, pd.Series(texts[places[good]], dtype=object))
+    for key, (places, texts) in reversed(ids.items()):
+        at = len(clean.columns) if key == "list_id" else 0
+        clean.insert(at, key, pd.Series(
+            np.append(texts, "")[places[good]], dtype=object))
     known = {}
     for key in given:
         known[f"{key[:-3]}_code"] = codes[key][good]
         known[f"{key[:-3]}_vocabulary"] = vocabularies[key]
     return (clean, *(tables[key] for key in given), scale, report), known
+
+
+def _of_several(lists, user, bad) -> np.ndarray:
+    """Returns which good rows are of a list of several users, bool `[n]`.
+
+    Args:
+        lists: number of each row's list, -1 for none.
+        user: code of each row's user.
+        bad: rows that take no part.
+    """
+    rows = np.flatnonzero(~bad & (lists >= 0))
+    first = np.zeros(lists.max(initial=-1) + 1, user.dtype)
+    first[lists[rows]] = user[rows]
+    mixed = np.zeros(len(first), bool)
+    mixed[lists[rows[user[rows] != first[lists[rows]]]]] = True
+    several = np.zeros(len(bad), bool)
+    several[rows] = mixed[lists[rows]]
+    return several
 
 
 @contextmanager
@@ -147,7 +173,7 @@ def k_core_rows(user: np.ndarray, item: np.ndarray, n: int):
 def _check_options(bad_rows, duplicates, scale):
     checks.one_of("bad_rows", bad_rows, ("raise", "drop"))
     checks.one_of("duplicates", duplicates,
-                  (None, "raise", "first", "last", "mean"))
+                  (None, "raise", "first", "last", "mean", "highest"))
     return None if scale is None else check_scale(scale)
 
 
@@ -183,7 +209,7 @@ def _raise_if_refused(report, bad_rows, duplicates) -> None:
         cures.append("`bad_rows=\"drop\"` (`--bad-rows drop`)")
     if twice and duplicates == "raise":
         cures.append("`duplicates=\"last\"` (`--duplicates last`; or first, "
-                     "mean)")
+                     "mean, highest)")
     if cures:
         raise ValueError(f"Interactions must be clean. Received: {report}\n"
                          f"Mend the rows, or pass {' and '.join(cures)}.")

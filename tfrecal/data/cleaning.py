@@ -22,6 +22,7 @@ KINDS = {
     "bad_label": "`label` is not a finite number on the scale",
     "bad_timestamp": "`timestamp` is no time (seconds or ISO 8601)",
     "bad_weight": "`weight` is not a number of 0 or more",
+    "bad_list": "`list_id` names a list that several users were shown",
     "unknown_user": "`user_id` is not in the users table",
     "unknown_item": "`item_id` is not in the items table",
     "duplicate_pair": "the (user, item) pair occurs more than once",
@@ -168,7 +169,8 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
         pair: number of each row's (user, item) pair, int64 `[n]`.
         duplicates: `"raise"` only counts; `"first"` and `"last"` keep the
             first or last row by time (then by row); `"mean"` keeps the last
-            with the mean label and weight of all.
+            with the mean label and weight of all; `"highest"` keeps the
+            last of those with the highest label: a click wins over a show.
         report, lines: as in `check_rows`.
 
     Returns:
@@ -176,11 +178,13 @@ def merge_duplicates(clean: pd.DataFrame, pair: np.ndarray,
     """
     good = np.flatnonzero(~bad)
     good = good[pd.Series(pair[good]).duplicated(keep=False).to_numpy()]
-    order = good[np.lexsort((clean["timestamp"].to_numpy()[good],
-                             pair[good]))]
+    by = [clean["timestamp"].to_numpy()[good]]
+    if duplicates == "highest":
+        by.append(clean["label"].to_numpy()[good])
+    order = good[np.lexsort((*by, pair[good]))]
     starts = np.diff(pair[order], prepend=-1) != 0
     ends = np.append(starts[1:], True)[:len(order)]
-    last = duplicates in ("last", "mean")
+    last = duplicates in ("last", "mean", "highest")
     extra = np.zeros(len(clean), bool)
     extra[order[~(ends if last else starts)]] = True
     if not extra.any():

@@ -16,9 +16,10 @@ from tfrecal.checks import is_text, shown
 
 KEYS = ("user_id", "item_id")
 NEEDED = (*KEYS, "label")
-OPTIONAL = ("timestamp", "weight")
+OPTIONAL = ("timestamp", "weight", "list_id")
 # Short names of columns in `columns` and `--columns`.
-SHORT = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+SHORT = {"user": "user_id", "item": "item_id", "time": "timestamp",
+         "list": "list_id"}
 # Only ever suggested in an error, never applied.
 _SPELLINGS = {
     "user_id": {"user", "userid", "uid", "customerid", "visitorid"},
@@ -27,7 +28,8 @@ _SPELLINGS = {
     "label": {"rating", "score", "stars", "bookrating", "overall"},
     "timestamp": {"time", "date", "datetime", "ts", "unixtime",
                   "unixreviewtime"},
-    "weight": {"weights", "sampleweight"}}
+    "weight": {"weights", "sampleweight"},
+    "list_id": {"listid", "impressionid", "impression", "slateid"}}
 _LONGEST_DECIMAL = 10 ** 40  # Decimal("1e999999") fills the memory
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0+")
 # A number as people and programs write it; "inf", "nan" and "1_000" are none.
@@ -50,7 +52,7 @@ def column_names(columns: dict | None) -> dict[str, str]:
         raise ValueError(
             "`columns` must map names of tfrecal to names of yours, each "
             f"once. Received: {dict(columns)}. Names are user, item, label, "
-            "time and weight; write `columns={\"user\": \"userId\"}` "
+            "time, weight and list; write `columns={\"user\": \"userId\"}` "
             "(`--columns user=userId`), not the reverse.")
     return given
 
@@ -89,7 +91,7 @@ def select_columns(frame: pd.DataFrame, columns: dict | None
 
     Returns:
         A new frame with a fresh index: `user_id`, `item_id` and, where
-        there, `label`, `timestamp` and `weight`.
+        there, `label`, `timestamp`, `weight` and `list_id`.
 
     Raises:
         TypeError: `frame` is no DataFrame.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tfrecal.data import clean_tables, table_folder
 from tfrecal.data.cleaning import CleaningReport
-from tfrecal.data.columns import NEEDED
+from tfrecal.data.columns import KEYS, NEEDED
 from tfrecal.data.label_scaling import LabelScaling
 from tfrecal.data.tables import Table, TableFormat, read_parquet, read_table
 from tfrecal.data.vocabulary import Vocabulary
@@ -31,7 +31,10 @@ class Interactions:
 
     Attributes:
         frame: `user_id`, `item_id` (strings), `label` float32, `timestamp`
-            seconds since 1970 (0 where unknown), optionally `weight` float32.
+            seconds since 1970 (0 where unknown), optionally `weight` float32
+            and `list_id` (strings): rows of one id were shown together to
+            their user, and those of label 0 were not clicked; "" where a
+            row was in no list.
         users, items: tables indexed by id, with any columns.
         scale: lowest and highest label; (0.0, 1.0) for binary labels.
         report: what cleaning dropped.
@@ -97,6 +100,18 @@ class Interactions:
         """Code of each row's item, int32 `[n]`."""
         return self.item_vocabulary.codes(self.frame["item_id"])
 
+    @functools.cached_property
+    def list_code(self) -> np.ndarray | None:
+        """Number of each row's list from 1, int32 `[n]`; 0 for none.
+
+        Lists are numbered as they come. None where rows have no `list_id`.
+        """
+        if "list_id" not in self.frame:
+            return None
+        lists = self.frame["list_id"]
+        return (pd.factorize(lists.where(lists != ""))[0] + 1).astype(
+            np.int32)
+
     @property
     def label(self) -> np.ndarray:
         """Labels, float32 `[n]`."""
@@ -135,6 +150,8 @@ class Interactions:
                 f"{list(frame.columns)}, without {missing}. Use "
                 "`from_frame` for raw tables.")
         frame = frame.reset_index(drop=True)
+        if "list_id" in frame:
+            frame["list_id"] = frame["list_id"].fillna("").astype(object)
         known = {}
         for name, vocabulary in zip(NEEDED, (
                 self.user_vocabulary, self.item_vocabulary)):
@@ -260,6 +277,8 @@ class Interactions:
                            ("weight", "<f4"), ("part", "<i1")):
             if name in self.frame:
                 digest.update(self.frame[name].to_numpy(kind).tobytes())
+        if self.list_code is not None:
+            digest.update(self.list_code.astype("<i4").tobytes())
         return digest.hexdigest()
 
     @classmethod
@@ -269,8 +288,8 @@ class Interactions:
 
         Args:
             frame: needs `user_id` and `item_id`; may have `label`, without
-                which each row is a click of label 1, `timestamp` and
-                `weight`. Other columns are left out. Ids are strings or
+                which each row is a click of label 1, `timestamp`, `weight`
+                and `list_id`. Other columns are left out. Ids are strings or
                 whole numbers and become strings.
             users, items: tables with the id as column or index; None makes
                 them of the ids that occur.
@@ -302,13 +321,16 @@ class Interactions:
             rows, users, items: see `from_frame`.
             columns: name in tfrecal -> name in the tables, where they
                 differ, as in `{"user": "userId"}`; the names are user, item,
-                label, time and weight.
+                label, time, weight and list.
             bad_rows: `"raise"` refuses bad rows, `"drop"` leaves them out
                 and counts them in the report.
             duplicates: what happens to rows of one pair: `"raise"` refuses
                 them; `"first"` and `"last"` keep one by time, `"mean"` the
-                last with the mean label. None refuses them, or keeps the
-                last of clicks, which often come again.
+                last with the mean label, `"highest"` the last of those with
+                the highest label. None refuses them, or keeps the last of
+                clicks, which often come again, or, where rows have a
+                `list_id`, the highest: a click wins over a show, and the
+                pair is in one list only.
             scale: (lowest, highest) label; by default those that occur.
             binarise: a threshold, see `Interactions.binarise`.
             normalise: a method, see `Interactions.normalise`.
@@ -411,8 +433,9 @@ class Interactions:
             ValueError: a file is damaged.
         """
         tables, meta = table_folder.read_folder(folder)
-        frame = tables["interactions"].astype(
-            {key: object for key in NEEDED[:2]})
+        frame = tables["interactions"]
+        frame = frame.astype({key: object for key in (*KEYS, "list_id")
+                              if key in frame})
         scaling = LabelScaling.from_dict(meta["scaling"],
                                          tables.get("scaling"))
         return cls(frame, tables["users"], tables["items"],

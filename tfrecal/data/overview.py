@@ -22,7 +22,7 @@ def rows_in_words(data: Interactions) -> list[str]:
             ("user_id", data.user_ids), ("item_id", data.item_ids))),
         f"label: {labels_in_words(data)}",
         f"timestamp: {_times_in_words(data.frame['timestamp'].to_numpy())}",
-        *_rows_each(data)]
+        *_rows_each(data), *_lists_in_words(data)]
 
 
 def is_clicks(data: Interactions) -> bool:
@@ -97,6 +97,22 @@ def _rows_each(data: Interactions) -> list[str]:
                      f"{counts.max():,}, {int((counts == 1).sum()):,} with "
                      "one only")
     return lines
+
+
+def _lists_in_words(data: Interactions) -> list[str]:
+    if data.list_code is None:
+        return []
+    rows = np.bincount(data.list_code)
+    clicks = np.bincount(data.list_code, data.label > data.scale[0])
+    alone, rows, clicks = rows[0], rows[1:], clicks[1:]
+    if not len(rows):
+        return ["list_id: no row is in a list"]
+    teach = (clicks > 0) & (clicks < rows)
+    return [f"list_id: {len(rows):,} lists of {np.median(rows):g} rows in the "
+            f"median, the largest of {rows.max():,}; {int(teach.sum()):,} "
+            f"with rows clicked and not clicked, {int((clicks == 0).sum()):,}"
+            f" without a click, {int((rows == 1).sum()):,} of one row; "
+            f"{alone:,} rows in no list"]
 
 
 def _column_in_words(column: pd.Series, name: str) -> str:

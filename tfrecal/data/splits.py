@@ -1,4 +1,8 @@
-"""Train, validation and test parts that share one pair of tables."""
+"""Train, validation and test parts that share one pair of tables.
+
+Rows of one list (`list_id`) stay in one part: what is drawn are lists, and
+rows that are in none.
+"""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -20,9 +24,9 @@ class Split(NamedTuple):
 
 def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
            seed: int = 0) -> Split:
-    """Splits rows at random.
+    """Splits rows (or lists) at random.
 
-    Of few rows, each part has one at least.
+    Of few, each part has one at least.
 
     Args:
         interactions: what to split.
@@ -33,7 +37,9 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
         ValueError: there are fewer rows than parts.
     """
     shares = _shares(fractions)
-    place = np.random.default_rng([seed, 3]).permutation(len(interactions))
+    unit, _ = _units(interactions)
+    place = np.random.default_rng([seed, 3]).permutation(
+        unit.max(initial=-1) + 1)
     cuts = np.round(np.cumsum(shares)[:2] * len(place)).astype(int)
     sizes = np.diff([0, *cuts, len(place)])
     while sizes.max() > 1 and (empty := (sizes == 0) & (
@@ -42,14 +48,14 @@ def random(interactions: Interactions, fractions=(0.8, 0.1, 0.1),
         sizes[empty.argmax()] += 1
     cuts = np.cumsum(sizes)[:2]
     part = (place >= cuts[0]).astype(int) + (place >= cuts[1])
-    return _by_part(interactions, part, shares)
+    return _by_part(interactions, part[unit], shares)
 
 
 def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
     """Splits rows by time: the past trains, the future tests.
 
     Rows of the same time stay in one part; the cuts lie between the times
-    that come nearest to `fractions`.
+    that come nearest to `fractions`. The time of a list is its latest.
 
     Args:
         interactions: what to split.
@@ -59,7 +65,7 @@ def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
         ValueError: there are fewer distinct times than parts.
     """
     shares = _shares(fractions)
-    times = interactions.frame["timestamp"].to_numpy()
+    times = _times(interactions)
     distinct, group, number = np.unique(
         times, return_inverse=True, return_counts=True)
     parts = [i for i in range(3) if shares[i]]
@@ -82,10 +88,11 @@ def temporal(interactions: Interactions, fractions=(0.8, 0.1, 0.1)) -> Split:
 
 def leave_last_n(interactions: Interactions, n: int = 1,
                  validation: int = 1) -> Split:
-    """Puts each user's last rows into the test part.
+    """Puts each user's last rows (or lists) into the test part.
 
     Rows of one time keep their order. Users with no more than
-    `n + validation` rows train with all of them.
+    `n + validation` rows train with all of them. Where rows are in lists, a
+    list counts as one row, of its latest time.
 
     Args:
         interactions: what to split.
@@ -98,11 +105,10 @@ def leave_last_n(interactions: Interactions, n: int = 1,
     """
     checks.whole(1, n=n)
     checks.whole(0, validation=validation)
-    frame = interactions.frame
-    order = np.lexsort((np.arange(len(frame)),
-                        frame["timestamp"].to_numpy(),
-                        interactions.user_code))
-    user = interactions.user_code[order]
+    unit, first = _units(interactions)
+    code = interactions.user_code[first]
+    order = np.lexsort((first, _times(interactions)[first], code))
+    user = code[order]
     number = np.bincount(user)
     end = np.cumsum(number)
     left = end[user] - 1 - np.arange(len(user))
@@ -110,7 +116,7 @@ def leave_last_n(interactions: Interactions, n: int = 1,
     part = np.zeros(len(user), int)
     part[order] = np.where(long & (left < n), 2,
                            np.where(long & (left < n + validation), 1, 0))
-    return _by_part(interactions, part, (1.0, float(validation > 0), 1.0))
+    return _by_part(interactions, part[unit], (1.0, float(validation > 0), 1.0))
 
 
 def cold_users(interactions: Interactions, fraction: float = 0.2,
@@ -133,6 +139,9 @@ def cold_users(interactions: Interactions, fraction: float = 0.2,
 def cold_items(interactions: Interactions, fraction: float = 0.2,
                validation: float = 0.0, seed: int = 0) -> Split:
     """Puts all rows of a share of the items into the test part.
+
+    Items are drawn, not lists: a list keeps in each part the rows of that
+    part's items.
 
     Arguments and errors are as for `cold_users`.
     """
@@ -209,6 +218,32 @@ def _shares(fractions) -> tuple[float, ...]:
             "`fractions` must be three shares that sum to 1, the first "
             f"above 0. Received: fractions={fractions}.")
     return shares
+
+
+def _units(interactions) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what stays together: lists, and rows that are in none.
+
+    Returns:
+        `(unit, first)`: number of each row's unit, int64 `[n]`, and the
+        first row of each unit.
+    """
+    rows = np.arange(len(interactions))
+    lists = interactions.list_code
+    if lists is None:
+        return rows, rows
+    _, first, unit = np.unique(
+        np.where(lists > 0, lists, lists.max(initial=0) + 1 + rows),
+        return_index=True, return_inverse=True)
+    return unit, first
+
+
+def _times(interactions) -> np.ndarray:
+    """Returns the time of each row, or the latest of its list, `[n]`."""
+    times = interactions.frame["timestamp"].to_numpy()
+    unit, first = _units(interactions)
+    latest = times[first]
+    np.maximum.at(latest, unit, times)
+    return latest[unit]
 
 
 def _split_codes(interactions, codes, fraction, validation, seed):

@@ -33,11 +33,12 @@ class ServingModel(tf.Module):
     user whose id was never trained is answered by those who liked the items
     of their history (`unknown_users`). A user of whom nothing is known gets
     the items with the largest traffic. A model without `for_serving` answers
-    from tables of vectors. `source` says what an answer comes from: "user" is
-    what the export holds of the user, "history" the known items of the
-    request's history, "text" the search text, "+" joins two of them; else it
-    is "popular", or "none" for a pair of `score` whose user or item is
-    unknown.
+    from tables of vectors. Where the pool's rows were shown in lists, the
+    model answers every history by itself. `source` says what an answer comes
+    from: "user" is what the export holds of the user, "history" the known
+    items of the request's history, "text" the search text, "+" joins two of
+    them; else it is "popular", or "none" for a pair of `score` whose user or
+    item is unknown.
 
     Args:
         scorer: the `PoolScorer` of a trained model and of the pool that it
@@ -120,7 +121,10 @@ class ServingModel(tf.Module):
             known[0] = False
         self._user_known = _table(known)
         self._user_trained = _table(trained if trained.any() else ~trained)
-        vectors = self._with_strangers(
+        # Where training compared what lists showed, a history answers best
+        # by itself (benchmarks/impressions.py).
+        self._by_likes = self._served is None or not pool.has_lists
+        vectors = query if not self._by_likes else self._with_strangers(
             scorer, self._user_trained.numpy(), query, block)
         if block is not None:
             vectors = np.hstack([vectors, block.queries])
@@ -317,7 +321,8 @@ class ServingModel(tf.Module):
             there["search_text"] = _are_given(inputs["text"])
             source += _TEXT * tf.cast(there["search_text"], tf.int32)
         blocks = self._served.embed_queries(
-            codes, features, there, for_strangers)
+            codes, features, there,
+            for_strangers if self._by_likes else None)
         return (with_block(blocks["retrieval"], there.get("search_text")),
                 blocks["rating"], source)
 

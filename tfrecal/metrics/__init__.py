@@ -1,6 +1,7 @@
 """How good are lists and predictions?"""
 from __future__ import annotations
 
+from tfrecal.metrics.lists import within_lists
 from tfrecal.metrics.pointwise import (
     auc,
     log_loss,
@@ -21,4 +22,4 @@ from tfrecal.metrics.ranking import (
 
 __all__ = ["RankingResult", "auc", "item_slices", "log_loss", "mae",
            "mid_ranks", "pairs", "ranking", "ranking_from_scores", "rmse",
-           "slices", "t_interval", "weighted_auc"]
+           "slices", "t_interval", "weighted_auc", "within_lists"]

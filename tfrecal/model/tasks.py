@@ -33,8 +33,9 @@ class Task(tf_keras.layers.Layer):
             query, candidate: float32 `[B, dim]`; row i belongs to pair i.
             batch: `label` `[B]`, `weight` `[B]`, and, where a task needs
                 them, `user_id`, `item_id` (int32 `[B]`), `positive` (bool
-                `[B]`), `log_q` `[B]`, `negative_id` (int32 `[N]`) with
-                their vectors `negatives` `[N, dim]`.
+                `[B]`), `log_q` `[B]`, `list_id` (int32 `[B]`, 0 for none),
+                `negative_id` (int32 `[N]`) with their vectors `negatives`
+                `[N, dim]`.
         """
         raise NotImplementedError
 
@@ -246,6 +247,55 @@ class Pairwise(Task):
 
 
 @tf_keras.utils.register_keras_serializable(package="tfrecal")
+class InList(Task):
+    """Softmax of each click over what its list showed and nobody clicked.
+
+    The negatives of a positive are the rows of its list that are no
+    positives (Wu et al. 2019, "NPA", KDD, eq. 9, with all of them in place
+    of a sample). Its own query is compared with their candidates. A positive
+    whose list shows nothing else gives no loss, and so does a batch without
+    `list_id`.
+
+    Args:
+        temperature: divides the inner products.
+        weight, block: see `Task`.
+    """
+
+    def __init__(self, *, temperature: float = 1.0, weight: float = 0.3,
+                 block: str = "retrieval", **kwargs):
+        super().__init__(weight, block, **kwargs)
+        checks.positive(temperature=temperature)
+        self.temperature = temperature
+
+    def call(self, query, candidate, batch):
+        if "list_id" not in batch:
+            return tf.constant(0.0)
+        lists, positive = batch["list_id"], batch["positive"]
+        clicked = tf.where(positive & (lists > 0))[:, 0]
+        shown = tf.where(~positive & (lists > 0))[:, 0]
+        pairs = tf.where(tf.gather(lists, clicked)[:, tf.newaxis]
+                         == tf.gather(lists, shown)[tf.newaxis, :])
+        number = tf.size(clicked)
+        row = tf.gather(clicked, pairs[:, 0])
+        own = tf.gather(tf.reduce_sum(query * candidate, axis=1), row)
+        other = tf.reduce_sum(tf.gather(query, row) * tf.gather(
+            candidate, tf.gather(shown, pairs[:, 1])), axis=1)
+        above = (other - own) / self.temperature
+        # log(1 + sum of exp(above)), shifted by the largest of 0 and them
+        most = tf.stop_gradient(tf.maximum(tf.math.unsorted_segment_max(
+            above, pairs[:, 0], number), 0.0))
+        total = tf.math.unsorted_segment_sum(
+            tf.exp(above - tf.gather(most, pairs[:, 0])), pairs[:, 0], number)
+        loss = most + tf.math.log(tf.exp(-most) + total)
+        weight = tf.where(total > 0, tf.gather(batch["weight"], clicked), 0.0)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * loss), tf.reduce_sum(weight))
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@tf_keras.utils.register_keras_serializable(package="tfrecal")
 class Search(Task):
     """Teaches the query tower's search text to find items by their texts.
 
@@ -280,9 +330,9 @@ class Search(Task):
 
 
 def default_tasks(scale, mean: float | None = None, search: bool = False,
-                  losses=("rating", "retrieval", "search"),
+                  losses=("rating", "retrieval", "search", "in_list"),
                   temperature: float = 1.0, loss_weights=None,
-                  negatives: int = 0) -> list:
+                  negatives: int = 0, lists: bool = False) -> list:
     """Returns the tasks for labels on a scale; (0, 1) means 0/1 labels.
 
     Args:
@@ -290,9 +340,11 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
         mean: see `Rating`.
         search: whether items have texts to search for.
         losses: names of the tasks to take; also `"pairwise"`. `"search"`
-            counts only with `search`.
-        temperature, negatives: see `Retrieval`.
+            counts only with `search`, `"in_list"` only with `lists`.
+        temperature: see `Retrieval` and `InList`.
+        negatives: see `Retrieval`.
         loss_weights: name -> weight, in place of the tasks' own.
+        lists: whether rows were shown in lists.
     """
     low, high = map(float, scale)
     loss = "binary_crossentropy" if (low, high) == (0, 1) else "mse"
@@ -301,9 +353,12 @@ def default_tasks(scale, mean: float | None = None, search: bool = False,
                 negatives=negatives, temperature=temperature,
                 name="retrieval"),
             "pairwise": lambda: Pairwise(name="pairwise"),
+            "in_list": lambda: InList(temperature=temperature,
+                                      name="in_list"),
             "search": lambda: Search(name="search")}
+    counts = {"search": search, "in_list": lists}
     tasks = [make() for name, make in made.items()
-             if name in losses and (search or name != "search")]
+             if name in losses and counts.get(name, True)]
     for task in tasks:
         task.weight = (loss_weights or {}).get(task.name, task.weight)
     return tasks

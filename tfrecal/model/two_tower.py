@@ -93,8 +93,8 @@ class TwoTower(TrainingStep):
             embedding_dim: width of each vector block.
             dropout: share of vector elements dropped; MC dropout needs it
                 above 0.
-            tasks: a list of tasks; by default rating and retrieval, and with
-                an encoder search.
+            tasks: a list of tasks; by default rating and retrieval, with an
+                encoder search, and where rows were shown in lists in_list.
             mean: mean of the known labels, where the rating task starts.
             query: what stands for a history: `"mean"` of its items
                 (`QueryTower`), or `"sequence"`, which reads them in their
@@ -120,7 +120,8 @@ class TwoTower(TrainingStep):
             tower.text_norm.assign(candidate.text_norm)
         return cls(tower, candidate, tasks or default_tasks(
             interactions.scale, mean, search=encoder is not None,
-            negatives=NEGATIVES[query]), linear_block)
+            negatives=NEGATIVES[query],
+            lists=interactions.list_code is not None), linear_block)
 
     def task(self, kind):
         """Returns the first task of a class, or None."""

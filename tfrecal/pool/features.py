@@ -9,7 +9,8 @@ from tfrecal.pool.histories import ragged_histories
 
 IDS = ("codes", "strings")
 # What a batch of training holds beside features, see `PoolSequence`.
-_OF_ROWS = ("user_id", "item_id", "label", "weight", "positive", "log_q")
+_OF_ROWS = ("user_id", "item_id", "label", "weight", "positive", "log_q",
+            "list_id")
 
 
 class PoolFeatures:

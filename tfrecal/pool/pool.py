@@ -100,6 +100,7 @@ class Pool:
         self._make_columns(user, item)
         if time is not None:
             self.time[:] = time
+        self._lists = self._listed_pairs(interactions)
         count = [self.user if traffic_user is None else traffic_user,
                  self.item if traffic_item is None else traffic_item]
         sizes = self.user_vocabulary.size, self.item_vocabulary.size
@@ -122,6 +123,15 @@ class Pool:
                     f"min={codes.min()}, max={codes.max()}. Drop rows whose "
                     f"{name} is not in the table.")
         self._index()
+
+    def _listed_pairs(self, interactions):
+        """Returns `(keys, lists)` of the pairs in lists, by key, or None."""
+        if interactions.list_code is None:
+            return None
+        rows = np.flatnonzero(interactions.list_code)
+        keys = self._keys(interactions.user_code, interactions.item_code)
+        rows = rows[np.argsort(keys[rows])]
+        return keys[rows], interactions.list_code[rows]
 
     def _index(self) -> None:
         keys = self._keys(self.user, self.item)
@@ -251,6 +261,30 @@ class Pool:
         place = np.minimum(np.searchsorted(self._sorted, keys),
                            len(self._sorted) - 1)
         return np.where(self._sorted[place] == keys, self._order[place], -1)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether rows were shown in lists."""
+        return self._lists is not None
+
+    def lists(self, rows) -> np.ndarray | None:
+        """Returns the list in which each row was shown, int32 `[n]`.
+
+        0 stands for none. The answer is None where the interactions have no
+        lists (`Interactions.list_code`).
+
+        Args:
+            rows: int64 `[n]`.
+        """
+        if self._lists is None:
+            return None
+        keys, lists = self._lists
+        found = np.zeros(len(rows), np.int32)
+        if len(keys):
+            mine = self._keys(self.user[rows], self.item[rows])
+            place = np.minimum(np.searchsorted(keys, mine), len(keys) - 1)
+            found = np.where(keys[place] == mine, lists[place], found)
+        return found
 
     def labelled_rows(self) -> np.ndarray:
         """Returns the rows that training may read, int64 `[m]`."""

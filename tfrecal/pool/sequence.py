@@ -19,6 +19,10 @@ class PoolSequence(tf_keras.utils.Sequence):
     `tf.data` made of a generator keeps the first epoch's number of batches
     and silently skips later rows.)
 
+    Where rows were shown in lists, lists are shuffled, and the rows of one
+    follow each other: a batch ends within one list at most. `list_id` of a
+    batch tells them apart.
+
     Args:
         pool: a `Pool` with at least one labelled row.
         batch_size: rows of a training step; the last one may have fewer.
@@ -101,12 +105,14 @@ class PoolSequence(tf_keras.utils.Sequence):
         rng = np.random.default_rng([self.seed, epoch])
         steps = self.steps if epoch else self.first_steps
         labelled = pool.labelled_rows()
-        groups = None
+        self._lists = groups = pool.lists(labelled)
         if self.window:
             self._windows = Windows(pool, self.window)
-            groups = self._windows.of_rows[labelled]
+            groups = 1 + self._windows.of_rows[labelled]
         self._rows = _shuffled_passes(labelled, rng, steps and max(
             steps * self.batch_size, self.passes * len(labelled)), groups)
+        if self._lists is not None:
+            self._lists = pool.lists(self._rows)
         self.fetched = 0
         self._label = pool.label[self._rows]
         weight = np.ones(len(pool), np.float32)
@@ -231,28 +237,37 @@ class PoolSequence(tf_keras.utils.Sequence):
     def _columns_of(self, places) -> dict:
         rows = self._rows[places]
         item = self.pool.item[rows]
-        return {"user_id": self.pool.user[rows], "item_id": item,
-                "label": self._label[places], "weight": self._weight[places],
-                "positive": self._label[places] >= self.pool.positive,
-                "log_q": self._log_q[item]}
+        found = {
+            "user_id": self.pool.user[rows], "item_id": item,
+            "label": self._label[places], "weight": self._weight[places],
+            "positive": self._label[places] >= self.pool.positive,
+            "log_q": self._log_q[item]}
+        if self._lists is not None:
+            found["list_id"] = self._lists[places]
+        return found
 
 
 def _shuffled_passes(rows, rng, number: int | None, groups=None):
     """Returns `rows` in random order, or `number` from repeated passes.
 
-    With `groups` `[n]`, rows of a group stay together.
+    Rows of one group `[n]` follow each other; 0 is no group.
     """
-    def shuffled():
-        order = rng.permutation(len(rows))
-        if groups is not None:
-            place = rng.permutation(groups.max(initial=0) + 1)
-            order = order[np.argsort(place[groups[order]], kind="stable")]
-        return rows[order]
-
     if number is None or not len(rows):
-        return shuffled()
+        return _shuffled(rows, rng, groups)
     passes = -(-number // len(rows))
-    return np.concatenate([shuffled() for _ in range(passes)])[:number]
+    return np.concatenate([_shuffled(rows, rng, groups)
+                           for _ in range(passes)])[:number]
+
+
+def _shuffled(rows, rng, groups):
+    order = rng.permutation(len(rows))
+    if groups is not None:
+        alone = groups.max(initial=0) + 1 + np.arange(len(rows))
+        _, unit = np.unique(np.where(groups > 0, groups, alone),
+                            return_inverse=True)
+        place = rng.permutation(unit.max(initial=-1) + 1)
+        order = order[np.argsort(place[unit[order]], kind="stable")]
+    return rows[order]
 
 
 def bounds(rows: int, replicas: int) -> np.ndarray:

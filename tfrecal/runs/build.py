@@ -119,7 +119,7 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         tasks=default_tasks(
             data.scale, mean, encoder is not None, config.loss_names,
             config.temperature, config.loss_weights,
-            NEGATIVES[config.query]),
+            NEGATIVES[config.query], lists=data.list_code is not None),
         query=config.query,
         seed=config.seed if seed is None else seed, **options)
     model.compile(learning_rate=config.learning_rate,

@@ -13,7 +13,7 @@ from tfrecal.text.options import PRECISIONS
 SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
 ORACLES = ("replay", "people")
 TUNINGS = (*encoder_options.TUNINGS, "auto")
-LOSSES = ("rating", "retrieval", "pairwise", "search")
+LOSSES = ("rating", "retrieval", "pairwise", "search", "in_list")
 
 
 def _check_losses(losses: str) -> None:
@@ -98,8 +98,9 @@ class RunConfig(DataConfig):
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
         losses: comma-separated: one or both of `retrieval` and `pairwise`;
-            `rating`, without which no labels are predicted; and `search`,
-            which is left out without texts.
+            `rating`, without which no labels are predicted; `search`,
+            which is left out without texts; and `in_list`, which is left
+            out where no row has a `list_id`.
         weights: loss weights, such as `retrieval=0.5,search=0.2`; the other
             losses keep theirs (`tfrecal.model.tasks`).
         temperature: divides the inner products of the retrieval loss.
@@ -149,7 +150,7 @@ class RunConfig(DataConfig):
     encoder_learning_rate: float | None = None
     encoder_every: int = 20
     dropout: float = 0.05
-    losses: str = "rating,retrieval,search"
+    losses: str = "rating,retrieval,search,in_list"
     weights: str = ""
     temperature: float = 1.0
     query: str = "mean"

@@ -42,8 +42,10 @@ class DataConfig:
         bad_rows: what to do with bad rows of these files: `"raise"` refuses
             them, `"drop"` leaves them out and counts them.
         duplicates: what to do with several rows of one pair: `"raise"`, or
-            keep the `"first"` or `"last"` by time, or the `"mean"` label. By
-            default they are refused, and of clicks the last is kept.
+            keep the `"first"` or `"last"` by time, the `"mean"` label, or
+            the last of the `"highest"` label. By default they are refused;
+            of clicks the last is kept, of rows in lists (`list_id`) the
+            highest.
     """
 
     data: str = "ml-100k"
@@ -67,7 +69,7 @@ class DataConfig:
     _scale = typed.rule(lambda scale: check_scale(scale), "scale")
     _bad_rows = typed.one_of(("raise", "drop"), "bad_rows")
     _duplicates = typed.one_of(
-        ("raise", "first", "last", "mean"), "duplicates")
+        ("raise", "first", "last", "mean", "highest"), "duplicates")
 
     @property
     def own_parts(self) -> dict[str, str]:

@@ -132,7 +132,7 @@ def _without_questions(plan: Plan, size: int) -> Plan:
     """Returns the plan of a run on positives only."""
     config = plan.config
     losses = [name for name in config.loss_names
-              if name not in ("rating", "pairwise")]
+              if name not in ("rating", "pairwise", "in_list")]
     if "retrieval" not in losses:
         losses.append("retrieval")
     weights = ",".join(f"{name}={value!r}" for name, value

@@ -61,6 +61,8 @@ class GradedHistories:
     def of_pool(cls, pool) -> "GradedHistories":
         """Returns those of the labelled rows of a pool."""
         rows = pool.by_user_and_time(pool.labelled_rows())
+        # What says nothing makes nothing older.
+        rows = rows[grades(pool.label[rows], pool.scale) > 0]
         label = pool.label[rows]
         grade = grades(label, pool.scale)
         good = label >= pool.positive

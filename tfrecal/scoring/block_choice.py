@@ -96,6 +96,8 @@ class _Search:
         self._trained = self._scorer.trained_vectors("retrieval")
         self._texts = getattr(model, "item_texts", lambda: None)()
         self._histories = GradedHistories.of_pool(pool)
+        # Without times, the order of rows says nothing.
+        self._timed = np.ptp(pool.time[pool.labelled_rows()]) > 0
         self._solved = None, None
         items = pool.item_vocabulary.size - 1
         self._solves = items <= EXACT
@@ -122,7 +124,7 @@ class _Search:
 
     def climb_all(self, fixed) -> None:
         """Tries one option after the other."""
-        if "decay" not in fixed and self.best.decay == 1:
+        if "decay" not in fixed and self.best.decay == 1 and self._timed:
             self._climb("decay", _DECAYS)
         factors = [("beta", _BETA)]
         if self._solves:
