@@ -10,7 +10,7 @@ from tfrecal.data.interactions import Interactions
 from tfrecal.model.linear_block import BlockOptions, grades
 from tfrecal.model.towers import QueryTower
 from tfrecal.pool.pool import Pool, PoolExhausted
-from tfrecal.scoring.block import solved_of_pool
+from tfrecal.scoring.block import GradedHistories
 
 
 @pytest.fixture
@@ -298,7 +298,9 @@ def test_a_pool_saved_without_times_is_in_row_order(tmp_path):
 def test_blocks_read_histories_oldest_first():
     pool = Pool.cross(_timed([7, 8, 2, 4], [5, 3, 1, 4]))
     options = BlockOptions(rank=3, decay=0.5)
-    solved, queries, _ = solved_of_pool(pool, options)
+    histories = GradedHistories.of_pool(pool)
+    solved = histories.solve(options)
+    queries = histories.queries(solved)
     order = np.array([2, 3, 0, 1])
     wanted = solved.queries(np.array([0, 4]), 1 + order, grades(
         np.array([5, 3, 1, 4])[order], (1, 5)))

@@ -105,6 +105,15 @@ def test_order_is_told_by_a_split_in_time():
     assert choice.options.decay < 1
 
 
+def test_rows_without_times_have_no_order(split):
+    frame = split.train.frame.assign(timestamp=0.0)
+    pool = Pool.from_interactions(
+        split.train.with_frame(frame), initial=1.0)
+    fixed = {"beta", "l2"}
+    assert choose_linear_block(untrained(split), pool, split.validation,
+                               fixed=fixed).tried == 1
+
+
 def test_rows_without_a_positive_change_nothing(split, pool):
     bad = split.validation.take(split.validation.label < 2)
     model = untrained(split)
