@@ -149,7 +149,7 @@ def test_a_history_moves_the_linear_block(kind, request):
     found = made.by_session("embed_queries", {
         "user_id": users, "history": lists(
             [items[0], "nothing", items[1]], [items[1], "", ""])})
-    rows, decay = block.solved.rows, block.solved.decay
+    rows, decay = block.solved.rows, block.solved.options.decay
     np.testing.assert_allclose(found["embedding"][:, -rank:], block.like * (
         np.stack([decay * rows[5] + rows[10], rows[10]])), rtol=1e-4,
         atol=1e-6)

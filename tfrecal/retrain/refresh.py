@@ -68,9 +68,8 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         labels, told = labels_of_today(
             base_labels(pool), today, store.responses(until=newest),
             store.shown(until=newest), now=now, patience=config.patience)
-        if newest <= _heard(store, base_run, until):
-            told = 0
-        if not any(new) and not len(gone) and not told:
+        fresh = told and newest > _heard(store, base_run, until)
+        if not any(new) and not len(gone) and not fresh:
             raise ValueError(
                 "A refresh needs new ids in `users` (`--users`) or `items` "
                 "(`--items`), or new feedback on known items. Received: "
