@@ -360,6 +360,29 @@ def test_a_model_that_is_worse_is_not_promoted(shop):
         job.retrain(shop.folder / "loop", now=shop.world.now)
 
 
+def test_feedback_that_trained_nothing_joins_histories(shop):
+    """What was refused above: lists follow it, and it can still be learned."""
+    loop = Loop(shop.folder / "loop")
+    with FeedbackStore(shop.folder / "feedback.db") as store:
+        clicks = store.responses()
+        learned = loop.until(store, loop.served()[1])
+    news = clicks[clicks["received"] > learned]
+    user = news["user_id"].value_counts().index[0]
+    options = shop.options(address=shop.address)
+    with Recommender(shop.address, "shop", timeout=30) as client:
+        before = client.recommend([user])
+        record = refresh(loop.folder, options)
+        after = client.recommend([user])
+    assert record["outcome"] == "promoted" and record["feedback"] > 0
+    assert f"{record['feedback']:,} labels joined" in record["reason"]
+    assert after.version > before.version
+    assert not np.allclose(after.scores[0], before.scores[0], atol=1e-4)
+    with pytest.raises(ValueError, match="needs new ids .* or new feedback"):
+        refresh(loop.folder, options)
+    with FeedbackStore(shop.folder / "feedback.db") as store:
+        assert loop.until(store, loop.served()[1]) == learned
+
+
 def test_force_holds_for_one_retraining(shop):
     """And whom there are too few of is noticed before the training."""
     few = shop.options(least_users=10_000)

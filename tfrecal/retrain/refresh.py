@@ -51,13 +51,7 @@ def refresh(folder, config: RetrainConfig | None = None, *,
         rows, erased, forget = read_without_erased(
             store, config, origin, tables, until)
         gone = tables.users.index[tables.users.index.isin(forget)]
-        # Erased users stay out even if today's table still has them.
-        users = grown_table(tables.users.drop(index=gone), rows.users.drop(
-            index=list(erased), errors="ignore"))
-        today = Interactions(
-            tables.frame.iloc[:0], users,
-            grown_table(tables.items, rows.items), tables.scale,
-            tables.report, tables.name)
+        today = _tables_of_today(tables, rows, gone, erased)
         if not quiet:
             for note in rows.notes:
                 print(note, flush=True)
@@ -107,6 +101,16 @@ def refresh(folder, config: RetrainConfig | None = None, *,
             print(f"{outcome}: {reason}", flush=True)
         return {**record, "run_id": run_id, "outcome": outcome,
                 "reason": reason, "version": made}
+
+
+def _tables_of_today(tables, rows, gone, erased) -> Interactions:
+    """Returns the served tables without the erased and with new ids."""
+    # Erased users stay out even if today's table still has them.
+    users = grown_table(tables.users.drop(index=gone), rows.users.drop(
+        index=list(erased), errors="ignore"))
+    return Interactions(
+        tables.frame.iloc[:0], users, grown_table(tables.items, rows.items),
+        tables.scale, tables.report, tables.name)
 
 
 def _end_killed_refresh(loop: Loop, store) -> None:
