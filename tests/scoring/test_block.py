@@ -69,3 +69,34 @@ def test_lists_are_better_with_it():
     before = judge.evaluate(model)["ndcg@10"]
     model.linear_block = BlockOptions()
     assert judge.evaluate(model)["ndcg@10"] > before + 0.02
+
+
+def test_texts_that_are_all_equal_say_nothing(made):
+    _, pool, model = made
+    model.linear_block = BlockOptions(rank=8)
+    model.item_texts = lambda: None
+    without = PoolScorer(model, pool).linear_block()
+    model.item_texts = lambda: np.zeros(
+        (pool.item_vocabulary.size, 5), np.float32)
+    found = PoolScorer(model, pool).linear_block()
+    np.testing.assert_allclose(
+        found.queries @ found.candidates.T,
+        without.queries @ without.candidates.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("texts", [
+    lambda rows: np.zeros((rows - 1, 5)), lambda rows: np.zeros(rows),
+    lambda rows: np.full((rows, 5), np.nan)])
+def test_texts_of_other_items_are_refused(made, texts):
+    _, pool, model = made
+    model.linear_block = BlockOptions(rank=8)
+    model.item_texts = lambda: texts(pool.item_vocabulary.size)
+    with pytest.raises(ValueError, match="finite vectors of the pool's"):
+        PoolScorer(model, pool).vectors("retrieval")
+
+
+def test_something_else_of_that_name_is_refused(made):
+    _, pool, model = made
+    model.linear_block = 0.5
+    with pytest.raises(TypeError, match="BlockOptions.*float"):
+        PoolScorer(model, pool).vectors("retrieval")

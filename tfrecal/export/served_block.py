@@ -35,7 +35,8 @@ class ServedBlock(tf.Module):
         Args:
             codes: codes of users, int32 `[B]`.
             likes: codes of the items of the request's history, oldest
-                first, int32 `[B, None]` padded with 0.
+                first, int32 `[B, None]` padded with 0. An item that is
+                there twice counts twice.
             there: bool `[B]`, where the request has a history, which counts
                 in place of what the pool knows of the user.
         """

@@ -83,6 +83,41 @@ class GradedHistories:
         return solved.queries(self.indptr, self.items, self.grade)
 
 
+def options_of(model) -> BlockOptions | None:
+    """Returns what decides the linear block of a model; None without one.
+
+    Raises:
+        TypeError: `linear_block` is something else.
+    """
+    options = getattr(model, "linear_block", None)
+    if options is not None and not isinstance(options, BlockOptions):
+        raise TypeError(
+            "`linear_block` of a model must be a `BlockOptions` or None. "
+            f"Received: a {type(options).__name__} of a "
+            f"{type(model).__name__}. Give something else another name.")
+    return options
+
+
+def texts_of(model, pool) -> np.ndarray | None:
+    """Returns what a model says of its items' texts, `[items + 1, dim]`.
+
+    Raises:
+        ValueError: these are no vectors of the pool's items.
+    """
+    found = getattr(model, "item_texts", lambda: None)()
+    if found is None:
+        return None
+    texts = np.asarray(found, np.float32)
+    rows = pool.item_vocabulary.size
+    if texts.ndim != 2 or len(texts) != rows or not np.isfinite(texts).all():
+        raise ValueError(
+            "`item_texts` must return finite vectors of the pool's items by "
+            f"code, [{rows}, dim]. Received: {list(texts.shape)}"
+            + ("" if np.isfinite(texts).all() else " with NaN or infinity")
+            + ". Row 0 is that of unknown items.")
+    return texts
+
+
 def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:
     """Places a block beside trained vectors.
 

@@ -13,7 +13,7 @@ import numpy as np
 from tfrecal import metrics
 from tfrecal.model.block_solvers import EXACT
 from tfrecal.model.linear_block import BlockOptions
-from tfrecal.scoring.block import GradedHistories, beside
+from tfrecal.scoring.block import GradedHistories, beside, options_of, texts_of
 from tfrecal.scoring.scorer import PoolScorer
 
 _USERS = 4_000   # that are ranked for
@@ -90,11 +90,11 @@ class _Search:
     """Ranks for users with some options; holds the best so far."""
 
     def __init__(self, model, pool, validation, seed):
-        self.best = getattr(model, "linear_block", None) or BlockOptions()
+        self.best = options_of(model) or BlockOptions()
         self.tried = 0
         self._scorer = PoolScorer.of(model, pool)
         self._trained = self._scorer.trained_vectors("retrieval")
-        self._texts = getattr(model, "item_texts", lambda: None)()
+        self._texts = texts_of(model, pool)
         self._histories = GradedHistories.of_pool(pool)
         # Without times, the order of rows says nothing.
         self._timed = np.ptp(pool.time[pool.labelled_rows()]) > 0

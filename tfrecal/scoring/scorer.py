@@ -16,7 +16,13 @@ from tfrecal.model import probe
 from tfrecal.model.protocol import EMBED
 from tfrecal.pool.target import Target
 from tfrecal.scoring.anchored_heads import head_vectors
-from tfrecal.scoring.block import GradedHistories, PlacedBlock, beside
+from tfrecal.scoring.block import (
+    GradedHistories,
+    PlacedBlock,
+    beside,
+    options_of,
+    texts_of,
+)
 from tfrecal.scoring.calibration import Calibration
 from tfrecal.scoring.graphs import ModelGraphs, unknown_row
 from tfrecal.scoring.labels import Labels, labels_of
@@ -190,14 +196,14 @@ class PoolScorer:
             query, candidate: the trained retrieval vectors, if they are
                 known.
         """
-        options = getattr(self.model, "linear_block", None)
+        options = options_of(self.model)
         if options is None or not options.beta:
             return None
         if query is None:
             query, candidate = self.trained_vectors("retrieval")
         key = self.pool.version, replace(options, beta=1.0)
         if self._solved[0] != key:
-            texts = getattr(self.model, "item_texts", lambda: None)()
+            texts = texts_of(self.model, self.pool)
             histories = GradedHistories.of_pool(self.pool)
             solved = histories.solve(options, texts)
             self._solved = key, (
