@@ -21,6 +21,7 @@ from tfrecal.data.world import world as world
 from tfrecal.model import tasks as tasks
 from tfrecal.model import towers as towers
 from tfrecal.model import two_tower as models
+from tfrecal.model.linear_block import BlockOptions as BlockOptions
 from tfrecal.model.towers import CandidateTower as CandidateTower
 from tfrecal.model.towers import QueryTower as QueryTower
 from tfrecal.model.two_tower import TwoTower as TwoTower
@@ -40,6 +41,9 @@ from tfrecal.pool.sequence import PoolSequence as PoolSequence
 from tfrecal.pool.target import Target as Target
 from tfrecal.scoring.beam import jobs as beam
 from tfrecal.scoring.beam import vectors as vectors
+from tfrecal.scoring.block_choice import (
+    choose_linear_block as choose_linear_block,
+)
 from tfrecal.scoring.scorer import PoolScorer as PoolScorer
 from tfrecal.text import distill as distill
 from tfrecal.text import encoder as encoders

@@ -254,7 +254,8 @@ class TestExport:
         tower = model.query_tower
         standard = tower.standardise(student.encode(texts))
         np.testing.assert_allclose(
-            vectors["student"], tower.search(standard)[:, 8:], atol=1e-5)
+            vectors["student"][:, :8], tower.search(standard)[:, 8:],
+            atol=1e-5)
         for name in ("student", "int8"):
             assert np.abs(vectors[name] - vectors["own"]).max() > 1e-5
             np.testing.assert_array_equal(

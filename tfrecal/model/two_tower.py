@@ -178,18 +178,15 @@ class TwoTower(TrainingStep):
     candidate_features = ("item_id",)
 
     def item_texts(self) -> np.ndarray | None:
-        """Returns what the pretrained encoder knows of the items' texts.
+        """Returns what the encoder says of the items' texts, as it is now.
 
         Returns:
             Centred vectors of norm 1, float32 `[items + 1, dim]`; zeros for
             code 0. None for a model without texts.
         """
-        table = self.candidate_tower.table
-        if table is None:
+        if self.candidate_tower.table is None:
             return None
-        found = np.array(table.initial, np.float32)
-        found[1:] -= found[1:].mean(axis=0)
-        found[0] = 0
+        found = self.candidate_tower.texts_of_catalogue()
         norm = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norm, 1e-9)
 

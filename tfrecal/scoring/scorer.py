@@ -61,6 +61,7 @@ class PoolScorer:
         self._parts: dict[str, dict] = {}
         self._stamp = None
         self._solved = None, None
+        self._texts = None, None
 
     @classmethod
     def of(cls, model, pool) -> "PoolScorer":
@@ -201,14 +202,21 @@ class PoolScorer:
             return None
         if query is None:
             query, candidate = self.trained_vectors("retrieval")
-        key = self.pool.version, replace(options, beta=1.0)
+        texts = self._item_texts()
+        key = (self.pool.version, replace(options, beta=1.0),
+               texts is not None and zlib.crc32(np.ascontiguousarray(texts)))
         if self._solved[0] != key:
-            texts = texts_of(self.model, self.pool)
             histories = GradedHistories.of_pool(self.pool)
             solved = histories.solve(options, texts)
             self._solved = key, (
                 solved, histories.queries(solved), histories.like)
         return beside(query, candidate, *self._solved[1], options.beta)
+
+    def _item_texts(self):
+        """Returns the texts' vectors, encoded anew where weights changed."""
+        if self._stamp is None or self._texts[0] != self._stamp:
+            self._texts = self._stamp, texts_of(self.model, self.pool)
+        return self._texts[1]
 
     def _vectors_of_parts(self, block, salt):
         query, candidate = (
