@@ -61,11 +61,10 @@ class GradedHistories:
     def of_pool(cls, pool) -> "GradedHistories":
         """Returns those of the labelled rows of a pool."""
         rows = pool.by_user_and_time(pool.labelled_rows())
+        grade = grades(pool.label[rows], pool.scale)
         # What says nothing makes nothing older.
-        rows = rows[grades(pool.label[rows], pool.scale) > 0]
-        label = pool.label[rows]
-        grade = grades(label, pool.scale)
-        good = label >= pool.positive
+        rows, grade = rows[grade > 0], grade[grade > 0]
+        good = pool.label[rows] >= pool.positive
         shape = pool.user_vocabulary.size, pool.item_vocabulary.size
         number = np.bincount(pool.user[rows], minlength=shape[0])
         return cls(np.concatenate([[0], np.cumsum(number)]), pool.item[rows],

@@ -92,19 +92,20 @@ class _Search:
     def __init__(self, model, pool, validation, seed):
         self.best = options_of(model) or BlockOptions()
         self.tried = 0
-        self._scorer = PoolScorer.of(model, pool)
-        self._trained = self._scorer.trained_vectors("retrieval")
+        self._trained = PoolScorer.of(model, pool).trained_vectors(
+            "retrieval")
         self._texts = texts_of(model, pool)
         self._histories = GradedHistories.of_pool(pool)
+        labelled = pool.labelled_rows()
         # Without times, the order of rows says nothing.
-        self._timed = np.ptp(pool.time[pool.labelled_rows()]) > 0
+        self._timed = np.ptp(pool.time[labelled]) > 0
         self._solved = None, None
         items = pool.item_vocabulary.size - 1
         self._solves = items <= EXACT
         good = validation.label >= pool.positive
         user = validation.user_code[good]
         # Of a user without a label, a block knows nothing.
-        known = np.isin(user, pool.user[pool.labelled_rows()])
+        known = np.isin(user, pool.user[labelled])
         users = np.unique(user[known])
         if len(users) > _USERS:
             users = np.sort(np.random.default_rng(
