@@ -1,4 +1,4 @@
-"""What does the linear block cost to solve, exactly and by iteration?
+"""What does the linear block cost to solve, by both ways, and to serve?
 
 Clicks of a made catalogue (popularity falls as rank^-0.9, users of four
 tastes among 256, 17 clicks a user, five users an item) with text vectors of
@@ -8,7 +8,10 @@ and a made catalogue of 2,000 items (one click in ten held out), at equal
 options, and NDCG@10 tells what iteration loses: the least share over the
 data sets is in the JSON. A refresh is what `PoolScorer` does when labels of
 MovieLens-100K arrive. Keys end with the number of items: `solve_s_1e5` is by
-iteration, `solve_s_exact_8e3` exact.
+iteration, `solve_s_exact_8e3` exact. Last, one client asks two servers
+(`tfrecal serve`, 20,000 items, the default index) by user id, with the block
+in the export and without, in turns: `served_over_without` is the ratio of the
+median times.
 
     python benchmarks/linear_block.py [--quick] [--seeds 3]
 """
@@ -28,8 +31,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
 import scipy.sparse  # noqa: E402
+import server  # noqa: E402
+from helpers import served  # noqa: E402
 
 from tfrecal import Pool, datasets, splits  # noqa: E402
+from tfrecal.export.export_model import export_model  # noqa: E402
 from tfrecal.metrics.ranking import pairs, ranking  # noqa: E402
 from tfrecal.model import block_solvers  # noqa: E402
 from tfrecal.model.linear_block import BlockOptions, solve  # noqa: E402
@@ -150,6 +156,26 @@ def refresh() -> float:
     return time.perf_counter() - began
 
 
+def serve(seconds: int, rounds: int) -> dict:
+    """Median ms of `recommend` by user id, with the block and without."""
+    model, pool = served.random_model(20_000, dim=128)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for name, block in (("with", BlockOptions()), ("without", None)):
+            model.linear_block = block
+            paths[name] = export_model(
+                model, Path(folder) / name, pool=pool).parent
+        with served.server(paths["with"]) as (one, _), served.server(
+                paths["without"]) as (other, _):
+            found = {name: row["p50_ms"] for name, row in server.turns(
+                pool, {"with": one, "without": other}, 1, 1, seconds,
+                rounds)}
+    print("served, median: {with:.2f} ms with the block, {without:.2f} "
+          "without".format(**found), flush=True)
+    return {"served_ms": round(found["with"], 3), "served_over_without":
+            round(found["with"] / found["without"], 3)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -182,6 +208,7 @@ def main():
         print(f"{name:15} NDCG@10 exact {exact.mean():.4f}, by iteration "
               f"{iterative.mean():.4f}: {shares[-1]:.4f} of it", flush=True)
     block_solvers.EXACT = EXACT
+    found |= serve(*((1, 2) if args.quick else (3, 5)))
     print(json.dumps(found | {
         "refresh_s": round(refresh(), 2),
         "iterative_over_exact_ndcg": round(min(shares), 4),

@@ -40,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np  # noqa: E402
 import quality_peers  # noqa: E402
 from helpers import history_peers  # noqa: E402
-from helpers.protocols import Judge, judge_new_items, new_items  # noqa: E402
+from helpers.protocols import K, Judge, judge_new_items, new_items  # noqa: E402
 from helpers.results import kept, mean, show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
@@ -51,6 +51,8 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
 )
 from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
 from tfrecal.data.templates import default_template  # noqa: E402
+from tfrecal.export.index import build_index  # noqa: E402
+from tfrecal.export.serving_model import ServingModel  # noqa: E402
 from tfrecal.runs.build import assemble  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
 from tfrecal.runs.plan import Plan  # noqa: E402
@@ -118,27 +120,22 @@ class Ours:
         return self.query[users + 1] @ self.candidate[1:].T
 
     def requests(self, users, histories) -> np.ndarray:
-        codes = (np.zeros(len(histories), np.int32) if users is None
-                 else (users + 1).astype(np.int32))
-        histories = [np.asarray(one, np.int32) + 1 for one in histories]
-        queries = getattr(self.scorer, "request_queries",
-                          self._request_queries)(codes, histories)
-        return queries @ self.candidate[1:].T
+        """Answers as the export does; see `history_peers.HistoryPeer`."""
+        pool = self.scorer.pool
+        ids = ([""] * len(histories) if users is None
+               else [str(pool.user_ids[user]) for user in users])
+        given = np.full((len(ids), max(map(len, histories))), "", object)
+        for row, history in zip(given, histories):
+            row[:len(history)] = [str(pool.item_ids[item])
+                                  for item in history]
+        queries = self._serving.functions["embed_queries"](
+            user_id=tf.constant(ids), history=tf.constant(given))["embedding"]
+        return queries.numpy() @ self.candidate[1:].T
 
     @functools.cached_property
-    def _trained(self):
-        return self.scorer.trained_vectors("retrieval")[0]
-
-    def _request_queries(self, codes, histories):
-        """Trained queries, and the block of the histories beside them."""
-        trained = self._trained[codes]
-        block = self.scorer.linear_block()
-        if block is None:
-            return trained
-        items = np.concatenate(histories)
-        indptr = np.concatenate([[0], np.cumsum([*map(len, histories)])])
-        return np.hstack([trained, block.solved.queries(
-            indptr, items, np.full(len(items), block.like, np.float32))])
+    def _serving(self) -> ServingModel:
+        return ServingModel(self.scorer, build_index(
+            self.candidate[1:], k=K, kind="exact"), K)
 
 
 def split_of(name: str, seed: int) -> splits.Split:
@@ -186,7 +183,7 @@ def peers(name: str, seed: int, options) -> dict:
     judge = Judge(split)
     best = {}
     for fit in history_peers.fits(
-            judge.rows, texts_of(split.train),
+            judge.rows, texts_of(name),
             lambda peer: judge.ndcg(peer.scores), options.quick):
         take_better(best, *fit)
     return judged(name, seed, options, judge, best, [
@@ -230,9 +227,11 @@ def take_better(best: dict, worth: float, name: str, method, told) -> None:
         best[name] = worth, method, told
 
 
-def texts_of(data) -> np.ndarray:
-    """Centred MiniLM vectors of norm 1, float32 `[items, dim]`."""
-    texts = list(default_template(data.items)(data.items))
+@functools.cache
+def texts_of(name: str) -> np.ndarray:
+    """Centred MiniLM vectors of norm 1 of a set, float32 `[items, dim]`."""
+    items = datasets.load(SETS[name][0]).items
+    texts = list(default_template(items)(items))
     found = np.array(TextEncoder("minilm").table(texts).initial)[1:]
     found -= found.mean(axis=0)
     return found / np.maximum(
@@ -243,7 +242,7 @@ def judge_new(name: str, seed: int, options) -> dict:
     """New items: ours, and the cosine of untrained text vectors."""
     warm, new = new_items(datasets.load(SETS[name][0]), seed)
     cosine = history_peers.Cosine(
-        Judge(new).rows["likes"], texts_of(new.train))
+        Judge(new).rows["likes"], texts_of(name))
     model, pool = our_model(warm, seed)
     found, chosen = {}, model.linear_block
     for share in SHARES:

@@ -50,7 +50,7 @@ def test_predictions_are_those_of_the_regression(
         history, texts, with_texts, exact, monkeypatch):
     monkeypatch.setattr(block_solvers, "EXACT", exact)
     monkeypatch.setattr(block_solvers, "_TIMES", 32)
-    options = BlockOptions(rank=29)
+    options = BlockOptions(rank=29, cosine=0)
     texts = texts if with_texts else None
     wanted = history[:, 1:] @ by_the_book(history, options, texts)
     found = solve(history, options, texts)
@@ -58,6 +58,40 @@ def test_predictions_are_those_of_the_regression(
     # Rank 29 of 30, and where it is iterated an estimated diagonal.
     assert np.abs(predicted - wanted).max() < (
         0.02 if exact else 0.05) * np.abs(wanted).max()
+
+
+def test_cosines_join_the_regression(history, texts):
+    """Of full rank, the sum is that of both, in the wanted proportion."""
+    plain = solve(history, BlockOptions(rank=29, cosine=0), texts)
+    both = solve(history, BlockOptions(rank=29, cosine=0.5), texts)
+
+    def predicted(found):
+        return history[1:] @ found.rows @ found.vectors[1:].T
+
+    cosines = history[1:] @ texts @ texts[1:].T
+    spread = [np.sqrt(one.var(axis=1).mean())
+              for one in (predicted(plain), cosines)]
+    wanted = predicted(plain) + 0.5 * spread[0] / spread[1] * cosines
+    # 29 of 30 directions are kept.
+    assert np.abs(predicted(both) - wanted).max() < (
+        0.05 * np.abs(wanted).max())
+
+
+def test_equal_texts_add_no_cosines(history):
+    equal = np.zeros((31, 8), np.float32)
+    found, plain = (solve(history, BlockOptions(cosine=cosine), equal)
+                    for cosine in (1.0, 0.0))
+    np.testing.assert_array_equal(found.rows, plain.rows)
+
+
+def test_a_click_on_an_ungraded_item_tells_by_its_text(history, texts):
+    history = history.tolil()
+    history[:, 3] = 0
+    found = solve(history.tocsr(), BlockOptions(cosine=1.0), texts)
+    scores = found.rows[3] @ found.vectors[1:].T
+    alike = texts[3] @ texts[1:].T
+    assert not found.graded[3]
+    assert np.corrcoef(scores, alike)[0, 1] > 0.5
 
 
 def test_both_ways_give_the_same_lists(monkeypatch):
@@ -87,7 +121,7 @@ def test_both_ways_give_the_same_lists(monkeypatch):
 @pytest.mark.parametrize("exact", [0, 8_000])
 def test_a_rank_above_that_of_the_grades(history, texts, exact, monkeypatch):
     monkeypatch.setattr(block_solvers, "EXACT", exact)
-    options = BlockOptions(rank=20)
+    options = BlockOptions(rank=20, cosine=0)
     some = history[:5]
     found = solve(some, options, texts)
     assert found.rows.shape == found.vectors.shape == (31, 20)

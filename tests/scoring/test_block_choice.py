@@ -4,10 +4,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from plain_towers import make_towers
 
-from tfrecal import BlockOptions, choose_linear_block, datasets, splits
+from tfrecal import (
+    BlockOptions,
+    Interactions,
+    choose_linear_block,
+    datasets,
+    splits,
+)
 from tfrecal.callbacks import EvaluateRetrieval
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
@@ -55,7 +62,7 @@ def test_a_choice_is_at_least_as_good_as_the_defaults(split, pool):
 
 
 def test_given_options_stay(split, pool):
-    given = {"l2": 2.0, "decay": 0.7, "beta": 1.1, "rank": 8}
+    given = {"l2": 2.0, "decay": 0.7, "beta": 1.1, "rank": 8, "popular": 0.5}
     model = untrained(split, linear_block=BlockOptions(**given))
     choice = choose_linear_block(model, pool, split.validation, fixed=given)
     for name, value in given.items():
@@ -75,10 +82,10 @@ def test_the_same_seed_chooses_the_same(split, pool, monkeypatch):
 def test_a_large_catalogue_is_solved_once(split, pool, monkeypatch):
     monkeypatch.setattr(block_choice, "EXACT", 10)
     solved = []
-    solve = block_choice.GradedHistories.solve
+    regress = block_choice.regress
     monkeypatch.setattr(
-        block_choice.GradedHistories, "solve",
-        lambda self, *rest: solved.append(1) or solve(self, *rest))
+        block_choice, "regress",
+        lambda *rest: solved.append(1) or regress(*rest))
     choice = choose_linear_block(untrained(split), pool, split.validation)
     assert len(solved) == 1 and choice.tried > 2
     assert choice.options.l2 == BlockOptions().l2
@@ -86,10 +93,6 @@ def test_a_large_catalogue_is_solved_once(split, pool, monkeypatch):
 
 def test_order_is_told_by_a_split_in_time():
     """The next item is next to the last one, whatever came before."""
-    import pandas as pd
-
-    from tfrecal import Interactions
-
     rng = np.random.default_rng(0)
     start = rng.integers(0, 40, 200)
     walk = (start[:, np.newaxis] + np.cumsum(
@@ -109,7 +112,7 @@ def test_rows_without_times_have_no_order(split):
     frame = split.train.frame.assign(timestamp=0.0)
     pool = Pool.from_interactions(
         split.train.with_frame(frame), initial=1.0)
-    fixed = {"beta", "l2"}
+    fixed = {"beta", "l2", "popular"}
     assert choose_linear_block(untrained(split), pool, split.validation,
                                fixed=fixed).tried == 1
 
@@ -131,6 +134,22 @@ def test_labels_that_are_all_equal_are_no_fault(split):
         choice = choose_linear_block(
             untrained(split), pool, split.validation)
         assert np.isfinite(choice.ndcg)
+
+
+def test_what_most_like_counts_where_it_tells():
+    """Everybody takes the first items; who took one of them says nothing."""
+    rng = np.random.default_rng(0)
+    often = 0.7 / np.arange(1, 41) ** 0.7
+    user, item = np.nonzero(rng.random((300, 40)) < often)
+    rows = pd.DataFrame({"user_id": user.astype(str),
+                         "item_id": item.astype(str), "label": 1.0})
+    parts = splits.random(Interactions.from_frame(rows, scale=(0, 1)))
+    pool = Pool.from_interactions(parts.train, initial=1.0)
+    model = untrained(parts)
+    model.compile()
+    model.fit(pool.sequence(256), epochs=8, verbose=0)
+    assert choose_linear_block(
+        model, pool, parts.validation).options.popular >= 1
 
 
 def test_towers_of_a_users_own_get_a_block(split, pool):

@@ -49,14 +49,7 @@ class ServedBlock(tf.Module):
                         tf.gather(self._stored, codes))
 
     def evidence(self, queries) -> tf.Tensor:
-        """Returns how much histories say, beside those of users: `[B, 1]`.
-
-        What is guessed of a user from others counts by it, so that a first
-        click is not drowned. It is 1 where the block knows nothing.
-
-        Args:
-            queries: float32 `[B, rank]`, as of `queries`.
-        """
+        """Returns what `PlacedBlock.evidence` does, as a tensor."""
         norm = tf.norm(queries, axis=1, keepdims=True)
         return tf.where(norm > 0, norm / self._norm, 1.0)
 

@@ -12,7 +12,11 @@ import tensorflow as tf
 
 from tfrecal.export.index import best_without
 from tfrecal.export.served_block import ServedBlock
-from tfrecal.export.unknown_users import stranger_queries, stranger_rows
+from tfrecal.scoring.unknown_users import (
+    beside_block,
+    stranger_queries,
+    stranger_rows,
+)
 from tfrecal.model.catalogue import codes_in, lookup
 from tfrecal.model.protocol import label_head
 from tfrecal.pool.histories import ragged_histories
@@ -140,6 +144,9 @@ class ServingModel(tf.Module):
         indptr, items = scorer.pool.histories()
         mean, rows = stranger_rows(
             query, indptr, items, trained, scorer.pool.item_vocabulary.size)
+        if block is not None:
+            mean, rows = beside_block(
+                mean, rows, block.solved.options.popular)
         self._stranger_mean, self._stranger_rows = _table(mean), _table(rows)
         some = np.flatnonzero(~trained & (np.diff(indptr) > 0))
         query = query.copy()

@@ -47,7 +47,7 @@ def low_rank(grade, ridge, features, rank, seed):
         `grade @ rows @ vectors.T`.
     """
     rng = np.random.default_rng(seed)
-    gram = _gram(grade)
+    gram = gram_product(grade)
     size = len(ridge)
     start = gram(rng.standard_normal(
         (size, min(size, rank + _EXTRA)), np.float32))
@@ -61,8 +61,8 @@ def low_rank(grade, ridge, features, rank, seed):
     return _leading(gram, inverse, own, start, rank, _REFINE)
 
 
-def _gram(grade):
-    """Returns the product of X'X with vectors `[items, n]`.
+def gram_product(grade):
+    """Returns a function: the product of X'X with vectors `[items, n]`.
 
     Columns do not change each other, so results do not depend on the number
     of threads; SciPy's products leave Python's lock.

@@ -3,15 +3,16 @@
 Graded interactions X (users x items) are regressed on themselves with a zero
 diagonal, as EASE does (Steck 2019, arXiv 1905.03375, eq. 8), with the dropout
 penalty of EDLAE (Steck 2020, eq. 12) and, added to the Gram matrix, the kernel
-of the items' texts (CEASE, L3AE: arXiv 2508.13500). The regression is cut to
-low rank, so that a prediction is an inner product: a query is the sum of rows
+of the items' texts (CEASE, L3AE: arXiv 2508.13500). The cosines of the texts
+join its predictions, for what nobody has clicked yet. The sum is cut to low
+rank, so that a prediction is an inner product: a query is the sum of rows
 over the items of a history, a candidate is a vector. So a fresh click moves a
 list at once, for users whom training never saw too, and a new item has its
 vector from its text.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -39,8 +40,12 @@ class BlockOptions:
         dropout: p of EDLAE: p / (1 - p) of an item's squared grades is its
             further ridge.
         text: weight of the kernel of the items' texts, in these units.
+        cosine: spread of the cosines of texts that are added to the
+            regression's predictions, beside the spread of these.
         rank: width of the vectors.
         decay: weight of an item of a history beside the next younger one.
+        popular: weight of what most users like, for users who are known by
+            a history only, see `scoring.unknown_users`.
         new_items: norm of an item that is known by its text only, beside
             that of an item of few labels. The larger, the more places of a
             list go to new items; 0 keeps them out.
@@ -50,12 +55,15 @@ class BlockOptions:
     l2: float = 5.0
     dropout: float = 0.5
     text: float = 1.0
+    cosine: float = 0.25
     rank: int = 128
     decay: float = 1.0
+    popular: float = 0.25
     new_items: float = 1.0
 
     def __post_init__(self):
         checks.at_least(0, beta=self.beta, text=self.text,
+                        cosine=self.cosine, popular=self.popular,
                         new_items=self.new_items)
         checks.positive(l2=self.l2)
         checks.whole(1, rank=self.rank)
@@ -117,18 +125,24 @@ def grades(label, scale) -> np.ndarray:
 
 def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
           texts: np.ndarray | None = None, seed: int = 0) -> Solved:
-    """Solves the regression.
+    """Solves the regression, and adds what the texts say.
 
     Args:
         history: grades, `[users + 1, items + 1]` by code.
         options: what decides it.
-        texts: vectors of the items' texts of mean norm 1, float32
+        texts: centred vectors of the items' texts of norm 1, float32
             `[items + 1, dim]`, or None.
         seed: of random probes where the catalogue is large.
 
     Returns:
         The `Solved` block. Without a grade above 0 it is zero.
     """
+    return with_texts(regress(history, options, texts, seed), history,
+                      options, texts)
+
+
+def regress(history, options, texts=None, seed: int = 0) -> Solved:
+    """Solves the regression alone; see `solve`."""
     grade = history[:, 1:].astype(np.float32, copy=False)
     size = grade.shape[1]
     own = np.asarray(grade.multiply(grade).sum(axis=0)).ravel()
@@ -142,15 +156,72 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
     features = None
     if texts is not None and options.text:
         features = texts[1:] * np.float32(np.sqrt(options.text * unit))
-    rows, vectors = block_solvers.low_rank(
-        grade, ridge, features, rank, seed)
-    if texts is not None and not own.all():
-        kernel = text_kernel(texts[1:], vectors, own > 0, options.new_items)
-        vectors = np.where(own[:, np.newaxis] > 0, vectors,
-                           texts[1:] @ kernel)
     return Solved(*(np.vstack([np.zeros((1, rank), np.float32), one])
-                    for one in (rows, vectors)),
+                    for one in block_solvers.low_rank(
+                        grade, ridge, features, rank, seed)),
                   np.append(False, own > 0), options)
+
+
+def with_texts(solved: Solved, history, options, texts=None) -> Solved:
+    """Adds the cosines of texts to a regression, and new items' vectors.
+
+    Args:
+        solved: what `regress` returned.
+        history, options, texts: as of `solve`.
+    """
+    rows, vectors, graded = solved.rows, solved.vectors, solved.graded
+    if texts is None or not graded.any():
+        return replace(solved, options=options)
+    if options.cosine:
+        rows, vectors = _with_cosines(
+            rows, vectors, history.astype(np.float32, copy=False),
+            texts, graded, options.cosine)
+    if not graded[1:].all():
+        kernel = text_kernel(texts[1:], vectors[1:], graded[1:],
+                             options.new_items)
+        new = ~graded
+        new[0] = False
+        vectors = vectors.copy()
+        vectors[new] = texts[new] @ kernel
+    return Solved(rows, vectors, graded, options)
+
+
+def _with_cosines(rows, vectors, history, texts, graded, weight):
+    """Adds weighed cosines to predictions, and cuts the sum to their rank.
+
+    With the rows A and vectors V of the regression and the texts F, the sum
+    is X (A V' + w F F'); what is kept are its leading right singular vectors.
+
+    Returns:
+        `(rows, vectors)`, float32 `[items + 1, rank]`.
+    """
+    gram = block_solvers.gram_product(history)
+    known = graded[:, np.newaxis]
+    ours, theirs = (_spread_of(gram, one, np.where(known, other, 0))
+                    for one, other in ((rows, vectors), (texts, texts)))
+    if not ours > 0 or not theirs > 0:
+        return rows, vectors
+    texts = texts * np.float32(np.sqrt(weight * ours / theirs))
+    right = np.where(known, np.hstack([vectors, texts]), 0)
+    # right = base @ half.T with orthonormal columns of the base.
+    value, vector = scipy.linalg.eigh((right.T @ right).astype(np.float64))
+    some = value > 1e-6 * value[-1]
+    root = np.sqrt(value[some])
+    base = right @ (vector[:, some] / root).astype(np.float32)
+    half = (vector[:, some] * root).astype(np.float32)
+    left = np.hstack([rows, texts]) @ half
+    rank = vectors.shape[1]
+    top = scipy.linalg.eigh((left.T @ gram(left)).astype(np.float64))[1]
+    top = top[:, ::-1][:, :rank].astype(np.float32)
+    missing = ((0, 0), (0, rank - top.shape[1]))
+    return np.pad(left @ top, missing), np.pad(base @ top, missing)
+
+
+def _spread_of(gram, rows, vectors) -> float:
+    """Returns the root of the summed variances of all users' scores."""
+    away = (vectors - vectors.mean(axis=0)).astype(np.float64)
+    return float(np.sqrt(max(0.0, np.sum(
+        (away.T @ away / len(away)) * (rows.T @ gram(rows))))))
 
 
 def text_kernel(texts, vectors, graded, scale: float = 1.0) -> np.ndarray:

@@ -15,6 +15,9 @@ ORACLES = ("replay", "people")
 TUNINGS = (*encoder_options.TUNINGS, "auto")
 LOSSES = ("rating", "retrieval", "pairwise", "search", "in_list")
 
+# Options of the linear block, each with `block_` before its name.
+_OF_BLOCK = ("beta", "l2", "dropout", "text", "cosine", "rank", "popular")
+
 
 def _check_losses(losses: str) -> None:
     given = set(typed.listed(losses))
@@ -109,9 +112,10 @@ class RunConfig(DataConfig):
             (`SequenceQueryTower`).
         linear_block: whether a closed-form regression from histories stands
             beside the trained vectors in lists, see `model.linear_block`.
-        block_beta, block_l2, block_dropout, block_text, block_rank: options
-            of it, see `BlockOptions`; those that are not given are chosen
-            on the validation part when training ends.
+        block_beta, block_l2, block_dropout, block_text, block_cosine,
+            block_rank, block_popular: options of it, see `BlockOptions`;
+            those that are not given are chosen on the validation part when
+            training ends.
         history_decay: weight of an item of a history beside the next younger
             one, from above 0 to 1; chosen on the validation part if it is
             not given. A split by time tells it, a random one cannot.
@@ -159,7 +163,9 @@ class RunConfig(DataConfig):
     block_l2: float | None = None
     block_dropout: float | None = None
     block_text: float | None = None
+    block_cosine: float | None = None
     block_rank: int | None = None
+    block_popular: float | None = None
     history_decay: float | None = None
     new_items: float = 1.0
     seed: int = 0
@@ -173,7 +179,7 @@ class RunConfig(DataConfig):
     _least_0 = typed.rule(
         functools.partial(checks.at_least, 0), "rounds", "final_epochs",
         "cost", "warm_up", "adversarial", "block_beta", "block_text",
-        "new_items")
+        "block_cosine", "block_popular", "new_items")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout",
         "block_dropout")
@@ -217,8 +223,7 @@ class RunConfig(DataConfig):
                     "Choose another `tuning`.")
         if not self.linear_block:
             given = sorted({
-                name for name in ("block_beta", "block_l2", "block_dropout",
-                                  "block_text", "block_rank",
+                name for name in (*(f"block_{one}" for one in _OF_BLOCK),
                                   "history_decay")
                 if getattr(self, name) is not None})
             if given:
@@ -242,8 +247,8 @@ class RunConfig(DataConfig):
     @property
     def block_given(self) -> dict[str, float]:
         """Options of the linear block that are given, not chosen."""
-        given = {name: getattr(self, f"block_{name}") for name in (
-            "beta", "l2", "dropout", "text", "rank")}
+        given = {name: getattr(self, f"block_{name}")
+                 for name in _OF_BLOCK}
         return checks.given(**given, decay=self.history_decay,
                             new_items=self.new_items)
 

@@ -32,6 +32,18 @@ class PlacedBlock:
         norms = np.linalg.norm(self.queries, axis=1)
         return float(norms[norms > 0].mean()) if norms.any() else 1.0
 
+    def evidence(self, queries) -> np.ndarray:
+        """Returns how much histories say, beside those of users: `[n, 1]`.
+
+        What is guessed of a user from others counts by it, so that a first
+        click is not drowned. It is 1 where the block knows nothing.
+
+        Args:
+            queries: float32 `[n, rank]`.
+        """
+        norm = np.linalg.norm(queries, axis=1, keepdims=True)
+        return np.where(norm > 0, norm / np.float32(self.norm), 1)
+
     @property
     def candidates(self) -> np.ndarray:
         """Vectors beside the trained ones, float32 `[items + 1, rank]`."""
@@ -71,11 +83,15 @@ class GradedHistories:
                    grade, float(grade[good].mean()) if good.any() else 1.0,
                    shape)
 
+    @property
+    def matrix(self) -> scipy.sparse.csr_matrix:
+        """The grades, float32 `[users + 1, items + 1]`."""
+        return scipy.sparse.csr_matrix(
+            (self.grade, self.items, self.indptr), shape=self.shape)
+
     def solve(self, options: BlockOptions, texts=None) -> Solved:
         """Solves the block of these histories; see `linear_block.solve`."""
-        return solve(scipy.sparse.csr_matrix(
-            (self.grade, self.items, self.indptr), shape=self.shape),
-            options, texts)
+        return solve(self.matrix, options, texts)
 
     def queries(self, solved: Solved) -> np.ndarray:
         """Returns the query of each user, float32 `[users + 1, rank]`."""

@@ -1,7 +1,9 @@
 """Chooses the options of a linear block on validation rows, in seconds.
 
 The trained vectors stay as they are: an option is tried by solving the block
-and ranking the catalogue for users of the validation part.
+and ranking the catalogue for users of the validation part. What decides the
+answers to users who are known by a history only is tried on the same users,
+by the last one to four items that they liked.
 """
 from __future__ import annotations
 
@@ -12,15 +14,28 @@ import numpy as np
 
 from tfrecal import metrics
 from tfrecal.model.block_solvers import EXACT
-from tfrecal.model.linear_block import BlockOptions
+from tfrecal.model.linear_block import (
+    BlockOptions,
+    Solved,
+    regress,
+    with_texts,
+)
 from tfrecal.scoring.block import GradedHistories, beside, options_of, texts_of
 from tfrecal.scoring.scorer import PoolScorer
+from tfrecal.scoring.unknown_users import (
+    beside_block,
+    stranger_queries,
+    stranger_rows,
+)
 
 _USERS = 4_000   # that are ranked for
 _K = 10
-# What is tried, in this order; by factors, but for `decay`. A factor that
-# helps is tried once more.
+_LAST = 4        # items of a history as of somebody unknown
+# What is tried; by factors, but for `decay`, `cosine` and `popular`. A factor
+# that helps is tried once more.
 _DECAYS = (0.9, 0.8, 0.65)
+_COSINES = (0.5, 1.0, 2.0)
+_POPULAR = (1.0, 4.0)
 _BETA, _L2, _TEXT = 2.0, 3.0, 4.0
 
 
@@ -51,7 +66,8 @@ class BlockChoice:
                     "is a positive of a user with labels")
         return (
             f"linear block: beta {one.beta:.3g}, l2 {one.l2:.3g}, text "
-            f"{one.text:.3g}, history decay {one.decay:g}: NDCG@10 "
+            f"{one.text:.3g}, cosine {one.cosine:.3g}, history decay "
+            f"{one.decay:g}, popular {one.popular:g}: NDCG@10 "
             f"{self.without:.4f} -> {self.ndcg:.4f} for {self.users:,} users "
             f"of the validation part ({self.tried} tries, "
             f"{self.seconds:.1f} s)")
@@ -64,7 +80,7 @@ def choose_linear_block(model, pool, validation, fixed=(),
     It goes from the model's options by one option at a time, and takes a
     step where users gain more than a standard error of their mean gain, so
     that few rows change nothing. Beyond `EXACT` items, where a solution takes
-    long, only `beta` and `decay` are tried, which need none.
+    long, only `beta`, `cosine` and `decay` are tried, which need none.
 
     Args:
         model: a trained model; its `linear_block` is set.
@@ -80,6 +96,8 @@ def choose_linear_block(model, pool, validation, fixed=(),
     search = _Search(model, pool, validation, seed)
     if search.users:
         search.climb_all(set(fixed))
+        if "popular" not in fixed and not pool.has_lists:
+            search.choose_popular()
     model.linear_block = search.best
     return BlockChoice(
         search.best, search.mean(search.worth), search.mean(search.without),
@@ -92,6 +110,7 @@ class _Search:
     def __init__(self, model, pool, validation, seed):
         self.best = options_of(model) or BlockOptions()
         self.tried = 0
+        self._pool = pool
         self._trained = PoolScorer.of(model, pool).trained_vectors(
             "retrieval")
         self._texts = texts_of(model, pool)
@@ -99,7 +118,8 @@ class _Search:
         labelled = pool.labelled_rows()
         # Without times, the order of rows says nothing.
         self._timed = np.ptp(pool.time[labelled]) > 0
-        self._solved = None, None
+        self._matrix = self._histories.matrix
+        self._regressed = self._solved = None, None
         items = pool.item_vocabulary.size - 1
         self._solves = items <= EXACT
         good = validation.label >= pool.positive
@@ -127,6 +147,9 @@ class _Search:
         """Tries one option after the other."""
         if "decay" not in fixed and self.best.decay == 1 and self._timed:
             self._climb("decay", _DECAYS)
+        if "cosine" not in fixed and self.best.cosine and (
+                self._texts is not None):
+            _ = self._climb("cosine", _COSINES) or self._climb("cosine", (0,))
         factors = [("beta", _BETA)]
         if self._solves:
             factors += [("l2", _L2), ("text", _TEXT), ("beta", _BETA)]
@@ -140,6 +163,45 @@ class _Search:
         if "beta" not in fixed and _is_better(self.without, self.worth):
             self.best = replace(self.best, beta=0.0)
             self.worth = self.without
+
+    def choose_popular(self) -> None:
+        """Chooses `popular` for the ranked users as if nobody knew them."""
+        indptr, items = self._pool.histories()
+        first = np.maximum(indptr[self._codes], indptr[self._codes + 1]
+                           - 1 - np.arange(self.users) % _LAST)
+        number = indptr[self._codes + 1] - first
+        likes = np.zeros((self.users, _LAST), np.int32)
+        there = np.arange(_LAST) < number[:, np.newaxis]
+        likes[there] = items[(first[:, np.newaxis] + np.arange(_LAST))[there]]
+        if not number.any():
+            return
+        query, candidate = self._trained
+        solved = replace(self._solve(self.best), options=self.best)
+        queries = self._histories.queries(solved)
+        block = beside(query, candidate, solved, queries,
+                       self._histories.like, self.best.beta)
+        linear = solved.queries(
+            np.concatenate([[0], np.cumsum(number)]), likes[there],
+            np.full(number.sum(), block.like, np.float32))
+        trained = np.zeros(len(query), bool)
+        trained[self._pool.user[self._pool.labelled_rows()]] = True
+        mean, rows = stranger_rows(
+            query, indptr, items, trained, len(candidate))
+        vectors = np.hstack([candidate, block.candidates])
+
+        def worth(popular):
+            self.tried += 1
+            others = stranger_queries(
+                *beside_block(mean, rows, popular), likes).numpy()
+            return self._ndcg(np.hstack(
+                [others * block.evidence(linear), linear]), vectors)
+
+        best = worth(self.best.popular)
+        for value in (0.0, *_POPULAR):
+            found = worth(value)
+            # These users stand for others: it takes more to be believed.
+            if _is_better(found, best, errors=2):
+                best, self.best = found, replace(self.best, popular=value)
 
     def _climb(self, name: str, values) -> bool:
         """Tries values as long as each is better; says whether one was."""
@@ -155,21 +217,32 @@ class _Search:
     def _worth(self, options) -> np.ndarray:
         """Returns the NDCG of each user, float64 `[users]`."""
         self.tried += 1
-        # What decides a solution, but for what decides queries and places.
-        key = replace(options, beta=1.0, decay=1.0)
-        if self._solved[0] != key:
-            self._solved = key, self._histories.solve(key, self._texts)
-        solved = replace(self._solved[1], options=options)
+        solved = replace(self._solve(options), options=options)
         queries = self._histories.queries(solved)
         block = beside(*self._trained, solved, queries,
                        self._histories.like, options.beta)
         return self._rank(*(np.hstack([one, other]) for one, other in zip(
             self._trained, (queries, block.candidates))))
 
+    def _solve(self, options) -> Solved:
+        """Solves anew what other options decide than the last time."""
+        key = replace(options, beta=1.0, decay=1.0, popular=1.0)
+        regression = replace(key, cosine=0.0)
+        if self._regressed[0] != regression:
+            self._regressed = regression, regress(
+                self._matrix, regression, self._texts)
+        if self._solved[0] != key:
+            self._solved = key, with_texts(
+                self._regressed[1], self._matrix, key, self._texts)
+        return self._solved[1]
+
     def _rank(self, query, candidate) -> np.ndarray:
+        return self._ndcg(query[self._codes], candidate)
+
+    def _ndcg(self, query, candidate) -> np.ndarray:
+        """Returns the NDCG of queries of the users, float64 `[users]`."""
         result = metrics.ranking(
-            query[self._codes], candidate[1:], self._relevant, self._seen,
-            k=_K)
+            query, candidate[1:], self._relevant, self._seen, k=_K)
         return result.per_user[f"ndcg@{_K}"]
 
 
@@ -181,7 +254,7 @@ def _of_users(users, user, item, items):
     return metrics.pairs(place[mine], item[mine] - 1, (len(users), items))
 
 
-def _is_better(worth, than) -> bool:
-    """Returns whether users gain more than a standard error of the mean."""
+def _is_better(worth, than, errors: float = 1.0) -> bool:
+    """Returns whether users gain more than standard errors of their mean."""
     gain = worth - than
-    return gain.mean() > gain.std() / np.sqrt(max(1, len(gain) - 1))
+    return gain.mean() > errors * gain.std() / np.sqrt(max(1, len(gain) - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfrecal.export.unknown_users import stranger_queries, stranger_rows
+from tfrecal.scoring.unknown_users import stranger_queries, stranger_rows
 
 # Users 1 and 2 like items 1 and 2; user 3, untrained, likes item 3.
 INDPTR, ITEMS = np.array([0, 0, 2, 3, 4]), np.array([1, 2, 1, 3])
