@@ -40,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np  # noqa: E402
 import quality_peers  # noqa: E402
 from helpers import history_peers  # noqa: E402
-from helpers.protocols import K, Judge, judge_new_items, new_items  # noqa: E402
+from helpers.protocols import Judge, K, judge_new_items, new_items  # noqa: E402
 from helpers.results import kept, mean, show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)

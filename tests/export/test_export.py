@@ -209,6 +209,8 @@ def test_a_stranger_is_answered_by_those_who_like_the_same(exported):
     # A linear block answers for itself; others' taste counts by its norm.
     linear = found["embedding"][:, width:]
     if linear.shape[1]:
+        mean = by_who_likes(pool, query, trained, [0])
+        wanted = 0.25 * mean + 4 * (wanted - mean)  # BlockOptions.popular
         norms = np.linalg.norm(PoolScorer.of(
             exported.model, pool).linear_block().queries, axis=1)
         wanted *= np.linalg.norm(linear, axis=1, keepdims=True) / norms[

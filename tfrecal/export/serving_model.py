@@ -12,14 +12,15 @@ import tensorflow as tf
 
 from tfrecal.export.index import best_without
 from tfrecal.export.served_block import ServedBlock
+from tfrecal.export.served_inputs import are_given, same_rows, same_width
+from tfrecal.model.catalogue import codes_in, lookup
+from tfrecal.model.protocol import label_head
+from tfrecal.pool.histories import ragged_histories
 from tfrecal.scoring.unknown_users import (
     beside_block,
     stranger_queries,
     stranger_rows,
 )
-from tfrecal.model.catalogue import codes_in, lookup
-from tfrecal.model.protocol import label_head
-from tfrecal.pool.histories import ragged_histories
 
 _IDS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
@@ -286,7 +287,7 @@ class ServingModel(tf.Module):
         inputs = {"user_id": user_id, "history": history}
         if text is not None:
             inputs["text"] = text
-        inputs = _same_rows(inputs)
+        inputs = same_rows(inputs)
         codes = codes_in(self._users, inputs["user_id"])
         likes = codes_in(self._items, inputs["history"])
         some = tf.reduce_any(likes > 0, axis=1)
@@ -325,7 +326,7 @@ class ServingModel(tf.Module):
         features, there = {"history": likes}, {"history": some}
         if text is not None:
             features["search_text"] = inputs["text"]
-            there["search_text"] = _are_given(inputs["text"])
+            there["search_text"] = are_given(inputs["text"])
             source += _TEXT * tf.cast(there["search_text"], tf.int32)
         blocks = self._served.embed_queries(
             codes, features, there,
@@ -334,9 +335,9 @@ class ServingModel(tf.Module):
                 blocks["rating"], source)
 
     def _candidate(self, item_id, text):
-        inputs = _same_rows({"item_id": item_id, "text": text})
+        inputs = same_rows({"item_id": item_id, "text": text})
         codes = codes_in(self._items, inputs["item_id"])
-        new = (codes == 0) & _are_given(inputs["text"])
+        new = (codes == 0) & are_given(inputs["text"])
         return tf.where(
             new[:, tf.newaxis], self._candidates_of_texts(inputs["text"]),
             tf.gather(self._candidates, codes))
@@ -353,16 +354,16 @@ class ServingModel(tf.Module):
         inputs = {"user_id": user_id, "history": history, "item_id": item_id}
         if text is not None:
             inputs["text"] = text
-        inputs = _same_rows(inputs)
+        inputs = same_rows(inputs)
         query, _, source = self._query(inputs["user_id"], inputs["history"])
         item_id = inputs["item_id"]
         if text is not None:
-            item_id, text = _same_width(item_id, inputs["text"])
+            item_id, text = same_width(item_id, inputs["text"])
         codes = codes_in(self._items, item_id)
         there = codes > 0
         vectors = tf.gather(self._candidates, codes)
         if text is not None:
-            new = ~there & _are_given(text)
+            new = ~there & are_given(text)
             there |= new
             vectors = tf.cond(
                 tf.reduce_any(new), lambda: tf.tensor_scatter_nd_update(
@@ -395,7 +396,7 @@ class ServingModel(tf.Module):
 
         An empty id stands where fewer are left.
         """
-        exclude = _same_rows({"query": query, "exclude": exclude})["exclude"]
+        exclude = same_rows({"query": query, "exclude": exclude})["exclude"]
         excluded = codes_in(self._items, exclude) - 1
         scores, places = self.index.search(query, self.k, excluded)
         scores, places = self._with_popular_items(
@@ -422,7 +423,7 @@ class ServingModel(tf.Module):
         return best_without(scores, places, excluded, self.k)
 
     def _score(self, user_id, item_id, history):
-        inputs = _same_rows({
+        inputs = same_rows({
             "user_id": user_id, "item_id": item_id, "history": history})
         retrieval, rating, source = self._query(
             inputs["user_id"], inputs["history"])
@@ -462,45 +463,3 @@ def _table(values) -> tf.Variable:
 def _named_source(source, otherwise: str) -> tf.Tensor:
     """Returns the names of sources, string `[B]`."""
     return tf.gather(tf.constant([otherwise, *_SOURCES]), source)
-
-
-def _are_given(texts) -> tf.Tensor:
-    """Returns which rows of strings, or of token ids, are not blank."""
-    if texts.dtype == tf.string:
-        return tf.strings.length(texts) > 0
-    return tf.reduce_any(texts >= 0, axis=-1)
-
-
-def _same_rows(inputs: dict) -> dict:
-    """Gives every input the rows of the batch, blank where it is left out.
-
-    Raises (in the graph):
-        InvalidArgumentError: two inputs have different, non-zero lengths.
-    """
-    rows = tf.reduce_max([tf.shape(x)[0] for x in inputs.values()])
-    found = {}
-    for name, value in inputs.items():
-        given = tf.shape(value)[0]
-        check = tf.debugging.Assert(
-            (given == rows) | (given == 0),
-            [f"Every input must have a row for each of the batch, or none. "
-             f"Received: `{name}` with", given, "rows beside", rows])
-        shape = tf.concat([[rows - given], tf.shape(value)[1:]], axis=0)
-        with tf.control_dependencies([check] if check is not None else []):
-            found[name] = tf.concat([value, _blank(shape, value.dtype)], 0)
-    return found
-
-
-def _same_width(*lists) -> list:
-    """Gives lists `[B, None, ...]` the width of the widest, by blanks."""
-    width = tf.reduce_max([tf.shape(one)[1] for one in lists])
-    return [tf.concat([one, _blank(tf.concat(
-        [tf.shape(one)[:1], [width - tf.shape(one)[1]], tf.shape(one)[2:]],
-        axis=0), one.dtype)], axis=1) for one in lists]
-
-
-def _blank(shape, dtype):
-    """Returns empty strings, zeros, or no token, by dtype."""
-    if dtype == tf.int32:
-        return tf.fill(shape, -1)
-    return tf.zeros(shape, dtype)

@@ -14,12 +14,7 @@ import numpy as np
 
 from tfrecal import metrics
 from tfrecal.model.block_solvers import EXACT
-from tfrecal.model.linear_block import (
-    BlockOptions,
-    Solved,
-    regress,
-    with_texts,
-)
+from tfrecal.model.linear_block import BlockOptions, Solved, regress, with_texts
 from tfrecal.scoring.block import GradedHistories, beside, options_of, texts_of
 from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.scoring.unknown_users import (
