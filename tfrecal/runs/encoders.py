@@ -75,7 +75,8 @@ def fine_tuned_weights(config: RunConfig, data: Interactions,
         raise ValueError(
             "`--tuning beeformer` learns from the positives among the first "
             f"labels. Received: {len(label):,} labels, none of "
-            f"{pool.positive:g} or more. Give a larger `--initial`, or another `--tuning`.")
+            f"{pool.positive:g} or more. Give a larger `--initial`, or another "
+            "`--tuning`.")
     graded = GradedHistories.of_pool(pool)
     histories = scipy.sparse.csr_matrix(
         (graded.grade, graded.items, graded.indptr), graded.shape)
