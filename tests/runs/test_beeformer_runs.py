@@ -20,6 +20,7 @@ from tfrecal.runs.build import assemble, make_model, restore
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_split
 from tfrecal.runs.plan import Plan
+from tfrecal.runs.tuning import search
 from tfrecal.scoring.block import GradedHistories
 from tfrecal.text import beeformer
 from tfrecal.text.encoder import TextEncoder
@@ -114,6 +115,19 @@ def test_a_loop_keeps_the_encoder(undisturbed, tmp_path):
     for one in (model, again, fresh):
         equal(weights_of(one.candidate_tower.encoder), wanted)
         assert one.fingerprint == origin.model.fingerprint
+
+
+@pytest.mark.large
+def test_a_search_tries_it(config, monkeypatch):
+    """It fine-tunes on the labels of the trial, and on no others."""
+    given, real = [], beeformer.fine_tune
+    monkeypatch.setattr(beeformer, "fine_tune", lambda *args, **options: (
+        given.append(args), real(*args, **options)))
+    split = load_split(config)
+    found = search.validate(
+        dataclasses.replace(config, rounds=0, final_epochs=1), split)
+    assert np.isfinite(found["ndcg@10"])
+    assert given[0][2].nnz == len(split.train)
 
 
 def test_damage_and_other_encoders_are_told(config, undisturbed, tmp_path):

@@ -192,6 +192,8 @@ def test_they_may_be_searched():
     found = checked(space, RunConfig(encoder_every=1))
     assert list(found)[0] == "tuning"
     assert found["encoder_learning_rate"]["high"] == 1e-3
+    checked({"tuning": ["frozen", "beeformer"], "top_n": [1, 2],
+             "warm_up": [0], "encoder_learning_rate": [1e-4]}, RunConfig())
     for config in (RunConfig(warm_up=1), RunConfig(
             tuning="full", adversarial=1.0, encoder_every=1)):
         with pytest.raises(ValueError, match="'frozen'"):

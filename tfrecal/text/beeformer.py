@@ -43,7 +43,7 @@ def fine_tune(encoder, texts: Sequence[str], histories, *, epochs: int = 5,
         learning_rate: Adam's learning rate.
         seed: seed of the order and of the items of a step. The same seed
             gives the same weights on the same machine.
-        progress: whether to show a bar on stderr.
+        progress: whether to show a bar on stderr when it takes long.
 
     Returns:
         `loss` -> one value an epoch, a mean over users.
@@ -70,7 +70,8 @@ def fine_tune(encoder, texts: Sequence[str], histories, *, epochs: int = 5,
     rng = np.random.default_rng([seed, 19])
     losses = []
     with tqdm(total=epochs * -(-histories.shape[0] // batch_size),
-              unit="step", desc="fine-tuning", disable=not progress) as bar:
+              unit="step", desc="fine-tuning", delay=2.0,
+              disable=not progress) as bar:
         for _ in range(epochs):
             total = 0.0
             for rows, grades in _batches(histories, batch_size, items, rng):
