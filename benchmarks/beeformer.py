@@ -46,7 +46,7 @@ SETS = ("shop", "ml-100k", "ml-100k-plots", "book-crossing-clicks-8")
 RATES = (1e-4, 3e-4)  # tried by `--choose`
 TOLD = {"NDCG among new": "among", "cosine among new": "cosine",
         "recall, all items": "recall", "NDCG warm items": "warm",
-        "seconds": "seconds"}
+        "and without new": "warm_alone", "seconds": "seconds"}
 
 
 def arm(name: str, seed: int, layers: int, epochs: int) -> dict:
@@ -144,7 +144,7 @@ def main() -> None:
         gains[name] = {}
         for title in list(arms)[1:]:
             gains[name][title] = {}
-            for key in ("among", "cosine", "recall", "warm"):
+            for key in ("among", "cosine", "recall", "warm", "warm_alone"):
                 middle, low, high = metrics.t_interval([
                     b[key] - a[key] for a, b in zip(
                         rows["frozen"], rows[title])])
