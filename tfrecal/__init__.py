@@ -40,7 +40,8 @@ _PUBLIC = {
 # Short paths of modules, such as `tfrecal.splits`, and paths from before the
 # rooms.
 _MODULES = {
-    "beam": "scoring.beam.jobs", "comparison_config": "compare.config",
+    "beam": "scoring.beam.jobs", "beeformer": "text.beeformer",
+    "comparison_config": "compare.config",
     "datasets": "data.datasets", "distill": "text.distill",
     "encoders": "text.encoder", "experiment": "compare.comparison",
     "interactions": "data.interactions", "journal": "pool.journal",

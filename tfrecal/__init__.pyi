@@ -45,6 +45,7 @@ from tfrecal.scoring.block_choice import (
     choose_linear_block as choose_linear_block,
 )
 from tfrecal.scoring.scorer import PoolScorer as PoolScorer
+from tfrecal.text import beeformer as beeformer
 from tfrecal.text import distill as distill
 from tfrecal.text import encoder as encoders
 from tfrecal.text import simcse as simcse

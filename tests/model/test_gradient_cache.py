@@ -7,10 +7,10 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal.callbacks import AcquireLabels
-from tfrecal.model.training import gradient_cache
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.pool import Pool
+from tfrecal.text import gradient_cache as text_gradients
 from tfrecal.text.encoder import TextEncoder
 
 pytestmark = pytest.mark.large  # half a minute
@@ -245,7 +245,7 @@ def test_rows_that_come_again_are_added_in_order():
 
     def added():
         total = tf.Variable(tf.zeros([7, 16]))
-        gradient_cache._add([total], [gradient])
+        text_gradients._add([total], [gradient])
         return total.numpy()
 
     expected = [np.add.accumulate(values[row::7])[-1] for row in range(7)]

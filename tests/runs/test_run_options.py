@@ -114,6 +114,7 @@ def test_the_command_line(command_line, tiny_bert_folder, tmp_path):
      ["encoder_every=9", "--encoder-every 1"]),
     (["--warm-up", 2, "--tuning", "frozen"], ["warm_up=2", "'frozen'"]),
     (["--warm-up", 2, "--tuning", "auto"], ["warm_up=2", "'auto'"]),
+    (["--warm-up", 2, "--tuning", "beeformer"], ["warm_up=2", "'beeformer'"]),
     (["--warm-up", -1], ["warm_up=-1"]),
     (["--weights", "retrieval"], ["name=number", "'retrieval'"]),
     (["--weights", "retrieval=0"], ["above 0", "retrieval=0"]),
@@ -139,7 +140,8 @@ def test_what_cannot_be(options, parts, command_line, tiny_bert_folder,
 
 
 def test_names_are_those_of_the_encoder():
-    assert set(run_config.TUNINGS) == {*encoders.TUNINGS, "auto"}
+    assert set(run_config.TUNINGS) == {
+        *encoders.TUNINGS, "beeformer", "auto"}
     assert run_config.PRECISIONS == encoders.PRECISIONS
 
 
@@ -190,6 +192,8 @@ def test_they_may_be_searched():
     found = checked(space, RunConfig(encoder_every=1))
     assert list(found)[0] == "tuning"
     assert found["encoder_learning_rate"]["high"] == 1e-3
+    checked({"tuning": ["frozen", "beeformer"], "top_n": [1, 2],
+             "warm_up": [0], "encoder_learning_rate": [1e-4]}, RunConfig())
     for config in (RunConfig(warm_up=1), RunConfig(
             tuning="full", adversarial=1.0, encoder_every=1)):
         with pytest.raises(ValueError, match="'frozen'"):

@@ -1,6 +1,7 @@
 """RunFolder: the files from which a run goes on, all of one moment."""
 from __future__ import annotations
 
+import io
 import json
 import sys
 import zlib
@@ -32,6 +33,7 @@ AGAIN = ("Bring the folder back from a backup. Without one, start a new run "
          "(`tfrecal run -o FOLDER`).")
 
 _ASKED = "acquisitions.parquet"
+_ENCODER = "encoder.npz"
 _DATA = ("data/interactions.parquet", "data/users.parquet",
          "data/items.parquet", "data/meta.json")
 
@@ -48,9 +50,10 @@ class RunFolder:
     cost) are written anew by `mend` where they are damaged. `journal.jsonl`
     has every question and answer, before it takes effect. `config.json` and
     `data/`, a copy of the user's own files, which may change, stay as they
-    are; `sums.json` has their checksums. Folders of earlier versions have no
-    checksums: their files are checked by their form. All of it is private
-    (see `tfrecal.files`).
+    are, as does `encoder.npz`, layers of the encoder that were fine-tuned
+    before training; `sums.json` has their checksums. Folders of earlier
+    versions have no checksums: their files are checked by their form. All of
+    it is private (see `tfrecal.files`).
 
     Args:
         path: path of the folder.
@@ -113,7 +116,9 @@ class RunFolder:
         text = json.dumps(config, indent=1).encode()
         write_sums(self.path, {
             "config.json": [[len(text), zlib.crc32(text)]],
-            **sums_of(self.path, self._data_names())})
+            **sums_of(self.path, [
+                *self._data_names(),
+                *(name for name in (_ENCODER,) if (self / name).exists())])})
         write_bytes(self / "config.json", text)
 
     def _data_names(self) -> list[str]:
@@ -362,10 +367,36 @@ class RunFolder:
             raise damaged(path, "The data of a run must be as they were kept",
                           f"which cannot be read: {error}", AGAIN) from error
 
+    def keep_encoder(self, weights) -> None:
+        """Stores weights of the encoder that training does not change.
+
+        Args:
+            weights: list of arrays.
+        """
+        content = io.BytesIO()
+        np.savez(content, *weights)
+        write_bytes(self / _ENCODER, content.getvalue())
+
+    def encoder(self) -> list[np.ndarray]:
+        """Returns what `keep_encoder` stored.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        path = self.checked(_ENCODER)
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return [found[f"arr_{n}"] for n in range(len(found.files))]
+        # Damaged bytes raise errors of many classes in zipfile and NumPy.
+        except Exception as error:
+            raise damaged(path, "The encoder's weights must be as they were "
+                          "kept", f"which cannot be read: {error}",
+                          AGAIN) from error
+
     def files_to_resume(self) -> list[str]:
         """Returns the files that `run.resume` reads, without the journal."""
         state = self.state
-        names = ["config.json", SUMS, "data/*"]
+        names = ["config.json", SUMS, _ENCODER, "data/*"]
         if state:
             names += ["state.json", "history.csv", state["pool"],
                       f"weights/{state['checkpoint']}.*"]

@@ -70,6 +70,9 @@ class Origin:
             self.config, tables, self.mean, seed, warm,
             query_columns=columns[0], candidate_columns=columns[1],
             linear_block=self.model.linear_block,
+            # What was fine-tuned before training stays fixed in the loop.
+            encoder=self.model.candidate_tower.encoder
+            if self.config.tuning == "beeformer" else None,
             embedding_dim=self.model.query_tower.embedding_dim)
 
 

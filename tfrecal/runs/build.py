@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfrecal import callbacks
 from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
-from tfrecal.data.templates import default_template
 from tfrecal.files import damaged
 from tfrecal.model.linear_block import BlockOptions
 from tfrecal.model.tasks import NEGATIVES, default_tasks
@@ -19,12 +19,12 @@ from tfrecal.pool.run_files import STATE, STATE_CURE
 from tfrecal.pool.run_folder import AGAIN, RunFolder
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_split
+from tfrecal.runs.encoders import (
+    fine_tuned_weights,
+    fixed_encoder,
+    make_encoder,
+)
 from tfrecal.runs.plan import Plan, labelled_first, target_of
-from tfrecal.text import simcse
-from tfrecal.text.encoder import TextEncoder
-
-# Dropout of SimCSE's paper, used in the warm-up only.
-_WARM_UP_DROPOUT = 0.1
 
 
 @dataclasses.dataclass
@@ -36,12 +36,15 @@ class Run:
         split: training, validation and test part of the data.
         pool: the pool over the training part.
         model: the compiled model.
+        encoder: weights of the encoder's layers that were fine-tuned before
+            training and stay fixed in it (`tuning="beeformer"`), or None.
     """
 
     config: RunConfig
     split: splits.Split
     pool: Pool
     model: TwoTower
+    encoder: list[np.ndarray] | None = None
 
     def acquire(self, oracle, **options) -> callbacks.AcquireLabels:
         """Returns the callback that buys labels as the config says.
@@ -74,20 +77,27 @@ def build(config: RunConfig, data: Interactions | None = None,
     return assemble(Plan.of(config, split).config, split, warm)
 
 
-def assemble(config: RunConfig, split: splits.Split,
-             warm: bool = True) -> Run:
+def assemble(config: RunConfig, split: splits.Split, warm: bool = True,
+             encoder: list[np.ndarray] | None = None) -> Run:
     """Makes the pool and the compiled model of a run.
 
     Args:
         config: what decides the run, as it was planned (`Plan`).
         split: the parts of its data.
         warm: see `build`.
+        encoder: `Run.encoder` of the stored run; None fine-tunes the encoder
+            on the first labels if the config says so.
     """
     tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
     mean = float(pool.label[pool.labelled_rows()].mean())
-    model = make_model(config, split.train, mean, warm=warm)
-    return Run(config, split, pool, model)
+    fixed = None
+    if config.tuning == "beeformer":
+        if encoder is None:
+            encoder = fine_tuned_weights(config, split.train, pool)
+        fixed = fixed_encoder(config, encoder)
+    model = make_model(config, split.train, mean, warm=warm, encoder=fixed)
+    return Run(config, split, pool, model, encoder)
 
 
 def first_pool(config: RunConfig, split: splits.Split) -> Pool:
@@ -100,7 +110,7 @@ def first_pool(config: RunConfig, split: splits.Split) -> Pool:
 
 
 def make_model(config: RunConfig, data: Interactions, mean: float,
-               seed: int | None = None, warm: bool = False,
+               seed: int | None = None, warm: bool = False, encoder=None,
                **options) -> TwoTower:
     """Makes the config's model over tables, with fresh weights, compiled.
 
@@ -110,9 +120,11 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
         mean: the mean of the known labels.
         seed: seed of the weights; None takes the config's.
         warm: whether to warm the encoder up if the config says so.
+        encoder: the `TextEncoder`; None makes the config's.
         **options: options of `TwoTower.from_interactions`.
     """
-    encoder = make_encoder(config, data, warm)
+    if encoder is None:
+        encoder = make_encoder(config, data, warm)
     options.setdefault("linear_block", linear_block(config))
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout, mean=mean,
@@ -136,41 +148,6 @@ def linear_block(config: RunConfig) -> BlockOptions | None:
     return BlockOptions(**config.block_given)
 
 
-def make_encoder(config: RunConfig, data: Interactions,
-                 warm: bool = False) -> TextEncoder | None:
-    """Makes the config's encoder; None without an encoder or without texts.
-
-    Args:
-        config: the config with the encoder's settings.
-        data: the `Interactions` whose item texts warm it up.
-        warm: whether to warm it up if the config says so.
-    """
-    if config.encoder == "none" or not len(data.items.columns):
-        return None
-
-    def encoder_with(dropout):
-        return TextEncoder(
-            config.encoder, tuning=config.tuning, top_n=config.top_n,
-            rank=config.rank, alpha=config.alpha, dropout=dropout,
-            projections=[name.strip() for name
-                         in config.projections.split(",")],
-            max_length=config.max_length, precision=config.precision)
-
-    encoder = encoder_with(0.0)
-    if warm and config.warm_up:
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise ValueError(
-                "A warm-up trains on one device. Received: warm_up="
-                f"{config.warm_up} with several workers or devices. Leave it "
-                "out, or begin the run on one and resume it on several.")
-        warmed = encoder_with(_WARM_UP_DROPOUT)
-        simcse.warm_up(warmed, default_template(data.items)(data.items),
-                       epochs=config.warm_up, seed=config.seed)
-        for weight, value in zip(encoder.weights, warmed.weights):
-            weight.assign(value)
-    return encoder
-
-
 def restore(folder: RunFolder) -> tuple[Run, dict]:
     """Builds a stored run as it was after its last whole epoch.
 
@@ -180,8 +157,9 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
         The run, and its state as `RunFolder.state` holds it.
     """
     config = RunConfig.from_file(folder.checked("config.json"))
+    encoder = folder.encoder() if config.tuning == "beeformer" else None
     built = assemble(config, load_split(config, folder.data()),
-                     warm=not folder.state)
+                     not folder.state, encoder)
     state = folder.state  # read again: a run under way may have gone on
     if state:
         built.pool = folder.pool(built.split.train)

@@ -12,7 +12,7 @@ from tfrecal.text.options import PRECISIONS
 
 SPLITS = ("random", "temporal", "leave_last_n", "cold_users", "cold_items")
 ORACLES = ("replay", "people")
-TUNINGS = (*encoder_options.TUNINGS, "auto")
+TUNINGS = (*encoder_options.TUNINGS, "beeformer", "auto")
 LOSSES = ("rating", "retrieval", "pairwise", "search", "in_list")
 
 # Options of the linear block, each with `block_` before its name.
@@ -60,15 +60,20 @@ class RunConfig(DataConfig):
             `"cold_users"` or `"cold_items"`; see `tfrecal.splits`.
         encoder: `"minilm"`, a folder, a Hugging Face name, or `"none"`.
         tuning: how much of the encoder is trained: `"frozen"`, `"top_n"`,
-            `"full"`, `"lora"` or `"bitfit"`, see `TextEncoder`; `"auto"`
-            tries them on the first labels and writes why into tuning.json.
-        top_n: how many of its layers are trained, with `"top_n"`.
+            `"full"`, `"lora"` or `"bitfit"`, see `TextEncoder`;
+            `"beeformer"` fine-tunes its top layers on the first labels'
+            histories and then freezes it (`beeformer.fine_tune`); `"auto"`
+            tries the first ones on the first labels and writes why into
+            tuning.json.
+        top_n: how many of its layers are trained, with `"top_n"` and
+            `"beeformer"`.
         rank, alpha: rank and scale of the updates, with `"lora"`.
         projections: names of the projections that have an update,
             comma-separated; see `lora.LoRA`.
         max_length: tokens of a text that are read, special ones included.
         warm_up: epochs of SimCSE on the item texts before any label, with
-            dropout 0.1 (`simcse.warm_up`); for an encoder that is trained.
+            dropout 0.1 (`simcse.warm_up`); for an encoder that is trained
+            in the run's `fit`.
         adversarial: length of FGM's step on the word embeddings, with
             `"full"`; 0 is none (`TwoTower.compile`).
         precision: precision of products with the encoder's weights:
@@ -96,7 +101,8 @@ class RunConfig(DataConfig):
         batch_size: rows of a training step.
         learning_rate: learning rate of all but the encoder.
         encoder_learning_rate: learning rate of the encoder's trained
-            weights; by default `TwoTower.compile`'s.
+            weights; by default `TwoTower.compile`'s, with `"beeformer"`
+            `fine_tune`'s.
         encoder_every: batches for one step of the encoder; see
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
@@ -216,9 +222,10 @@ class RunConfig(DataConfig):
                     f"Received: adversarial={self.adversarial} with "
                     f"encoder_every={self.encoder_every}. Give "
                     "`--encoder-every 1`.")
-            if self.warm_up and self.tuning in ("frozen", "auto"):
+            if self.warm_up and self.tuning in (
+                    "frozen", "beeformer", "auto"):
                 raise ValueError(
-                    "`warm_up` needs an encoder that is trained. Received: "
+                    "`warm_up` needs an encoder that `fit` trains. Received: "
                     f"warm_up={self.warm_up} with tuning={self.tuning!r}. "
                     "Choose another `tuning`.")
         if not self.linear_block:

@@ -64,6 +64,7 @@ class Plan:
                 empty, or the encoder has no texts to read.
         """
         check_texts(config.encoder, split.train.items)
+        _check_fine_tuning(config, split.train.items)
         label = split.train.label
         alike = label.min() == label.max() and not asks
         if alike and label[0] < default_positive(split.train.scale):
@@ -121,6 +122,17 @@ def target_of(config: RunConfig, traffic) -> Target | None:
         return Target.from_interactions(
             traffic, uniform=config.target_uniform)
     return None
+
+
+def _check_fine_tuning(config, items) -> None:
+    """Raises ValueError where there is no text to fine-tune on."""
+    if config.tuning == "beeformer" and (
+            config.encoder == "none" or not len(items.columns)):
+        raise ValueError(
+            "`--tuning beeformer` fine-tunes an encoder on the items' texts. "
+            f"Received: encoder={config.encoder!r} and {len(items.columns)} "
+            "columns of items. Bring texts and an `--encoder`, or choose "
+            "another `--tuning`.")
 
 
 def _with_batch(config, number):

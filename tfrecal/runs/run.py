@@ -72,6 +72,8 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
         with _locked(team, folder):
             if Path(config.data).is_file():
                 folder.keep(data)  # the files may change
+            if built.encoder:
+                folder.keep_encoder(built.encoder)
             if chosen:
                 chosen.write(folder / "tuning.json")
             folder.start(dataclasses.asdict(config))

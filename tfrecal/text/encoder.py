@@ -398,6 +398,26 @@ class TextEncoder(tf_keras.layers.Layer):
             return {}
         return {client_tokenizer.FILE: self._tokenizer.whole}
 
+    def frozen(self) -> TextEncoder:
+        """Returns an encoder with the weights as they are, not trained on.
+
+        They count as its pretrained ones. Not for `tuning="lora"`, whose
+        updates are merged by an export only.
+
+        Raises:
+            ValueError: the encoder has updates of low rank.
+        """
+        if self.lora is not None:
+            raise ValueError(
+                "An encoder with updates of low rank cannot be frozen. "
+                f"Received: tuning={self.tuning!r}. Train it with another "
+                "`tuning`.")
+        found = TextEncoder(**{**self.get_config(), "tuning": "frozen"})
+        for weight, source in zip(found.base.weights, self.base.weights):
+            weight.assign(source)
+        found.fingerprint = found.weights_fingerprint()
+        return found
+
     def table(self, texts: Sequence[str]) -> TextTable:
         """Returns a catalogue's texts in the form that trains fastest."""
         return TextTable(self, texts)

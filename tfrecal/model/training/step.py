@@ -42,7 +42,7 @@ class TrainingStep(KerasVerbs):
                 Malladi et al. 2022, arXiv 2205.10287).
             encoder_every: batches for one step of the encoder. Each distinct
                 text is encoded once for all of them, and the encoder's
-                gradient is summed exactly (`model.training.gradient_cache`).
+                gradient is summed exactly (`text.gradient_cache`).
                 It needs texts in a table, as `from_interactions` makes it.
             adversarial: length by which FGM moves word embeddings to where
                 the loss rises most; each step is taken with these too

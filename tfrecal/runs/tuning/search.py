@@ -28,6 +28,7 @@ from tfrecal.pool.pool import Pool
 from tfrecal.runs.build import make_model
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data
+from tfrecal.runs.encoders import fine_tuned_weights, fixed_encoder
 from tfrecal.runs.tuning.check import OBJECTIVES, check
 from tfrecal.runs.tuning.space import (
     COUNTS,
@@ -126,8 +127,12 @@ def validate(config: RunConfig, split) -> dict[str, float]:
     """Trains on all labels of the training part; judges on validation."""
     tf_keras.utils.set_random_seed(config.seed)
     pool = Pool.from_interactions(split.train, initial=1.0, seed=config.seed)
-    model = make_model(
-        config, split.train, float(pool.label.mean()), warm=True)
+    encoder = None
+    if config.tuning == "beeformer" and config.encoder != "none":
+        encoder = fixed_encoder(
+            config, fine_tuned_weights(config, split.train, pool))
+    model = make_model(config, split.train, float(pool.label.mean()),
+                       warm=True, encoder=encoder)
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
         verbose=0, callbacks=[FinalCosine(

@@ -20,10 +20,13 @@ _LORA = {**_ENCODER, "tuning": lambda name: name == "lora"}
 _TRAINED = {**_ENCODER, "tuning": lambda name: name != "frozen"}
 COUNTS = {
     "tuning": _ENCODER,
-    "top_n": {**_ENCODER, "tuning": lambda name: name == "top_n"},
+    "top_n": {**_ENCODER,
+              "tuning": lambda name: name in ("top_n", "beeformer")},
     "rank": _LORA, "alpha": _LORA, "projections": _LORA,
     "adversarial": {**_ENCODER, "tuning": lambda name: name == "full"},
-    "warm_up": _TRAINED, "max_length": _ENCODER, "precision": _ENCODER,
+    "warm_up": {**_ENCODER, "tuning": lambda name: name not in (
+        "frozen", "beeformer")},
+    "max_length": _ENCODER, "precision": _ENCODER,
     "encoder_learning_rate": _TRAINED,
     "temperature": {"losses": lambda names: "retrieval" in names}}
 
