@@ -44,6 +44,7 @@ from helpers.protocols import Judge, K, judge_new_items, new_items  # noqa: E402
 from helpers.results import kept, mean, show  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
+    BlockOptions,
     TextEncoder,
     datasets,
     metrics,
@@ -169,7 +170,9 @@ def ours(name: str, seed: int, options) -> dict:
         found["rmse"] = float(metrics.rmse(
             split.test.label, method.scorer.predict(
                 split.test.user_code, split.test.item_code)))
-    block = method.scorer.linear_block()
+    if not model.linear_block.beta:  # the choice took it out
+        model.linear_block = BlockOptions()
+    block = PoolScorer.of(model, pool).linear_block()
     found["block alone"] = judge.lists(
         lambda users: block.queries[users + 1] @ block.candidates[1:].T)
     model.linear_block = None

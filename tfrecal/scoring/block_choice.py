@@ -74,8 +74,9 @@ def choose_linear_block(model, pool, validation, fixed=(),
 
     It goes from the model's options by one option at a time, and takes a
     step where users gain more than a standard error of their mean gain, so
-    that few rows change nothing. Beyond `EXACT` items, where a solution takes
-    long, only `beta`, `cosine` and `decay` are tried, which need none.
+    that few rows change nothing; two where the block would go, and for
+    `popular`. Beyond `EXACT` items, where a solution takes long, only
+    options that need none are tried.
 
     Args:
         model: a trained model; its `linear_block` is set.
@@ -155,7 +156,9 @@ class _Search:
                 continue
             if not self._climb(name, (at * factor, at * factor ** 2)):
                 self._climb(name, (at / factor, at / factor ** 2))
-        if "beta" not in fixed and _is_better(self.without, self.worth):
+        # Without it, new items and fresh clicks would lose their answers.
+        if "beta" not in fixed and _is_better(
+                self.without, self.worth, errors=2):
             self.best = replace(self.best, beta=0.0)
             self.worth = self.without
 
