@@ -163,6 +163,18 @@ def test_lists_teach_what_is_clicked():
     assert only["test_list_auc"] > 0.9
 
 
+@pytest.mark.parametrize("kind", ["frame", "interactions"])
+def test_lists_of_a_table_teach_too(kind):
+    data = shown()
+    model = TwoTower.from_interactions(
+        data, embedding_dim=4, linear_block=None)
+    model.compile(learning_rate=0.05)
+    found = model.fit(data.frame if kind == "frame" else data,
+                      batch_size=256, epochs=2, verbose=0).history
+    first, last = found["in_list_loss"]
+    assert 0 < last < first
+
+
 def test_labels_of_no_click_age_no_history():
     data = shown()
     pool = Pool.from_interactions(data, initial=1.0)

@@ -231,7 +231,7 @@ def _interactions(model, x, frame) -> Interactions:
     tables = [pd.DataFrame(index=pd.Index(tower.ids, name=name, dtype=object))
               for name, tower in zip(IDS, (model.query_tower,
                                            model.candidate_tower))]
-    names = [name for name in (*LABELLED, "timestamp", "weight")
+    names = [name for name in (*LABELLED, "timestamp", "weight", "list_id")
              if name in frame]
     frame = frame[names].assign(**{
         name: frame[name].map(_decoded) for name in IDS})
