@@ -195,33 +195,39 @@ def _with_cosines(rows, vectors, history, texts, graded, weight):
     Returns:
         `(rows, vectors)`, float32 `[items + 1, rank]`.
     """
-    gram = block_solvers.gram_product(history)
-    known = graded[:, np.newaxis]
-    ours, theirs = (_spread_of(gram, one, np.where(known, other, 0))
-                    for one, other in ((rows, vectors), (texts, texts)))
+    known, rank = graded[:, np.newaxis], rows.shape[1]
+    both = np.hstack([rows, texts])
+    inner = (both.T @ block_solvers.gram_product(history)(both)).astype(
+        np.float64)
+    right = np.where(known, np.hstack([vectors, texts]), 0)
+    ours, theirs = (_spread(inner[some, some], right[:, some]) for some in (
+        slice(rank), slice(rank, None)))
     if not ours > 0 or not theirs > 0:
         return rows, vectors
-    texts = texts * np.float32(np.sqrt(weight * ours / theirs))
-    right = np.where(known, np.hstack([vectors, texts]), 0)
+    scale = np.ones(len(inner))
+    scale[rank:] = np.sqrt(weight * ours / theirs)
+    right *= scale.astype(np.float32)
     # right = base @ half.T with orthonormal columns of the base.
     value, vector = scipy.linalg.eigh((right.T @ right).astype(np.float64))
     some = value > 1e-6 * value[-1]
     root = np.sqrt(value[some])
-    base = right @ (vector[:, some] / root).astype(np.float32)
-    half = (vector[:, some] * root).astype(np.float32)
-    left = np.hstack([rows, texts]) @ half
-    rank = vectors.shape[1]
-    top = scipy.linalg.eigh((left.T @ gram(left)).astype(np.float64))[1]
-    top = top[:, ::-1][:, :rank].astype(np.float32)
+    base, half = vector[:, some] / root, vector[:, some] * root
+    half *= scale[:, np.newaxis]
+    top = scipy.linalg.eigh(half.T @ inner @ half)[1][:, ::-1][:, :rank]
     missing = ((0, 0), (0, rank - top.shape[1]))
-    return np.pad(left @ top, missing), np.pad(base @ top, missing)
+    return tuple(np.pad(one @ (other @ top).astype(np.float32), missing)
+                 for one, other in ((both, half), (right, base)))
 
 
-def _spread_of(gram, rows, vectors) -> float:
-    """Returns the root of the summed variances of all users' scores."""
+def _spread(inner, vectors) -> float:
+    """Returns the root of the summed variances of all users' scores.
+
+    Args:
+        inner: sum of the outer products of their queries, `[rank, rank]`.
+        vectors: `[items, rank]`.
+    """
     away = (vectors - vectors.mean(axis=0)).astype(np.float64)
-    return float(np.sqrt(max(0.0, np.sum(
-        (away.T @ away / len(away)) * (rows.T @ gram(rows))))))
+    return float(np.sqrt(max(0.0, np.sum(away.T @ away * inner) / len(away))))
 
 
 def text_kernel(texts, vectors, graded, scale: float = 1.0) -> np.ndarray:

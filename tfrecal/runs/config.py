@@ -118,10 +118,17 @@ class RunConfig(DataConfig):
             (`SequenceQueryTower`).
         linear_block: whether a closed-form regression from histories stands
             beside the trained vectors in lists, see `model.linear_block`.
-        block_beta, block_l2, block_dropout, block_text, block_cosine,
-            block_rank, block_popular: options of it, see `BlockOptions`;
-            those that are not given are chosen on the validation part when
-            training ends.
+        block_beta: scale of the block's scores beside the trained ones; 0
+            takes it out. Of `BlockOptions`, as those that follow; what is
+            not given is chosen on the validation part when training ends.
+        block_l2: ridge of the block's regression, in units of the data.
+        block_dropout: dropout of the regression, from 0 to below 1; it is
+            not chosen.
+        block_text: weight of the kernel of the items' texts in it.
+        block_cosine: weight of the cosines of texts beside it.
+        block_rank: width of the block's vectors; it is not chosen.
+        block_popular: weight of what most users like, for users who are
+            known by a history only.
         history_decay: weight of an item of a history beside the next younger
             one, from above 0 to 1; chosen on the validation part if it is
             not given. A split by time tells it, a random one cannot.
