@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The weights of `large` tests are worth keeping; the worker processes of
 # pytest-xdist share them and inherit this from their parent.

@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Without AVX-512, TensorFlow leaves oneDNN out, which int8 layers need.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from tfrecal import doctor  # noqa: E402
 

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -324,3 +327,15 @@ def test_int8_of_minilm(minilm_folder):
     texts = ["toy story", "a space adventure for children", "Heat (1995)"]
     found = encoder.for_serving("int8")(tf.constant(texts)).numpy()
     assert cosine(found, encoder.encode(texts)).min() > 0.98
+
+
+def test_int8_without_onednn_is_one_error():
+    done = subprocess.run(
+        [sys.executable, "-c", (
+            "import tfrecal, tensorflow as tf\n"
+            "from tfrecal.text.layers import int8\n"
+            "int8.product(tf.ones([1, 8]), int8.quantise(tf.ones([8, 8])))")],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
+        capture_output=True, text=True)
+    assert done.returncode and "RuntimeError: int8 layers need oneDNN" in (
+        done.stderr)

@@ -6,6 +6,7 @@ by signed kernels. This module applies the scales of tokens and columns.
 """
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple, Sequence
 
 import tensorflow as tf
@@ -58,7 +59,30 @@ def product(values: tf.Tensor, kernel: Kernel) -> tf.Tensor:
 
     Returns:
         `[tokens, out]` float32.
+
+    Raises:
+        RuntimeError: TensorFlow runs without oneDNN.
     """
+    if not _has_onednn():
+        raise RuntimeError(
+            "int8 layers need oneDNN. Received: a TensorFlow without it, or "
+            "imported before tfrecal on a processor without AVX-512. Set "
+            "TF_ENABLE_ONEDNN_OPTS=1 before Python starts.")
+    return _product(values, kernel)
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    """Returns whether the operation works; elsewhere it answers nothing."""
+    with tf.init_scope():
+        try:
+            found = _product(tf.ones([1, 8]), quantise(tf.ones([8, 8])))
+        except tf.errors.OpError:
+            return False
+        return found.shape == [1, 8]
+
+
+def _product(values, kernel):
     scale = tf.reduce_max(tf.abs(values), 1, keepdims=True) / _HALF
     whole = tf.round(tf.math.divide_no_nan(values, scale)) + _ZERO
     ends = {"min_a": 0.0, "max_a": 255.0, "min_b": -127.0, "max_b": 127.0}
