@@ -25,11 +25,10 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
-import scipy.sparse  # noqa: E402
 from helpers.history_peers import Cosine  # noqa: E402
 from helpers.protocols import Judge, judge_new_items, new_items  # noqa: E402
 from helpers.results import kept, show  # noqa: E402
-from quality import Ours, our_model  # noqa: E402
+from quality import Ours, centred, our_model  # noqa: E402
 
 from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     Pool,
@@ -71,13 +70,6 @@ def arm(name: str, seed: int, layers: int, epochs: int) -> dict:
             cosine.scores, warm, new)["among"]}
 
 
-def centred(vectors: np.ndarray) -> np.ndarray:
-    """Returns vectors less their mean, of norm 1."""
-    away = vectors - vectors.mean(axis=0)
-    return away / np.maximum(
-        np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
-
-
 def choose(name: str, seed: int) -> None:
     """Prints NDCG@10 by cosine of items held out of the training part."""
     outer = splits.cold_items(datasets.load(name), 0.2, seed=seed)
@@ -86,10 +78,8 @@ def choose(name: str, seed: int) -> None:
     judge = Judge(split)
     is_new = np.zeros(judge.shape[1], bool)
     is_new[split.test.item_code - 1] = True
-    graded = GradedHistories.of_pool(
-        Pool.from_interactions(split.train, initial=1.0))
-    histories = scipy.sparse.csr_matrix(
-        (graded.grade, graded.items, graded.indptr), graded.shape)[:, 1:]
+    histories = GradedHistories.of_pool(
+        Pool.from_interactions(split.train, initial=1.0)).matrix[:, 1:]
 
     def among(encoder):
         cosine = Cosine(judge.rows["likes"], centred(encoder.encode(texts)))

@@ -129,9 +129,8 @@ def ratings(name: str, seed: int):
     known = GradedHistories.of_pool(pool)
     test = split.test
     liked = test.label >= pool.positive
-    return scipy.sparse.csr_matrix(
-        (known.grade, known.items, known.indptr), shape=known.shape), pairs(
-            test.user_code[liked], test.item_code[liked], known.shape), None
+    return known.matrix, pairs(
+        test.user_code[liked], test.item_code[liked], known.shape), None
 
 
 def ndcg(history, relevant, texts) -> dict:

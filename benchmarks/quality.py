@@ -172,7 +172,7 @@ def ours(name: str, seed: int, options) -> dict:
                 split.test.user_code, split.test.item_code)))
     if not model.linear_block.beta:  # the choice took it out
         model.linear_block = BlockOptions()
-    block = PoolScorer.of(model, pool).linear_block()
+    block = method.scorer.linear_block()
     found["block alone"] = judge.lists(
         lambda users: block.queries[users + 1] @ block.candidates[1:].T)
     model.linear_block = None
@@ -235,10 +235,14 @@ def texts_of(name: str) -> np.ndarray:
     """Centred MiniLM vectors of norm 1 of a set, float32 `[items, dim]`."""
     items = datasets.load(SETS[name][0]).items
     texts = list(default_template(items)(items))
-    found = np.array(TextEncoder("minilm").table(texts).initial)[1:]
-    found -= found.mean(axis=0)
-    return found / np.maximum(
-        np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+    return centred(np.array(TextEncoder("minilm").table(texts).initial)[1:])
+
+
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Returns vectors less their mean, of norm 1."""
+    away = vectors - vectors.mean(axis=0)
+    return away / np.maximum(
+        np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
 
 
 def judge_new(name: str, seed: int, options) -> dict:

@@ -200,7 +200,7 @@ def _with_cosines(rows, vectors, history, texts, graded, weight):
     inner = (both.T @ block_solvers.gram_product(history)(both)).astype(
         np.float64)
     right = np.where(known, np.hstack([vectors, texts]), 0)
-    ours, theirs = (_spread(inner[some, some], right[:, some]) for some in (
+    ours, theirs = (spread(inner[some, some], right[:, some]) for some in (
         slice(rank), slice(rank, None)))
     if not ours > 0 or not theirs > 0:
         return rows, vectors
@@ -219,11 +219,12 @@ def _with_cosines(rows, vectors, history, texts, graded, weight):
                  for one, other in ((both, half), (right, base)))
 
 
-def _spread(inner, vectors) -> float:
-    """Returns the root of the summed variances of all users' scores.
+def spread(inner, vectors) -> float:
+    """Returns the root of the variance over items of users' scores.
 
     Args:
-        inner: sum of the outer products of their queries, `[rank, rank]`.
+        inner: outer products of the queries with themselves, `[rank, rank]`:
+            their sum over users, or their mean, gives that of the variances.
         vectors: `[items, rank]`.
     """
     away = (vectors - vectors.mean(axis=0)).astype(np.float64)

@@ -118,7 +118,7 @@ class RunFolder:
             "config.json": [[len(text), zlib.crc32(text)]],
             **sums_of(self.path, [
                 *self._data_names(),
-                *(name for name in (_ENCODER,) if (self / name).exists())])})
+                *([_ENCODER] if (self / _ENCODER).exists() else [])])})
         write_bytes(self / "config.json", text)
 
     def _data_names(self) -> list[str]:

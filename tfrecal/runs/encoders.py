@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 
 from tfrecal.data.interactions import Interactions
@@ -27,7 +26,6 @@ def make_encoder(config: RunConfig, data: Interactions,
     """
     if config.encoder == "none" or not len(data.items.columns):
         return None
-
     if config.tuning == "beeformer":
         raise ValueError(
             "An encoder that is fine-tuned on histories is made with the "
@@ -35,11 +33,7 @@ def make_encoder(config: RunConfig, data: Interactions,
             f"{config.tuning!r} without one.")
     encoder = _encoder(config, config.tuning)
     if warm and config.warm_up:
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise ValueError(
-                "A warm-up trains on one device. Received: warm_up="
-                f"{config.warm_up} with several workers or devices. Leave it "
-                "out, or begin the run on one and resume it on several.")
+        _check_one_device("A warm-up", f"warm_up={config.warm_up}")
         warmed = _encoder(config, config.tuning, _WARM_UP_DROPOUT)
         simcse.warm_up(warmed, default_template(data.items)(data.items),
                        epochs=config.warm_up, seed=config.seed)
@@ -65,11 +59,7 @@ def fine_tuned_weights(config: RunConfig, data: Interactions,
         ValueError: no label is positive, no user has two, or several devices
             would train.
     """
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            "`--tuning beeformer` fine-tunes on one device. Received: several "
-            "workers or devices. Begin the run on one and resume it on "
-            "several.")
+    _check_one_device("Fine-tuning", f"tuning={config.tuning!r}")
     label = pool.label[pool.labelled_rows()]
     if not (label >= pool.positive).any():
         raise ValueError(
@@ -77,15 +67,13 @@ def fine_tuned_weights(config: RunConfig, data: Interactions,
             f"labels. Received: {len(label):,} labels, none of "
             f"{pool.positive:g} or more. Give a larger `--initial`, or another "
             "`--tuning`.")
-    graded = GradedHistories.of_pool(pool)
-    histories = scipy.sparse.csr_matrix(
-        (graded.grade, graded.items, graded.indptr), graded.shape)
     encoder = _encoder(config, "top_n")
     given = {} if config.encoder_learning_rate is None else {
         "learning_rate": config.encoder_learning_rate}
     beeformer.fine_tune(
         encoder, default_template(data.items)(data.items),
-        histories[:, 1:], seed=config.seed, progress=True, **given)
+        GradedHistories.of_pool(pool).matrix[:, 1:], seed=config.seed,
+        progress=True, **given)
     return [weight.numpy() for weight in encoder.trainable_weights]
 
 
@@ -100,6 +88,14 @@ def fixed_encoder(config: RunConfig, weights) -> TextEncoder:
     for weight, value in zip(encoder.trainable_weights, weights, strict=True):
         weight.assign(value)
     return encoder.frozen()
+
+
+def _check_one_device(what: str, given: str) -> None:
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError(
+            f"{what} trains on one device. Received: {given} with several "
+            "workers or devices. Leave it out, or begin the run on one and "
+            "resume it on several.")
 
 
 def _encoder(config, tuning, dropout=0.0) -> TextEncoder:

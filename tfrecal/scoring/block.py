@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from tfrecal.model.linear_block import BlockOptions, Solved, grades, solve
+from tfrecal.model.linear_block import (
+    BlockOptions,
+    Solved,
+    grades,
+    solve,
+    spread,
+)
 
 
 @dataclass(frozen=True)
@@ -146,17 +152,8 @@ def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:
         beta: see `BlockOptions`.
     """
     known = queries.any(axis=1)
-    trained, own = (_spread(one[known], other[1:]) for one, other in (
-        (query, candidate), (queries, solved.vectors)))
+    trained, own = (
+        spread(one[known].T @ one[known] / max(1, known.sum()), other[1:])
+        for one, other in ((query, candidate), (queries, solved.vectors)))
     scale = beta * (trained / own if trained > 0 and own > 0 else 1.0)
     return PlacedBlock(solved, queries, like, float(scale))
-
-
-def _spread(query, candidate) -> float:
-    """Returns the root of the mean variance of a user's scores."""
-    if not len(query):
-        return 0.0
-    away = (candidate - candidate.mean(axis=0)).astype(np.float64)
-    moments = away.T @ away / len(away)
-    return float(np.sqrt(max(0.0, np.mean(np.einsum(
-        "nd,de,ne->n", query, moments, query, optimize=True)))))

@@ -15,7 +15,13 @@ import numpy as np
 from tfrecal import metrics
 from tfrecal.model.block_solvers import EXACT
 from tfrecal.model.linear_block import BlockOptions, Solved, regress, with_texts
-from tfrecal.scoring.block import GradedHistories, beside, options_of, texts_of
+from tfrecal.scoring.block import (
+    GradedHistories,
+    PlacedBlock,
+    beside,
+    options_of,
+    texts_of,
+)
 from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.scoring.unknown_users import (
     beside_block,
@@ -145,7 +151,7 @@ class _Search:
             self._climb("decay", _DECAYS)
         if "cosine" not in fixed and self.best.cosine and (
                 self._texts is not None):
-            _ = self._climb("cosine", _COSINES) or self._climb("cosine", (0,))
+            self._climb_either("cosine", _COSINES, (0,))
         factors = [("beta", _BETA)]
         if self._solves:
             factors += [("l2", _L2), ("text", _TEXT), ("beta", _BETA)]
@@ -154,8 +160,8 @@ class _Search:
             if name in fixed or not at or (
                     name == "text" and self._texts is None):
                 continue
-            if not self._climb(name, (at * factor, at * factor ** 2)):
-                self._climb(name, (at / factor, at / factor ** 2))
+            self._climb_either(name, (at * factor, at * factor ** 2),
+                               (at / factor, at / factor ** 2))
         # Without it, new items and fresh clicks would lose their answers.
         if "beta" not in fixed and _is_better(
                 self.without, self.worth, errors=2):
@@ -174,11 +180,8 @@ class _Search:
         if not number.any():
             return
         query, candidate = self._trained
-        solved = replace(self._solve(self.best), options=self.best)
-        queries = self._histories.queries(solved)
-        block = beside(query, candidate, solved, queries,
-                       self._histories.like, self.best.beta)
-        linear = solved.queries(
+        block = self._place(self.best)
+        linear = block.solved.queries(
             np.concatenate([[0], np.cumsum(number)]), likes[there],
             np.full(number.sum(), block.like, np.float32))
         trained = np.zeros(len(query), bool)
@@ -201,6 +204,11 @@ class _Search:
             if _is_better(found, best, errors=2):
                 best, self.best = found, replace(self.best, popular=value)
 
+    def _climb_either(self, name: str, values, others) -> None:
+        """Tries other values where none of the first is better."""
+        if not self._climb(name, values):
+            self._climb(name, others)
+
     def _climb(self, name: str, values) -> bool:
         """Tries values as long as each is better; says whether one was."""
         before = self.best
@@ -215,12 +223,14 @@ class _Search:
     def _worth(self, options) -> np.ndarray:
         """Returns the NDCG of each user, float64 `[users]`."""
         self.tried += 1
-        solved = replace(self._solve(options), options=options)
-        queries = self._histories.queries(solved)
-        block = beside(*self._trained, solved, queries,
-                       self._histories.like, options.beta)
+        block = self._place(options)
         return self._rank(*(np.hstack([one, other]) for one, other in zip(
-            self._trained, (queries, block.candidates))))
+            self._trained, (block.queries, block.candidates))))
+
+    def _place(self, options) -> PlacedBlock:
+        solved = replace(self._solve(options), options=options)
+        return beside(*self._trained, solved, self._histories.queries(solved),
+                      self._histories.like, options.beta)
 
     def _solve(self, options) -> Solved:
         """Solves anew what other options decide than the last time."""
