@@ -10,7 +10,8 @@ RecTools' SASRec; peers' options are chosen on the validation part. Recall by
 labels of the item. A fifth of the items held out with all rows: how they rank,
 and what the others lose. One fresh click on ordered splits: the validation
 item joins the history of the request, nothing is trained. Ablations: without
-block, the block alone, without texts, without ids.
+block, the block alone, without texts, without ids; on ordered splits with the
+sequence query tower.
 
 A seed draws the split and the model. Ordered splits with times are the same
 for each seed; where a set has no times (`book-crossing-clicks`), what is last
@@ -260,10 +261,11 @@ def judge_new(name: str, seed: int, options) -> dict:
 
 
 def ablations(name: str, seed: int, options) -> dict:
-    """Our lists without texts, and without what is learned of ids.
+    """Our lists without texts, without what is learned of ids, and in order.
 
-    The second has no block and no tables of users and items; the mean of a
-    history's rows stays.
+    Without ids there is no block and no table of users and items; the mean of
+    a history's rows stays. Where rows have an order: those of the sequence
+    query tower, with the block and alone.
     """
     split = split_of(name, seed)
     judge = Judge(split)
@@ -271,6 +273,12 @@ def ablations(name: str, seed: int, options) -> dict:
         Ours(*our_model(split, seed, encoder="none")).scores)}
     model, pool = our_model(split, seed, without_ids, linear_block=False)
     found["without ids"] = judge.lists(Ours(model, pool).scores)
+    if ordered(name):
+        model, pool = our_model(
+            split, seed, query="sequence", learning_rate=2e-3)
+        found["sequence tower"] = judge.lists(Ours(model, pool).scores)
+        model.linear_block = None
+        found["sequence alone"] = judge.lists(Ours(model, pool).scores)
     return found
 
 

@@ -284,3 +284,34 @@ def test_parts_of_seconds_stay_in_the_first_labels(shop):
         timestamp=rows.frame["timestamp"] + 0.25))
     found = base_labels(Pool.from_interactions(rows, initial=1.0))
     assert found["timestamp"].tolist() == rows.frame["timestamp"].tolist()
+
+
+def test_lists_of_the_log_and_of_the_feedback_stay_together(shop):
+    """Where the run learned from lists, its retrainings do."""
+    rows = shop.take(range(40))
+    rows = rows.with_frame(rows.frame.assign(
+        list_id=[f"of {user}" for user in rows.frame["user_id"]]))
+    pool = Pool.from_interactions(rows, initial=1.0)
+    user = rows.frame["user_id"].iloc[0]
+    seen = set(rows.frame["item_id"][rows.frame["user_id"] == user])
+    first, second = rows.items.index[~rows.items.index.isin(seen)][:2]
+    events = responses((user, first, "rating", 9e9),
+                       (user, second, "rating", 9.1e9)).assign(
+                           request_id="r", value=5.0)
+    shown = pd.DataFrame({
+        "request_id": "r", "rank": [1, 2], "time": 8.9e9, "user_id": user,
+        "item_id": [first, second], "propensity": 1.0, "strategy": "",
+        "received": 1.0})
+    found = gather(base_labels(pool), rows, events, shown,
+                   served_until=-np.inf, now=1e10, holdout=0, patience=0.0)
+    alone = gather(base_labels(pool).drop(columns="list_id"), rows, events,
+                   shown, served_until=-np.inf, now=1e10, holdout=0,
+                   patience=0.0)
+    assert not alone.pool(alone.train).has_lists
+    told = ((found.train.frame["item_id"] == first)
+            & (found.train.frame["user_id"] == user))  # the newest judges
+    assert found.train.frame["list_id"][told].tolist() == ["request:r"]
+    of_log = found.train.frame[~told]
+    lists = of_log.groupby("user_id")["list_id"].nunique()
+    assert (lists == 1).all() and of_log["list_id"].nunique() == len(lists)
+    assert found.pool(found.train).has_lists

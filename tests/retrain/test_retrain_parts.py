@@ -79,7 +79,9 @@ def test_ratings_of_stars_take_no_clicks():
     row = frame.set_index("item_id").loc["c"]
     assert (row["rank"], row["propensity"], row["explored"]) == (
         3, 0.25, True)
-    assert np.isnan(frame.set_index("item_id").loc["z", "propensity"])
+    frame = frame.set_index("item_id")
+    assert np.isnan(frame.loc["z", "propensity"])
+    assert frame["list_id"].to_dict() == {"c": "request:r1", "z": ""}
 
 
 def test_no_feedback_is_no_label():

@@ -8,7 +8,7 @@ from tfrecal.checks import on_scale
 
 _PAIR = ["user_id", "item_id"]
 COLUMNS = [*_PAIR, "label", "timestamp", "rank", "propensity", "explored",
-           "told"]
+           "told", "list_id"]
 
 
 def label_values(scale) -> dict[str, float | None]:
@@ -45,8 +45,9 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
         `(frame, counts)`. The frame has one row a pair: `user_id`,
         `item_id`, `label`, `timestamp`, and of the list that showed it
         `rank`, `propensity` (NaN where no list is known), `explored`
-        (whether the slot was given to exploration) and `told` (whether a
-        response says the label, or silence). The counts say how many
+        (whether the slot was given to exploration), `told` (whether a
+        response says the label, or silence) and `list_id` ("request:" and
+        its request, "" where no list is known). The counts say how many
         responses and shown rows were used or left out, and why.
 
     Reference:
@@ -86,7 +87,9 @@ def feedback_labels(responses: pd.DataFrame, shown: pd.DataFrame, scale, *,
         label=rows["label"].astype(np.float32),
         told=rows["told"].astype(bool),
         timestamp=np.floor(rows["time"]).astype(np.int64),
-        explored=rows["strategy"].fillna("") != "")
+        explored=rows["strategy"].fillna("") != "",
+        list_id=("request:" + rows["request_id"].astype(object)).where(
+            rows["rank"].notna(), ""))
     counts["replaced"] = len(found) - int(rows["told"].sum())
     counts["pairs"] = len(rows)
     return rows[COLUMNS], counts

@@ -33,7 +33,8 @@ class Material:
     Attributes:
         train: the rows that the candidate learns from, one a pair; the column
             `propensity` is NaN where no list is known, `explored` marks
-            exploration slots.
+            exploration slots; `list_id` is there where the first labels have
+            it.
         held_out: the newest feedback, which judges.
         before: the rows that the served model learned from, over its own
             tables.
@@ -62,13 +63,22 @@ class Material:
 
 
 def base_labels(pool: Pool) -> pd.DataFrame:
-    """Returns the labels that a run ended with, as rows of interactions."""
+    """Returns the labels that a run ended with, as rows of interactions.
+
+    They have a `list_id` where the run's rows have.
+    """
     rows = pool.labelled_rows()
     pairs = pool.pairs(pool.user[rows], pool.item[rows])
-    return pd.DataFrame({
+    found = pd.DataFrame({
         "user_id": pairs.user_id, "item_id": pairs.item_id,
         "label": pool.label[rows], "timestamp": pool.time[rows],
         "rank": np.nan, "propensity": np.nan, "explored": False})
+    if pool.has_lists:
+        lists = pool.lists(rows)
+        found["list_id"] = np.where(
+            lists > 0, np.char.add("run:", lists.astype(str)), "").astype(
+                object)
+    return found
 
 
 def labels_of_today(base: pd.DataFrame, tables: Interactions, responses,
@@ -185,7 +195,8 @@ def gather(base: pd.DataFrame, tables: Interactions, responses, shown, *,
                   base=len(base))
     learned = _rows_inside(_replace_by_feedback(base, before), tables)
     return Material(
-        there.with_frame(train), there.with_frame(found[held]),
+        there.with_frame(train),
+        there.with_frame(found[held].drop(columns="list_id")),
         tables.with_frame(learned), shown, responses, counts,
         notes + [left] * bool(left))
 
@@ -287,7 +298,12 @@ def _pairs(frame) -> pd.MultiIndex:
 
 
 def _replace_by_feedback(base, feedback) -> pd.DataFrame:
-    """Joins labels and feedback; of a pair in both, feedback counts."""
+    """Joins labels and feedback; of a pair in both, feedback counts.
+
+    Lists of the feedback are kept where those of the labels are.
+    """
+    if "list_id" not in base:
+        feedback = feedback.drop(columns="list_id")
     both = pd.concat([part for part in (base, feedback) if len(part)]
                      or [base], ignore_index=True)
     return both.drop_duplicates(_PAIR, keep="last").reset_index(drop=True)
