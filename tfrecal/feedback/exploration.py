@@ -104,7 +104,9 @@ class Exploration:
     def explore(self, request_ids: Sequence[str], users: Sequence[str],
                 item_ids: Sequence[list[str]], scores: Sequence[np.ndarray],
                 exclude: Sequence[Sequence[str]] | None = None,
-                score: Callable | None = None) -> list[Explored]:
+                score: Callable | None = None,
+                history: Sequence[Sequence[str]] | None = None
+                ) -> list[Explored]:
         """Returns lists as they are to be shown.
 
         Args:
@@ -113,7 +115,9 @@ class Exploration:
             item_ids: the items of each of the model's lists.
             scores: the scores of these items.
             exclude: for each list, ids that must not be shown.
-            score: `(users, items)` -> `Scores`, for "thompson".
+            score: `(users, items)` -> `Scores`, for "thompson"; with
+                `history` it is called by that name, a list for each pair.
+            history: for each list, the history that was asked with.
 
         Returns:
             An `Explored` for each list.
@@ -123,11 +127,17 @@ class Exploration:
         hands = [self._hands(*row) for row in zip(users, item_ids, exclude)]
         beliefs = None
         if self.method == "thompson":
-            beliefs = self._beliefs(users, item_ids, hands, score)
+            askers = [(user, ()) for user in users] if history is None else [
+                (user, tuple(row)) for user, row in zip(users, history)]
+            beliefs = self._beliefs(askers, item_ids, hands, score,
+                                    history is not None)
             if beliefs is None:
                 hands = [{} for _ in hands]
-        return [self._draw(*row, beliefs) for row in zip(
-            request_ids, users, item_ids, scores, hands)]
+            else:
+                beliefs = [beliefs.get(asker) for asker in askers]
+        return [self._draw(*row) for row in zip(
+            request_ids, item_ids, scores, hands,
+            beliefs or [None] * len(hands))]
 
     def _hands(self, user: str, items: list[str], exclude
                ) -> dict[int, list[tuple[str, str]]]:
@@ -146,19 +156,29 @@ class Exploration:
         return {(slot + 1) * len(items) // count - 1: free[slot::count]
                 for slot in range(min(count, len(free)))}
 
-    def _beliefs(self, users, item_ids, hands, score):
-        """Returns (user, item) -> (mean, sd) of all that may be drawn.
+    def _beliefs(self, askers, item_ids, hands, score, by_history: bool):
+        """Returns asker -> item -> (mean, sd) of all that may be drawn.
 
         None says that the model gave no scores.
+
+        Args:
+            askers: user and history of each list.
+            item_ids, hands: of each list.
+            score: see `explore`.
+            by_history: whether it is asked with histories.
         """
         pairs = list(dict.fromkeys(
-            (user, item) for user, items, slots in zip(users, item_ids, hands)
+            (asker, item)
+            for asker, items, slots in zip(askers, item_ids, hands)
             for place, hand in slots.items()
             for item in (items[place], *(found for found, _ in hand))))
         if not pairs:
             return {}
+        users, items = zip(*((user, item) for (user, _), item in pairs))
+        given = {"history": [row for (_, row), _ in pairs]} if by_history \
+            else {}
         try:
-            found = score(*zip(*pairs))
+            found = score(users, items, **given)
         except (ServingUnavailable, ValueError) as error:
             self._notices.say("score", (
                 "Scores must be had for `method` thompson. Received: "
@@ -175,9 +195,13 @@ class Exploration:
                 "thompson. Received: others. Lists are shown without "
                 "exploration; serve a model with dropout."))
             return None
-        return dict(zip(pairs, zip(mean, np.maximum(sd, _SMALLEST_SD))))
+        told = {}
+        for (asker, item), *belief in zip(
+                pairs, mean, np.maximum(sd, _SMALLEST_SD)):
+            told.setdefault(asker, {})[item] = belief
+        return told
 
-    def _draw(self, request_id, user, items, scores, hands, beliefs):
+    def _draw(self, request_id, items, scores, hands, beliefs):
         items, strategies = list(items), [""] * len(items)
         scores = np.array(scores, np.float32)
         propensities = np.ones(len(items))
@@ -193,7 +217,7 @@ class Exploration:
                         arm = 1 + int(rng.integers(len(hand)))
                 else:
                     mean, sd = np.transpose(
-                        [beliefs[user, item] for item, _ in arms])
+                        [beliefs[item] for item, _ in arms])
                     chances = chance_to_be_greatest(mean, sd)
                     arm = int(rng.normal(mean, sd).argmax())
                 items[place], strategies[place] = arms[arm]

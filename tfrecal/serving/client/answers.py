@@ -46,12 +46,16 @@ class Rankings(NamedTuple):
         scores: float32 arrays in the order of the request; -inf for those.
         version: version of the model that answered.
         source: what each order comes from, see `Recommendations`.
+        request_ids: ids by which responses name the orders; "" where the
+            user or all ids of the candidates are "", and no ids at all
+            without a `log`, users or items.
     """
 
     order: list[np.ndarray]
     scores: list[np.ndarray]
     version: int
     source: Sequence[str]
+    request_ids: Sequence[str] = ()
 
 
 class Scores(NamedTuple):

@@ -128,7 +128,8 @@ class Recommender:
         """
         found = self._ranked_lists(
             "recommend", k, users=users, history=history, exclude=exclude)
-        return self._explore_and_log(found, users, exclude, self.explore)
+        return self._explore_and_log(found, users, exclude, self.explore,
+                                     history)
 
     def search(self, texts: Rows, *, users: Rows | None = None,
                exclude: Rows | None = None,
@@ -168,7 +169,7 @@ class Recommender:
 
         Returns:
             `Rankings`, one order a row: by popularity where neither user nor
-            history is known.
+            history is known. A `log` takes them as lists that were shown.
 
         Raises:
             ValueError: the model cannot answer these arguments.
@@ -189,11 +190,12 @@ class Recommender:
         order = [row for part in parts for row in _output(part, "order")]
         # A server that batches pads rows; its client sends a blank first.
         first = int(self._requests.blanks)
-        return Rankings(
+        found = Rankings(
             [row[(row >= first) & (row < first + size)] - first
              for row, size in zip(order, sizes)],
             [row[first:first + size] for row, size in zip(scores, sizes)],
             version, [name for part in parts for name in _sources(part)])
+        return self._log_ranks(found, rows)
 
     def score(self, users: Rows, items: Rows, *,
               history: Rows | None = None) -> Scores:
@@ -301,7 +303,22 @@ class Recommender:
             [row[there] for row, there in zip(scores, ids != b"")], version,
             source=_sources(outputs))
 
-    def _explore_and_log(self, found, users, exclude, explore
+    def _log_ranks(self, found, rows: dict) -> Rankings:
+        """Logs orders of users, less the candidates that have no id."""
+        if self.log is None or not {"users", "items"} <= set(rows):
+            return found
+        request_ids = []
+        for user, row, order, scores in zip(
+                map(_text, rows["users"]), rows["items"], found.order,
+                found.scores):
+            ids = [_text(item) for item in row]
+            shown = [place for place in order if ids[place]]
+            request_ids.append("" if not (user and shown) else self.log.shown(
+                user, [ids[place] for place in shown], scores=scores[shown],
+                model=self.model, version=found.version))
+        return found._replace(request_ids=request_ids)
+
+    def _explore_and_log(self, found, users, exclude, explore, history=None
                          ) -> Recommendations:
         """Adds request ids, explores where that is wanted, and logs."""
         if self.log is None:
@@ -314,7 +331,7 @@ class Recommender:
             if exclude is not None:
                 exclude = [map(_text, row) for row in exclude]
             rows = explore.explore(request_ids, users, found.item_ids,
-                                   found.scores, exclude, self.score)
+                                   found.scores, exclude, self.score, history)
             found = found._replace(item_ids=[row.item_ids for row in rows],
                                    scores=[row.scores for row in rows])
             propensities = [row.propensities for row in rows]
