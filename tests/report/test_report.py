@@ -212,7 +212,8 @@ def write_run(folder):
         {"data": "shop", "strategy": "bald", "seed": 3}))
     (folder / "state.json").write_text(json.dumps({"pool": "pool/1.npz"}))
     pd.DataFrame({
-        "epoch": [0, 1, 2], "rows": [3, 5, 7], "cost": [2.0, 4.0, 4.0],
+        "epoch": [0, 1, 2], "rows": [3, 5, 7], "cost": [0.0, 2.0, 4.0],
+        "acquired_cost": [2.0, 2.0, 0.0],
         "train_seconds": [2.0, 1.0, 1.0], "acquire_seconds": [1.0, 1.0, None],
         "val_rmse": [1.0, 0.9, 0.8], "val_ndcg@10": [0.1, 0.2, 0.3],
         "part": "validation",

@@ -22,9 +22,13 @@ def test_run_on_the_shop(tmp_path, capsys):
     assert code == 0 and len(out) == 7
     assert out[-3].startswith("linear block: beta")
     assert "val NDCG@10" in out[0] and out[-2].startswith("test part (600 ")
-    assert out[-1].startswith("600 labels (600 spent) bought on the "
-                              "validation part: NDCG@10")
+    assert out[-1].startswith(
+        "600 labels (600 spent) and 2 epochs of training brought on the "
+        "validation part: NDCG@10")
     history = pd.read_csv(folder / "history.csv")
+    # A row speaks of one moment: labels trained on, and what they had cost.
+    assert history["cost"].tolist() == [0, 300, 600]
+    assert history["acquired_cost"].tolist() == [300, 300, 0]
     assert history["rows"].diff().dropna().tolist() == [300, 300]
     asked = pd.read_parquet(folder / "acquisitions.parquet")
     assert len(asked) == 600

@@ -129,6 +129,7 @@ def earlier(finished, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     history = pd.read_csv(tmp_path / "history.csv").drop(columns="part")
+    history["cost"] += history.pop("acquired_cost")
     history.to_csv(tmp_path / "history.csv", index=False)
     state = json.loads((tmp_path / "state.json").read_text())
     (tmp_path / "state.json").write_text(json.dumps({
@@ -147,7 +148,8 @@ def test_a_folder_of_an_earlier_version_is_read(earlier, finished):
     assert metrics["test_rmse"] == old.curves["rmse"].iloc[-1]
     assert not [name for name in metrics if name.startswith("val_")]
     said = run.verdict(pd.read_csv(earlier / "history.csv"))
-    assert said.startswith("50 labels (50 spent) bought on the test part: ")
+    assert said.startswith("50 labels (50 spent) and 1 epoch of training "
+                           "brought on the test part: ")
 
 
 def test_a_run_that_began_with_an_earlier_version(earlier):
@@ -159,7 +161,8 @@ def test_a_run_that_began_with_an_earlier_version(earlier):
     rows[1]["part"] = rows[2]["part"] = "validation"
     mixed = pd.concat(rows, ignore_index=True)
     assert run.verdict(mixed).startswith(
-        "2 labels (5 spent) bought on the validation part: NDCG@10")
+        "2 labels (5 spent) and 1 epoch of training brought on the "
+        "validation part: NDCG@10")
     assert "RMSE 0.9000 -> 0.8000 (-0.1000)" in run.verdict(mixed)
     mixed.to_csv(earlier / "history.csv", index=False)
     assert RunFolder(earlier).metrics["val_rmse"] == 0.8

@@ -17,7 +17,10 @@ class RoundLines(tf_keras.callbacks.Callback):
     """Prints one readable line for each round and writes `history.csv`.
 
     Both hold metrics of the validation part; the column `part` of the file
-    says so (see `run_folder.measured_part`).
+    says so (see `run_folder.measured_part`). A row speaks of one moment:
+    `rows` are the labels that the epoch trained on, `cost` is what they had
+    cost, and the metrics are of the model that they made. What the round
+    bought after it stands in `acquired` and `acquired_cost`.
 
     Args:
         folder: the run folder.
@@ -53,11 +56,13 @@ class RoundLines(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
+        self._spent = self.pool.spent
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._started
-        logs = {"labelled": self.pool.counts["labelled"],
-                "cost": self.pool.spent, **(logs or {}), "epoch": epoch}
+        logs = {"labelled": self.pool.counts["labelled"], **(logs or {}),
+                "epoch": epoch, "cost": self._spent,
+                "acquired_cost": self.pool.spent - self._spent}
         logs["train_seconds"] = seconds - sum(
             logs.get(f"{step}_seconds", 0) for step in (
                 "acquire", "evaluate"))

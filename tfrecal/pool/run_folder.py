@@ -478,6 +478,21 @@ class RunFolder:
         return self.state[kind]
 
 
+def cost_of_labels(history: pd.DataFrame) -> pd.Series:
+    """Returns what the labels that each epoch trained on had cost.
+
+    An earlier version wrote what had been spent after the epoch's round.
+
+    Args:
+        history: rows of `history.csv`.
+    """
+    cost = history["cost"]
+    if "acquired_cost" not in history:
+        return cost.shift(fill_value=0.0)
+    return cost.where(history["acquired_cost"].notna(),
+                      cost.shift(fill_value=0.0))
+
+
 def measured_part(history: pd.DataFrame) -> pd.Series:
     """Returns which part of the split `val_...` of each epoch is of.
 

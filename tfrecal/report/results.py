@@ -12,7 +12,13 @@ from tfrecal.checks import read_json
 from tfrecal.compare import tables
 from tfrecal.files import damaged
 from tfrecal.pool.pool import STATES
-from tfrecal.pool.run_folder import AGAIN, RESUME, RunFolder, measured_part
+from tfrecal.pool.run_folder import (
+    AGAIN,
+    RESUME,
+    RunFolder,
+    cost_of_labels,
+    measured_part,
+)
 
 #: Metrics of a run's history that a report shows, in order.
 _OF_A_RUN = ("rmse", "auc", "ndcg@10", "recall@10", "coverage@10")
@@ -117,8 +123,7 @@ def _of_run(path: Path) -> Results:
         **key, "draw": 0, "round": history["epoch"],
         "labels": history["rows"],
         "bought": history["rows"] - history["rows"].iloc[0],
-        # The next epoch trains on what an epoch buys.
-        "cost": history["cost"].shift(fill_value=0.0),
+        "cost": cost_of_labels(history),
         "seconds": seconds.cumsum(),
         **{name: judged[f"val_{name}"] for name in _OF_A_RUN
            if f"val_{name}" in history}})

@@ -17,7 +17,7 @@ from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
-from tfrecal.pool.run_folder import RunFolder, measured_part
+from tfrecal.pool.run_folder import RunFolder, cost_of_labels, measured_part
 from tfrecal.runs import workers
 from tfrecal.runs.build import Run, assemble, linear_block, restore
 from tfrecal.runs.config import RunConfig
@@ -232,7 +232,7 @@ def _last_epoch(config, pool, state) -> int:
 
 
 def verdict(history: pd.DataFrame) -> str:
-    """Says in one line what the labels brought and how good the model is.
+    """Says in one line what labels and training brought, and what it is now.
 
     Args:
         history: what `run` or `resume` returned.
@@ -244,8 +244,10 @@ def verdict(history: pd.DataFrame) -> str:
     first, last = judged.iloc[0], judged.iloc[-1]
     # Labels of the last round count only where another epoch followed.
     left = int(last.get("acquired", 0))
-    bought = (f"{trained:,} labels ({last['cost']:,.0f} spent) bought"
-              if trained or last["cost"] else
+    epochs = f"{len(judged) - 1} epoch{'s' * (len(judged) != 2)}"
+    cost = cost_of_labels(history).iloc[-1]
+    bought = (f"{trained:,} labels ({cost:,.0f} spent) and {epochs} "
+              "of training brought" if trained else
               f"trained on {int(last['rows']):,} labels,")
     gains = [f"{title} {first[f'val_{name}']:.4f} -> {last[f'val_{name}']:.4f}"
              f" ({last[f'val_{name}'] - first[f'val_{name}']:+.4f})"
@@ -254,8 +256,13 @@ def verdict(history: pd.DataFrame) -> str:
     test = history.attrs.get("test")
     figures = _figures(test) if test else ""
     end = f"; at the end on the test part: {figures}" if figures else ""
-    rest = (f" {left:,} more came after the last epoch and are not trained "
-            "on yet." if left else "")
+    spent = last.get("acquired_cost", np.nan)
+    rest = (" What labels bring beyond training, `tfrecal compare` tells."
+            if trained else "")
+    rest += (f" {left:,} more"
+             + (f" ({spent:,.0f} spent)" if np.isfinite(spent) else "")
+             + " came after the last epoch and are not trained on yet."
+             if left else "")
     measured = ", ".join(gains) or "nothing to measure by"
     return f"{bought} on the {part.iloc[-1]} part: {measured}{end}.{rest}"
 
