@@ -200,3 +200,18 @@ def test_they_may_be_searched():
             checked({"tuning": ["full", "frozen"]}, config)
     with pytest.raises(ValueError, match="--tuning full"):
         checked({"adversarial": [1.0]}, RunConfig())
+
+
+@pytest.mark.parametrize("query", ["mean", "sequence"])
+def test_ids_and_texts_are_held_as_the_config_says(query, shop, command_line,
+                                                   tmp_path):
+    model = make_model(RunConfig(
+        data="shop", encoder="none", query=query, shrinkage=3,
+        retrieval_l2=0.5, text_scale=0.25), shop, 3.0)
+    for tower in (model.query_tower, model.candidate_tower):
+        assert (tower.shrinkage, tower.retrieval_l2, tower.text_scale) == (
+            3, 0.5, 0.25)
+    code, said = command_line("run", "--data", "shop", "--shrinkage", "-1",
+                              "-o", tmp_path / "run")
+    assert code == 2 and "`shrinkage` must be at least 0" in said
+    assert not (tmp_path / "run").exists()

@@ -67,6 +67,10 @@ class Tower(tf_keras.layers.Layer):
         check_policy(self)
         checks.lies_in("[0, 1)", id_dropout=id_dropout, dropout=dropout,
                        retrieval_id_dropout=retrieval_id_dropout)
+        checks.at_least(
+            0, category_scale=category_scale, text_scale=text_scale,
+            rating_l2=rating_l2, retrieval_l2=retrieval_l2, bias_l2=bias_l2,
+            shrinkage=shrinkage)
         self.categories = categories
         self.encoder = encoder
         self.embedding_dim = embedding_dim

@@ -76,6 +76,9 @@ class TwoTower(TrainingStep):
     def from_interactions(cls, interactions, *, encoder=None, template=None,
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
+                          shrinkage: float = 40.0,
+                          retrieval_l2: float = 0.015,
+                          text_scale: float = 0.1,
                           tasks=None, mean: float | None = None,
                           query: str = "mean",
                           linear_block: BlockOptions | None = BlockOptions(),
@@ -93,6 +96,8 @@ class TwoTower(TrainingStep):
             embedding_dim: width of each vector block.
             dropout: share of vector elements dropped; MC dropout needs it
                 above 0.
+            shrinkage, retrieval_l2, text_scale: how ids and vectors are
+                held, and how much texts say, see `Tower`.
             tasks: a list of tasks; by default rating and retrieval, with an
                 encoder search, and where rows were shown in lists in_list.
             mean: mean of the known labels, where the rating task starts.
@@ -108,7 +113,9 @@ class TwoTower(TrainingStep):
         if encoder is not None and template is None:
             template = default_template(interactions.items)
         shared = {"encoder": encoder, "embedding_dim": embedding_dim,
-                  "dropout": dropout, "seed": seed}
+                  "dropout": dropout, "shrinkage": shrinkage,
+                  "retrieval_l2": retrieval_l2, "text_scale": text_scale,
+                  "seed": seed}
         candidate = CandidateTower.from_table(
             interactions.items, columns=candidate_columns, template=template,
             **shared)

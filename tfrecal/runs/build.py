@@ -128,6 +128,8 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
     options.setdefault("linear_block", linear_block(config))
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout, mean=mean,
+        shrinkage=config.shrinkage, retrieval_l2=config.retrieval_l2,
+        text_scale=config.text_scale,
         tasks=default_tasks(
             data.scale, mean, encoder is not None, config.loss_names,
             config.temperature, config.loss_weights,

@@ -106,6 +106,10 @@ class RunConfig(DataConfig):
         encoder_every: batches for one step of the encoder; see
             `TwoTower.compile`.
         dropout: share of the vector elements dropped in training.
+        shrinkage: the L2 of a user or item is multiplied by 1 + shrinkage /
+            labels, so that few labels move them less.
+        retrieval_l2: L2 of the vectors that lists are made by.
+        text_scale: scale of the text vectors beside those of ids.
         losses: comma-separated: one or both of `retrieval` and `pairwise`;
             `rating`, without which no labels are predicted; `search`,
             which is left out without texts; and `in_list`, which is left
@@ -167,6 +171,9 @@ class RunConfig(DataConfig):
     encoder_learning_rate: float | None = None
     encoder_every: int = 20
     dropout: float = 0.05
+    shrinkage: float = 40.0
+    retrieval_l2: float = 0.015
+    text_scale: float = 0.1
     losses: str = "rating,retrieval,search,in_list"
     weights: str = ""
     temperature: float = 1.0
@@ -192,7 +199,8 @@ class RunConfig(DataConfig):
     _least_0 = typed.rule(
         functools.partial(checks.at_least, 0), "rounds", "final_epochs",
         "cost", "warm_up", "adversarial", "block_beta", "block_text",
-        "block_cosine", "block_popular", "new_items")
+        "block_cosine", "block_popular", "new_items",
+        "shrinkage", "retrieval_l2", "text_scale")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout",
         "block_dropout")
