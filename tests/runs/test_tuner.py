@@ -263,6 +263,20 @@ def test_no_encoder_is_tried_without_texts(tiny_bert_folder):
     assert "tuning" not in search_space.default_space(config, bare)
 
 
+def test_lists_are_compared_where_the_data_have_them():
+    data = datasets.shop(users=20, items=10, ratings=60)
+    plain = search_space.default_space(CONFIG, data)
+    assert not any("in_list" in names for names in plain["losses"])
+    shown = data.with_frame(data.frame.assign(list_id=data.frame["user_id"]))
+    config = dataclasses.replace(CONFIG, losses=RunConfig.losses)
+    space = search_space.default_space(config, shown)
+    assert space["losses"] == [f"{names},in_list" for names
+                               in plain["losses"]]
+    for losses in space["losses"]:
+        assert "in_list" in make_model(
+            dataclasses.replace(config, losses=losses), shown, 3.0).task_names
+
+
 def test_shared_layers_are_not_searched_one_by_one(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(
         transformers.AlbertConfig().to_dict()))

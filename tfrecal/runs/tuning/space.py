@@ -43,7 +43,10 @@ def default_space(config: RunConfig, data) -> dict:
               "rating,pairwise"]
     if "rating" not in config.loss_names:  # of positives only
         losses = ["retrieval"]
-    space = {"losses": [f"{names},search" for names in losses],
+    more = ",search"
+    if "in_list" in config.loss_names and data.list_code is not None:
+        more += ",in_list"
+    space = {"losses": [names + more for names in losses],
              "temperature": {"low": 0.3, "high": 3.0, "log": True},
              "dropout": {"low": 0.0, "high": 0.3}}
     if config.encoder != "none" and len(data.items.columns):
