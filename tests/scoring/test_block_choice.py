@@ -16,6 +16,7 @@ from tfrecal import (
     splits,
 )
 from tfrecal.callbacks import EvaluateRetrieval
+from tfrecal.model import linear_block
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring import block_choice
@@ -69,6 +70,18 @@ def test_given_options_stay(split, pool):
         assert getattr(choice.options, name) == value
     # Without texts, there is nothing left to choose.
     assert choice.tried == 1
+
+
+def test_steps_that_cannot_be_taken_end_a_climb(split, pool, monkeypatch):
+    def solvable(history, options, texts=None, seed=0):
+        if options.l2 != 1e6:
+            raise linear_block.Unsolvable("no")
+        return linear_block.regress(history, options, texts, seed)
+
+    monkeypatch.setattr(block_choice, "regress", solvable)
+    model = untrained(split, linear_block=BlockOptions(beta=1e6, l2=1e6))
+    found = choose_linear_block(model, pool, split.validation).options
+    assert found.l2 == 1e6 and found.beta <= 1e6
 
 
 def test_the_same_seed_chooses_the_same(split, pool, monkeypatch):

@@ -14,7 +14,14 @@ import numpy as np
 
 from tfrecal import metrics
 from tfrecal.model.block_solvers import EXACT
-from tfrecal.model.linear_block import BlockOptions, Solved, regress, with_texts
+from tfrecal.model.linear_block import (
+    LARGEST,
+    BlockOptions,
+    Solved,
+    Unsolvable,
+    regress,
+    with_texts,
+)
 from tfrecal.scoring.block import (
     GradedHistories,
     PlacedBlock,
@@ -213,8 +220,13 @@ class _Search:
         """Tries values as long as each is better; says whether one was."""
         before = self.best
         for value in values:
+            if value > LARGEST:
+                break
             options = replace(self.best, **{name: value})
-            worth = self._worth(options)
+            try:
+                worth = self._worth(options)
+            except Unsolvable:
+                break
             if not _is_better(worth, self.worth):
                 break
             self.best, self.worth = options, worth
