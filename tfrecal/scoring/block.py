@@ -122,6 +122,9 @@ def options_of(model) -> BlockOptions | None:
 def texts_of(model, pool) -> np.ndarray | None:
     """Returns what a model says of its items' texts, `[items + 1, dim]`.
 
+    It is None where all of them are equal: a kernel that calls all items
+    alike would draw every list to the same items.
+
     Raises:
         ValueError: these are no vectors of the pool's items.
     """
@@ -136,7 +139,7 @@ def texts_of(model, pool) -> np.ndarray | None:
             f"code, [{rows}, dim]. Received: {list(texts.shape)}"
             + ("" if np.isfinite(texts).all() else " with NaN or infinity")
             + ". Row 0 is that of unknown items.")
-    return texts
+    return None if np.allclose(texts[1:], texts[1:2], atol=1e-6) else texts
 
 
 def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:
