@@ -72,6 +72,23 @@ def test_given_options_stay(split, pool):
     assert choice.tried == 1
 
 
+def test_wrong_arguments_are_refused(split, pool):
+    model = untrained(split)
+    for wrong in ("decya", ["beta", "new"]):
+        with pytest.raises(ValueError, match="`fixed` must be one of beta"):
+            choose_linear_block(model, pool, split.validation, fixed=wrong)
+    with pytest.raises(ValueError, match="pairs"):
+        choose_linear_block(model, pool, split.train)
+    with pytest.raises(TypeError, match="BlockOptions.*dict"):
+        untrained(split, linear_block={"beta": 1.0})
+
+
+def test_one_name_is_no_list_of_letters(split, pool):
+    model = untrained(split, linear_block=BlockOptions(beta=0.01))
+    assert choose_linear_block(model, pool, split.validation,
+                               fixed="beta").options.beta == 0.01
+
+
 def test_steps_that_cannot_be_taken_end_a_climb(split, pool, monkeypatch):
     def solvable(history, options, texts=None, seed=0):
         if options.l2 != 1e6:

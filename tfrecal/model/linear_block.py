@@ -76,6 +76,20 @@ class BlockOptions:
         checks.lies_in("(0, 1]", decay=self.decay)
 
 
+def check_options(options, owner: str) -> None:
+    """Raises TypeError for what is neither `BlockOptions` nor None.
+
+    Args:
+        options: the `linear_block` of a model.
+        owner: the name of the model's class.
+    """
+    if options is not None and not isinstance(options, BlockOptions):
+        raise TypeError(
+            "`linear_block` of a model must be a `BlockOptions` or None. "
+            f"Received: a {type(options).__name__} of a {owner}. Give "
+            "something else another name.")
+
+
 @dataclass(frozen=True)
 class Solved:
     """A solved block.

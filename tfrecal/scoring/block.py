@@ -9,6 +9,7 @@ import scipy.sparse
 from tfrecal.model.linear_block import (
     BlockOptions,
     Solved,
+    check_options,
     grades,
     solve,
     spread,
@@ -111,11 +112,7 @@ def options_of(model) -> BlockOptions | None:
         TypeError: `linear_block` is something else.
     """
     options = getattr(model, "linear_block", None)
-    if options is not None and not isinstance(options, BlockOptions):
-        raise TypeError(
-            "`linear_block` of a model must be a `BlockOptions` or None. "
-            f"Received: a {type(options).__name__} of a "
-            f"{type(model).__name__}. Give something else another name.")
+    check_options(options, type(model).__name__)
     return options
 
 

@@ -8,11 +8,11 @@ by the last one to four items that they liked.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from tfrecal import metrics
+from tfrecal import checks, metrics
 from tfrecal.model.block_solvers import EXACT
 from tfrecal.model.linear_block import (
     LARGEST,
@@ -98,9 +98,19 @@ def choose_linear_block(model, pool, validation, fixed=(),
         fixed: names of options that stay as they are.
         seed: draws the users, where there are many.
 
+    Raises:
+        ValueError: `fixed` has a name that is no option's, or a pair of the
+            validation rows is in the pool.
+
     Example:
         print(choose_linear_block(model, pool, split.validation))
     """
+    fixed = [fixed] if isinstance(fixed, str) else list(fixed)
+    for name in fixed:
+        checks.one_of("fixed", name, [
+            field.name for field in fields(BlockOptions)])
+    if not pool.lazy:
+        pool.check_leakage(validation)
     started = time.perf_counter()
     search = _Search(model, pool, validation, seed)
     if search.users:
