@@ -1,10 +1,13 @@
 """ServedBlock: the linear block of a model in an export."""
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfrecal.model.linear_block import text_kernel
 from tfrecal.scoring.block import PlacedBlock
+
+_LEAST = 1e-9
 
 
 class ServedBlock(tf.Module):
@@ -24,7 +27,11 @@ class ServedBlock(tf.Module):
         self._norm = block.norm
         self._kernel = None
         if texts is not None and solved.graded.any():
-            kernel = text_kernel(texts, block.candidates, solved.graded,
+            # As `item_texts` gives them, so that an item without labels has
+            # one vector by its id and by its text.
+            norm = np.linalg.norm(texts, axis=1, keepdims=True)
+            kernel = text_kernel(texts / np.maximum(norm, _LEAST),
+                                 block.candidates, solved.graded,
                                  solved.options.new_items)
             self._kernel = tf.Variable(kernel, trainable=False)
         self.rank = solved.rows.shape[1]
@@ -57,4 +64,5 @@ class ServedBlock(tf.Module):
         """Returns candidates of text vectors `[B, dim]`: `[B, rank]`."""
         if self._kernel is None:
             return tf.zeros([tf.shape(vectors)[0], self.rank])
-        return tf.matmul(vectors, self._kernel)
+        norm = tf.norm(vectors, axis=1, keepdims=True)
+        return tf.matmul(vectors / tf.maximum(norm, _LEAST), self._kernel)
