@@ -189,6 +189,7 @@ def test_grades():
     np.testing.assert_allclose(
         grades([1, 2, 5], (1, 5)), [0.05, 0.25, 1])
     np.testing.assert_allclose(grades([0, 1], (0, 1)), [0, 1])
+    np.testing.assert_array_equal(grades([2, 2], (2, 2)), [1, 1])
 
 
 @pytest.mark.parametrize("wrong", [

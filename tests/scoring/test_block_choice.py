@@ -83,6 +83,13 @@ def test_wrong_arguments_are_refused(split, pool):
         untrained(split, linear_block={"beta": 1.0})
 
 
+def test_a_pool_without_labels_keeps_the_defaults(split):
+    choice = choose_linear_block(
+        untrained(split), Pool.from_interactions(split.train, initial=0),
+        split.validation)
+    assert choice.options == BlockOptions() and not choice.users
+
+
 def test_one_name_is_no_list_of_letters(split, pool):
     model = untrained(split, linear_block=BlockOptions(beta=0.01))
     assert choose_linear_block(model, pool, split.validation,

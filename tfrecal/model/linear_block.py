@@ -129,13 +129,16 @@ def grades(label, scale) -> np.ndarray:
     """Returns grades from 0 to 1 of labels, float32 `[n]`.
 
     The lowest rating of a scale says a little: people rate what they chose.
-    Of labels of 0 and 1, 0 says nothing.
+    Of labels of 0 and 1, 0 says nothing. Where all labels are equal, each
+    says what a click does.
 
     Args:
         label: `[n]`.
         scale: (lowest, highest) label.
     """
     low, high = scale
+    if not high > low:  # all that they tell is who chose what
+        return np.ones(len(label), np.float32)
     grade = (np.asarray(label, np.float32) - low) / np.float32(high - low)
     if (low, high) == (0, 1):
         return grade

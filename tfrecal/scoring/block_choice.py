@@ -136,7 +136,7 @@ class _Search:
         self._histories = GradedHistories.of_pool(pool)
         labelled = pool.labelled_rows()
         # Without times, the order of rows says nothing.
-        self._timed = np.ptp(pool.time[labelled]) > 0
+        self._timed = len(labelled) and np.ptp(pool.time[labelled]) > 0
         self._matrix = self._histories.matrix
         self._regressed = self._solved = None, None
         items = pool.item_vocabulary.size - 1
