@@ -16,7 +16,7 @@ from tfrecal.export.export_model import export_model
 from tfrecal.export.index import build_index
 from tfrecal.export.manifest import read_manifest
 from tfrecal.export.serving_model import ServingModel
-from tfrecal.model.linear_block import BlockOptions
+from tfrecal.model.linear_block import BlockOptions, text_kernel
 from tfrecal.model.parts import HistoryPart
 from tfrecal.model.towers import QueryTower
 from tfrecal.model.two_tower import TwoTower
@@ -168,6 +168,11 @@ def test_a_text_has_a_place_in_the_linear_block(blocked):
         "text": texts})["embedding"][:, -rank:]
     own = block.candidates[1:]
     assert found.any(axis=1).all()
+    # It is the one that the block gives an item without labels.
+    known = blocked.model.item_texts()
+    kernel = text_kernel(known, block.candidates, block.solved.graded)
+    np.testing.assert_allclose(found, known[1:] @ kernel, rtol=1e-3,
+                               atol=1e-4 * np.abs(found).max())
     # The text of an item tells what its clicks tell, better than another's.
     scores = found @ own.T
     place = (scores > np.diag(scores)[:, np.newaxis]).sum(axis=1)

@@ -189,15 +189,27 @@ def test_grades():
     np.testing.assert_allclose(
         grades([1, 2, 5], (1, 5)), [0.05, 0.25, 1])
     np.testing.assert_allclose(grades([0, 1], (0, 1)), [0, 1])
+    np.testing.assert_array_equal(grades([2, 2], (2, 2)), [1, 1])
 
 
 @pytest.mark.parametrize("wrong", [
     {"beta": -1}, {"beta": float("nan")}, {"l2": 0}, {"dropout": 1},
     {"text": -1}, {"rank": 0}, {"rank": 2.5}, {"decay": 0}, {"decay": 1.5},
-    {"new_items": -1}])
+    {"new_items": -1}, {"beta": float("inf")}, {"popular": 1e300},
+    {"l2": 1e38}, {"text": float("inf")}, {"cosine": 1e300}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
         BlockOptions(**wrong)
+
+
+@pytest.mark.parametrize("options", [
+    {"text": 1e6, "l2": 1e-3, "dropout": 0},
+    {"text": 0.0, "l2": 1e-12, "dropout": 0}])
+def test_what_float32_cannot_solve_is_one_error(texts, options):
+    alike = scipy.sparse.csr_matrix(np.pad(
+        np.ones((40, len(texts) - 1), np.float32), ((1, 0), (1, 0))))
+    with pytest.raises(ValueError, match="regression.*l2=.*larger `l2`"):
+        solve(alike, BlockOptions(**options), texts)
 
 
 def test_new_items_have_their_share(history, texts):

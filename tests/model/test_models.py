@@ -115,7 +115,8 @@ def test_binary_labels_give_probabilities(vectors):
 
 @pytest.mark.parametrize("make", [
     lambda: Rating("huber"), lambda: Retrieval(temperature=0),
-    lambda: Retrieval(log_q="yes"), lambda: Rating(weight=0)])
+    lambda: Retrieval(log_q="yes"), lambda: Rating(weight=0),
+    lambda: Rating(scale=(2, 2)), lambda: Rating(scale=(5, 1))])
 def test_wrong_options_are_named(make):
     with pytest.raises(ValueError, match="must be"):
         make()

@@ -72,7 +72,9 @@ def test_given_options_and_none(tmp_path, capsys):
     {"block_beta": -1.0}, {"block_beta": float("nan")}, {"block_l2": 0.0},
     {"block_dropout": 1.0}, {"block_text": -0.1}, {"block_rank": 0},
     {"history_decay": 0.0}, {"history_decay": 1.1}, {"new_items": -1.0},
-    {"linear_block": False, "history_decay": 0.5}])
+    {"block_beta": 1e300}, {"block_popular": 1e38}, {"block_l2": 1e38},
+    {"linear_block": False, "history_decay": 0.5},
+    {"linear_block": False, "new_items": 2.0}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValueError, match=list(wrong)[-1]):
         config(**wrong)

@@ -71,13 +71,15 @@ def test_lists_are_better_with_it():
     assert judge.evaluate(model)["ndcg@10"] > before + 0.02
 
 
-def test_texts_that_are_all_equal_say_nothing(made):
+@pytest.mark.parametrize("each", [0, 0.5])
+def test_texts_that_are_all_equal_say_nothing(made, each):
     _, pool, model = made
     model.linear_block = BlockOptions(rank=8)
     model.item_texts = lambda: None
     without = PoolScorer(model, pool).linear_block()
-    model.item_texts = lambda: np.zeros(
-        (pool.item_vocabulary.size, 5), np.float32)
+    equal = np.full((pool.item_vocabulary.size, 4), each, np.float32)
+    equal[0] = 0
+    model.item_texts = lambda: equal
     found = PoolScorer(model, pool).linear_block()
     np.testing.assert_allclose(
         found.queries @ found.candidates.T,

@@ -16,6 +16,7 @@ from tfrecal import (
     splits,
 )
 from tfrecal.callbacks import EvaluateRetrieval
+from tfrecal.model import linear_block
 from tfrecal.model.two_tower import TwoTower
 from tfrecal.pool.pool import Pool
 from tfrecal.scoring import block_choice
@@ -69,6 +70,42 @@ def test_given_options_stay(split, pool):
         assert getattr(choice.options, name) == value
     # Without texts, there is nothing left to choose.
     assert choice.tried == 1
+
+
+def test_wrong_arguments_are_refused(split, pool):
+    model = untrained(split)
+    for wrong in ("decya", ["beta", "new"]):
+        with pytest.raises(ValueError, match="`fixed` must be one of beta"):
+            choose_linear_block(model, pool, split.validation, fixed=wrong)
+    with pytest.raises(ValueError, match="pairs"):
+        choose_linear_block(model, pool, split.train)
+    with pytest.raises(TypeError, match="BlockOptions.*dict"):
+        untrained(split, linear_block={"beta": 1.0})
+
+
+def test_a_pool_without_labels_keeps_the_defaults(split):
+    choice = choose_linear_block(
+        untrained(split), Pool.from_interactions(split.train, initial=0),
+        split.validation)
+    assert choice.options == BlockOptions() and not choice.users
+
+
+def test_one_name_is_no_list_of_letters(split, pool):
+    model = untrained(split, linear_block=BlockOptions(beta=0.01))
+    assert choose_linear_block(model, pool, split.validation,
+                               fixed="beta").options.beta == 0.01
+
+
+def test_steps_that_cannot_be_taken_end_a_climb(split, pool, monkeypatch):
+    def solvable(history, options, texts=None, seed=0):
+        if options.l2 != 1e6:
+            raise linear_block.Unsolvable("no")
+        return linear_block.regress(history, options, texts, seed)
+
+    monkeypatch.setattr(block_choice, "regress", solvable)
+    model = untrained(split, linear_block=BlockOptions(beta=1e6, l2=1e6))
+    found = choose_linear_block(model, pool, split.validation).options
+    assert found.l2 == 1e6 and found.beta <= 1e6
 
 
 def test_the_same_seed_chooses_the_same(split, pool, monkeypatch):

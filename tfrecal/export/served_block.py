@@ -1,10 +1,13 @@
 """ServedBlock: the linear block of a model in an export."""
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
-from tfrecal.model.linear_block import text_kernel
+from tfrecal.model.linear_block import all_alike, text_kernel
 from tfrecal.scoring.block import PlacedBlock
+
+_LEAST = 1e-9
 
 
 class ServedBlock(tf.Module):
@@ -24,9 +27,15 @@ class ServedBlock(tf.Module):
         self._norm = block.norm
         self._kernel = None
         if texts is not None and solved.graded.any():
-            kernel = text_kernel(texts, block.candidates, solved.graded,
-                                 solved.options.new_items)
-            self._kernel = tf.Variable(kernel, trainable=False)
+            # As `item_texts` gives them, so that an item without labels has
+            # one vector by its id and by its text.
+            texts = np.asarray(texts, np.float32)
+            texts = texts / np.maximum(
+                np.linalg.norm(texts, axis=1, keepdims=True), _LEAST)
+            if not all_alike(texts):
+                self._kernel = tf.Variable(text_kernel(
+                    texts, block.candidates, solved.graded,
+                    solved.options.new_items), trainable=False)
         self.rank = solved.rows.shape[1]
 
     def queries(self, codes, likes, there) -> tf.Tensor:
@@ -57,4 +66,5 @@ class ServedBlock(tf.Module):
         """Returns candidates of text vectors `[B, dim]`: `[B, rank]`."""
         if self._kernel is None:
             return tf.zeros([tf.shape(vectors)[0], self.rank])
-        return tf.matmul(vectors, self._kernel)
+        norm = tf.norm(vectors, axis=1, keepdims=True)
+        return tf.matmul(vectors / tf.maximum(norm, _LEAST), self._kernel)

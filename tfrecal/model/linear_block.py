@@ -24,6 +24,11 @@ from tfrecal.model import block_solvers
 _RIDGE = 10.0    # of vectors from texts
 _FLOOR = 0.05    # grade of the lowest label of a scale
 _FEW = 0.25      # quantile of the norms of graded items that new ones get
+LARGEST = 1e6    # option: a larger one leaves the range of float32
+
+
+class Unsolvable(ValueError):
+    """Options whose regression float32 cannot solve."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,32 @@ class BlockOptions:
     new_items: float = 1.0
 
     def __post_init__(self):
-        checks.at_least(0, beta=self.beta, text=self.text,
-                        cosine=self.cosine, popular=self.popular,
-                        new_items=self.new_items)
-        checks.positive(l2=self.l2)
+        checks.lies_in(f"[0, {LARGEST:g}]", beta=self.beta, text=self.text,
+                       cosine=self.cosine, popular=self.popular,
+                       new_items=self.new_items)
+        checks.lies_in(f"(0, {LARGEST:g}]", l2=self.l2)
         checks.whole(1, rank=self.rank)
         checks.lies_in("[0, 1)", dropout=self.dropout)
         checks.lies_in("(0, 1]", decay=self.decay)
+
+
+def check_options(options, owner: str) -> None:
+    """Raises TypeError for what is neither `BlockOptions` nor None.
+
+    Args:
+        options: the `linear_block` of a model.
+        owner: the name of the model's class.
+    """
+    if options is not None and not isinstance(options, BlockOptions):
+        raise TypeError(
+            "`linear_block` of a model must be a `BlockOptions` or None. "
+            f"Received: a {type(options).__name__} of a {owner}. Give "
+            "something else another name.")
+
+
+def all_alike(texts) -> bool:
+    """Says whether text vectors `[items + 1, dim]` tell no items apart."""
+    return np.allclose(texts[1:], texts[1:2], atol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -110,13 +134,16 @@ def grades(label, scale) -> np.ndarray:
     """Returns grades from 0 to 1 of labels, float32 `[n]`.
 
     The lowest rating of a scale says a little: people rate what they chose.
-    Of labels of 0 and 1, 0 says nothing.
+    Of labels of 0 and 1, 0 says nothing. Where all labels are equal, each
+    says what a click does.
 
     Args:
         label: `[n]`.
         scale: (lowest, highest) label.
     """
     low, high = scale
+    if not high > low:  # all that they tell is who chose what
+        return np.ones(len(label), np.float32)
     grade = (np.asarray(label, np.float32) - low) / np.float32(high - low)
     if (low, high) == (0, 1):
         return grade
@@ -136,6 +163,9 @@ def solve(history: scipy.sparse.csr_matrix, options: BlockOptions,
 
     Returns:
         The `Solved` block. Without a grade above 0 it is zero.
+
+    Raises:
+        Unsolvable: the ridge is too small beside the kernel and the grades.
     """
     return with_texts(regress(history, options, texts, seed), history,
                       options, texts)
@@ -156,10 +186,18 @@ def regress(history, options, texts=None, seed: int = 0) -> Solved:
     features = None
     if texts is not None and options.text:
         features = texts[1:] * np.float32(np.sqrt(options.text * unit))
+    try:
+        found = block_solvers.low_rank(grade, ridge, features, rank, seed)
+        if not all(np.isfinite(one).all() for one in found):
+            raise np.linalg.LinAlgError("its solution is not finite")
+    except np.linalg.LinAlgError as error:
+        raise Unsolvable(
+            "The linear block's regression must be solvable in float32. "
+            f"Received: l2={options.l2:g}, dropout={options.dropout:g}, "
+            f"text={options.text:g} ({error}). Give a larger `l2` or "
+            "`dropout`, or a smaller `text`.") from error
     return Solved(*(np.vstack([np.zeros((1, rank), np.float32), one])
-                    for one in block_solvers.low_rank(
-                        grade, ridge, features, rank, seed)),
-                  np.append(False, own > 0), options)
+                    for one in found), np.append(False, own > 0), options)
 
 
 def with_texts(solved: Solved, history, options, texts=None) -> Solved:

@@ -71,7 +71,7 @@ class Rating(Task):
         super().__init__(weight, block, **kwargs)
         checks.one_of("loss", loss, LOSSES)
         self.loss = loss
-        self.scale = tuple(map(float, scale))
+        self.scale = checks.check_scale(scale)
         self.mean = mean
         low, high = self.scale
         start = (low + high) / 2 if mean is None else mean

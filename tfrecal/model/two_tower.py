@@ -11,7 +11,7 @@ from tfrecal import checks
 from tfrecal.data.templates import default_template
 from tfrecal.model import inputs as doors
 from tfrecal.model.exact_sums import in_order
-from tfrecal.model.linear_block import BlockOptions
+from tfrecal.model.linear_block import BlockOptions, check_options
 from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.served import ServedTwoTower, served_likeness
 from tfrecal.model.tasks import (
@@ -43,6 +43,7 @@ class TwoTower(TrainingStep):
 
     Raises:
         ValueError: there is no task, or two have one name.
+        TypeError: `linear_block` is something else.
 
     Example:
         model = TwoTower.from_interactions(train, encoder=encoder)
@@ -54,6 +55,7 @@ class TwoTower(TrainingStep):
                  candidate_tower: CandidateTower, tasks,
                  linear_block: BlockOptions | None = None, **kwargs):
         super().__init__(**kwargs)
+        check_options(linear_block, type(self).__name__)
         self.linear_block = linear_block
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower

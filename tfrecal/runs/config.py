@@ -193,14 +193,19 @@ class RunConfig(DataConfig):
     _above_0 = typed.rule(
         checks.positive, "batch", "batch_size", "learning_rate",
         "temperature", "budget", "encoder_learning_rate", "encoder_every",
-        "max_length", "top_n", "rank", "alpha", "block_l2", "block_rank")
+        "max_length", "top_n", "rank", "alpha", "block_rank")
     _initial = typed.rule(functools.partial(
         checks.positive, cure="The first epoch needs labels."), "initial")
     _least_0 = typed.rule(
         functools.partial(checks.at_least, 0), "rounds", "final_epochs",
-        "cost", "warm_up", "adversarial", "block_beta", "block_text",
-        "block_cosine", "block_popular", "new_items",
-        "shrinkage", "retrieval_l2", "text_scale")
+        "cost", "warm_up", "adversarial", "shrinkage", "retrieval_l2",
+        "text_scale")
+    # The bounds of `BlockOptions`, which needs SciPy.
+    _block = typed.rule(
+        functools.partial(checks.lies_in, "[0, 1e+06]"), "block_beta",
+        "block_text", "block_cosine", "block_popular", "new_items")
+    _ridge = typed.rule(
+        functools.partial(checks.lies_in, "(0, 1e+06]"), "block_l2")
     _dropout = typed.rule(
         functools.partial(checks.lies_in, "[0, 1)"), "dropout",
         "block_dropout")
@@ -247,10 +252,11 @@ class RunConfig(DataConfig):
             given = sorted({
                 name for name in (*(f"block_{one}" for one in _OF_BLOCK),
                                   "history_decay")
-                if getattr(self, name) is not None})
+                if getattr(self, name) is not None}
+                | ({"new_items"} if self.new_items != 1 else set()))
             if given:
                 raise ValueError(
-                    f"`{'`, `'.join(given)}` are of the linear block. "
+                    f"`{'`, `'.join(given)}` must come with a linear block. "
                     "Received: linear_block=False beside it. Leave one of "
                     "them out.")
         other = sorted(set(self.loss_weights) - set(self.loss_names))

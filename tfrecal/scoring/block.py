@@ -9,6 +9,8 @@ import scipy.sparse
 from tfrecal.model.linear_block import (
     BlockOptions,
     Solved,
+    all_alike,
+    check_options,
     grades,
     solve,
     spread,
@@ -111,16 +113,15 @@ def options_of(model) -> BlockOptions | None:
         TypeError: `linear_block` is something else.
     """
     options = getattr(model, "linear_block", None)
-    if options is not None and not isinstance(options, BlockOptions):
-        raise TypeError(
-            "`linear_block` of a model must be a `BlockOptions` or None. "
-            f"Received: a {type(options).__name__} of a "
-            f"{type(model).__name__}. Give something else another name.")
+    check_options(options, type(model).__name__)
     return options
 
 
 def texts_of(model, pool) -> np.ndarray | None:
     """Returns what a model says of its items' texts, `[items + 1, dim]`.
+
+    It is None where all of them are equal: a kernel that calls all items
+    alike would draw every list to the same items.
 
     Raises:
         ValueError: these are no vectors of the pool's items.
@@ -136,7 +137,7 @@ def texts_of(model, pool) -> np.ndarray | None:
             f"code, [{rows}, dim]. Received: {list(texts.shape)}"
             + ("" if np.isfinite(texts).all() else " with NaN or infinity")
             + ". Row 0 is that of unknown items.")
-    return texts
+    return None if all_alike(texts) else texts
 
 
 def beside(query, candidate, solved, queries, like, beta) -> PlacedBlock:

@@ -8,13 +8,20 @@ by the last one to four items that they liked.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from tfrecal import metrics
+from tfrecal import checks, metrics
 from tfrecal.model.block_solvers import EXACT
-from tfrecal.model.linear_block import BlockOptions, Solved, regress, with_texts
+from tfrecal.model.linear_block import (
+    LARGEST,
+    BlockOptions,
+    Solved,
+    Unsolvable,
+    regress,
+    with_texts,
+)
 from tfrecal.scoring.block import (
     GradedHistories,
     PlacedBlock,
@@ -91,9 +98,19 @@ def choose_linear_block(model, pool, validation, fixed=(),
         fixed: names of options that stay as they are.
         seed: draws the users, where there are many.
 
+    Raises:
+        ValueError: `fixed` has a name that is no option's, or a pair of the
+            validation rows is in the pool.
+
     Example:
         print(choose_linear_block(model, pool, split.validation))
     """
+    fixed = [fixed] if isinstance(fixed, str) else list(fixed)
+    for name in fixed:
+        checks.one_of("fixed", name, [
+            field.name for field in fields(BlockOptions)])
+    if not pool.lazy:
+        pool.check_leakage(validation)
     started = time.perf_counter()
     search = _Search(model, pool, validation, seed)
     if search.users:
@@ -119,7 +136,7 @@ class _Search:
         self._histories = GradedHistories.of_pool(pool)
         labelled = pool.labelled_rows()
         # Without times, the order of rows says nothing.
-        self._timed = np.ptp(pool.time[labelled]) > 0
+        self._timed = len(labelled) and np.ptp(pool.time[labelled]) > 0
         self._matrix = self._histories.matrix
         self._regressed = self._solved = None, None
         items = pool.item_vocabulary.size - 1
@@ -213,8 +230,13 @@ class _Search:
         """Tries values as long as each is better; says whether one was."""
         before = self.best
         for value in values:
+            if value > LARGEST:
+                break
             options = replace(self.best, **{name: value})
-            worth = self._worth(options)
+            try:
+                worth = self._worth(options)
+            except Unsolvable:
+                break
             if not _is_better(worth, self.worth):
                 break
             self.best, self.worth = options, worth
