@@ -34,7 +34,9 @@ def execute(name, folder, timeout, **parameters):
         notebook, km=manager, timeout=timeout,
         resources={"metadata": {"path": str(folder)}})
     backend = "module://matplotlib_inline.backend_inline"
-    client.execute(env={**os.environ, "MPLBACKEND": backend})
+    # Without `cleanup_kc` a kernel of one's own manager would stay.
+    client.execute(env={**os.environ, "MPLBACKEND": backend}, cleanup_kc=True)
+    assert not manager.has_kernel
     return notebook
 
 
