@@ -1,13 +1,15 @@
 """ServedBlock: the linear block of a model in an export."""
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
-from tfrecal.model.linear_block import all_alike, text_kernel
+from tfrecal.model.linear_block import (
+    LEAST_NORM,
+    all_alike,
+    of_norm_1,
+    text_kernel,
+)
 from tfrecal.scoring.block import PlacedBlock
-
-_LEAST = 1e-9
 
 
 class ServedBlock(tf.Module):
@@ -29,9 +31,7 @@ class ServedBlock(tf.Module):
         if texts is not None and solved.graded.any():
             # As `item_texts` gives them, so that an item without labels has
             # one vector by its id and by its text.
-            texts = np.asarray(texts, np.float32)
-            texts = texts / np.maximum(
-                np.linalg.norm(texts, axis=1, keepdims=True), _LEAST)
+            texts = of_norm_1(texts)
             if not all_alike(texts):
                 self._kernel = tf.Variable(text_kernel(
                     texts, block.candidates, solved.graded,
@@ -67,4 +67,4 @@ class ServedBlock(tf.Module):
         if self._kernel is None:
             return tf.zeros([tf.shape(vectors)[0], self.rank])
         norm = tf.norm(vectors, axis=1, keepdims=True)
-        return tf.matmul(vectors / tf.maximum(norm, _LEAST), self._kernel)
+        return tf.matmul(vectors / tf.maximum(norm, LEAST_NORM), self._kernel)

@@ -24,6 +24,7 @@ from tfrecal.model import block_solvers
 _RIDGE = 10.0    # of vectors from texts
 _FLOOR = 0.05    # grade of the lowest label of a scale
 _FEW = 0.25      # quantile of the norms of graded items that new ones get
+LEAST_NORM = 1e-9  # of text vectors: below it they are nearly zero
 LARGEST = 1e6    # option: a larger one leaves the range of float32
 
 
@@ -88,6 +89,12 @@ def check_options(options, owner: str) -> None:
             "`linear_block` of a model must be a `BlockOptions` or None. "
             f"Received: a {type(options).__name__} of a {owner}. Give "
             "something else another name.")
+
+
+def of_norm_1(vectors) -> np.ndarray:
+    """Returns vectors `[n, dim]` of norm 1, where they are not zero."""
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(norm, LEAST_NORM)
 
 
 def all_alike(texts) -> bool:

@@ -11,7 +11,7 @@ from tfrecal import checks
 from tfrecal.data.templates import default_template
 from tfrecal.model import inputs as doors
 from tfrecal.model.exact_sums import in_order
-from tfrecal.model.linear_block import BlockOptions, check_options
+from tfrecal.model.linear_block import BlockOptions, check_options, of_norm_1
 from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.served import ServedTwoTower, served_likeness
 from tfrecal.model.tasks import (
@@ -195,9 +195,7 @@ class TwoTower(TrainingStep):
         """
         if self.candidate_tower.table is None:
             return None
-        found = self.candidate_tower.texts_of_catalogue()
-        norm = np.linalg.norm(found, axis=1, keepdims=True)
-        return found / np.maximum(norm, 1e-9)
+        return of_norm_1(self.candidate_tower.texts_of_catalogue())
 
     def query_parts(self, features: dict) -> dict:
         """Returns the linear parts of queries; see `Tower.parts`."""

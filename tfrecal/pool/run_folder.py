@@ -486,11 +486,10 @@ def cost_of_labels(history: pd.DataFrame) -> pd.Series:
     Args:
         history: rows of `history.csv`.
     """
-    cost = history["cost"]
+    before = history["cost"].shift(fill_value=0.0)
     if "acquired_cost" not in history:
-        return cost.shift(fill_value=0.0)
-    return cost.where(history["acquired_cost"].notna(),
-                      cost.shift(fill_value=0.0))
+        return before
+    return history["cost"].where(history["acquired_cost"].notna(), before)
 
 
 def measured_part(history: pd.DataFrame) -> pd.Series:
