@@ -51,11 +51,10 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
     metrics,
     splits,
 )
-from tfrecal.callbacks.learning_rate import FinalCosine  # noqa: E402
 from tfrecal.data.templates import default_template  # noqa: E402
 from tfrecal.export.index import build_index  # noqa: E402
 from tfrecal.export.serving_model import ServingModel  # noqa: E402
-from tfrecal.runs.build import assemble  # noqa: E402
+from tfrecal.runs.build import assemble, training_callbacks  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
 from tfrecal.runs.plan import Plan  # noqa: E402
 from tfrecal.scoring.block_choice import choose_linear_block  # noqa: E402
@@ -98,13 +97,12 @@ def our_model(split, seed: int, change=None, **options):
         "initial": 1.0, "final_epochs": 8, "seed": seed, **options}),
         split).config
     built = assemble(config, split)
-    model, pool = built.model, built.pool
+    config, model, pool = built.config, built.model, built.pool
     if change:
         change(model)
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
-        verbose=0, callbacks=[FinalCosine(
-            config.learning_rate, config.epochs, config.decay_epochs)])
+        verbose=0, callbacks=training_callbacks(config, model, pool))
     if config.linear_block:
         print(choose_linear_block(model, pool, split.validation, seed=seed),
               file=sys.stderr)

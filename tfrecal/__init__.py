@@ -30,6 +30,8 @@ _PUBLIC = {
     "Pool": "pool.pool", "PoolSequence": "pool.sequence",
     "BlockOptions": "model.linear_block",
     "choose_linear_block": "scoring.block_choice",
+    "choose_rating_l2": "scoring.rating_choice",
+    "solve_ratings": "scoring.ratings", "SolveRatings": "callbacks",
     "PoolScorer": "scoring.scorer", "Target": "pool.target",
     "AcquireLabels": "callbacks", "EvaluateRetrieval": "callbacks",
     "StopAtBudget": "callbacks", "StopAtPlateau": "callbacks",

@@ -3,6 +3,7 @@ from tfrecal import metrics as metrics
 from tfrecal.callbacks import AcquireLabels as AcquireLabels
 from tfrecal.callbacks import EvaluateRetrieval as EvaluateRetrieval
 from tfrecal.callbacks import SavePool as SavePool
+from tfrecal.callbacks import SolveRatings as SolveRatings
 from tfrecal.callbacks import StopAtBudget as StopAtBudget
 from tfrecal.callbacks import StopAtPlateau as StopAtPlateau
 from tfrecal.callbacks import StopAtTime as StopAtTime
@@ -44,6 +45,8 @@ from tfrecal.scoring.beam import vectors as vectors
 from tfrecal.scoring.block_choice import (
     choose_linear_block as choose_linear_block,
 )
+from tfrecal.scoring.rating_choice import choose_rating_l2 as choose_rating_l2
+from tfrecal.scoring.ratings import solve_ratings as solve_ratings
 from tfrecal.scoring.scorer import PoolScorer as PoolScorer
 from tfrecal.text import beeformer as beeformer
 from tfrecal.text import distill as distill

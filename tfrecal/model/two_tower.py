@@ -12,6 +12,7 @@ from tfrecal.data.templates import default_template
 from tfrecal.model import inputs as doors
 from tfrecal.model.exact_sums import in_order
 from tfrecal.model.linear_block import BlockOptions, check_options, of_norm_1
+from tfrecal.model.ridge import Penalty
 from tfrecal.model.sequence_tower import SequenceQueryTower
 from tfrecal.model.served import ServedTwoTower, served_likeness
 from tfrecal.model.tasks import (
@@ -79,6 +80,7 @@ class TwoTower(TrainingStep):
                           query_columns=None, candidate_columns=None,
                           embedding_dim: int = 128, dropout: float = 0.0,
                           shrinkage: float = 40.0,
+                          rating_l2: float = 0.1,
                           retrieval_l2: float = 0.015,
                           text_scale: float = 0.1,
                           tasks=None, mean: float | None = None,
@@ -98,6 +100,8 @@ class TwoTower(TrainingStep):
             embedding_dim: width of each vector block.
             dropout: share of vector elements dropped; MC dropout needs it
                 above 0.
+            rating_l2: of the rating vectors and of the biases, see `Tower`;
+                `choose_rating_l2` finds it.
             shrinkage, retrieval_l2, text_scale: how ids and vectors are
                 held, and how much texts say, see `Tower`.
             tasks: a list of tasks; by default rating and retrieval, with an
@@ -116,6 +120,7 @@ class TwoTower(TrainingStep):
             template = default_template(interactions.items)
         shared = {"encoder": encoder, "embedding_dim": embedding_dim,
                   "dropout": dropout, "shrinkage": shrinkage,
+                  "rating_l2": rating_l2, "bias_l2": rating_l2,
                   "retrieval_l2": retrieval_l2, "text_scale": text_scale,
                   "seed": seed}
         candidate = CandidateTower.from_table(
@@ -235,6 +240,31 @@ class TwoTower(TrainingStep):
         rest = sum((part[:, :d].numpy() for name, part in parts.items()
                     if name not in ("id", "bias")), np.zeros_like(own))
         return own, rest, tower.id_dropout, tower.dropout
+
+    def rating_penalty(self, side: str) -> Penalty:
+        """Returns what holds the ids' rating vectors of one side.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+        """
+        tower = self._tower(side)
+        return Penalty(tower.rating_l2, tower.bias_l2, tower.shrinkage)
+
+    def take_rating(self, side: str, vectors, bias) -> None:
+        """Takes other rating vectors and biases of the trained ids.
+
+        Args:
+            side: `"query"` or `"candidate"`.
+            vectors: float32 `[ids + 1, d]`, the part of the id.
+            bias: float32 `[ids + 1]`.
+        """
+        tower = self._tower(side)
+        known = tower.warm.numpy() > 0
+        table, biases = tower.id_table.numpy(), tower.bias_table.numpy()
+        table[known, :tower.embedding_dim] = vectors[known]
+        biases[known] = bias[known]
+        tower.id_table.assign(table)
+        tower.bias_table.assign(biases)
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from tfrecal.retrain.config import RetrainConfig
 from tfrecal.retrain.loop import Loop
 from tfrecal.retrain.material import Material, NothingNew, gather
 from tfrecal.retrain.todays_tables import TablesWrong, read_without_erased
+from tfrecal.scoring.ratings import can_solve
 
 # How much longer training from fresh weights takes (benchmarks/retrain.py).
 RESET = 5
@@ -256,6 +257,8 @@ class _Retraining:
                 seen, config.clip, config.correction == "snips")
         longer = RESET if self.record["reset"] else 1
         watch = [RoundCosine(config.learning_rate)]
+        if can_solve(model):
+            watch.append(callbacks.SolveRatings(pool, row_weights=weights))
         if config.questions:
             watch.append(self._acquire(pool, material, seed))
         tf_keras.utils.set_random_seed(seed)

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfrecal import callbacks
+from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.data import splits
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import damaged
@@ -25,6 +26,8 @@ from tfrecal.runs.encoders import (
     make_encoder,
 )
 from tfrecal.runs.plan import Plan, labelled_first, target_of
+from tfrecal.scoring.rating_choice import choose_rating_l2
+from tfrecal.scoring.ratings import can_solve
 
 
 @dataclasses.dataclass
@@ -90,6 +93,7 @@ def assemble(config: RunConfig, split: splits.Split, warm: bool = True,
     """
     tf_keras.utils.set_random_seed(config.seed)
     pool = first_pool(config, split)
+    config = with_rating_l2(config, split, pool)
     mean = float(pool.label[pool.labelled_rows()].mean())
     fixed = None
     if config.tuning == "beeformer":
@@ -98,6 +102,44 @@ def assemble(config: RunConfig, split: splits.Split, warm: bool = True,
         fixed = fixed_encoder(config, encoder)
     model = make_model(config, split.train, mean, warm=warm, encoder=fixed)
     return Run(config, split, pool, model, encoder)
+
+
+def with_rating_l2(config: RunConfig, split: splits.Split, pool=None,
+                   quiet: bool = True) -> RunConfig:
+    """Chooses `rating_l2` on the validation part, unless it is given.
+
+    Args:
+        config: the config, as it was planned.
+        split: the parts of its data.
+        pool: the pool that the run begins with, if it is made already.
+        quiet: whether to print nothing.
+    """
+    if config.rating_l2 is not None or "rating" not in config.loss_names:
+        return config
+    choice = choose_rating_l2(
+        first_pool(config, split) if pool is None else pool,
+        split.validation, shrinkage=config.shrinkage, seed=config.seed)
+    if not quiet:
+        print(choice, flush=True)
+    return dataclasses.replace(config, rating_l2=choice.l2)
+
+
+def training_callbacks(config: RunConfig, model, pool, *, epochs=None,
+                       acquire=None, share=None) -> list:
+    """Returns the callbacks that decide how a config's model is trained.
+
+    Args:
+        config: the config, as it was planned.
+        model, pool: what is trained, and on what.
+        epochs: number of epochs of `fit`; None takes the config's.
+        acquire: the `AcquireLabels` of the same `fit`, or None.
+        share: see `SolveRatings`.
+    """
+    found = [FinalCosine(config.learning_rate, epochs or config.epochs,
+                         config.decay_epochs, acquire)]
+    if can_solve(model):
+        found.append(callbacks.SolveRatings(pool, share=share))
+    return found
 
 
 def first_pool(config: RunConfig, split: splits.Split) -> Pool:
@@ -126,6 +168,8 @@ def make_model(config: RunConfig, data: Interactions, mean: float,
     if encoder is None:
         encoder = make_encoder(config, data, warm)
     options.setdefault("linear_block", linear_block(config))
+    if config.rating_l2 is not None:
+        options["rating_l2"] = config.rating_l2
     model = TwoTower.from_interactions(
         data, encoder=encoder, dropout=config.dropout, mean=mean,
         shrinkage=config.shrinkage, retrieval_l2=config.retrieval_l2,
@@ -159,6 +203,8 @@ def restore(folder: RunFolder) -> tuple[Run, dict]:
         The run, and its state as `RunFolder.state` holds it.
     """
     config = RunConfig.from_file(folder.checked("config.json"))
+    if config.rating_l2 is None:  # before it was chosen
+        config = dataclasses.replace(config, rating_l2=0.1)
     encoder = folder.encoder() if config.tuning == "beeformer" else None
     built = assemble(config, load_split(config, folder.data()),
                      not folder.state, encoder)

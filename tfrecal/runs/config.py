@@ -98,7 +98,8 @@ class RunConfig(DataConfig):
         final_epochs: epochs after the last round.
         budget: what all labels may cost, or None.
         cost: cost of a label.
-        batch_size: rows of a training step.
+        batch_size: rows of a training step; by default such that an epoch
+            over all of the log takes 8 steps or more, from 128 to 1,024.
         learning_rate: learning rate of all but the encoder.
         encoder_learning_rate: learning rate of the encoder's trained
             weights; by default `TwoTower.compile`'s, with `"beeformer"`
@@ -108,6 +109,8 @@ class RunConfig(DataConfig):
         dropout: share of the vector elements dropped in training.
         shrinkage: the L2 of a user or item is multiplied by 1 + shrinkage /
             labels, so that few labels move them less.
+        rating_l2: L2 of the vectors and biases that predict labels; by
+            default chosen on the validation part before training.
         retrieval_l2: L2 of the vectors that lists are made by.
         text_scale: scale of the text vectors beside those of ids.
         losses: comma-separated: one or both of `retrieval` and `pairwise`;
@@ -166,12 +169,13 @@ class RunConfig(DataConfig):
     final_epochs: int = 2
     budget: float | None = None
     cost: float = 1.0
-    batch_size: int = 1024
+    batch_size: int | None = None
     learning_rate: float = 5e-3
     encoder_learning_rate: float | None = None
     encoder_every: int = 20
     dropout: float = 0.05
     shrinkage: float = 40.0
+    rating_l2: float | None = None
     retrieval_l2: float = 0.015
     text_scale: float = 0.1
     losses: str = "rating,retrieval,search,in_list"
@@ -193,6 +197,7 @@ class RunConfig(DataConfig):
     _above_0 = typed.rule(
         checks.positive, "batch", "batch_size", "learning_rate",
         "temperature", "budget", "encoder_learning_rate", "encoder_every",
+        "rating_l2",
         "max_length", "top_n", "rank", "alpha", "block_rank")
     _initial = typed.rule(functools.partial(
         checks.positive, cure="The first epoch needs labels."), "initial")

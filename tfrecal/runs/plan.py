@@ -18,6 +18,7 @@ BOUGHT = 0.6
 #: Questions of `tfrecal acquire` where `batch` is not given and the run
 #: itself buys nothing.
 QUESTIONS = 100
+_STEPS = 8  # of an epoch over the whole log, at least
 # What a strategy reads of predicted labels.
 _LABELS = {"mean", "probabilities", "samples", "sample_probabilities"}
 
@@ -27,7 +28,8 @@ class Plan:
     """The config of a run with all of its numbers, and the plan in words.
 
     Attributes:
-        config: the `RunConfig`; `batch` is a number. A plan of it is itself.
+        config: the `RunConfig`; `batch` and `batch_size` are numbers. A
+            plan of it is itself.
         lines: what the run is going to do.
         notes: what it does otherwise than the config says, and why.
     """
@@ -73,6 +75,7 @@ class Plan:
                 f"{len(label):,} rows to train on, all with label="
                 f"{label[0]:g} on a scale of {split.train.scale[0]:g} to "
                 f"{split.train.scale[1]:g}. Bring rows that people liked.")
+        config = _with_batch_size(config, len(label))
         if config.oracle == "people":
             return cls(_with_batch(config, QUESTIONS), [
                 f"all {len(label):,} pairs are labelled: "
@@ -133,6 +136,15 @@ def _check_fine_tuning(config, items) -> None:
             f"Received: encoder={config.encoder!r} and {len(items.columns)} "
             "columns of items. Bring texts and an `--encoder`, or choose "
             "another `--tuning`.")
+
+
+def _with_batch_size(config, size: int):
+    """Returns a config whose `batch_size` is a number, a power of two."""
+    if config.batch_size is not None:
+        return config
+    fitting = 1 << max(0, int(size / _STEPS).bit_length() - 1)
+    return dataclasses.replace(
+        config, batch_size=min(max(fitting, 128), 1024))
 
 
 def _with_batch(config, number):

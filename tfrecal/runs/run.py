@@ -12,14 +12,20 @@ import pandas as pd
 import tf_keras
 
 from tfrecal import __version__, callbacks
-from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.callbacks.round_lines import RoundLines
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import make_folder, make_private
 from tfrecal.oracles import ReplayOracle
 from tfrecal.pool.run_folder import RunFolder, cost_of_labels, measured_part
 from tfrecal.runs import workers
-from tfrecal.runs.build import Run, assemble, linear_block, restore
+from tfrecal.runs.build import (
+    Run,
+    assemble,
+    linear_block,
+    restore,
+    training_callbacks,
+    with_rating_l2,
+)
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data, load_split
 from tfrecal.runs.plan import Plan
@@ -57,7 +63,9 @@ def run(config: RunConfig, folder, quiet: bool = False, oracle=None,
         if team.chief and not said:
             plan.say(quiet)
         _check_same(team, config, data)
-        chosen = None
+        planned, chosen = config, None
+        config = RunConfig(**team.from_chief(lambda: dataclasses.asdict(
+            with_rating_l2(planned, split, quiet=quiet))))
         if config.tuning == "auto":
             def choose():
                 # Imported here, because only `tuning="auto"` needs it.
@@ -182,8 +190,8 @@ def _train(built, state, folder, first, stop, lines, oracle, team):
     try:
         model.fit(
             sequence, initial_epoch=first, epochs=stop, verbose=0, callbacks=[
-                FinalCosine(
-                    config.learning_rate, stop, config.decay_epochs, acquire),
+                *training_callbacks(config, model, pool, epochs=stop,
+                                    acquire=acquire, share=team.arrays),
                 callbacks.ChiefDecides(team, pool, watch), *after,
                 callbacks.SavePool(pool, folder.path, acquire, lines=lines)])
     finally:

@@ -102,6 +102,22 @@ class Workers:
             raise WorkersStopped(f"The chief has stopped: {told['error']}")
         return told["value"]
 
+    def arrays(self, compute: Callable) -> list[np.ndarray]:
+        """Calls `compute` on the chief; returns its arrays on every worker.
+
+        Args:
+            compute: returns a list of float32 arrays.
+        """
+        if self.number == 1:
+            return compute()
+        found = []
+        shapes = self.from_chief(
+            lambda: found.extend(compute()) or [one.shape for one in found])
+        return [np.frombuffer(self._broadcast(
+            found[number].tobytes() if self.chief else None),
+            np.float32).reshape(shape)
+            for number, shape in enumerate(shapes)]
+
     def check_same(self, what: str, digest: str, cure: str) -> None:
         """Compares a digest of each worker with the chief's.
 

@@ -17,10 +17,9 @@ import numpy as np
 import tf_keras
 
 from tfrecal.callbacks import EvaluateRetrieval
-from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.files import replace_file
 from tfrecal.metrics import t_interval
-from tfrecal.runs.build import first_pool, make_model
+from tfrecal.runs.build import first_pool, make_model, training_callbacks
 from tfrecal.runs.config import RunConfig
 from tfrecal.scoring.scorer import PoolScorer
 from tfrecal.text.checkpoints import architecture_of
@@ -137,8 +136,8 @@ def _try(config, split, left: float, epochs: int) -> Trial:
     plan = dataclasses.replace(config, final_epochs=epochs)
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=epochs,
-        verbose=0, callbacks=[clock, FinalCosine(
-            plan.learning_rate, epochs, plan.final_epochs)])
+        verbose=0, callbacks=[
+            clock, *training_callbacks(plan, model, pool, epochs=epochs)])
     if clock.epochs < epochs:
         return Trial(config.tuning, clock.seconds, None, None, clock.epochs)
     held_out = split.validation

@@ -21,11 +21,10 @@ import tf_keras
 
 from tfrecal import checks
 from tfrecal.callbacks import EvaluateRetrieval
-from tfrecal.callbacks.learning_rate import FinalCosine
 from tfrecal.data.interactions import Interactions
 from tfrecal.files import lock_folder, replace_file
 from tfrecal.pool.pool import Pool
-from tfrecal.runs.build import make_model
+from tfrecal.runs.build import make_model, training_callbacks, with_rating_l2
 from tfrecal.runs.config import RunConfig
 from tfrecal.runs.data import load_data
 from tfrecal.runs.encoders import fine_tuned_weights, fixed_encoder
@@ -106,7 +105,7 @@ def search(config: RunConfig, data: Interactions | None = None, *, folder,
     data = load_data(config) if data is None else data
     plan, split = check(config, data, trials=trials, seconds=seconds,
                         objective=objective)
-    config = plan.config
+    config = with_rating_l2(plan.config, split, quiet=quiet)
     space = checked(default_space(config, data) if space is None else space,
                     config)
     begun = {"config": dataclasses.asdict(config), "space": space,
@@ -135,8 +134,7 @@ def validate(config: RunConfig, split) -> dict[str, float]:
                        warm=True, encoder=encoder)
     model.fit(
         pool.sequence(config.batch_size, config.seed), epochs=config.epochs,
-        verbose=0, callbacks=[FinalCosine(
-            config.learning_rate, config.epochs, config.decay_epochs)])
+        verbose=0, callbacks=training_callbacks(config, model, pool))
     found = EvaluateRetrieval(pool, split.validation).evaluate(model)
     return {name: float(value) for name, value in found.items()}
 
