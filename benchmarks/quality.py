@@ -7,7 +7,8 @@ implicit's ALS, Cornac's BPR (implicit's draws popular items as negatives and
 is no better than popularity), the cosine of untrained text vectors, popularity
 and, where rows have an order and it is asked for (`--parts ... sasrec`),
 RecTools' SASRec; peers' options are chosen on the validation part. Recall by
-labels of the item. A fifth of the items held out with all rows: how they rank,
+labels of the item. RMSE beside Cornac's matrix factorisation and biases, where
+labels are graded. A fifth of the items held out with all rows: how they rank,
 and what the others lose. One fresh click on ordered splits: the validation
 item joins the history of the request, nothing is trained. Ablations: without
 block, the block alone, without texts, without ids; on ordered splits with the
@@ -54,6 +55,7 @@ from tfrecal import (  # noqa: E402  (sets TF_USE_LEGACY_KERAS before TF)
 from tfrecal.data.templates import default_template  # noqa: E402
 from tfrecal.export.index import build_index  # noqa: E402
 from tfrecal.export.serving_model import ServingModel  # noqa: E402
+from tfrecal.pool.positives import default_positive  # noqa: E402
 from tfrecal.runs.build import assemble, training_callbacks  # noqa: E402
 from tfrecal.runs.config import RunConfig  # noqa: E402
 from tfrecal.runs.plan import Plan  # noqa: E402
@@ -75,7 +77,8 @@ SETS = {
     "book-crossing-clicks": ("book-crossing-clicks", "last")}
 # Of `--new-items`: what it costs the other items.
 SHARES = (1.0, 0.0, 1.5, 2.0, 3.0)
-PARTS = ("ours", "peers", "new_items", "ablations", "sasrec")
+PARTS = ("ours", "peers", "ratings", "new_items", "ablations", "sasrec")
+RATERS = ["biases only", "Cornac MF"]
 ANSWERING = ("EASE", "item-kNN", "cosine")  # a history without training
 
 
@@ -200,6 +203,19 @@ def sasrec(name: str, seed: int, options) -> dict:
     return judged(name, seed, options, judge, {}, ["RecTools SASRec"])
 
 
+def ratings(name: str, seed: int, options) -> dict:
+    """RMSE of peers; nothing where labels are not graded."""
+    split = split_of(name, seed)
+    if split.train.frame["label"].nunique() < 3:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        quality_peers.save_split(split, folder, default_positive(
+            split.train.scale))
+        return {one["name"]: one["rmse"] for one in quality_peers.peers(
+            folder, python=options.peers_python, quick=options.quick,
+            seed=seed, only=RATERS)}
+
+
 def judged(name, seed, options, judge, best: dict, libraries) -> dict:
     """Judges the best of each method, and of the libraries' fits.
 
@@ -315,7 +331,7 @@ def show_set(name: str, found: dict) -> dict:
         told |= {"ndcg10": mean(mine, "ndcg"), "recall10": mean(
             mine, "recall")}
         if "rmse" in mine[0]:
-            told["rmse"] = mean(mine, "rmse")
+            told |= beside_raters(mine, found.get("ratings"))
     if mine and names:
         told |= beside_best(mine, others, names)
     clicks = {title: [one["click"] for one in by_seed]
@@ -347,6 +363,19 @@ def beside_best(mine, others, names) -> dict:
             "gain_low": low if math.isfinite(low) else None}
 
 
+def beside_raters(mine, others) -> dict:
+    """Prints the RMSE of ours and of peers; returns their part of the JSON."""
+    rows = {"ours": mine}
+    if others and others[0]:
+        rows |= {peer: [{"rmse": one[peer]} for one in others]
+                 for peer in others[0]}
+    show("ratings", rows, {"RMSE": "rmse"})
+    told = {title: mean(by_seed, "rmse") for title, by_seed in rows.items()}
+    found = {"rmse": told.pop("ours")}
+    return found | ({"rmse_over_best": found["rmse"] / min(told.values())}
+                    if told else {})
+
+
 def show_new(found) -> dict:
     """Prints how new items rank; returns its part of the JSON."""
     rows = {name: [one[name] for one in found] for name in found[0]}
@@ -365,7 +394,8 @@ def show_new(found) -> dict:
                 rows["ours"], "warm_alone")}
 
 
-MEASURED = {"ours": ours, "peers": peers, "new_items": judge_new,
+MEASURED = {"ours": ours, "peers": peers, "ratings": ratings,
+            "new_items": judge_new,
             "ablations": ablations, "sasrec": sasrec}
 
 

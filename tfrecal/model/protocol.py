@@ -50,6 +50,10 @@ class Recommends(Protocol):
     `linear_parts(side, parts)`
         Returns `(id part, sum of the others, id dropout, dropout)` of the
         rating block, for the closed-form variance under dropout.
+    `rating_penalty(side)`, `take_rating(side, vectors, bias)`
+        Return the `ridge.Penalty` of the id parts of one side, and take
+        others, `[ids + 1, d]` and `[ids + 1]`: with `linear_parts` and a part
+        `bias`, `SolveRatings` can solve them in closed form.
     `for_serving(scorer, encoder, precision)`
         Returns the module of an export that reads histories and texts of
         requests; without it an export answers from tables of vectors.
