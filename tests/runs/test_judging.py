@@ -18,7 +18,8 @@ from tfrecal.runs.config import RunConfig
 from tfrecal.runs.tuning import auto
 
 CONFIG = RunConfig(data="shop", encoder="none", strategy="margin", rounds=1,
-                   batch=50, final_epochs=1, initial=0.2)
+                   batch=50, final_epochs=1, initial=0.2, batch_size=128,
+                   rating_l2=0.08)
 
 
 class Closed:
@@ -83,9 +84,8 @@ def test_each_round_is_judged_by_the_validation_part(finished):
     assert not [name for name in history if name.startswith("test_")]
     made = build.build(CONFIG)
     made.model.fit(made.pool.sequence(CONFIG.batch_size, CONFIG.seed),
-                   epochs=1, verbose=0, callbacks=[run.FinalCosine(
-                       CONFIG.learning_rate, CONFIG.epochs,
-                       CONFIG.final_epochs)])
+                   epochs=1, verbose=0, callbacks=build.training_callbacks(
+                       CONFIG, made.model, made.pool))
     # Pairs of the test part are as any others: they are not masked.
     wanted = EvaluateRetrieval(
         made.pool, made.split.validation).evaluate(made.model)

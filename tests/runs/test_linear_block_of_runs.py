@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tfrecal import cli
+from tfrecal import PoolScorer, cli, metrics, solve_ratings
 from tfrecal.files import read_sealed, write_sealed
 from tfrecal.model.linear_block import BlockOptions
 from tfrecal.pool.run_folder import RunFolder
@@ -47,6 +47,28 @@ def test_a_run_that_was_killed_before_the_choice_chooses_the_same(finished):
     assert RunFolder(folder).state["linear_block"] == chosen
 
 
+def test_the_rating_l2_is_chosen_once_and_kept(finished, tmp_path, capsys):
+    folder, test = finished
+    kept = RunFolder(folder)
+    chosen = json.loads((folder / "config.json").read_text())["rating_l2"]
+    built, _ = restore(kept)
+    for tower in (built.model.query_tower, built.model.candidate_tower):
+        assert tower.rating_l2 == tower.bias_l2 == chosen
+    # What is restored is solved already.
+    scorer = PoolScorer.of(built.model, built.pool)
+    before = scorer.predict(built.pool.user, built.pool.item)
+    solve_ratings(built.model, built.pool)
+    after = scorer.predict(built.pool.user, built.pool.item)
+    assert metrics.rmse(before, after) < 0.05 * before.std()
+    assert cli.main([
+        "run", "--data", "shop", "--encoder", "none", "--rounds", "0",
+        "--initial", "1", "--final-epochs", "1", "--rating-l2", "0.25",
+        "--no-linear-block", "-o", str(tmp_path / "given")]) == 0
+    assert "rating l2" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "given/config.json").read_text())[
+        "rating_l2"] == 0.25
+
+
 def test_given_options_and_none(tmp_path, capsys):
     options = ["--data", "shop", "--encoder", "none", "--rounds", "0",
                "--initial", "1", "--final-epochs", "1"]
@@ -73,6 +95,7 @@ def test_given_options_and_none(tmp_path, capsys):
     {"block_dropout": 1.0}, {"block_text": -0.1}, {"block_rank": 0},
     {"history_decay": 0.0}, {"history_decay": 1.1}, {"new_items": -1.0},
     {"block_beta": 1e300}, {"block_popular": 1e38}, {"block_l2": 1e38},
+    {"rating_l2": 0.0}, {"rating_l2": float("nan")}, {"batch_size": 0},
     {"linear_block": False, "history_decay": 0.5},
     {"linear_block": False, "new_items": 2.0}])
 def test_wrong_options_are_refused(wrong):

@@ -33,7 +33,8 @@ def plan(rows, labels=(1, 2, 3, 4, 5), **options) -> Plan:
 def test_the_demo_buys_8000_a_round_as_it_always_did():
     """Of the 80,000 pairs that train of MovieLens-100K."""
     found = plan(80_000)
-    assert found.config == RunConfig(encoder="none", batch=8000)
+    assert found.config == RunConfig(encoder="none", batch=8000,
+                                     batch_size=1024)
     assert found.lines == ["6 rounds of 8,000 out of 80,000 pairs, 4,000 "
                            "labelled first, 2 more epochs"]
 
@@ -103,8 +104,17 @@ def test_an_oracle_of_ones_own_may_answer_otherwise_than_positives():
     data = log(100, (1,))
     found = Plan.of(RunConfig(encoder="none"), Split(data, data, data),
                     asks=True)
-    assert found.config == RunConfig(encoder="none", batch=10)
+    assert found.config == RunConfig(encoder="none", batch=10,
+                                     batch_size=128)
     assert not found.notes
+
+
+def test_batches_of_a_short_log_are_smaller():
+    """Eight steps an epoch; a size that is given stays."""
+    assert [plan(rows).config.batch_size for rows in (
+        20, 2_000, 4_800, 8_191, 8_192, 1_000_000)] == [
+        128, 128, 512, 512, 1024, 1024]
+    assert plan(20, batch_size=64).config.batch_size == 64
 
 
 def test_a_small_share_of_a_small_pool_is_a_label():

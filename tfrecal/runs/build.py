@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -120,7 +121,7 @@ def with_rating_l2(config: RunConfig, split: splits.Split, pool=None,
         first_pool(config, split) if pool is None else pool,
         split.validation, shrinkage=config.shrinkage, seed=config.seed)
     if not quiet:
-        print(choice, flush=True)
+        print(choice, file=sys.stderr)
     return dataclasses.replace(config, rating_l2=choice.l2)
 
 

@@ -88,7 +88,8 @@ def choose(config: RunConfig, split, *, tried=TRIED, seconds: float = 300.0,
     would change.
 
     Args:
-        config: the run's config, whose `tuning` is chosen.
+        config: the run's config as it was planned, whose `tuning` is
+            chosen.
         split: the run's `splits.Split`; its test part is not looked at.
         tried: ways of tuning, from the cheapest to the dearest; the first is
             never cut off.
