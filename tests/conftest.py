@@ -1,10 +1,12 @@
 """What all tests share: the stack's settings, one cache, small data."""
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,9 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The processes of pytest-xdist share the cores: BLAS threads of each would
+# only wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The weights of `large` tests are worth keeping; the worker processes of
 # pytest-xdist share them and inherit this from their parent.
 if "TFRECAL_HOME" not in os.environ:
@@ -21,13 +26,72 @@ if "TFRECAL_HOME" not in os.environ:
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+# Files that take longest, in this order; then the others with slow tests.
+_LONGEST = [
+    "test_loop_files.py", "test_run.py", "test_export.py", "test_notebooks.py",
+    "test_readme_commands.py", "test_retrain.py", "test_run_options.py",
+    "test_workers.py", "test_gradient_cache.py", "test_experiment.py",
+    "test_encoders.py", "test_broken_folders.py", "test_datasets.py",
+    "test_own_files.py", "test_auto_tuning.py", "test_beeformer_runs.py",
+    "test_sequence_tower.py", "test_sums.py", "test_end_to_end.py",
+    "test_beam.py"]
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: a long last one leaves a core idle."""
     slow = {item.path for item in items if item.get_closest_marker("large")}
-    items.sort(key=lambda item: item.path not in slow)
+    place = {name: n for n, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: (
+        place.get(item.path.name, len(place)), item.path not in slow))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs(request):
+    """Graphs are run as they were built, and forgotten after their file.
+
+    Grappler costs a fifth of the time of tests, most of which run a graph
+    once. The README's programs, notebooks and processes of their own keep it.
+    """
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    tf.config.optimizer.set_experimental_options({
+        "disable_meta_optimizer": "readme" not in request.path.name})
+    gradients = ops.gradient_registry._registry
+    before = set(gradients)
+    yield
+    # TensorFlow keeps each gradient of `tf.custom_gradient`, and with it the
+    # graph, for ever: gigabytes at the end of all tests.
+    for name in set(gradients) - before:
+        if name.startswith("CustomGradient-"):
+            del gradients[name]
+    gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ops_are_looked_up_once():
+    """Exports ask a process of its own of which package an op is: 4 s."""
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    from tfrecal.export import op_audit
+
+    ask, outside = op_audit._outside_core, {}
+
+    def look_up(names):
+        new = tuple(name for name in names if name not in outside)
+        if new:
+            found = ask(new)
+            outside.update((name, name in found) for name in new)
+        return [name for name in names if outside[name]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(op_audit, "_outside_core", look_up)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from tfrecal import datasets, splits
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SECONDS = 1800  # of a cell: ends one that hangs, on a busy machine too
 
 
-def execute(name, folder, timeout, **parameters):
+def execute(name, folder, **parameters):
     """Runs a notebook in a folder, with other values of its parameters."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
     cell, = (c for c in notebook.cells
@@ -31,7 +32,7 @@ def execute(name, folder, timeout, **parameters):
         kernel_name="python3",
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
-        notebook, km=manager, timeout=timeout,
+        notebook, km=manager, timeout=SECONDS,
         resources={"metadata": {"path": str(folder)}})
     backend = "module://matplotlib_inline.backend_inline"
     # Without `cleanup_kc` a kernel of one's own manager would stay.
@@ -71,7 +72,7 @@ def check_training(notebook, data, labels):
 @pytest.mark.large  # twenty seconds
 def test_training_on_the_shop(tmp_path):
     notebook = execute(
-        "01_train.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,
+        "01_train.ipynb", tmp_path, DATA="shop", ENCODER=None,
         INITIAL=0.05, ROUNDS=2, BATCH=400, SEEDS=2)
     check_training(notebook, datasets.load("shop"), labels=800)
 
@@ -79,7 +80,7 @@ def test_training_on_the_shop(tmp_path):
 @pytest.mark.large
 def test_training_on_movielens_with_minilm(tmp_path, ml100k):
     notebook = execute(
-        "01_train.ipynb", tmp_path, 300, DATA="ml-100k", ENCODER="minilm",
+        "01_train.ipynb", tmp_path, DATA="ml-100k", ENCODER="minilm",
         INITIAL=0.02, ROUNDS=2, BATCH=1000, SEEDS=1)
     check_training(notebook, ml100k, labels=2000)
 
@@ -101,7 +102,7 @@ def check_comparison(notebook, runs):
 @pytest.mark.large
 def test_comparison_on_the_shop(tmp_path):
     notebook = execute(
-        "02_compare_strategies.ipynb", tmp_path, 100, DATA="shop",
+        "02_compare_strategies.ipynb", tmp_path, DATA="shop",
         ENCODER="none", SEGMENT="age <= 30", SEEDS=2, ROUNDS=2, STEPS=5,
         WORKERS=2)
     check_comparison(notebook, runs=12)
@@ -110,7 +111,7 @@ def test_comparison_on_the_shop(tmp_path):
 @pytest.mark.large
 def test_comparison_on_movielens_with_minilm(tmp_path, ml100k):
     notebook = execute(
-        "02_compare_strategies.ipynb", tmp_path, 900, DATA="ml-100k",
+        "02_compare_strategies.ipynb", tmp_path, DATA="ml-100k",
         ENCODER="minilm", SEGMENT="age <= 21", SEEDS=2, ROUNDS=1, STEPS=5,
         WORKERS=1)
     check_comparison(notebook, runs=12)
@@ -135,7 +136,7 @@ def check_serving(notebook, data, texts):
 @pytest.mark.large  # twenty seconds
 def test_serving_the_shop(tmp_path):
     notebook = execute(
-        "03_export_and_serve.ipynb", tmp_path, 60, DATA="shop", ENCODER=None,
+        "03_export_and_serve.ipynb", tmp_path, DATA="shop", ENCODER=None,
         EPOCHS=1, K=10, REQUESTS=50)
     check_serving(notebook, datasets.load("shop"), texts=False)
 
@@ -143,7 +144,7 @@ def test_serving_the_shop(tmp_path):
 @pytest.mark.large
 def test_serving_movielens_with_minilm(tmp_path, ml100k):
     notebook = execute(
-        "03_export_and_serve.ipynb", tmp_path, 200, DATA="ml-100k",
+        "03_export_and_serve.ipynb", tmp_path, DATA="ml-100k",
         ENCODER="minilm", EPOCHS=2, K=10, REQUESTS=50)
     check_serving(notebook, ml100k, texts=True)
 
@@ -151,7 +152,7 @@ def test_serving_movielens_with_minilm(tmp_path, ml100k):
 @pytest.mark.large  # a minute
 def test_the_feedback_loop(tmp_path):
     notebook = execute(
-        "04_feedback_loop.ipynb", tmp_path, 300, USERS=120, ITEMS=80,
+        "04_feedback_loop.ipynb", tmp_path, USERS=120, ITEMS=80,
         WEEKS=3, VISIT_DAYS=3, QUESTIONS=60, SEED=0)
     found = json.loads(printed(notebook.cells[-1]))
     assert found["versions"] == [1, 2, 3] and found["back"] == 2

