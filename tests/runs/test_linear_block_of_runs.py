@@ -59,7 +59,7 @@ def test_the_rating_l2_is_chosen_once_and_kept(finished, tmp_path, capsys):
     before = scorer.predict(built.pool.user, built.pool.item)
     solve_ratings(built.model, built.pool)
     after = scorer.predict(built.pool.user, built.pool.item)
-    assert metrics.rmse(before, after) < 0.05 * before.std()
+    assert metrics.rmse(before, after) < 0.2 * before.std()
     assert cli.main([
         "run", "--data", "shop", "--encoder", "none", "--rounds", "0",
         "--initial", "1", "--final-epochs", "1", "--rating-l2", "0.25",
