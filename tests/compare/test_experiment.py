@@ -134,14 +134,14 @@ class TestCompare:
 
     def test_goes_on_where_it_stopped_with_the_same_result(
             self, compared, tmp_path):
-        config, folder, curves = compared
-        comparison.compare(config, tmp_path, workers=1, quiet=True)
-        one = tmp_path / "runs/cold_items/vopt/1-0"
+        config, whole, curves = compared
+        folder = shutil.copytree(whole, tmp_path / "copy")
+        one = folder / "runs/cold_items/vopt/1-0"
         for file in one.iterdir():
             file.unlink()
         one.rmdir()
         (one.parent / "1-0.part").mkdir()
-        again = comparison.compare(config, tmp_path, workers=2, quiet=True)
+        again = comparison.compare(config, folder, workers=2, quiet=True)
         same = [name for name in curves if not name.endswith("seconds")]
         pd.testing.assert_frame_equal(again[same], curves[same])
 
@@ -162,7 +162,7 @@ class TestCompare:
 
     def test_more_may_be_added_but_nothing_changed(self, compared, tmp_path,
                                                    capsys):
-        config, folder, curves = compared
+        folder = shutil.copytree(compared[1], tmp_path / "copy")
         arguments = ["compare", "-o", str(folder), "--quiet",
                      "--workers", "1"]
         assert cli.main([*arguments, "--strategies", "vopt,margin"]) == 0
