@@ -188,7 +188,7 @@ class Shop:
         assert f"--model_base_path=$PWD/{Path(path).relative_to(self.folder)}"\
             in words
         with grpc.insecure_channel(f"localhost:{self.port}") as channel:
-            grpc.channel_ready_future(channel).result(timeout=120)
+            grpc.channel_ready_future(channel).result(timeout=600)
         return 0
 
 
@@ -207,4 +207,4 @@ def test_every_command_runs_on_own_files(
     finally:
         if shop.server:
             shop.server.terminate()
-            shop.server.wait(30)
+            shop.server.wait(120)

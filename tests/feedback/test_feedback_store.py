@@ -338,7 +338,7 @@ class TestErasure:
                     "SELECT last_vacuum FROM pg_stat_user_tables "
                     "WHERE relname = 'responses'").scalar()
 
-            deadline = time.monotonic() + 10  # statistics come late
+            deadline = time.monotonic() + 120  # statistics come late
             while store._database.read(last) is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

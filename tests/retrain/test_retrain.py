@@ -84,11 +84,11 @@ class Shop:
             "--file_system_poll_wait_seconds=1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            promotion.wait_served(self.address, "shop", 1, timeout=60)
+            promotion.wait_served(self.address, "shop", 1, timeout=300)
             yield
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
     def options(self, **changes):
         return RetrainConfig(**{
@@ -96,7 +96,7 @@ class Shop:
             "feedback": str(self.folder / "feedback.db"), "k": K,
             "users": str(self.folder / "users.csv"),
             "items": str(self.folder / "items.csv"), "force": True,
-            "timeout": 60.0,
+            "timeout": 300.0,
             "batch_size": 256, **changes})
 
     def day(self, client, log):

@@ -93,7 +93,7 @@ class Target:
         return self.models.HandleReloadConfigRequest(request, timeout=60)
 
     def states(self, name):
-        found = self.models.GetModelStatus(status(name), timeout=20)
+        found = self.models.GetModelStatus(status(name), timeout=120)
         return {v.version: v.state for v in found.model_version_status}
 
     def refused(self, request, method="Predict", timeout=30):

@@ -82,7 +82,7 @@ def predict(inputs, signature="", name="m", filter=(), **spec):
 
 def refused(call, request, **arguments):
     with pytest.raises(grpc.RpcError) as seen:
-        call(request, timeout=arguments.get("timeout", 20))
+        call(request, timeout=arguments.get("timeout", 120))
     return seen.value.code(), seen.value.details()
 
 
@@ -195,7 +195,7 @@ def test_deadline_ends_the_run(stub):
     for _ in range(20):  # more than there are threads
         code, _ = refused(stub.Predict, request, timeout=0.02)
         assert code == CODE.DEADLINE_EXCEEDED
-    assert stub.Predict(predict({"user_id": ["a"]}), timeout=20).outputs
+    assert stub.Predict(predict({"user_id": ["a"]}), timeout=120).outputs
 
 
 def test_large_requests(stub):
@@ -219,14 +219,14 @@ def test_garbage_and_clients_that_hang_do_not_disturb(server, stub):
         {"rounds": np.array([5000], np.int32)}, "spin")) for _ in range(4)]
     for call in calls:
         call.cancel()
-    assert stub.Predict(predict({"user_id": ["a"]}), timeout=20).outputs
+    assert stub.Predict(predict({"user_id": ["a"]}), timeout=120).outputs
     hanging.close()
 
 
 def test_bytes_that_are_no_request(channel, stub):
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError) as seen:
-        call(b"\xff" * 100, timeout=20)
+        call(b"\xff" * 100, timeout=120)
     assert seen.value.code() == CODE.INTERNAL
     assert stub.Predict(predict({"user_id": ["a"]})).outputs
 
@@ -234,7 +234,7 @@ def test_bytes_that_are_no_request(channel, stub):
 def test_many_clients(stub):
     def ask(n):
         user = "abc"[n % 3]
-        found = stub.Predict(predict({"user_id": [user]}), timeout=20)
+        found = stub.Predict(predict({"user_id": [user]}), timeout=120)
         return found.outputs["scores"].float_val[0] == n % 3 + 1
 
     with ThreadPoolExecutor(16) as pool:
@@ -405,7 +405,7 @@ def test_monitor_hears_of_every_request(server, stub):
     monitor.seen.clear()
     stub.Predict(predict({"user_id": ["a"]}))
     refused(stub.Predict, predict({}, name="other"))
-    until = time.monotonic() + 10  # told after the client has its answer
+    until = time.monotonic() + 120  # told after the client has its answer
     while len(monitor.seen) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     assert [row[:4] for row in monitor.seen] == [

@@ -103,7 +103,7 @@ def states(manager, name="m"):
             for status in manager.status(name)}
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
